@@ -1,0 +1,49 @@
+//! `upstream.health`: how endpoints are checked.
+
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue};
+
+/// `upstream.health`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Health {
+    /// `kind` and what belongs to it.
+    pub probe: Probe,
+    /// `interval` between probes. Default 5 s.
+    pub interval: Duration,
+    /// `fast_interval`: between probes while the state is changing. Default 1 s.
+    pub fast_interval: Duration,
+    /// `timeout` of a whole probe, at most `interval`. Default 2 s.
+    pub timeout: Duration,
+    /// `fall`: consecutive failures that take an endpoint down. Default 3, at least 1.
+    pub fall: u32,
+    /// `rise`: consecutive passes that bring it up again. Default 2, at least 1. The very first admission needs one.
+    pub rise: u32,
+}
+
+/// `health.kind`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Probe {
+    /// `"http"` (default): `GET path` over HTTP/1.1 on a connection of its own.
+    Http {
+        /// `path`, with query. Default `/`.
+        path: Box<str>,
+        /// `host`: the `Host` header. Default: the endpoint's address.
+        host: Option<HeaderValue>,
+        /// `headers`: added to the probe.
+        headers: Vec<(HeaderName, HeaderValue)>,
+        /// `expect_status`. Default `200-299`. Redirects are not followed.
+        expect_status: Vec<StatusRange>,
+    },
+    /// `"tcp"`: a connection that opens is a pass.
+    Tcp,
+}
+
+/// Inclusive bounds of status codes.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct StatusRange {
+    /// Lowest, 100 to 599.
+    pub low: u16,
+    /// Highest, 100 to 599, not below `low`.
+    pub high: u16,
+}

@@ -1,0 +1,118 @@
+//! `[listener.NAME]`: an address we accept on, with its protocols and TLS.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::Place;
+use crate::units::{ByteSize, Name};
+
+/// `[listener.NAME]`
+#[derive(Clone, Debug)]
+pub struct Listener {
+    /// The table's name.
+    pub name: Name,
+    /// `address`: IP and port. Port 0 lets the system choose one.
+    pub address: SocketAddr,
+    /// `tls`. Default: plain.
+    pub tls: Option<ListenerTls>,
+    /// `protocols` holds `"h2"`. Only offered over TLS (ALPN).
+    pub http2: bool,
+    /// `protocols` holds `"http/1.1"`.
+    pub http1: bool,
+    /// `trusted_proxies`: peers whose forwarding headers are believed. Default none.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `redirect_to_https`: answer every request with a 308 to `https`. Only on a plain listener. Default false.
+    pub redirect_to_https: bool,
+    /// `timeouts`
+    pub timeouts: ListenerTimeouts,
+    /// `limits`
+    pub limits: ListenerLimits,
+    /// Where `address` stands.
+    pub place: Place,
+}
+
+/// `listener.tls`
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// `certificates`: chosen by server name; the first is the default. At least one.
+    pub certificates: Vec<Certificate>,
+    /// `min_version`. Default 1.2.
+    pub min_version: TlsVersion,
+    /// `client_auth`, with `client_ca`. Default off.
+    pub client_auth: ClientAuth,
+}
+
+/// One of `listener.tls.certificates`.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// `chain`: PEM, the server's certificate first.
+    pub chain: PathBuf,
+    /// `key`: PEM.
+    pub key: PathBuf,
+    /// Where the entry stands.
+    pub place: Place,
+}
+
+/// `listener.tls.min_version`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TlsVersion {
+    /// `"1.2"`
+    Tls12,
+    /// `"1.3"`
+    Tls13,
+}
+
+/// `listener.tls.client_auth`: whether clients show a certificate signed by `client_ca`.
+#[derive(Clone, Debug)]
+pub enum ClientAuth {
+    /// `"off"`
+    Off,
+    /// `"optional"`: verified when shown.
+    Optional {
+        /// `client_ca`: PEM.
+        ca: PathBuf,
+        /// Where `client_ca` stands.
+        place: Place,
+    },
+    /// `"required"`: no handshake without one.
+    Required {
+        /// `client_ca`: PEM.
+        ca: PathBuf,
+        /// Where `client_ca` stands.
+        place: Place,
+    },
+}
+
+/// `listener.timeouts`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ListenerTimeouts {
+    /// `handshake`: TLS handshake, from accept. Default 10 s.
+    pub handshake: Duration,
+    /// `header`: a request's whole head, from its first byte (of a connection's first request: from the accept). Default 10 s. On expiry: 408.
+    pub header: Duration,
+    /// `body_idle`: longest pause in a request body. Default 30 s. On expiry: 408.
+    pub body_idle: Duration,
+    /// `keep_alive`: how long a connection may wait for its next request. Default 75 s.
+    pub keep_alive: Duration,
+}
+
+/// `listener.limits`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ListenerLimits {
+    /// `connections`: of this listener, all workers together. Default: no limit.
+    pub connections: Option<NonZeroUsize>,
+    /// `header_bytes`: a request's whole head. Default 64 KiB. Beyond: 431.
+    pub header_bytes: ByteSize,
+    /// `headers`: number of header fields. Default 100. Beyond: 431.
+    pub headers: usize,
+    /// `uri_bytes`: the request target. Default 8 KiB. Beyond: 414.
+    pub uri_bytes: ByteSize,
+    /// `body_bytes`: a request's body. Default: no limit. Beyond: 413.
+    pub body_bytes: Option<ByteSize>,
+    /// `h2_streams`: concurrent streams of one HTTP/2 connection. Default 100.
+    pub h2_streams: u32,
+}

@@ -1,0 +1,98 @@
+//! `[process]`, `[log]`, `[access_log]`, `[admin]`.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Place;
+
+/// `[process]`
+#[derive(Clone, Debug)]
+pub struct Process {
+    /// `workers`: serving threads. Default: one per core available to the process. A change needs a restart.
+    pub workers: NonZeroUsize,
+    /// `shutdown_delay`: how long to keep serving after SIGTERM while `/readyz` answers 503. Default 0 s.
+    pub shutdown_delay: Duration,
+    /// `shutdown_grace`: how long what is in flight may take to finish. Default 30 s.
+    pub shutdown_grace: Duration,
+    /// `startup_wait`: longest wait for first health checks before listeners open. Default 2 s.
+    pub startup_wait: Duration,
+    /// `max_connections`: client connections of all listeners together. Default: no limit.
+    pub max_connections: Option<NonZeroUsize>,
+}
+
+/// `[log]`: what the balancer says of itself, on standard error.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Log {
+    /// `level`. Default `info`.
+    pub level: LogLevel,
+    /// `format`. Default `text`.
+    pub format: LogFormat,
+}
+
+/// `log.level`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogLevel {
+    /// `"error"`
+    Error,
+    /// `"warn"`
+    Warn,
+    /// `"info"`
+    Info,
+    /// `"debug"`
+    Debug,
+    /// `"trace"`
+    Trace,
+}
+
+/// `log.format`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// `"text"`: for people.
+    Text,
+    /// `"json"`: one object per line.
+    Json,
+}
+
+/// `[access_log]`
+#[derive(Clone, Debug)]
+pub struct AccessLog {
+    /// `target`. Default off.
+    pub target: AccessLogTarget,
+    /// `sample`: share of requests logged, above 0 to 1; errors (status 500 and above, and requests without an answer) are always logged. Default 1.
+    pub sample: f64,
+    /// `only`. Default all.
+    pub only: AccessLogOnly,
+    /// Where `target` stands.
+    pub place: Place,
+}
+
+/// `access_log.target`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AccessLogTarget {
+    /// `"off"`
+    Off,
+    /// `"stdout"`
+    Stdout,
+    /// A file, appended to.
+    File(PathBuf),
+}
+
+/// `access_log.only`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AccessLogOnly {
+    /// `"all"`
+    All,
+    /// `"errors"`: status 500 and above, and requests without an answer.
+    Errors,
+}
+
+/// `[admin]`
+#[derive(Clone, Debug)]
+pub struct Admin {
+    /// `address`: where `/metrics`, `/livez`, `/readyz` and the JSON API are served. Default `127.0.0.1:9900`.
+    pub address: SocketAddr,
+    /// Where `address` (or the table, or the file) stands.
+    pub place: Place,
+}

@@ -1,0 +1,91 @@
+//! `[[route]]`: matchers and one action.
+
+use http::{HeaderName, HeaderValue, Method, StatusCode};
+
+use super::Place;
+use crate::units::Name;
+
+/// `[[route]]`
+#[derive(Clone, Debug)]
+pub struct Route {
+    /// `name`. Default: derived from the matchers, made unique.
+    pub name: Name,
+    /// `listeners`, as indices into `Config::listeners`. `None`: all of them.
+    pub listeners: Option<Vec<usize>>,
+    /// `hosts`. Empty: any host.
+    pub hosts: Vec<HostPattern>,
+    /// `path`, `path_exact` or `path_regex`. Default: `path = "/"`.
+    pub path: PathPattern,
+    /// `methods`. Default: any.
+    pub methods: Option<MethodSet>,
+    /// `headers`: each must be there with exactly this value.
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// `exclusive`: no other spelling of these paths may reach another route. Only with `path` or `path_exact`. Default false.
+    pub exclusive: bool,
+    /// `upstream`, `redirect` or `respond`.
+    pub action: Action,
+    /// Where the table stands.
+    pub place: Place,
+}
+
+/// One of `route.hosts`: ASCII lower case, without port or trailing dot.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub enum HostPattern {
+    /// `app.example.com`
+    Exact(Name),
+    /// `*.example.com`, kept as `example.com`: one label or more before it.
+    Wildcard(Name),
+}
+
+/// The path a route takes; always in canonical spelling.
+#[derive(Clone, Debug)]
+pub enum PathPattern {
+    /// `path`: `/admin` takes `/admin` and `/admin/…`, not `/administrator`. A trailing slash in the file is dropped; `/` takes everything.
+    Prefix(Name),
+    /// `path_exact`
+    Exact(Name),
+    /// `path_regex`: matches anywhere in the path unless anchored.
+    Regex(regex::Regex),
+}
+
+/// A set of methods, the standard ones as bits.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct MethodSet(pub Vec<Method>);
+
+impl MethodSet {
+    /// Whether `method` is in the set.
+    pub fn contains(&self, method: &Method) -> bool {
+        self.0.contains(method)
+    }
+}
+
+/// What a route does.
+#[derive(Clone, Debug)]
+pub enum Action {
+    /// `upstream`, as an index into `Config::upstreams`.
+    Forward(usize),
+    /// `redirect`
+    Redirect(Redirect),
+    /// `respond`
+    Respond(Respond),
+}
+
+/// `route.redirect`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Redirect {
+    /// `to`: an absolute URL or a path. `{host}`, `{path}` and `{query}` (with its `?`, empty where there is none) are filled in.
+    pub to: Box<str>,
+    /// `status`: 301, 302, 303, 307 or 308. Default 308.
+    pub status: StatusCode,
+}
+
+/// `route.respond`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Respond {
+    /// `status`, 200 to 599. Default 200.
+    pub status: StatusCode,
+    /// `body`. Default empty.
+    pub body: Box<str>,
+    /// `headers`
+    pub headers: Vec<(HeaderName, HeaderValue)>,
+}

@@ -1,0 +1,93 @@
+//! `[upstream.NAME]`: a named group of endpoints.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::{Health, Place};
+use crate::units::{Name, Weight};
+
+/// `[upstream.NAME]`
+#[derive(Clone, Debug)]
+pub struct Upstream {
+    /// The table's name.
+    pub name: Name,
+    /// `policy`. Default round-robin.
+    pub policy: Policy,
+    /// `endpoints`, in file order; at least one; names are unique within the upstream.
+    pub endpoints: Vec<Endpoint>,
+    /// `health`. Default: no checks, every endpoint is taken to be up.
+    pub health: Option<Health>,
+    /// `timeouts`
+    pub timeouts: UpstreamTimeouts,
+    /// Where the table stands.
+    pub place: Place,
+}
+
+/// `upstream.policy`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Policy {
+    /// `"round-robin"`: weighted, smooth.
+    RoundRobin,
+    /// `"least-connections"`: fewest requests in flight per weight.
+    LeastConnections,
+}
+
+/// One of `upstream.endpoints`.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// `name`. Default: the address as written.
+    pub name: Name,
+    /// `address`
+    pub address: Address,
+    /// `weight`. Default 1.
+    pub weight: Weight,
+    /// `state`. Default active. `None` where the file does not set it: a mode set by the operator then survives a reload.
+    pub mode: Option<Mode>,
+    /// Where the entry stands.
+    pub place: Place,
+}
+
+/// Where an endpoint is reached.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub enum Address {
+    /// An IP address and port.
+    Socket(SocketAddr),
+    /// A host name, resolved when the file is loaded and now and then after, and a port.
+    Name(Name, u16),
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Socket(address) => address.fmt(f),
+            Self::Name(host, port) => write!(f, "{host}:{port}"),
+        }
+    }
+}
+
+/// `endpoint.state`: what the operator wants of an endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Mode {
+    /// `"active"`: takes requests.
+    Active,
+    /// `"draining"`: finishes what it has, gets nothing new; is still checked.
+    Draining,
+    /// `"disabled"`: gets nothing and is not checked.
+    Disabled,
+}
+
+/// `upstream.timeouts`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct UpstreamTimeouts {
+    /// `connect`. Default 2 s. On expiry: 504, always tried on another endpoint.
+    pub connect: Duration,
+    /// `response_head`: from the request's head being sent to the response's head. Default 60 s. On expiry: 504.
+    pub response_head: Duration,
+    /// `stream_idle`: longest pause in a response body. Default 60 s. On expiry the response is cut.
+    pub stream_idle: Duration,
+    /// `pool_idle`: how long an unused connection is kept. Default 4 s, below the 5 s after which Node.js closes.
+    pub pool_idle: Duration,
+    /// `max_age`: how long a connection is used at all. Default 1 h.
+    pub max_age: Duration,
+}
