@@ -87,7 +87,7 @@ impl<'a> Source<'a> {
         let start = self.line_starts[line - 1];
         let before = self.text.get(start..offset).unwrap_or_default();
         // A byte order mark is no character of the first line.
-        let column = 1 + before.chars().filter(|c| *c != '\u{feff}').count();
+        let column = 1 + before.trim_start_matches('\u{feff}').chars().count();
         Place {
             file: self.file.clone(),
             line: number(line),

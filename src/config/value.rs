@@ -61,7 +61,7 @@ impl<'a> Value<'a> {
         self.string_such_as("a string")
     }
 
-    /// A string that is not of any use when empty.
+    /// A string that means more; `what` says what.
     pub(super) fn string_such_as(&self, what: &str) -> Option<&'a str> {
         match self.value {
             DeValue::String(text) => Some(text),

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::{Action, Config, HostPattern, PathPattern, Problem, Route, Upstream};
+use crate::units::Name;
 
 /// Every doubt about `config`, in no order.
 pub(super) fn warnings(config: &Config) -> Vec<Problem> {
@@ -32,39 +33,46 @@ fn of_upstream(config: &Config, index: usize, upstream: &Upstream) -> Vec<Proble
 /// Routes of a more specific host come first, even before exclusive ones: where such a route takes paths of an exclusive
 /// route, these are not exclusive for that host.
 fn shadowed(routes: &[Route]) -> Vec<Problem> {
-    let mut problems = Vec::new();
-    for exclusive in routes.iter().filter(|route| route.exclusive) {
-        for route in routes.iter().filter(|route| !route.exclusive) {
-            if !share_listener(route, exclusive) || !takes_paths_of(&route.path, &exclusive.path) {
-                continue;
-            }
-            let repeated = |host: &HostPattern| {
-                let same = |other: &Route| {
-                    other.exclusive
-                        && other.hosts.contains(host)
-                        && covers(&other.path, &exclusive.path)
-                };
-                routes.iter().any(same)
-            };
-            let host = route
-                .hosts
+    let exclusives = || routes.iter().filter(|route| route.exclusive);
+    let with_hosts: Vec<_> = exclusives()
+        .filter(|route| !route.hosts.is_empty())
+        .collect();
+    let warning = |exclusive: &Route| {
+        let repeated = |host: &HostPattern| {
+            let mut same = with_hosts
                 .iter()
-                .find(|host| is_within(host, &exclusive.hosts) && !repeated(host));
-            if let Some(host) = host {
-                problems.push(route.place.problem(format!(
-                    "route {:?} comes before the exclusive route {:?} (line {}) on {}, whose more specific host wins; \
-                     repeat the exclusive route with hosts = [\"{}\"]",
-                    route.name,
-                    exclusive.name,
-                    exclusive.place.line,
-                    Host(host),
-                    Host(host),
-                )));
-            }
-        }
-    }
-    problems
+                .filter(|other| covers(&other.path, &exclusive.path));
+            same.any(|other| other.hosts.contains(host))
+        };
+        let before = |route: &Route| {
+            let can_meet = !route.exclusive
+                && !route.hosts.is_empty()
+                && share_listener(route, exclusive)
+                && takes_paths_of(&route.path, &exclusive.path);
+            let takes = |host: &&HostPattern| is_within(host, &exclusive.hosts) && !repeated(host);
+            let host = route.hosts.iter().filter(|_| can_meet).find(takes)?.clone();
+            Some((route.name.clone(), route.place.line, host))
+        };
+        let shadows: Vec<_> = routes.iter().filter_map(before).collect();
+        let shown = |(name, line, host): &(Name, u32, HostPattern)| {
+            format!("route {name:?} (line {line}) on {}", Host(host))
+        };
+        let named: Vec<_> = shadows.iter().take(NAMED).map(shown).collect();
+        let more = match shadows.len().saturating_sub(NAMED) {
+            0 if shadows.is_empty() => return None,
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(exclusive.place.problem(format!(
+            "exclusive route {:?} comes after {}{more}: a more specific host wins; repeat the exclusive route with its host",
+            exclusive.name,
+            named.join(", "),
+        )))
+    };
+    exclusives().filter_map(warning).collect()
 }
+
+const NAMED: usize = 4; // routes named in one warning: more say nothing new
 
 fn share_listener(a: &Route, b: &Route) -> bool {
     match (&a.listeners, &b.listeners) {

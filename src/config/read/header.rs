@@ -51,13 +51,14 @@ fn fields(
     fields
 }
 
+/// The value of a field. Problems do not show it: it may be a secret.
 fn field_value(value: &Value<'_>) -> Option<HeaderValue> {
     let text = value.string()?;
     // RFC 9110 §5.5: white space around a value is not part of it.
     if text.trim_matches([' ', '\t']) != text {
-        return value.expected("without space at its ends");
+        value.report("must not begin or end with a space");
+        return None;
     }
-    HeaderValue::from_str(text)
-        .ok()
-        .or_else(|| value.expected("printable ASCII"))
+    let parsed = HeaderValue::from_str(text);
+    value.noted(parsed.map_err(|_| "must be printable ASCII".to_owned()))
 }

@@ -151,7 +151,7 @@ pub(super) fn admin(root: &mut Table<'_>) -> Admin {
     };
     let read = |table: &mut Table<'_>| {
         let address = table.get("address");
-        table.not_yet(&["socket"]);
+        table.not_yet(&["socket", "token_file"]);
         Admin {
             place: address.as_ref().map_or_else(|| table.place(), Value::place),
             address: address

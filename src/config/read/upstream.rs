@@ -1,5 +1,6 @@
 //! Reads `[upstream.NAME]` with its endpoints and timeouts.
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{health, host, name};
@@ -57,24 +58,21 @@ fn endpoints(value: &Value<'_>) -> Option<Vec<Endpoint>> {
         "an array such as [\"127.0.0.1:8080\"]",
         "; an upstream needs one endpoint",
     )?;
-    let mut endpoints: Vec<Endpoint> = Vec::new();
+    let (mut addresses, mut names) = (HashMap::new(), HashMap::new());
+    let mut endpoints = Vec::new();
     for element in &elements {
         let Some(endpoint) = endpoint(element) else {
             continue;
         };
-        if let Some(other) = endpoints
-            .iter()
-            .find(|other| other.address == endpoint.address)
-        {
-            element.report(format!(
-                "address {} is there already (line {})",
-                endpoint.address, other.place.line
-            ));
-        } else if let Some(other) = endpoints.iter().find(|other| other.name == endpoint.name) {
-            element.report(format!(
-                "name {:?} is taken (line {})",
-                endpoint.name, other.place.line
-            ));
+        let line = endpoint.place.line;
+        let same_address = addresses.insert(endpoint.address.clone(), line);
+        let same_name = names.insert(endpoint.name.clone(), line);
+        if let Some(line) = same_address {
+            let address = &endpoint.address;
+            element.report(format!("address {address} is there already (line {line})"));
+        } else if let Some(line) = same_name {
+            let name = &endpoint.name;
+            element.report(format!("name {name:?} is taken (line {line})"));
         }
         endpoints.push(endpoint);
     }
