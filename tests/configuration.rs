@@ -1,5 +1,6 @@
 //! Promises about configuration files: every problem is reported at once, with its place, its value and what to do;
 //! defaults are the documented ones; no input ends in a panic.
+#![allow(clippy::unwrap_used)] // in helpers of tests, too
 
 mod command;
 mod defaults;

@@ -70,8 +70,8 @@ fn a_more_specific_host_that_takes_paths_of_an_exclusive_route() {
     assert_eq!(
         found,
         [
-            "9:1: route[1]: route \"a.com/\" comes before the exclusive route \"/admin\" (line 5) on a.com, whose more \
-             specific host wins; repeat the exclusive route with hosts = [\"a.com\"]"
+            "5:1: route[0]: exclusive route \"/admin\" comes after route \"a.com/\" (line 9) on a.com: a more specific \
+             host wins; repeat the exclusive route with its host"
         ]
     );
     let admin = "path = \"/admin\"";
@@ -88,6 +88,20 @@ fn a_more_specific_host_that_takes_paths_of_an_exclusive_route() {
     let wildcard = "path = \"/admin\"\nhosts = [\"*.a.com\"]";
     assert_eq!(shadowed(wildcard, "hosts = [\"b.a.com\"]").len(), 1);
     assert_eq!(shadowed(wildcard, "hosts = [\"*.b.a.com\"]").len(), 1);
+}
+
+#[test]
+fn many_routes_that_shadow_one_exclusive_route_are_one_warning() {
+    let routes: Vec<_> = (0..10)
+        .map(|index| format!("[[route]]\nrespond = {{}}\nhosts = [\"{index}.a.com\"]\n"))
+        .collect();
+    let exclusive = "[[route]]\nexclusive = true\nrespond = {}\npath = \"/admin\"\n";
+    let found = warnings(&format!("{exclusive}{}", routes.concat()));
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].contains("route \"3.a.com/\" (line 18) on 3.a.com and 6 more:"),
+        "{found:?}"
+    );
 }
 
 #[test]
