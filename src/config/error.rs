@@ -20,14 +20,21 @@ pub struct Place {
 impl Place {
     /// A problem that stands here.
     pub fn problem(&self, message: impl Into<String>) -> Problem {
-        Problem { place: self.clone(), message: message.into() }
+        Problem {
+            place: self.clone(),
+            message: message.into(),
+        }
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)?;
-        if self.key.is_empty() { Ok(()) } else { write!(f, ": {}", self.key) }
+        if self.key.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ": {}", self.key)
+        }
     }
 }
 
