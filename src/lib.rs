@@ -2,6 +2,8 @@
 
 #![forbid(unsafe_code)]
 
+// 2
+pub mod tls;
 // 1
 pub mod config;
 // 0
