@@ -3,8 +3,6 @@
 //! Names come from the subject alternative names of the server's own certificate; a common name is ignored, as every
 //! client does. Does not verify that a chain leads to an authority some client trusts.
 
-use std::fs;
-use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -12,12 +10,12 @@ use std::sync::Arc;
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
 use rustls::{InconsistentKeys, RootCertStore};
-use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use super::pem::{read_chain, read_key};
 use crate::config::{Certificate, Place, Problem};
 
 /// What an operator wants to know of a certificate in use.
@@ -181,46 +179,6 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
     }
 }
 
-fn read_chain(path: &Path, place: &Place) -> Result<Vec<CertificateDer<'static>>, Problem> {
-    let text = read("certificate chain", path, place)?;
-    let chain = CertificateDer::pem_slice_iter(&text)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| broken_pem(path, place, &error))?;
-    if chain.is_empty() {
-        let hint = if PrivateKeyDer::from_pem_slice(&text).is_ok() {
-            "; it holds a private key: are `chain` and `key` swapped?"
-        } else {
-            ""
-        };
-        return Err(place.problem(format!(
-            "no certificate in {}: expected PEM text with `-----BEGIN CERTIFICATE-----`{hint}",
-            path.display()
-        )));
-    }
-    Ok(chain)
-}
-
-fn read_key(path: &Path, place: &Place) -> Result<PrivateKeyDer<'static>, Problem> {
-    let text = read("key", path, place)?;
-    match PrivateKeyDer::from_pem_slice(&text) {
-        Ok(key) => Ok(key),
-        Err(pem::Error::NoItemsFound) => {
-            let hint = if contains(&text, b"BEGIN ENCRYPTED PRIVATE KEY") {
-                "; it is encrypted: decrypt it with `openssl pkey -in FILE -out FILE` and protect it by file permissions"
-            } else if CertificateDer::from_pem_slice(&text).is_ok() {
-                "; it holds a certificate: are `chain` and `key` swapped?"
-            } else {
-                ""
-            };
-            Err(place.problem(format!(
-                "no private key in {}: expected PEM text with `-----BEGIN PRIVATE KEY-----`{hint}",
-                path.display()
-            )))
-        }
-        Err(error) => Err(broken_pem(path, place, &error)),
-    }
-}
-
 /// Joins a chain with its key, or says why they do not belong together.
 fn join(
     chain: Vec<CertificateDer<'static>>,
@@ -260,31 +218,8 @@ fn join(
     }
 }
 
-fn read(what: &str, path: &Path, place: &Place) -> Result<Vec<u8>, Problem> {
-    fs::read(path).map_err(|error| {
-        let path = path.display();
-        place.problem(match error.kind() {
-            io::ErrorKind::NotFound => format!("{what} {path} does not exist; `balancer certs` makes certificates for development"),
-            io::ErrorKind::PermissionDenied => format!("{what} {path} may not be read by this user: check its owner and mode, and those of its folders"),
-            _ => format!("{what} {path} cannot be read: {error}"),
-        })
-    })
-}
-
-fn broken_pem(path: &Path, place: &Place, error: &pem::Error) -> Problem {
-    place.problem(format!(
-        "{} is not valid PEM: {}",
-        path.display(),
-        error.to_string().to_lowercase()
-    ))
-}
-
 fn keep<T>(result: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T> {
     result.map_err(|problem| problems.push(problem)).ok()
-}
-
-fn contains(text: &[u8], part: &[u8]) -> bool {
-    text.windows(part.len()).any(|window| window == part)
 }
 
 fn ago(seconds: i64) -> String {
@@ -304,5 +239,257 @@ fn lasting(seconds: i64) -> String {
         0 => "less than an hour".to_owned(),
         1 => format!("1 {unit}"),
         count => format!("{count} {unit}s"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::tls::testing::{Authority, Folder, provider};
+
+    const NOW: i64 = 1_800_000_000; // 2027-01-15
+
+    fn problems(certificate: &Certificate) -> Vec<String> {
+        let problems = load(certificate, &provider(), NOW).expect_err("should be refused");
+        problems.iter().map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn names_are_lower_case_and_come_from_the_alternative_names_only() {
+        let folder = Folder::new();
+        let certificate = Authority::new("ca").certificate(
+            &folder,
+            "a",
+            &[
+                "WWW.Example.com",
+                "*.Example.com",
+                "192.0.2.7",
+                "2001:db8::1",
+            ],
+        );
+        let loaded = load(&certificate, &provider(), NOW).unwrap();
+        assert_eq!(loaded.dns_names, ["www.example.com", "*.example.com"]);
+        assert_eq!(
+            loaded.info.names,
+            [
+                "www.example.com",
+                "*.example.com",
+                "192.0.2.7",
+                "2001:db8::1"
+            ]
+        );
+        assert!(loaded.info.label.ends_with("/a.pem"));
+        assert_eq!(loaded.warnings, []);
+    }
+
+    #[test]
+    fn everything_wrong_with_an_entry_is_reported() {
+        let folder = Folder::new();
+        let certificate = folder.entry("missing", "missing-too");
+        assert_eq!(
+            problems(&certificate),
+            [
+                format!(
+                    "balancer.toml:3:5: listener.https.tls.certificates[0]: certificate chain {} does not exist; `balancer certs` makes certificates for development",
+                    certificate.chain.display()
+                ),
+                format!(
+                    "balancer.toml:3:5: listener.https.tls.certificates[0]: key {} does not exist; `balancer certs` makes certificates for development",
+                    certificate.key.display()
+                ),
+            ]
+        );
+    }
+
+    #[test]
+    fn swapped_files_are_recognised() {
+        let folder = Folder::new();
+        let right = Authority::new("ca").certificate(&folder, "a", &["a.example"]);
+        let swapped = Certificate {
+            chain: right.key.clone(),
+            key: right.chain.clone(),
+            ..right
+        };
+        let problems = problems(&swapped);
+        assert_eq!(problems.len(), 2);
+        assert!(
+            problems[0].contains("no certificate in ")
+                && problems[0].ends_with("it holds a private key: are `chain` and `key` swapped?")
+        );
+        assert!(
+            problems[1].contains("no private key in ")
+                && problems[1].ends_with("it holds a certificate: are `chain` and `key` swapped?")
+        );
+    }
+
+    #[test]
+    fn files_that_hold_neither_are_refused() {
+        let folder = Folder::new();
+        let certificate = folder.entry("a", "a");
+        fs::write(&certificate.chain, "hello").unwrap();
+        fs::write(
+            &certificate.key,
+            "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+        )
+        .unwrap();
+        let found = problems(&certificate);
+        assert!(
+            found[0].ends_with("expected PEM text with `-----BEGIN CERTIFICATE-----`"),
+            "{found:?}"
+        );
+        assert!(
+            found[1].contains("it is encrypted: decrypt it with"),
+            "{found:?}"
+        );
+
+        fs::write(&certificate.chain, "-----BEGIN CERTIFICATE-----\nAAAA\n").unwrap();
+        fs::write(
+            &certificate.key,
+            "-----BEGIN PRIVATE KEY-----\n!\n-----END PRIVATE KEY-----\n",
+        )
+        .unwrap();
+        let found = problems(&certificate);
+        assert!(
+            found
+                .iter()
+                .all(|problem| problem.contains("is not valid PEM: ")),
+            "{found:?}"
+        );
+
+        fs::write(
+            &certificate.chain,
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        )
+        .unwrap();
+        fs::write(
+            &certificate.key,
+            "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n",
+        )
+        .unwrap();
+        let found = problems(&certificate);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(
+            found[0].contains("certificate 1 in ") && found[0].contains("cannot be understood"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_folder_in_place_of_a_file_is_a_problem() {
+        let folder = Folder::new();
+        let certificate = folder.entry("a", "a");
+        fs::create_dir(&certificate.chain).unwrap();
+        fs::create_dir(&certificate.key).unwrap();
+        assert!(
+            problems(&certificate)
+                .iter()
+                .all(|problem| problem.contains("cannot be read: "))
+        );
+    }
+
+    #[test]
+    fn a_key_of_another_certificate_is_refused() {
+        let folder = Folder::new();
+        let authority = Authority::new("ca");
+        let a = authority.certificate(&folder, "a", &["a.example"]);
+        let b = authority.certificate(&folder, "b", &["b.example"]);
+        let mixed = Certificate { key: b.key, ..a };
+        let found = problems(&mixed);
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0].contains("b.key does not match the first certificate in "),
+            "{found:?}"
+        );
+        assert!(
+            found[0].ends_with("a.pem: use the key the certificate was requested with"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn a_chain_in_the_wrong_order_is_told_from_a_wrong_key() {
+        let folder = Folder::new();
+        let authority = Authority::new("ca");
+        let certificate = authority.certificate(&folder, "a", &["a.example"]);
+        let leaf = fs::read_to_string(&certificate.chain).unwrap();
+        fs::write(&certificate.chain, format!("{}{leaf}", authority.pem())).unwrap();
+        let found = problems(&certificate);
+        assert!(
+            found[0]
+                .ends_with("it belongs to certificate 2: put the server's own certificate first"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
+    fn an_expired_certificate_is_a_warning() {
+        let folder = Folder::new();
+        let authority = Authority::new("ca");
+        let certificate = authority.certificate_valid(
+            &folder,
+            "a",
+            &["a.example"],
+            (NOW - 1000, NOW - 3 * 24 * 3600),
+        );
+        let loaded = load(&certificate, &provider(), NOW).unwrap();
+        assert_eq!(loaded.info.not_after, NOW - 3 * 24 * 3600);
+        assert_eq!(loaded.warnings.len(), 1);
+        assert!(
+            loaded.warnings[0]
+                .message
+                .ends_with("a.pem expired 3 days ago: clients will refuse it; renew it and reload"),
+            "{}",
+            loaded.warnings[0]
+        );
+    }
+
+    #[test]
+    fn a_certificate_from_the_future_or_without_names_is_a_warning() {
+        let folder = Folder::new();
+        let authority = Authority::new("ca");
+        let certificate = authority.certificate_valid(&folder, "a", &[], (NOW + 7200, NOW + 7300));
+        let loaded = load(&certificate, &provider(), NOW).unwrap();
+        let warnings: Vec<_> = loaded
+            .warnings
+            .iter()
+            .map(|warning| warning.message.as_str())
+            .collect();
+        assert_eq!(warnings.len(), 2);
+        assert!(
+            warnings[0]
+                .ends_with("is not valid before 2 hours from now: check the clock of this machine")
+        );
+        assert!(warnings[1].contains("has no subject alternative name"));
+    }
+
+    #[test]
+    fn authorities_are_read_all_or_refused() {
+        let folder = Folder::new();
+        let path = folder.path().join("ca.pem");
+        fs::write(
+            &path,
+            Authority::new("one").pem() + &Authority::new("two").pem(),
+        )
+        .unwrap();
+        let place = folder.entry("a", "a").place;
+        assert_eq!(load_authorities(&path, &place).unwrap().len(), 2);
+        fs::write(&path, "").unwrap();
+        assert!(
+            load_authorities(&path, &place).unwrap_err()[0]
+                .message
+                .starts_with("no certificate in ")
+        );
+        fs::write(
+            &path,
+            "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
+        )
+        .unwrap();
+        assert!(
+            load_authorities(&path, &place).unwrap_err()[0]
+                .message
+                .contains("cannot be an authority")
+        );
     }
 }

@@ -4,8 +4,11 @@
 //! runs the handshake, and sets its deadline.
 
 pub mod certificates;
+mod pem;
 mod resolver;
 pub mod server;
+#[cfg(test)]
+mod testing;
 
 pub use certificates::CertificateInfo;
 pub use server::{Alpn, Server, Tickets, server};
