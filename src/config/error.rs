@@ -57,6 +57,14 @@ impl fmt::Display for Problem {
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub struct ConfigErrors(pub Vec<Problem>);
 
+impl ConfigErrors {
+    /// One problem that concerns the file at `path` as a whole.
+    pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
+        let place = Place { file: path.into(), line: 1, column: 1, key: "".into() };
+        Self(vec![place.problem(message)])
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, problem) in self.0.iter().enumerate() {
