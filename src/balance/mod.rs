@@ -66,6 +66,14 @@ impl Policy {
         }
     }
 
+    /// The word in the file and in JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::RoundRobin(_) => "round-robin",
+            Self::LeastConnections(_) => "least-connections",
+        }
+    }
+
     /// Takes note of who is eligible and of the weights. For the control thread: may take milliseconds with very many
     /// endpoints of unlike weights.
     pub fn refresh<C: Candidate>(&self, candidates: &[C], eligible: impl Fn(&C) -> bool) {
