@@ -74,8 +74,8 @@ impl Policy {
         }
     }
 
-    /// Takes note of who is eligible and of the weights. For the control thread: may take milliseconds with very many
-    /// endpoints of unlike weights.
+    /// Takes note of who is eligible and of the weights. For the control thread: takes tens of milliseconds with a
+    /// thousand endpoints of unlike weights.
     pub fn refresh<C: Candidate>(&self, candidates: &[C], eligible: impl Fn(&C) -> bool) {
         match self {
             Self::RoundRobin(policy) => policy.refresh(candidates, eligible),

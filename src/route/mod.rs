@@ -139,3 +139,6 @@ pub enum Doubt {
     #[error(transparent)]
     Unreadable(PathError),
 }
+
+#[cfg(test)]
+mod tests;

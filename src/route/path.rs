@@ -54,7 +54,7 @@ impl Paths {
                 .push(index),
             PathPattern::Regex(regex) => self.regexes.push((regex.clone(), index)),
             PathPattern::Prefix(prefix) => {
-                let prefixes = self.prefixes.entry(prefix.as_bytes());
+                let prefixes = self.prefixes.entry(as_prefix(prefix.as_bytes()));
                 let list = if route.exclusive {
                     &mut prefixes.exclusive
                 } else {
@@ -247,6 +247,11 @@ impl<T> Trie<T> {
     fn values_mut(&mut self) -> impl Iterator<Item = &mut T> {
         self.nodes.iter_mut().map(|node| &mut node.value)
     }
+}
+
+/// What a prefix is to a trie: without trailing slash, so that `/` has no segments and is the root.
+fn as_prefix(path: &[u8]) -> &[u8] {
+    path.strip_suffix(b"/").unwrap_or(path)
 }
 
 /// `/a/b` is `a`, `b`; `/a/` is `a` and an empty segment; the empty path has none.
