@@ -262,7 +262,6 @@ impl Shared {
             let mut exchange = Exchange {
                 head: &head,
                 number,
-                connection,
                 reader: &mut reader,
                 log,
                 body_was_read: false,
@@ -285,8 +284,6 @@ pub(crate) struct Exchange<'a> {
     pub(crate) head: &'a Head,
     /// Which request (or probe) of this origin, from 0.
     pub(crate) number: usize,
-    /// Which connection, from 0.
-    pub(crate) connection: usize,
     reader: &'a mut BufReader<TcpStream>,
     log: &'a Mutex<Vec<Received>>,
     body_was_read: bool,
