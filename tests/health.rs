@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use crate::support::{Balancer, Gate, Next, Origin, Refusing, eventually, get};
+use crate::support::{Balancer, Gate, Next, Origin, Refusing, eventually, get, simple};
 
 /// Fast enough for a test, slow enough for a busy machine.
 const FAST: &str = "interval = \"300ms\", fast_interval = \"50ms\", timeout = \"300ms\"";
@@ -114,7 +114,7 @@ fn unknown_endpoints_are_used_where_none_is_up() {
 #[test]
 fn endpoint_without_checks_is_taken_to_be_up() {
     let a = Origin::named("a");
-    let balancer = Balancer::start(&crate::support::simple(&[&a]));
+    let balancer = Balancer::start(&simple(&[&a]));
     let status = balancer.status();
     let endpoint = &status["upstreams"][0]["endpoints"][0];
     assert_eq!(endpoint["eligible"], true, "{endpoint}");
@@ -415,25 +415,18 @@ fn endpoint_that_goes_down_finishes_what_it_has() {
 
 #[test]
 fn first_probes_are_spread() {
-    let a = Origin::named("a");
-    let endpoints: Vec<String> = (0..50)
-        .map(|number| format!("{{ name = \"e{number}\", address = \"{}\" }}", a.address()))
-        .collect();
-    let config = format!(
-        "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [{}]\nhealth = {{ interval = \"60s\" }}\n[[route]]\nupstream = \"app\"",
-        endpoints.join(", ")
-    );
-    let _balancer = Balancer::start(&config);
-    eventually("every endpoint is probed", || a.probe_count() == 50);
-    let first = a
-        .probes()
-        .iter()
-        .map(|probe| probe.at)
-        .min()
-        .expect("fifty");
+    let origins: Vec<Origin> = (0..50).map(|_| Origin::named("a")).collect();
+    let all: Vec<&Origin> = origins.iter().collect();
+    let checked = "[upstream.app]\nhealth = { interval = \"60s\" }";
+    let _balancer = Balancer::start(&simple(&all).replace("[upstream.app]", checked));
+    eventually("every endpoint is probed", || {
+        origins.iter().all(|origin| origin.probe_count() == 1)
+    });
+    let times: Vec<_> = origins.iter().map(|origin| origin.probes()[0].at).collect();
+    let first = *times.iter().min().expect("fifty");
     let mut tenths = [0; 20];
-    for probe in a.probes() {
-        let tenth = probe.at.duration_since(first).as_millis() / 100;
+    for time in times {
+        let tenth = time.duration_since(first).as_millis() / 100;
         tenths[usize::try_from(tenth).unwrap().min(19)] += 1;
     }
     assert!(

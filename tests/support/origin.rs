@@ -4,10 +4,11 @@ use std::collections::HashMap;
 use std::io::{self, BufRead, BufReader, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, Once};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, Socket, Type};
 
 use super::client::reset_on_drop;
@@ -76,6 +77,7 @@ impl Origin {
         name: &str,
         handler: impl Fn(&mut Exchange<'_>) -> Next + Send + Sync + 'static,
     ) -> Self {
+        allow_many_descriptors();
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let shared = Arc::new(Shared {
             name: name.to_owned(),
@@ -203,6 +205,21 @@ impl Drop for Origin {
     fn drop(&mut self) {
         self.end();
     }
+}
+
+/// All tests share this process, and often 1024 descriptors are its soft limit.
+fn allow_many_descriptors() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let Rlimit { maximum, .. } = getrlimit(Resource::Nofile);
+        let _ = setrlimit(
+            Resource::Nofile,
+            Rlimit {
+                current: maximum,
+                maximum,
+            },
+        );
+    });
 }
 
 fn accept(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
