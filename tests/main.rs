@@ -1,1 +1,25 @@
-fn main() {}
+//! Promises of the balancer, kept by driving the real binary over real sockets: one module per promise.
+//!
+//! Every test starts its own process on ports of the system's choosing, in a directory of its own, and ends it itself.
+
+#![allow(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on says so by panicking"
+)]
+
+mod support;
+
+mod architecture;
+mod balancing;
+mod client_faults;
+mod configuration;
+mod headers;
+mod health;
+mod metrics_and_logs;
+mod newcomer;
+mod peers;
+mod reload;
+mod routing;
+mod serving;
+mod shutdown;
+mod upstream_faults;

@@ -1,0 +1,74 @@
+//! A certificate authority made for one test, and what it signs.
+
+use std::path::Path;
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
+    KeyPair, KeyUsagePurpose,
+};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+
+/// Signs certificates of servers and clients.
+pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
+
+impl Authority {
+    pub(crate) fn new(name: &str) -> Self {
+        let mut parameters = CertificateParams::default();
+        parameters.distinguished_name.push(DnType::CommonName, name);
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        parameters.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
+        Self(CertifiedIssuer::self_signed(parameters, KeyPair::generate().unwrap()).unwrap())
+    }
+
+    pub(crate) fn pem(&self) -> String {
+        self.0.pem()
+    }
+
+    pub(crate) fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
+    /// A certificate for these names (DNS names or IP addresses), good for servers and clients.
+    pub(crate) fn issue(&self, names: &[&str]) -> Leaf {
+        let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
+        let mut parameters = CertificateParams::new(names.clone()).unwrap();
+        parameters
+            .distinguished_name
+            .push(DnType::CommonName, names[0].as_str());
+        parameters.key_usages = vec![KeyUsagePurpose::DigitalSignature];
+        parameters.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let key = KeyPair::generate().unwrap();
+        let certificate = parameters.signed_by(&key, &self.0).unwrap();
+        Leaf {
+            chain: certificate.pem(),
+            key: key.serialize_pem(),
+            certificate: certificate.der().clone(),
+            key_der: key.serialize_der(),
+        }
+    }
+}
+
+/// A certificate with its key.
+pub(crate) struct Leaf {
+    /// PEM.
+    pub(crate) chain: String,
+    /// PEM.
+    pub(crate) key: String,
+    pub(crate) certificate: CertificateDer<'static>,
+    key_der: Vec<u8>,
+}
+
+impl Leaf {
+    pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
+        PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key_der.clone()))
+    }
+
+    /// Writes `NAME.pem` and `NAME.key`.
+    pub(crate) fn write(&self, directory: &Path, name: &str) {
+        std::fs::write(directory.join(format!("{name}.pem")), &self.chain).unwrap();
+        std::fs::write(directory.join(format!("{name}.key")), &self.key).unwrap();
+    }
+}
