@@ -390,7 +390,10 @@ fn methods_and_headers_narrow_a_route_and_more_of_them_win() {
     let balancer = Balancer::start(&responding(&[
         ("plain", "path = \"/a\""),
         ("write", "path = \"/a\"\nmethods = [\"POST\", \"PUT\"]"),
-        ("beta", "path = \"/a\"\nheaders = { X-Beta = \"yes\" }"),
+        (
+            "beta",
+            "path = \"/a\"\nmethods = [\"GET\"]\nheaders = { X-Beta = \"yes\" }",
+        ),
         (
             "beta-write",
             "path = \"/a\"\nmethods = [\"POST\"]\nheaders = { X-Beta = \"yes\" }",
@@ -412,6 +415,7 @@ fn methods_and_headers_narrow_a_route_and_more_of_them_win() {
     assert_eq!(ask("GET /a", "x-beta: yes\r\n"), "beta");
     assert_eq!(ask("GET /a", "X-Beta: no\r\n"), "plain");
     assert_eq!(ask("POST /a", "X-Beta: yes\r\n"), "beta-write");
+    assert_eq!(ask("PUT /a", "X-Beta: yes\r\n"), "write");
     assert_eq!(ask("POST /b", ""), "only-post");
     assert_eq!(ask("GET /b", ""), "404");
     assert_eq!(ask("post /b", ""), "404", "methods are case-sensitive");

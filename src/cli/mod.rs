@@ -4,13 +4,12 @@ pub mod certs;
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod run;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-
-use crate::daemon;
 
 /// sysexits(3): wrong usage.
 pub const EXIT_USAGE: u8 = 64;
@@ -53,8 +52,8 @@ pub fn run() -> ExitCode {
         }
     };
     match command.command.unwrap_or(Action::Run) {
-        Action::Run => daemon::run(&command.config, Box::new(|_, _| {})),
-        Action::Demo(args) => demo::run(&args, daemon::run),
+        Action::Run => run::run(&command.config, Box::new(|_, _| {})),
+        Action::Demo(args) => demo::run(&args, run::run),
         Action::Check => check::run(&command.config),
         Action::Explain(args) => explain::run(&args, &command.config),
         Action::Certs(args) => certs::run(&args),

@@ -19,9 +19,8 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::admin::Admin;
-use crate::config::{self, Config, ConfigErrors, Problem};
+use crate::config::{Config, ConfigErrors, Problem};
 use crate::health::{self, Checker};
-use crate::logging;
 use crate::metrics::Metrics;
 use crate::net::listen;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
@@ -38,13 +37,8 @@ const EXIT_CONFIG: u8 = 78;
 /// Over this long at most idle connections are closed on shutdown: clients that reconnect shall not come all at once.
 const CLOSE_SPREAD: Duration = Duration::from_secs(5);
 
-/// Runs a balancer with the configuration at `path` until it is told to end.
-pub fn run(path: &Path, on_ready: OnReady) -> ExitCode {
-    let config = match config::load(path) {
-        Ok(config) => config,
-        Err(problems) => return refuse(&problems),
-    };
-    logging_start(&config);
+/// Runs a balancer with `config`, which was read from `path`, until it is told to end.
+pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
     let metrics = Arc::new(Metrics::new());
     let mut compiler = match Tickets::new() {
         Ok(tickets) => Compiler::new(Arc::clone(&metrics), tickets, fastrand::usize(..)),
@@ -313,10 +307,6 @@ fn warn_of(warnings: &[Problem]) {
     for warning in warnings {
         warn!(place = %warning.place, "{}", warning.message);
     }
-}
-
-fn logging_start(config: &Config) {
-    logging::start(&config.log);
 }
 
 /// Panics are logged and counted where they happen, whoever survives them.

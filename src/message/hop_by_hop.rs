@@ -38,12 +38,30 @@ pub fn accepts_trailers(headers: &HeaderMap) -> bool {
     })
 }
 
+/// A response that states its length twice, or codes its body in a way we do not know: two readers could see two bodies.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("ambiguous length of a response")]
+pub struct AmbiguousLength;
+
 /// Removes hop-by-hop fields from a response. What `Connection` names goes too, unless it is protected.
-pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) {
+///
+/// Refuses one whose framing is in doubt (RFC 9112 §6.3), which the parser has settled silently.
+pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) -> Result<(), AmbiguousLength> {
     let mut names: SmallVec<[HeaderName; 4]> =
         headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
+    let repeats = headers.keys_len() != headers.len();
+    if repeats && headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+        return Err(AmbiguousLength);
+    }
     if names.is_empty() {
-        return;
+        return Ok(());
+    }
+    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+        if !is_chunked || codings.next().is_some() || headers.contains_key(header::CONTENT_LENGTH) {
+            return Err(AmbiguousLength);
+        }
     }
     if let Ok(named) = named_by_connection(headers) {
         names.extend(named);
@@ -51,6 +69,7 @@ pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) {
     for name in names {
         headers.remove(name);
     }
+    Ok(())
 }
 
 fn is_protected(name: &str) -> bool {
@@ -83,8 +102,20 @@ mod tests {
     #[test]
     fn responses_lose_what_concerns_the_connection_only() {
         let mut response = headers(&[("connection", "x-a"), ("keep-alive", "timeout=5"), ("x-a", "1"), ("x-b", "2"), ("transfer-encoding", "chunked")]);
-        strip_response(&mut response);
+        assert_eq!(strip_response(&mut response), Ok(()));
         assert_eq!(response, headers(&[("x-b", "2")]));
+    }
+
+    #[test]
+    fn responses_of_ambiguous_length_are_refused() {
+        for fields in [
+            &[("content-length", "5"), ("content-length", "5")][..],
+            &[("content-length", "5"), ("transfer-encoding", "chunked")],
+            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            &[("transfer-encoding", "gzip, chunked")],
+        ] {
+            assert_eq!(strip_response(&mut headers(fields)), Err(AmbiguousLength), "{fields:?}");
+        }
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, Version};
+use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 
 use super::connection::Client;
@@ -31,9 +31,13 @@ pub async fn handle(local: Rc<Local>, client: Rc<Client>, request: Request<Incom
         Err(error) => {
             record.set_error(error);
             let mut response = reply::error(error);
-            if record.upload_is_unread() {
-                // What is left of the request's body would be read as the next request.
+            let unread = record.upload_is_unread();
+            if unread || error.status() == StatusCode::BAD_REQUEST {
+                // What is left of the request's body would be read as the next request; and who sends what cannot be
+                // understood may be understood differently next time.
                 reply::close(version, &mut response);
+            }
+            if unread {
                 client.linger();
             }
             response

@@ -133,9 +133,12 @@ async fn ask(
         endpoint.metrics.count_failure(ProxyError::Unasked101.reason());
         return Err(ProxyError::Unasked101.into());
     }
-    record.set_response_head(head);
     let (mut parts, body) = response.into_parts();
-    hop_by_hop::strip_response(&mut parts.headers);
+    if hop_by_hop::strip_response(&mut parts.headers).is_err() {
+        endpoint.metrics.count_failure(ProxyError::Garbage.reason());
+        return Err(ProxyError::Garbage.into());
+    }
+    record.set_response_head(head);
     let exchange = Exchange::new(FromEndpoint {
         pause: PauseTimer::new(timeouts.stream_idle),
         max_age: timeouts.max_age,
