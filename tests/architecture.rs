@@ -17,7 +17,8 @@ const LAYERS: &[&[&str]] = &[
     &["proxy"],
     &["worker", "admin", "health"],
     &["daemon"],
-    &["main", "cli", "logging"],
+    &["logging"],
+    &["main", "cli"],
 ];
 
 /// Modules on the request's way, where a lock would make one worker wait for another.

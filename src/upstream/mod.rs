@@ -39,8 +39,13 @@ impl Upstream {
     ///
     /// Endpoints that no check has passed yet are picked only while none is up. `None`: nobody may be asked.
     pub fn pick(&self, tried: Option<EndpointId>) -> Option<Lease> {
-        let best = |endpoint: &Arc<Endpoint>| endpoint.tier() == Tier::Eligible && Some(endpoint.id()) != tried;
-        let index = self.policy.pick(&self.endpoints, &self.cursor, best).or_else(|| self.second_best(tried))?;
+        let best = |endpoint: &Arc<Endpoint>| {
+            endpoint.tier() == Tier::Eligible && Some(endpoint.id()) != tried
+        };
+        let index = self
+            .policy
+            .pick(&self.endpoints, &self.cursor, best)
+            .or_else(|| self.second_best(tried))?;
         Some(Lease::new(&self.endpoints[index]))
     }
 
@@ -51,18 +56,27 @@ impl Upstream {
             &|endpoint| endpoint.tier() == Tier::Eligible,
             &|endpoint| endpoint.tier() == Tier::IfNoneEligible,
         ];
-        choices.iter().find_map(|choice| self.policy.pick(&self.endpoints, &self.cursor, choice))
+        choices
+            .iter()
+            .find_map(|choice| self.policy.pick(&self.endpoints, &self.cursor, choice))
     }
 
     /// Lets the policy see who is eligible now. For the control side, after every change of an endpoint.
     pub fn refresh(&self) {
-        self.policy.refresh(&self.endpoints, |endpoint| endpoint.tier() == Tier::Eligible);
+        self.policy.refresh(&self.endpoints, |endpoint| {
+            endpoint.tier() == Tier::Eligible
+        });
         self.metrics.available.set(self.available() as i64);
     }
 
     /// How many endpoints may be picked.
     pub fn available(&self) -> usize {
-        let count = |tier| self.endpoints.iter().filter(|endpoint| endpoint.tier() == tier).count();
+        let count = |tier| {
+            self.endpoints
+                .iter()
+                .filter(|endpoint| endpoint.tier() == tier)
+                .count()
+        };
         match count(Tier::Eligible) {
             0 => count(Tier::IfNoneEligible),
             eligible => eligible,
