@@ -51,14 +51,17 @@ impl Upstream {
 
     #[cold]
     fn second_best(&self, tried: Option<EndpointId>) -> Option<usize> {
-        let choices: [&dyn Fn(&Arc<Endpoint>) -> bool; 3] = [
-            &|endpoint| endpoint.tier() == Tier::IfNoneEligible && Some(endpoint.id()) != tried,
-            &|endpoint| endpoint.tier() == Tier::Eligible,
-            &|endpoint| endpoint.tier() == Tier::IfNoneEligible,
+        let choices = [
+            (Tier::IfNoneEligible, tried),
+            (Tier::Eligible, None),
+            (Tier::IfNoneEligible, None),
         ];
-        choices
-            .iter()
-            .find_map(|choice| self.policy.pick(&self.endpoints, &self.cursor, choice))
+        choices.iter().find_map(|(tier, tried)| {
+            let fits = |endpoint: &Arc<Endpoint>| {
+                endpoint.tier() == *tier && Some(endpoint.id()) != *tried
+            };
+            self.policy.pick(&self.endpoints, &self.cursor, fits)
+        })
     }
 
     /// Lets the policy see who is eligible now. For the control side, after every change of an endpoint.
