@@ -85,9 +85,9 @@ impl<G: Guard> Body<G> {
         self
     }
 
-    /// The guard, while the body lasts.
-    pub fn guard_mut(&mut self) -> Option<&mut G> {
-        self.guard.as_mut()
+    /// The same, in place.
+    pub fn set_guard(&mut self, guard: G) {
+        self.guard = Some(guard);
     }
 
     fn end(&mut self, result: Result<(), &BodyError>) {

@@ -113,16 +113,15 @@ impl Connection {
         }
     }
 
-    /// Sends `request`, waits for the head of its response: for `limit`, counted anew while its body (`upload`) moves.
+    /// Sends `request`, waits for the head of its response: for `limit`
+    /// from when it was `sent`, counted anew while its body (`upload`) moves.
     pub async fn send(
         &mut self,
         request: Request<RequestBody>,
-        limit: Duration,
+        (sent, limit): (Instant, Duration),
         upload: Option<&Progress>,
     ) -> Result<Response<Incoming>, SendError> {
-        self.timer
-            .as_mut()
-            .reset(tokio::time::Instant::now() + limit);
+        self.timer.as_mut().reset((sent + limit).into());
         let timer = &mut self.timer;
         let mut response = pin!(self.sender.try_send_request(request));
         let mut seen = upload.map(Progress::bytes);

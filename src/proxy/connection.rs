@@ -1,7 +1,6 @@
 //! Serves one client connection until it is closed, drained or broken.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -157,10 +156,7 @@ pub async fn serve_http1<S>(
     let (gate, watch) = Gate::new(stream, limits);
     let service = {
         let (local, client) = (Rc::clone(&local), Rc::clone(&client));
-        service_fn(move |request| {
-            let response = handle(Rc::clone(&local), Rc::clone(&client), request);
-            async move { Ok::<_, Infallible>(response.await) }
-        })
+        service_fn(move |request| handle(Rc::clone(&local), Rc::clone(&client), request))
     };
     let mut builder = http1::Builder::new();
     if listener.limits.headers > HEADERS_ON_STACK {
@@ -370,10 +366,7 @@ pub async fn serve_http2<S>(
 {
     let service = {
         let (local, client) = (Rc::clone(&local), Rc::clone(&client));
-        service_fn(move |request| {
-            let response = handle(Rc::clone(&local), Rc::clone(&client), request);
-            async move { Ok::<_, Infallible>(response.await) }
-        })
+        service_fn(move |request| handle(Rc::clone(&local), Rc::clone(&client), request))
     };
     let mut connection = pin!(
         http2::Builder::new(LocalExecutor)

@@ -1,6 +1,7 @@
 //! One request, from arrival to response; the only place where errors become replies.
 
 use std::borrow::Cow;
+use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -10,12 +11,12 @@ use hyper::body::{Body as _, Incoming};
 use super::connection::Client;
 use super::error::ProxyError;
 use super::head::{self, Origin};
-use super::local::{Local, RequestId};
+use super::local::Local;
 use super::record::{Record, ResponseBody};
 use super::{reply, retry};
 use crate::message::canonical_path::canonicalize;
 use crate::message::forwarded;
-use crate::message::upload::{Progress, RequestBody, Upload};
+use crate::message::upload::{RequestBody, Upload};
 use crate::route::Query;
 use crate::snapshot::{Action, Listener, Snapshot};
 use crate::upstream::Upstream;
@@ -24,86 +25,95 @@ use crate::upstream::Upstream;
 pub async fn handle(
     local: Rc<Local>,
     client: Rc<Client>,
-    request: Request<Incoming>,
-) -> Response<ResponseBody> {
+    mut request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
     let snapshot = local.snapshot();
     let version = request.version();
-    let id = local.request_id();
-    let mut record = Record::begin(&local, &client, &snapshot, &request, id);
-    let mut response =
-        match route_and_forward(&local, &client, &snapshot, request, (&mut record, id)).await {
-            Ok(response) => response,
-            Err(error) => {
-                record.set_error(error);
-                let mut response = reply::error(error);
-                let unread = record.upload_is_unread();
-                if unread || error.status() == StatusCode::BAD_REQUEST {
-                    // What is left of the request's body would be read as the next request; and who sends what cannot be
-                    // understood may be understood differently next time.
-                    reply::close(version, &mut response);
-                }
-                if unread {
-                    client.linger();
-                }
-                response
-            }
-        };
+    let mut record = Record::begin(&local, &client, &snapshot, &request);
+    let result = match route(&local, &client, &snapshot, &mut request, &mut record) {
+        Ok(Routed::Forward(upstream)) => {
+            let mut request = Some(watch_body(request, &mut record));
+            retry::forward(&local, upstream, &mut request, &mut record).await
+        }
+        Ok(Routed::Reply(response)) => Ok(*response),
+        Err(error) => Err(error),
+    };
+    let mut response = result.unwrap_or_else(|error| {
+        record.set_error(error);
+        let mut response = reply::error(error);
+        let unread = record.upload_is_unread();
+        if unread || error.status() == StatusCode::BAD_REQUEST {
+            // What is left of the request's body would be read as the next request; and who sends what cannot be
+            // understood may be understood differently next time.
+            reply::close(version, &mut response);
+        }
+        if unread {
+            client.linger();
+        }
+        response
+    });
     if client.is_last_response(&local) {
         reply::close(version, &mut response);
     }
-    record.ride_on(response)
+    record.ride_on(&mut response);
+    Ok(response)
 }
 
-async fn route_and_forward(
-    local: &Rc<Local>,
-    client: &Rc<Client>,
-    snapshot: &Snapshot,
-    request: Request<Incoming>,
-    (record, id): (&mut Record, RequestId),
-) -> Result<Response<ResponseBody>, ProxyError> {
-    let (mut parts, body) = request.into_parts();
-    let (listener, listener_index) = record.listener();
-    let listener = Arc::clone(listener);
-    let body = watch_body(body, &listener, record)?;
+/// Where a request goes.
+enum Routed<'a> {
+    /// To an endpoint; its head has been made ready for it.
+    Forward(&'a Arc<Upstream>),
+    /// Nowhere: this is the answer.
+    Reply(Box<Response<ResponseBody>>),
+}
 
-    let host = head::host(&parts)?;
-    record.set_host(&host);
-    if parts.version >= Version::HTTP_2 {
-        within_limits(&parts, &listener)?;
+impl From<Response<ResponseBody>> for Routed<'_> {
+    fn from(response: Response<ResponseBody>) -> Self {
+        Self::Reply(Box::new(response))
     }
-    if parts.method == Method::CONNECT {
+}
+
+fn route<'a>(
+    local: &Local,
+    client: &Client,
+    snapshot: &'a Snapshot,
+    request: &mut Request<Incoming>,
+    record: &mut Record,
+) -> Result<Routed<'a>, ProxyError> {
+    if !request.body().is_end_stream() {
+        record.begin_upload();
+    }
+    let listener = Arc::clone(record.listener());
+    let host = head::host(request)?;
+    record.set_host(&host);
+    within_limits(request, &listener)?;
+    if *request.method() == Method::CONNECT {
         return Err(ProxyError::Connect);
     }
-    if parts.uri.path() == "*" {
-        return if parts.method == Method::OPTIONS {
-            Ok(reply::options())
-        } else {
-            Err(ProxyError::Malformed)
+    let raw_path = request.uri().path();
+    if raw_path == "*" {
+        return match *request.method() {
+            Method::OPTIONS => Ok(reply::options().into()),
+            _ => Err(ProxyError::Malformed),
         };
     }
-    let raw_path = parts.uri.path();
     let path = canonicalize(raw_path)?;
     if let Cow::Owned(path) = &path {
         record.set_path(path);
     }
+    let query = request.uri().query();
     if let Some(port) = listener.redirect_to_https {
-        return Ok(reply::redirect_to_https(
-            port,
-            &host,
-            &path,
-            parts.uri.query(),
-        ));
+        return Ok(reply::redirect_to_https(port, &host, &path, query).into());
     }
-
-    let query = Query {
-        listener: listener_index,
+    let found = snapshot.router.find(&Query {
+        listener: record.listener_index(),
         host: &host,
-        method: &parts.method,
-        headers: &parts.headers,
+        method: request.method(),
+        headers: request.headers(),
         raw_path,
         path: &path,
-    };
-    let route = match snapshot.router.find(&query) {
+    });
+    let route = match found {
         Ok(Some(index)) => &snapshot.routes[index],
         Ok(None) => return Err(ProxyError::NoRoute),
         Err(ambiguous) => {
@@ -112,69 +122,73 @@ async fn route_and_forward(
         }
     };
     record.set_route(route);
-    match &route.action {
-        Action::Forward(upstream) => {
-            let trusted = forwarded::is_trusted(client.address().ip(), &listener.trusted_proxies);
-            if trusted {
-                record.set_client(forwarded::client_address(
-                    &parts.headers,
-                    client.address(),
-                    &listener.trusted_proxies,
-                ));
-            }
-            let canonical = match path {
-                Cow::Owned(path) => Some(path),
-                Cow::Borrowed(_) => None,
-            };
-            drop(host);
-            let origin = Origin {
-                client,
-                trusted,
-                request_id: id,
-                instance: &local.instance,
-            };
-            head::to_endpoint(&mut parts, &body, canonical.as_deref(), origin)?;
-            let upstream: &Arc<Upstream> = upstream;
-            retry::forward(local, upstream, Request::from_parts(parts, body), record).await
-        }
+    let upstream = match &route.action {
+        Action::Forward(upstream) => upstream,
         Action::Redirect(redirect) => {
-            Ok(reply::redirect(redirect, &host, &path, parts.uri.query()))
+            return Ok(reply::redirect(redirect, &host, &path, query).into());
         }
-        Action::Respond(respond) => Ok(reply::respond(respond)),
-        Action::NotFound => Err(ProxyError::NoRoute),
+        Action::Respond(respond) => return Ok(reply::respond(respond).into()),
+        Action::NotFound => return Err(ProxyError::NoRoute),
+    };
+    let canonical = match path {
+        Cow::Owned(path) => Some(path),
+        Cow::Borrowed(_) => None,
+    };
+    drop(host);
+    let trusted = forwarded::is_trusted(client.address().ip(), &listener.trusted_proxies);
+    if trusted {
+        let proxies = &listener.trusted_proxies;
+        record.set_client(forwarded::client_address(
+            request.headers(),
+            client.address(),
+            proxies,
+        ));
     }
+    let origin = Origin {
+        client,
+        trusted,
+        request_id: record.request_id(),
+        instance: &local.instance,
+    };
+    head::to_endpoint(request, canonical.as_deref(), origin)?;
+    Ok(Routed::Forward(upstream))
 }
 
-/// A request's body with the listener's limits on it.
-fn watch_body(
-    body: Incoming,
-    listener: &Listener,
-    record: &mut Record,
-) -> Result<RequestBody, ProxyError> {
-    if body.is_end_stream() {
-        return Ok(RequestBody::empty());
-    }
-    let progress = Rc::new(Progress::default());
-    record.upload = Some(Rc::clone(&progress));
-    let limit = listener.limits.body_bytes.map(|limit| limit.get());
-    if limit.is_some_and(|limit| body.size_hint().lower() > limit) {
+/// Limits of a request that do not need its path.
+fn within_limits(request: &Request<Incoming>, listener: &Listener) -> Result<(), ProxyError> {
+    let limits = &listener.limits;
+    let too_large =
+        |limit: crate::units::ByteSize| request.body().size_hint().lower() > limit.get();
+    if limits.body_bytes.is_some_and(too_large) {
         return Err(ProxyError::BodyTooLarge);
     }
-    let upload = Upload::new(progress, limit, listener.timeouts.body_idle);
-    Ok(RequestBody::received(body).with_guard(upload))
-}
-
-/// What the gate has checked already on an HTTP/1 connection.
-fn within_limits(parts: &http::request::Parts, listener: &Listener) -> Result<(), ProxyError> {
-    if parts.headers.len() > listener.limits.headers {
+    if request.version() < Version::HTTP_2 {
+        // The gate has seen to the rest.
+        return Ok(());
+    }
+    if request.headers().len() > limits.headers {
         return Err(ProxyError::TooManyFields);
     }
-    let target = parts
-        .uri
+    let target = request
+        .uri()
         .path_and_query()
         .map_or(0, |target| target.as_str().len());
-    if target > listener.limits.uri_bytes.as_usize() {
+    if target > limits.uri_bytes.as_usize() {
         return Err(ProxyError::TargetTooLong);
     }
     Ok(())
+}
+
+/// The request with the listener's limits on its body.
+fn watch_body(request: Request<Incoming>, record: &mut Record) -> Request<RequestBody> {
+    request.map(|body| {
+        if body.is_end_stream() {
+            return RequestBody::empty();
+        }
+        let listener = Arc::clone(record.listener());
+        let limit = listener.limits.body_bytes.map(|limit| limit.get());
+        let progress = Rc::clone(record.begin_upload());
+        let upload = Upload::new(progress, limit, listener.timeouts.body_idle);
+        RequestBody::received(body).with_guard(upload)
+    })
 }

@@ -3,16 +3,14 @@
 use std::borrow::Cow;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::request::Parts;
 use http::uri::PathAndQuery;
-use http::{Uri, Version};
-use http_body::Body as _;
+use http::{Request, Uri, Version};
+use http_body::Body;
 use smallvec::SmallVec;
 
 use super::connection::Client;
 use super::error::ProxyError;
 use super::local::RequestId;
-use crate::message::upload::RequestBody;
 use crate::message::{authority, forwarded, hop_by_hop};
 use crate::snapshot::Instance;
 
@@ -20,19 +18,22 @@ use crate::snapshot::Instance;
 ///
 /// RFC 9112 §3.2: exactly one `Host`; an absolute-form target's authority takes its place. RFC 9113 §8.3.1: `Host` and
 /// `:authority` agree.
-pub fn host(parts: &Parts) -> Result<Cow<'_, str>, ProxyError> {
-    let mut hosts = parts.headers.get_all(header::HOST).iter();
+pub fn host<B>(request: &Request<B>) -> Result<Cow<'_, str>, ProxyError> {
+    let mut hosts = request.headers().get_all(header::HOST).iter();
     let (field, second) = (hosts.next(), hosts.next());
     if second.is_some() {
         return Err(ProxyError::Host);
     }
-    let target = parts.uri.authority().map(|authority| authority.as_str());
+    let target = request
+        .uri()
+        .authority()
+        .map(|authority| authority.as_str());
     let field = match field.map(HeaderValue::to_str) {
         Some(Ok(field)) => Some(field),
         Some(Err(_)) => return Err(ProxyError::Host),
         None => None,
     };
-    let is_http2 = parts.version >= Version::HTTP_2;
+    let is_http2 = request.version() >= Version::HTTP_2;
     let host = match (field, target) {
         (Some(field), Some(target)) if is_http2 && !field.eq_ignore_ascii_case(target) => {
             return Err(ProxyError::Host);
@@ -58,44 +59,40 @@ pub struct Origin<'a> {
     pub instance: &'a Instance,
 }
 
-/// Makes `parts` the head of a request to an endpoint: origin-form and canonical target, hop-by-hop fields removed,
-/// fields removed that this client may not send, ours set. `canonical` is the path where it differs from what was sent.
-pub fn to_endpoint(
-    parts: &mut Parts,
-    body: &RequestBody,
+/// Makes the head of `request` one for an endpoint: origin-form and canonical target, hop-by-hop fields removed, fields
+/// removed that this client may not send, ours set. `canonical` is the path where it differs from what was sent.
+pub fn to_endpoint<B: Body>(
+    request: &mut Request<B>,
     canonical: Option<&str>,
     origin: Origin<'_>,
 ) -> Result<(), ProxyError> {
-    let found = remove_fields(&mut parts.headers, origin.trusted)?;
-    if found.via && is_loop(&parts.headers, origin.instance) {
+    let found = remove_fields(request.headers_mut(), origin.trusted)?;
+    if found.via && is_loop(request.headers(), origin.instance) {
         return Err(ProxyError::Loop);
     }
-    let received = parts.version;
-    if let Some(authority) = parts.uri.authority() {
+    let received = request.version();
+    if let Some(authority) = request.uri().authority() {
         // The target's authority takes the place of `Host` (RFC 9112 §3.2.2); HTTP/2 has only that (RFC 9113 §8.3.1).
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::Host)?;
-        parts.headers.insert(header::HOST, host);
+        request.headers_mut().insert(header::HOST, host);
     }
-    set_target(&mut parts.uri, canonical)?;
-    parts.version = Version::HTTP_11;
-    let headers = &mut parts.headers;
-    if received >= Version::HTTP_2 {
+    set_target(request.uri_mut(), canonical)?;
+    *request.version_mut() = Version::HTTP_11;
+    let is_unsized =
+        !request.body().is_end_stream() && request.body().size_hint().exact().is_none();
+    let headers = request.headers_mut();
+    let via = if received >= Version::HTTP_2 {
         join_cookies(headers);
-    }
+        &origin.instance.via_http2
+    } else {
+        &origin.instance.via_http1
+    };
     set_forwarded(headers, found, &origin);
-    headers.append(
-        header::VIA,
-        if received >= Version::HTTP_2 {
-            &origin.instance.via_http2
-        } else {
-            &origin.instance.via_http1
-        }
-        .clone(),
-    );
+    headers.append(header::VIA, via.clone());
     if found.trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
-    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+    if is_unsized {
         // hyper sends no body of unknown length with methods that rarely have one, unless it is told to.
         headers.insert(
             header::TRANSFER_ENCODING,

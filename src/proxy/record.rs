@@ -29,6 +29,7 @@ pub struct Record {
     listener: Arc<Listener>,
     listener_index: usize,
     begun: Instant,
+    request_id: RequestId,
     method: Method,
     /// Its route; the one that stands for none before routing.
     route: Arc<Route>,
@@ -36,11 +37,11 @@ pub struct Record {
     status: u16,
     by_upstream: bool,
     error: Option<ProxyError>,
-    /// The request's body.
-    pub upload: Option<Rc<Progress>>,
+    upload: Option<Rc<Progress>>,
     response_bytes: u64,
     attempts: u32,
     details: Option<Box<Details>>,
+    from: Option<FromEndpoint>,
     finished: bool,
 }
 
@@ -50,7 +51,6 @@ struct Details {
     generation: u64,
     sample: f64,
     only_errors: bool,
-    request_id: RequestId,
     version: Version,
     uri: Uri,
     client: std::net::IpAddr,
@@ -61,24 +61,23 @@ struct Details {
 }
 
 impl Record {
-    /// Begins with a request's arrival.
+    /// Begins with a request's arrival. Boxed: it changes hands several times.
     pub fn begin<B>(
         local: &Rc<Local>,
         client: &Rc<Client>,
         snapshot: &Held,
         request: &http::Request<B>,
-        request_id: RequestId,
-    ) -> Self {
+    ) -> Box<Self> {
         let begun = Instant::now();
         client.begin_exchange();
         let (listener, listener_index) = client.listener_in(snapshot);
         let rule = snapshot.access_log;
+        let request_id = local.request_id();
         let details = rule.on.then(|| {
             Box::new(Details {
                 generation: snapshot.generation,
                 sample: rule.sample,
                 only_errors: rule.only_errors,
-                request_id,
                 version: request.version(),
                 uri: request.uri().clone(),
                 client: client.address().ip(),
@@ -88,24 +87,26 @@ impl Record {
                 head: None,
             })
         });
-        Self {
+        Box::new(Self {
             local: Rc::clone(local),
             client: Rc::clone(client),
             listener,
             listener_index,
             begun,
+            request_id,
             method: request.method().clone(),
             route: Arc::clone(&snapshot.no_route),
             in_flight: false,
-            status: 499,
+            status: ProxyError::ClientLeft.status().as_u16(),
             by_upstream: false,
             error: None,
             upload: None,
             response_bytes: 0,
             attempts: 0,
             details,
+            from: None,
             finished: false,
-        }
+        })
     }
 
     /// When the request arrived.
@@ -113,9 +114,19 @@ impl Record {
         self.begun
     }
 
-    /// The listener and its index in the request's snapshot.
-    pub fn listener(&self) -> (&Arc<Listener>, usize) {
-        (&self.listener, self.listener_index)
+    /// The request's id, unless a trusted proxy has given it one.
+    pub fn request_id(&self) -> RequestId {
+        self.request_id
+    }
+
+    /// The listener the request came in by.
+    pub fn listener(&self) -> &Arc<Listener> {
+        &self.listener
+    }
+
+    /// Its index in the request's snapshot.
+    pub fn listener_index(&self) -> usize {
+        self.listener_index
     }
 
     /// The client's address as trusted proxies name it.
@@ -123,13 +134,6 @@ impl Record {
         if let Some(details) = &mut self.details {
             details.client = address;
         }
-    }
-
-    /// Whether the request has a body that was not read to its end.
-    pub fn upload_is_unread(&self) -> bool {
-        self.upload
-            .as_ref()
-            .is_some_and(|upload| upload.stage() != Stage::Complete)
     }
 
     /// The host asked for.
@@ -153,6 +157,23 @@ impl Record {
         self.in_flight = true;
     }
 
+    /// The request has a body, which is watched by what is returned.
+    pub fn begin_upload(&mut self) -> &Rc<Progress> {
+        self.upload.get_or_insert_default()
+    }
+
+    /// How the request's body goes, if it has one.
+    pub fn upload(&self) -> Option<&Rc<Progress>> {
+        self.upload.as_ref()
+    }
+
+    /// Whether the request has a body that was not read to its end.
+    pub fn upload_is_unread(&self) -> bool {
+        self.upload
+            .as_ref()
+            .is_some_and(|upload| upload.stage() != Stage::Complete)
+    }
+
     /// An endpoint is asked.
     pub fn set_attempt(&mut self, endpoint: &Arc<Endpoint>) {
         self.attempts += 1;
@@ -166,31 +187,19 @@ impl Record {
         self.error = Some(error);
     }
 
-    /// From here on the record rides in the response's body, with all that must be given back when that has ended.
-    pub fn ride_on(mut self, response: Response<ResponseBody>) -> Response<ResponseBody> {
-        self.status = response.status().as_u16();
-        let (parts, mut body) = response.into_parts();
-        match body.guard_mut() {
-            Some(exchange) => {
-                exchange.record = Some(self);
-                Response::from_parts(parts, body)
-            }
-            None => Response::from_parts(
-                parts,
-                body.with_guard(Exchange {
-                    record: Some(self),
-                    from: None,
-                }),
-            ),
-        }
-    }
-
-    /// A response of an endpoint came.
-    pub fn set_response_head(&mut self, now: Instant) {
+    /// An endpoint's response came; `from` is held until its body has ended.
+    pub fn set_response(&mut self, from: FromEndpoint, now: Instant) {
         self.by_upstream = true;
+        self.from = Some(from);
         if let Some(details) = &mut self.details {
             details.head = Some(now.saturating_duration_since(self.begun));
         }
+    }
+
+    /// From here on the record rides in the response's body, with all that must be given back when that has ended.
+    pub fn ride_on(mut self: Box<Self>, response: &mut Response<ResponseBody>) {
+        self.status = response.status().as_u16();
+        response.body_mut().set_guard(Exchange(self));
     }
 
     fn finish(&mut self, error: Option<ProxyError>, now: Instant) {
@@ -236,7 +245,7 @@ impl Record {
         let endpoint = details.endpoint.as_deref();
         self.local.access_log.write(&Line {
             generation: details.generation,
-            request_id: details.request_id.as_str(),
+            request_id: self.request_id.as_str(),
             client: details.client,
             listener: &self.listener.name,
             protocol: protocol(details.version),
@@ -281,7 +290,7 @@ pub fn refused(local: &Rc<Local>, client: &Rc<Client>, error: ProxyError) {
     let mut request = http::Request::new(());
     *request.method_mut() = Method::from_bytes(b"-").expect("`-` is a token");
     *request.uri_mut() = Uri::from_static("/");
-    let mut record = Record::begin(local, client, &snapshot, &request, local.request_id());
+    let mut record = Record::begin(local, client, &snapshot, &request);
     record.set_path("-");
     record.status = error.status().as_u16();
     record.finish(Some(error), Instant::now());
@@ -296,12 +305,9 @@ fn protocol(version: Version) -> &'static str {
     }
 }
 
-/// The guard of a response's body: what must be given back, counted and logged when it has ended.
+/// The guard of a response's body: gives back, counts and logs when it has ended.
 #[derive(Debug)]
-pub struct Exchange {
-    record: Option<Record>,
-    from: Option<Box<FromEndpoint>>,
-}
+pub struct Exchange(Box<Record>);
 
 /// What an endpoint's response holds until its body has ended.
 #[derive(Debug)]
@@ -316,29 +322,17 @@ pub struct FromEndpoint {
     pub max_age: Duration,
 }
 
-impl Exchange {
-    /// Guards the body of an endpoint's response.
-    pub fn new(from: FromEndpoint) -> Self {
-        Self {
-            record: None,
-            from: Some(Box::new(from)),
-        }
-    }
-}
-
 impl Guard for Exchange {
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        match &mut self.from {
+        match &mut self.0.from {
             Some(from) => from.pause.poll_pause(cx).map(|()| BodyError::Idle),
             None => Poll::Pending,
         }
     }
 
     fn on_data(&mut self, bytes: usize) -> Result<(), BodyError> {
-        if let Some(record) = &mut self.record {
-            record.response_bytes += bytes as u64;
-        }
-        if let Some(from) = &mut self.from {
+        self.0.response_bytes += bytes as u64;
+        if let Some(from) = &mut self.0.from {
             from.pause.moved();
         }
         Ok(())
@@ -346,21 +340,19 @@ impl Guard for Exchange {
 
     fn on_end(&mut self, result: Result<(), &BodyError>) {
         let now = Instant::now();
-        let Some(mut record) = self.record.take() else {
-            return;
-        };
-        if let Some(FromEndpoint {
-            lease,
-            connection,
-            max_age,
-            ..
-        }) = self.from.take().map(|from| *from)
-        {
+        let record = &mut *self.0;
+        if let Some(from) = record.from.take() {
             // hyper #4176: a connection whose request body was not wanted whole never becomes ready again.
             if result.is_ok() && !record.upload_is_unread() {
-                record.local.pool.checkin(connection, now, max_age);
+                record
+                    .local
+                    .pool
+                    .checkin(from.connection, now, from.max_age);
             } else if let Err(error) = result {
-                lease.endpoint().metrics.count_failure(cut(error).reason());
+                from.lease
+                    .endpoint()
+                    .metrics
+                    .count_failure(cut(error).reason());
             }
         }
         record.finish(result.err().map(cut), now);

@@ -3,21 +3,23 @@
 //! An attempt is repeated only where nothing of the request can have been acted on: the connection could not be
 //! opened (another endpoint is asked), or not a byte was written (`semantics`: rows A and B of the retry matrix).
 
+use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Request, Response, StatusCode};
 
-use super::error::ProxyError;
+use super::error::{Fault, ProxyError};
 use super::local::Local;
-use super::record::{Exchange, FromEndpoint, Record, ResponseBody};
+use super::record::{FromEndpoint, Record, ResponseBody};
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::upload::{RequestBody, Stage};
 use crate::net::connect::ConnectError;
 use crate::pool::{Connection, SendError};
-use crate::upstream::{Endpoint, Lease, Upstream};
+use crate::upstream::{Endpoint, EndpointId, Lease, Upstream};
 
 /// Endpoints asked for one request, at most.
 const ATTEMPTS: u32 = 2;
@@ -25,51 +27,48 @@ const ATTEMPTS: u32 = 2;
 /// An attempt that failed.
 struct Failed {
     error: ProxyError,
-    /// The request, where nothing of it was sent: another endpoint may be asked.
-    unsent: Option<Request<RequestBody>>,
+    /// Nothing of the request was sent, it is back in its place: another endpoint may be asked.
+    unsent: bool,
 }
 
 impl From<ProxyError> for Failed {
     fn from(error: ProxyError) -> Self {
         Self {
             error,
-            unsent: None,
+            unsent: false,
         }
     }
 }
 
-/// Asks an endpoint of `upstream`; another one where the first could not be asked.
+/// Asks an endpoint of `upstream`; another one where the first could not be asked. Takes `request` when it is sent.
 pub async fn forward(
     local: &Rc<Local>,
     upstream: &Arc<Upstream>,
-    mut request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
     record: &mut Record,
 ) -> Result<Response<ResponseBody>, ProxyError> {
-    let mut failed: Option<(ProxyError, _)> = None;
+    let mut failed: Option<(ProxyError, EndpointId)> = None;
     for attempt in 1..=ATTEMPTS {
-        let tried = failed.map(|(_, endpoint)| endpoint);
-        let Some(lease) = upstream.pick(tried) else {
-            return Err(failed.map_or(ProxyError::NoEndpoint, |(error, _)| error));
+        let Some(lease) = upstream.pick(failed.map(|(_, tried)| tried)) else {
+            break;
         };
-        let endpoint = Arc::clone(lease.endpoint());
-        record.set_attempt(&endpoint);
+        let endpoint = lease.endpoint().id();
+        record.set_attempt(lease.endpoint());
         match ask(local, upstream, lease, request, record).await {
             Ok(response) => return Ok(response),
             Err(Failed {
                 error,
-                unsent: Some(unsent),
+                unsent: true,
             }) if attempt < ATTEMPTS => {
                 match error {
                     ProxyError::Closed => upstream.metrics.retries_unsent.inc(),
                     _ => upstream.metrics.retries_connect.inc(),
                 }
-                failed = Some((error, endpoint.id()));
-                request = unsent;
+                failed = Some((error, endpoint));
             }
             Err(Failed { error, .. }) => return Err(error),
         }
     }
-    // The last attempt has returned.
     Err(failed.map_or(ProxyError::NoEndpoint, |(error, _)| error))
 }
 
@@ -78,136 +77,129 @@ async fn ask(
     local: &Rc<Local>,
     upstream: &Upstream,
     lease: Lease,
-    mut request: Request<RequestBody>,
+    request: &mut Option<Request<RequestBody>>,
     record: &mut Record,
 ) -> Result<Response<ResponseBody>, Failed> {
     let endpoint = lease.endpoint();
     let timeouts = &upstream.timeouts;
-    let mut now = Instant::now();
-    let pooled = local.pool.checkout(endpoint, now, timeouts.pool_idle);
+    let mut sent = record.begun();
+    let pooled = local.pool.checkout(endpoint, sent, timeouts.pool_idle);
     let mut reused = pooled.is_some();
     let mut connection = match pooled {
         Some(connection) => {
             endpoint.metrics.reuse.inc();
             connection
         }
-        None => match open(upstream, endpoint).await {
-            Ok(connection) => connection,
-            Err(error) => {
-                return Err(Failed {
-                    error,
-                    unsent: Some(request),
-                });
-            }
-        },
+        None => {
+            let opened = open(upstream, endpoint).await?;
+            sent = Instant::now();
+            opened
+        }
     };
     let response = loop {
-        now = Instant::now();
+        let Some(whole) = request.take() else {
+            return Err(ProxyError::Closed.into());
+        };
+        let upload = record.upload().map(|upload| &**upload);
         match connection
-            .send(request, timeouts.response_head, record.upload.as_deref())
+            .send(whole, (sent, timeouts.response_head), upload)
             .await
         {
             Ok(response) => break response,
-            Err(SendError::Unsent(unsent)) if reused => {
+            Err(SendError::Unsent(unsent)) => {
+                *request = Some(*unsent);
+                if !reused {
+                    return Err(failed(endpoint, ProxyError::Closed, true));
+                }
                 // The endpoint closed it; it will have closed others with it.
                 endpoint.metrics.stale_retried.inc();
                 local.pool.purge(endpoint.id());
-                request = *unsent;
                 reused = false;
-                connection = match open(upstream, endpoint).await {
-                    Ok(connection) => connection,
-                    Err(error) => {
-                        return Err(Failed {
-                            error,
-                            unsent: Some(request),
-                        });
-                    }
-                };
-            }
-            Err(SendError::Unsent(unsent)) => {
-                endpoint.metrics.count_failure(ProxyError::Closed.reason());
-                return Err(Failed {
-                    error: ProxyError::Closed,
-                    unsent: Some(*unsent),
-                });
+                connection = open(upstream, endpoint).await?;
+                sent = Instant::now();
             }
             Err(SendError::Failed(error)) => {
                 let error = classify(&error, record);
-                if error.fault() == super::error::Fault::Endpoint {
-                    endpoint.metrics.count_failure(error.reason());
-                    if reused {
-                        endpoint.metrics.stale_failed.inc();
-                    }
+                if error.fault() != Fault::Endpoint {
+                    return Err(error.into());
                 }
-                return Err(error.into());
+                if reused {
+                    endpoint.metrics.stale_failed.inc();
+                }
+                return Err(failed(endpoint, error, false));
             }
             Err(SendError::Timeout) => {
-                endpoint
-                    .metrics
-                    .count_failure(ProxyError::ResponseTimeout.reason());
-                return Err(ProxyError::ResponseTimeout.into());
+                return Err(failed(endpoint, ProxyError::ResponseTimeout, false));
             }
         }
     };
-    let head = Instant::now();
+    let now = Instant::now();
     endpoint
         .metrics
         .response
-        .observe(head.saturating_duration_since(now).as_secs_f64());
+        .observe(now.saturating_duration_since(sent).as_secs_f64());
     endpoint.metrics.count(response.status().as_u16());
+    let mut response = response.map(ResponseBody::received);
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // Nobody asked for it: `Upgrade` is not passed on.
-        endpoint
-            .metrics
-            .count_failure(ProxyError::Unasked101.reason());
-        return Err(ProxyError::Unasked101.into());
+        return Err(failed(endpoint, ProxyError::Unasked101, false));
     }
-    let (mut parts, body) = response.into_parts();
-    if hop_by_hop::strip_response(&mut parts.headers).is_err() {
-        endpoint.metrics.count_failure(ProxyError::Garbage.reason());
-        return Err(ProxyError::Garbage.into());
+    if hop_by_hop::strip_response(response.headers_mut()).is_err() {
+        return Err(failed(endpoint, ProxyError::Garbage, false));
     }
-    record.set_response_head(head);
-    let exchange = Exchange::new(FromEndpoint {
-        pause: PauseTimer::new(timeouts.stream_idle),
-        max_age: timeouts.max_age,
-        lease,
-        connection,
-    });
-    Ok(Response::from_parts(
-        parts,
-        ResponseBody::received(body).with_guard(exchange),
-    ))
+    let pause = PauseTimer::new(timeouts.stream_idle);
+    let max_age = timeouts.max_age;
+    record.set_response(
+        FromEndpoint {
+            lease,
+            connection,
+            pause,
+            max_age,
+        },
+        now,
+    );
+    Ok(response)
 }
 
-async fn open(upstream: &Upstream, endpoint: &Arc<Endpoint>) -> Result<Connection, ProxyError> {
-    let begun = Instant::now();
-    let opened = match endpoint.socket_address() {
-        Some(address) => Connection::open(endpoint, address, upstream.timeouts.connect).await,
-        None => return Err(ProxyError::ConnectFailed),
-    };
-    upstream
-        .metrics
-        .connect
-        .observe(begun.elapsed().as_secs_f64());
-    opened.map_err(|error| {
-        let error = match error {
-            ConnectError::Timeout { .. } => ProxyError::ConnectTimeout,
-            ConnectError::Failed { source, .. }
-                if source.kind() == std::io::ErrorKind::ConnectionRefused =>
-            {
-                ProxyError::ConnectRefused
-            }
-            ConnectError::Failed { .. } => ProxyError::ConnectFailed,
+/// The endpoint failed.
+fn failed(endpoint: &Endpoint, error: ProxyError, unsent: bool) -> Failed {
+    endpoint.metrics.count_failure(error.reason());
+    Failed { error, unsent }
+}
+
+/// A new connection. Boxed: it is rare, and requests shall not carry room for it.
+fn open<'a>(
+    upstream: &'a Upstream,
+    endpoint: &'a Arc<Endpoint>,
+) -> Pin<Box<dyn Future<Output = Result<Connection, Failed>> + 'a>> {
+    Box::pin(async move {
+        let begun = Instant::now();
+        let opened = match endpoint.socket_address() {
+            Some(address) => Connection::open(endpoint, address, upstream.timeouts.connect).await,
+            None => return Err(failed(endpoint, ProxyError::ConnectFailed, true)),
         };
-        endpoint.metrics.count_failure(error.reason());
-        error
+        upstream
+            .metrics
+            .connect
+            .observe(begun.elapsed().as_secs_f64());
+        opened.map_err(|error| {
+            let error = match error {
+                ConnectError::Timeout { .. } => ProxyError::ConnectTimeout,
+                ConnectError::Failed { source, .. }
+                    if source.kind() == std::io::ErrorKind::ConnectionRefused =>
+                {
+                    ProxyError::ConnectRefused
+                }
+                ConnectError::Failed { .. } => ProxyError::ConnectFailed,
+            };
+            failed(endpoint, error, true)
+        })
     })
 }
 
 /// Whose fault it is that a request was sent and no response came.
 fn classify(error: &hyper::Error, record: &Record) -> ProxyError {
-    match record.upload.as_ref().map(|upload| upload.stage()) {
+    match record.upload().map(|upload| upload.stage()) {
         Some(Stage::Idle) => ProxyError::BodyTimeout,
         Some(Stage::TooLarge) => ProxyError::BodyTooLarge,
         Some(Stage::Broken) => ProxyError::BodyBroken,
