@@ -18,6 +18,7 @@ mod health;
 mod metrics_and_logs;
 mod newcomer;
 mod peers;
+mod readme;
 mod reload;
 mod routing;
 mod serving;

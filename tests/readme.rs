@@ -1,0 +1,178 @@
+//! The README says what there is: every metric, every reason, every key, and samples that can be used as they stand.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use balancer::metrics::catalogue::FAMILIES;
+use balancer::proxy::error::REASONS;
+
+fn text(file: &str) -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
+}
+
+/// The cells of every table row of `text`.
+fn rows(text: &str) -> impl Iterator<Item = Vec<&str>> {
+    text.lines()
+        .filter_map(|line| line.strip_prefix('|')?.strip_suffix('|'))
+        .map(|row| row.split('|').map(str::trim).collect())
+}
+
+/// What stands between backticks within a line, outside of fenced blocks.
+fn quoted(text: &str) -> BTreeSet<&str> {
+    let mut fenced = false;
+    let mut quoted = BTreeSet::new();
+    for line in text.lines() {
+        if line.starts_with("```") {
+            fenced = !fenced;
+        } else if !fenced {
+            quoted.extend(line.split('`').skip(1).step_by(2));
+        }
+    }
+    quoted
+}
+
+/// Blocks fenced exactly as ```` ```toml ````, each with the line it begins at.
+fn samples(text: &str) -> Vec<(usize, String)> {
+    let mut samples = Vec::new();
+    let mut open: Option<(usize, String)> = None;
+    for (line, number) in text.lines().zip(1..) {
+        match &mut open {
+            Some(_) if line.trim_end() == "```" => samples.extend(open.take()),
+            Some((_, sample)) => {
+                sample.push_str(line);
+                sample.push('\n');
+            }
+            None if line.trim_end() == "```toml" => open = Some((number + 1, String::new())),
+            None => {}
+        }
+    }
+    assert!(open.is_none(), "the last sample is never closed");
+    samples
+}
+
+/// The keys set in `configuration`, those commented out included. Names of header fields have a hyphen; keys do not.
+fn keys(configuration: &str) -> BTreeSet<&str> {
+    let is_key = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'_';
+    let mut keys = BTreeSet::new();
+    for line in configuration.lines() {
+        let line = line.strip_prefix('#').unwrap_or(line);
+        if line.starts_with([' ', '-']) {
+            continue; // prose, or a heading
+        }
+        for (at, _) in line.match_indices(" = ") {
+            let word = line[..at].rsplit([' ', '{']).next().unwrap_or_default();
+            if !word.is_empty() && word.bytes().all(is_key) {
+                keys.insert(word);
+            }
+        }
+    }
+    keys
+}
+
+#[test]
+fn metrics_table_lists_every_family_and_nothing_else() {
+    let readme = text("README.md");
+    let listed: Vec<Vec<&str>> = rows(&readme)
+        .filter(|cells| cells.len() == 4 && cells[0].starts_with("`balancer_"))
+        .map(|cells| vec![cells[0], cells[2], cells[3]])
+        .collect();
+    let families: Vec<[String; 3]> = FAMILIES
+        .iter()
+        .map(|(name, labels, help)| {
+            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
+            [format!("`{name}`"), labels.join(" "), (*help).to_owned()]
+        })
+        .collect();
+    assert!(families.len() > 30, "the families were found");
+    for family in &families {
+        assert!(
+            listed.iter().any(|row| row == family),
+            "not in the README: {family:?}"
+        );
+    }
+    for row in &listed {
+        assert!(
+            families.iter().any(|family| row == family),
+            "no such family: {row:?}"
+        );
+    }
+    assert_eq!(listed.len(), families.len(), "a family is listed twice");
+}
+
+#[test]
+fn statuses_table_lists_every_reason_once() {
+    let readme = text("README.md");
+    let mut listed: Vec<&str> = rows(&readme)
+        .filter(|cells| {
+            cells.len() == 4 && (cells[0].is_empty() || cells[0].parse::<u16>().is_ok())
+        })
+        .map(|cells| cells[1].trim_matches('`'))
+        .collect();
+    listed.sort_unstable();
+    assert_eq!(listed, REASONS);
+}
+
+#[test]
+fn every_key_of_the_commented_configuration_is_explained() {
+    let (readme, configuration) = (text("README.md"), text("balancer.toml"));
+    let keys = keys(&configuration);
+    assert!(keys.len() > 50, "the keys were found: {keys:?}");
+    let quoted = quoted(&readme);
+    let missing: Vec<_> = keys.iter().filter(|key| !quoted.contains(*key)).collect();
+    assert!(missing.is_empty(), "not in the README: {missing:?}");
+}
+
+#[test]
+fn samples_are_whole_and_valid() {
+    let readme = text("README.md");
+    let samples = samples(&readme);
+    assert!(!samples.is_empty(), "there are samples");
+    for (line, sample) in samples {
+        match balancer::config::parse(&sample, Path::new("balancer.toml")) {
+            Ok(config) => assert_eq!(config.warnings, [], "README.md:{line}"),
+            Err(problems) => panic!("README.md:{line}:\n{problems}"),
+        }
+    }
+}
+
+#[test]
+fn quick_start_shows_what_the_shipped_file_sets() {
+    let (readme, shipped) = (text("README.md"), text("balancer.toml"));
+    let samples = samples(&readme);
+    let (_, shown) = samples.first().expect("there is a sample");
+    let meaning = |source: &str| {
+        let config = balancer::config::parse(source, Path::new("balancer.toml")).unwrap();
+        let listeners = config.listeners.iter().map(|listener| {
+            let chains = listener.tls.iter().flat_map(|tls| &tls.certificates);
+            let chains: Vec<_> = chains
+                .map(|certificate| certificate.chain.clone())
+                .collect();
+            (listener.name.clone(), listener.address, chains)
+        });
+        let upstreams = config.upstreams.iter().map(|upstream| {
+            let endpoints: Vec<_> = upstream
+                .endpoints
+                .iter()
+                .map(|it| it.address.clone())
+                .collect();
+            (
+                upstream.name.clone(),
+                upstream.policy,
+                endpoints,
+                upstream.health.clone(),
+            )
+        });
+        let routes = config
+            .routes
+            .iter()
+            .map(|route| (route.name.clone(), route.exclusive));
+        (
+            listeners.collect::<Vec<_>>(),
+            upstreams.collect::<Vec<_>>(),
+            routes.collect::<Vec<_>>(),
+            config.admin.address,
+        )
+    };
+    assert_eq!(meaning(shown), meaning(&shipped));
+}
