@@ -157,7 +157,8 @@ impl<G: Guard + Unpin> http_body::Body for Body<G> {
             Poll::Ready(Some(Err(error))) => Err(error),
         };
         match &result {
-            Ok(_) if body.has_ended() => body.end(Ok(())),
+            // Nobody asks for more after the trailers.
+            Ok(frame) if frame.is_trailers() || body.has_ended() => body.end(Ok(())),
             Ok(_) => {}
             Err(error) => body.end(Err(error)),
         }

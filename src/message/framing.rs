@@ -2,9 +2,9 @@
 //!
 //! The parser (hyper) settles some ambiguities silently: it drops `Content-Length` where `Transfer-Encoding` is given and
 //! takes a bare LF for a line end. Two servers that settle them differently can be made to see different requests, so here
-//! they are refused. Pure: no I/O, no clock. Names and values are looked at only as far as framing depends on them.
+//! they are refused. What the parser refuses itself (bytes that no name or value may hold) is left to it. Pure: no I/O, no clock.
 
-use memchr::{memchr, memchr3_iter};
+use memchr::{memchr, memchr_iter, memchr2};
 
 /// Limits of a request's head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -23,12 +23,6 @@ pub enum Violation {
     /// RFC 9112 §2.2: lines end with CRLF. A recipient may take a lone LF; one that does not cannot be confused by it.
     #[error("line ends without CR")]
     BareLf,
-    /// RFC 9112 §2.2: a bare CR is invalid in a head.
-    #[error("CR inside a line")]
-    BareCr,
-    /// RFC 9110 §5.5: NUL is invalid in a field.
-    #[error("NUL in the head")]
-    Nul,
     /// RFC 9112 §3: `method SP target SP version`.
     #[error("malformed request line")]
     RequestLine,
@@ -41,9 +35,6 @@ pub enum Violation {
     /// RFC 9112 §5.2: a folded field line.
     #[error("folded header field")]
     ObsFold,
-    /// RFC 9112 §5.1: a field name is a token, directly followed by a colon.
-    #[error("malformed header field name")]
-    FieldName,
     /// RFC 9112 §6.3: a length that is not one number, or stated twice.
     #[error("malformed or repeated Content-Length")]
     ContentLength,
@@ -86,6 +77,7 @@ pub enum Phase {
 pub struct Framing {
     limits: HeadLimits,
     state: State,
+    heads: u64,
     /// A head of which only a part has come. Empty on the common path, where a head comes in one read.
     partial: Vec<u8>,
 }
@@ -134,6 +126,7 @@ impl Framing {
         Self {
             limits,
             state: State::Head,
+            heads: 0,
             partial: Vec::new(),
         }
     }
@@ -145,6 +138,11 @@ impl Framing {
             State::Head => Phase::Head,
             State::Length(_) | State::Chunk(_) => Phase::Body,
         }
+    }
+
+    /// Whole heads so far.
+    pub fn heads(&self) -> u64 {
+        self.heads
     }
 
     /// Takes the next bytes. On a violation, tells how many of them belong to what came before the offending message or chunk and may be used.
@@ -190,6 +188,7 @@ impl Framing {
             return match scan_head(head, &self.limits)? {
                 Some((length, state)) => {
                     self.state = state;
+                    self.heads += 1;
                     Ok(&head[length..])
                 }
                 None => {
@@ -207,6 +206,7 @@ impl Framing {
         match scan_head(&self.partial, &self.limits)? {
             Some((length, state)) => {
                 self.state = state;
+                self.heads += 1;
                 self.partial = Vec::new();
                 Ok(&bytes[length - before..])
             }
@@ -317,47 +317,30 @@ impl Framing {
 /// Looks at a head from its first byte on. `None`: it is not complete. Else its length and what follows it.
 fn scan_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<(usize, State)>, Violation> {
     let mut head = HeadScan::default();
-    let (mut line, mut cr) = (0, usize::MAX); // where the line begins; where the last CR stood
-    for at in memchr3_iter(b'\n', b'\r', 0, bytes) {
+    let mut line = 0; // where the line begins
+    for at in memchr_iter(b'\n', bytes) {
         if at >= limits.head {
-            return Err(if head.fields == 0 && line == 0 {
-                too_long_line(bytes, limits)
-            } else {
-                Violation::HeadTooLarge
-            });
+            let first = line == 0;
+            return Err(if first { too_long_line(bytes, limits) } else { Violation::HeadTooLarge });
         }
-        match bytes[at] {
-            0 => return Err(Violation::Nul),
-            b'\r' => {
-                if cr != usize::MAX {
-                    return Err(Violation::BareCr);
-                }
-                cr = at;
-            }
-            _ if cr == usize::MAX => return Err(Violation::BareLf),
-            _ if cr + 1 != at => return Err(Violation::BareCr),
-            _ => {
-                let content = &bytes[line..cr];
-                if line == 0 {
-                    head.request_line(content, limits)?;
-                } else if content.is_empty() {
-                    return Ok(Some((at + 1, head.body()?)));
-                } else {
-                    head.field(content, limits)?;
-                }
-                (line, cr) = (at + 1, usize::MAX);
-            }
+        if at == line || bytes[at - 1] != b'\r' {
+            return Err(Violation::BareLf);
         }
-    }
-    if cr != usize::MAX && cr + 1 < bytes.len() {
-        return Err(Violation::BareCr);
-    }
-    if bytes.len() > limits.head || (line == 0 && bytes.len() > limits.target + 32) {
-        return Err(if line == 0 {
-            too_long_line(bytes, limits)
+        let content = &bytes[line..at - 1];
+        if line == 0 {
+            head.request_line(content, limits)?;
+        } else if content.is_empty() {
+            return Ok(Some((at + 1, head.body()?)));
         } else {
-            Violation::HeadTooLarge
-        });
+            head.field(content, limits)?;
+        }
+        line = at + 1;
+    }
+    if line == 0 && bytes.len() > limits.target + 32 {
+        return Err(too_long_line(bytes, limits));
+    }
+    if bytes.len() > limits.head {
+        return Err(Violation::HeadTooLarge);
     }
     Ok(None)
 }
@@ -380,28 +363,24 @@ struct HeadScan {
 
 impl HeadScan {
     fn request_line(&mut self, line: &[u8], limits: &HeadLimits) -> Result<(), Violation> {
-        let mut parts = line.split(|byte| *byte == b' ');
-        let (Some(method), Some(target), Some(version), None) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            return Err(Violation::RequestLine);
+        let version = line.len().checked_sub(9).ok_or(Violation::RequestLine)?;
+        self.old = match &line[version..] {
+            b" HTTP/1.1" => false,
+            b" HTTP/1.0" => true,
+            other if other.starts_with(b" HTTP/") => return Err(Violation::Version),
+            _ => return Err(Violation::RequestLine),
         };
-        if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) || target.is_empty() {
-            return Err(Violation::RequestLine);
-        }
+        let space = memchr(b' ', &line[..version]).ok_or(Violation::RequestLine)?;
+        let target = &line[space + 1..version];
         if target.len() > limits.target {
             return Err(Violation::TargetTooLong);
         }
-        if memchr(b'#', target).is_some() {
-            return Err(Violation::Fragment);
+        match memchr2(b'#', b' ', target) {
+            Some(at) if target[at] == b'#' => Err(Violation::Fragment),
+            Some(_) => Err(Violation::RequestLine),
+            None if target.is_empty() => Err(Violation::RequestLine),
+            None => Ok(()),
         }
-        self.old = match version {
-            b"HTTP/1.1" => false,
-            b"HTTP/1.0" => true,
-            _ if version.starts_with(b"HTTP/") => return Err(Violation::Version),
-            _ => return Err(Violation::RequestLine),
-        };
-        Ok(())
     }
 
     fn field(&mut self, line: &[u8], limits: &HeadLimits) -> Result<(), Violation> {
@@ -412,25 +391,12 @@ impl HeadScan {
         if matches!(line[0], b' ' | b'\t') {
             return Err(Violation::ObsFold);
         }
-        let colon = memchr(b':', line).ok_or(Violation::FieldName)?;
-        let (name, value) = (&line[..colon], line[colon + 1..].trim_ascii());
-        if name.is_empty() || !name.iter().all(|byte| is_token(*byte)) {
-            return Err(Violation::FieldName);
-        }
-        if name.eq_ignore_ascii_case(b"content-length") {
-            if self.length.is_some()
-                || value.is_empty()
-                || value.len() > 19
-                || !value.iter().all(u8::is_ascii_digit)
-            {
+        if let Some(value) = value_of(line, b"content-length") {
+            if self.length.is_some() || value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
                 return Err(Violation::ContentLength);
             }
-            self.length = Some(
-                value
-                    .iter()
-                    .fold(0, |length, digit| length * 10 + u64::from(digit - b'0')),
-            );
-        } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
+            self.length = Some(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')));
+        } else if let Some(value) = value_of(line, b"transfer-encoding") {
             if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Violation::TransferEncoding);
             }
@@ -450,37 +416,11 @@ impl HeadScan {
     }
 }
 
-/// RFC 9110 §5.6.2
-fn is_token(byte: u8) -> bool {
-    TOKEN[usize::from(byte)]
+/// The value of the field `name`, if `line` is that. A space before the colon the parser refuses.
+fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
+    let is_it = line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name);
+    is_it.then(|| line[name.len() + 1..].trim_ascii())
 }
-
-const TOKEN: [bool; 256] = {
-    let mut table = [false; 256];
-    let mut byte = 0;
-    while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric()
-            || matches!(
-                byte as u8,
-                b'!' | b'#'
-                    | b'$'
-                    | b'%'
-                    | b'&'
-                    | b'\''
-                    | b'*'
-                    | b'+'
-                    | b'-'
-                    | b'.'
-                    | b'^'
-                    | b'_'
-                    | b'`'
-                    | b'|'
-                    | b'~'
-            );
-        byte += 1;
-    }
-    table
-};
 
 #[cfg(test)]
 mod tests {
@@ -539,19 +479,13 @@ mod tests {
         for (head, expected) in [
             (&b"GET / HTTP/1.1\nHost: a\n\n"[..], BareLf),
             (b"GET / HTTP/1.1\r\nHost: a\n\r\n", BareLf),
-            (b"GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", BareCr),
-            (b"GET / HTTP/1.1\r\nHost: a\0\r\n\r\n", Nul),
             (b"GET  / HTTP/1.1\r\n\r\n", RequestLine),
             (b"GET /a b HTTP/1.1\r\n\r\n", RequestLine),
             (b"GET /\r\n\r\n", RequestLine),
-            (b"G\x01T / HTTP/1.1\r\n\r\n", RequestLine),
             (b"PRI * HTTP/2.0\r\n\r\n", Version),
             (b"GET / HTTP/1.2\r\n\r\n", Version),
             (b"GET /a#b HTTP/1.1\r\n\r\n", Fragment),
             (b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n", ObsFold),
-            (b"GET / HTTP/1.1\r\nA : b\r\n\r\n", FieldName),
-            (b"GET / HTTP/1.1\r\nA\r\n\r\n", FieldName),
-            (b"GET / HTTP/1.1\r\n: b\r\n\r\n", FieldName),
             (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 3\r\n\r\nabc", ContentLength),
             (b"POST / HTTP/1.1\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabc", ContentLength),
             (b"POST / HTTP/1.1\r\nContent-Length: +3\r\n\r\nabc", ContentLength),

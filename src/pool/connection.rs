@@ -115,17 +115,20 @@ impl Connection {
 
     /// Sends `request`, waits for the head of its response: for `limit`
     /// from when it was `sent`, counted anew while its body (`upload`) moves.
-    pub async fn send(
-        &mut self,
+    pub fn send<'a>(
+        &'a mut self,
         request: Request<RequestBody>,
         (sent, limit): (Instant, Duration),
-        upload: Option<&Progress>,
-    ) -> Result<Response<Incoming>, SendError> {
+        upload: Option<&'a Progress>,
+    ) -> impl Future<Output = Result<Response<Incoming>, SendError>> + 'a {
         self.timer.as_mut().reset((sent + limit).into());
         let timer = &mut self.timer;
-        let mut response = pin!(self.sender.try_send_request(request));
+        // Sent here, not when first polled: the future has no room for a request that is on its way.
+        let response = self.sender.try_send_request(request);
         let mut seen = upload.map(Progress::bytes);
-        poll_fn(|cx| match response.as_mut().poll(cx) {
+        async move {
+            let mut response = pin!(response);
+            poll_fn(|cx| match response.as_mut().poll(cx) {
             Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
             Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
                 Some(request) => SendError::Unsent(Box::new(request)),
@@ -141,8 +144,9 @@ impl Connection {
                 seen = moved;
                 timer.as_mut().reset(tokio::time::Instant::now() + limit);
             },
-        })
-        .await
+            })
+            .await
+        }
     }
 }
 

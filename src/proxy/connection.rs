@@ -22,7 +22,7 @@ use super::gate::Gate;
 use super::handler::handle;
 use super::local::Local;
 use super::{record, reply};
-use crate::message::framing::{HeadLimits, Phase};
+use crate::message::framing::{HeadLimits, Phase, Violation};
 use crate::net::local::LocalExecutor;
 use crate::snapshot::{Held, Listener};
 
@@ -134,7 +134,13 @@ impl Client {
         self.idle_since.set(now);
     }
 
-    fn is_idle(&self) -> bool {
+    /// How many requests were begun.
+    pub fn exchanges(&self) -> u64 {
+        self.exchanges.get()
+    }
+
+    /// Whether no request is being served.
+    pub fn is_idle(&self) -> bool {
         self.in_progress.get() == 0
     }
 }
@@ -153,7 +159,7 @@ pub async fn serve_http1<S>(
         target: listener.limits.uri_bytes.as_usize(),
         fields: listener.limits.headers,
     };
-    let (gate, watch) = Gate::new(stream, limits);
+    let (gate, watch) = Gate::new(stream, &client, limits);
     let service = {
         let (local, client) = (Rc::clone(&local), Rc::clone(&client));
         service_fn(move |request| handle(Rc::clone(&local), Rc::clone(&client), request))
@@ -193,27 +199,27 @@ pub async fn serve_http1<S>(
 
     let mut stream = connection.into_parts().io.into_inner().into_inner();
     match end {
-        End::Closed(result) => {
-            // Heads that hyper alone finds fault with it has answered itself.
-            if let Err(error) = result
-                && error.is_parse()
-                && client.is_idle()
-            {
-                record::refused(&local, &client, ProxyError::Malformed);
-            }
-            if client.linger.get() {
-                linger(&mut stream).await;
-            }
+        End::Closed(Err(error)) if error.is_parse() && client.is_idle() => {
+            let error = if error.is_parse_too_large() { Violation::HeadTooLarge.into() } else { ProxyError::Malformed };
+            Box::pin(refuse(&mut stream, error, &local, &client)).await;
         }
-        End::Refused(error) => {
-            record::refused(&local, &client, error);
-            // Who does not read the reply does not get it.
-            let _ = timeout(LINGER, stream.write_all(&reply::error_bytes(error))).await;
-            linger(&mut stream).await;
-        }
+        End::Closed(_) if client.linger.get() => Box::pin(linger(&mut stream)).await,
+        End::Closed(_) => {}
+        End::Refused(error) => Box::pin(refuse(&mut stream, error, &local, &client)).await,
         End::Idle => {}
     }
     let _ = timeout(LINGER, stream.shutdown()).await;
+}
+
+/// Answers what never became a request.
+async fn refuse<S>(stream: &mut S, error: ProxyError, local: &Rc<Local>, client: &Rc<Client>)
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    record::refused(local, client, error);
+    // Who does not read the reply does not get it.
+    let _ = timeout(LINGER, stream.write_all(&reply::error_bytes(error))).await;
+    linger(stream).await;
 }
 
 /// How a connection ended.

@@ -108,12 +108,9 @@ impl ProxyError {
                 Violation::TargetTooLong => StatusCode::URI_TOO_LONG,
                 Violation::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
                 Violation::BareLf
-                | Violation::BareCr
-                | Violation::Nul
                 | Violation::RequestLine
                 | Violation::Fragment
                 | Violation::ObsFold
-                | Violation::FieldName
                 | Violation::ContentLength
                 | Violation::TransferEncoding
                 | Violation::BothLengths
@@ -192,12 +189,9 @@ impl ProxyError {
                 | Violation::OldTransferEncoding => "conflicting_framing",
                 Violation::Chunk => "body_broken",
                 Violation::BareLf
-                | Violation::BareCr
-                | Violation::Nul
                 | Violation::RequestLine
                 | Violation::Fragment
-                | Violation::ObsFold
-                | Violation::FieldName => "malformed",
+                | Violation::ObsFold => "malformed",
             },
             Self::Malformed => "malformed",
             Self::TooManyFields => "too_many_fields",

@@ -11,6 +11,7 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::connection::Client;
 use crate::message::framing::{Framing, HeadLimits, Phase, Violation};
 
 /// What a gate has seen; shared with the connection's task.
@@ -19,6 +20,7 @@ pub struct Watch {
     framing: RefCell<Framing>,
     violation: Cell<Option<Violation>>,
     unflushed: Cell<bool>,
+    muted: Cell<bool>,
 }
 
 impl Watch {
@@ -52,28 +54,35 @@ impl Watch {
 pub struct Gate<S> {
     stream: S,
     watch: Rc<Watch>,
+    client: Rc<Client>,
 }
 
 impl<S> Gate<S> {
-    /// Watches `stream`, which begins with a request's head.
-    pub fn new(stream: S, limits: HeadLimits) -> (Self, Rc<Watch>) {
+    /// Watches the `stream` of `client`, which begins with a request's head.
+    pub fn new(stream: S, client: &Rc<Client>, limits: HeadLimits) -> (Self, Rc<Watch>) {
         let watch = Rc::new(Watch {
             framing: RefCell::new(Framing::new(limits)),
             violation: Cell::new(None),
             unflushed: Cell::new(false),
+            muted: Cell::new(false),
         });
-        (
-            Self {
-                stream,
-                watch: Rc::clone(&watch),
-            },
-            watch,
-        )
+        (Self { stream, watch: Rc::clone(&watch), client: Rc::clone(client) }, watch)
     }
 
     /// The stream itself.
     pub fn into_inner(self) -> S {
         self.stream
+    }
+
+    /// Whether a write that begins now answers no request that we serve: it is hyper's own reply to a head it cannot
+    /// read. That goes nowhere; the connection's task makes a better one.
+    fn is_uncalled_for(&self) -> bool {
+        let watch = &*self.watch;
+        if !watch.unflushed.get() && self.client.is_idle() {
+            let framing = watch.framing.borrow();
+            watch.muted.set(framing.phase() == Phase::Head || framing.heads() > self.client.exchanges());
+        }
+        watch.muted.get()
     }
 }
 
@@ -112,6 +121,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.is_uncalled_for() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
         self.watch.unflushed.set(true);
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
@@ -121,6 +133,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.is_uncalled_for() {
+            return Poll::Ready(Ok(bytes.iter().map(|slice| slice.len()).sum()));
+        }
         self.watch.unflushed.set(true);
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }
