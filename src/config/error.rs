@@ -20,14 +20,21 @@ pub struct Place {
 impl Place {
     /// A problem that stands here.
     pub fn problem(&self, message: impl Into<String>) -> Problem {
-        Problem { place: self.clone(), message: message.into() }
+        Problem {
+            place: self.clone(),
+            message: message.into(),
+        }
     }
 }
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file.display(), self.line, self.column)?;
-        if self.key.is_empty() { Ok(()) } else { write!(f, ": {}", self.key) }
+        if self.key.is_empty() {
+            Ok(())
+        } else {
+            write!(f, ": {}", self.key)
+        }
     }
 }
 
@@ -49,6 +56,14 @@ impl fmt::Display for Problem {
 /// Every problem of a configuration, in file order. Never empty.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub struct ConfigErrors(pub Vec<Problem>);
+
+impl ConfigErrors {
+    /// One problem that concerns the file at `path` as a whole.
+    pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
+        let place = Place { file: path.into(), line: 1, column: 1, key: "".into() };
+        Self(vec![place.problem(message)])
+    }
+}
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -4,21 +4,32 @@
 //! units are typed. Knows nothing of sockets; certificates are read later, when the snapshot is compiled.
 
 pub mod error;
-pub mod file;
+mod file;
 pub mod health;
 pub mod listener;
 pub mod process;
+mod quantity;
+mod read;
 pub mod route;
+mod suggest;
 pub mod upstream;
+mod value;
+mod warnings;
 
 use std::path::Path;
 
 pub use error::{ConfigErrors, Place, Problem};
 pub use health::{Health, Probe, StatusRange};
-pub use listener::{Certificate, ClientAuth, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, TlsVersion};
-pub use process::{AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process};
+pub use listener::{
+    Certificate, ClientAuth, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, TlsVersion,
+};
+pub use process::{
+    AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
+};
 pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Route};
 pub use upstream::{Address, Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
+
+use file::Source;
 
 /// A whole configuration file, understood.
 #[derive(Clone, Debug)]
@@ -43,12 +54,36 @@ pub struct Config {
 
 /// Reads and understands the file at `path`. Paths in the file are taken as relative to the file's folder.
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
-    let _ = path;
-    todo!()
+    let whole_file =
+        |message| ConfigErrors(vec![Source::new("", path).place(0, "").problem(message)]);
+    let bytes =
+        std::fs::read(path).map_err(|error| whole_file(format!("cannot be read: {error}")))?;
+    match str::from_utf8(&bytes) {
+        Ok(source) => parse(source, path),
+        Err(error) => {
+            let valid = bytes
+                .get(..error.valid_up_to())
+                .map(String::from_utf8_lossy)
+                .unwrap_or_default();
+            let place = Source::new(&valid, path).place(valid.len(), "");
+            Err(ConfigErrors(vec![place.problem("is not UTF-8")]))
+        }
+    }
 }
 
 /// Understands `source` as if it stood in the file at `path`.
 pub fn parse(source: &str, path: &Path) -> Result<Config, ConfigErrors> {
-    let _ = (source, path);
-    todo!()
+    let source = Source::new(source, path);
+    let config = source
+        .tree()
+        .map(|tree| source.root(&tree, |root| read::config(&source, root)));
+    let (problems, mut warnings) = source.into_findings();
+    match config {
+        Some(mut config) if problems.is_empty() => {
+            warnings.extend(warnings::warnings(&config));
+            config.warnings = file::sorted(warnings);
+            Ok(config)
+        }
+        _ => Err(ConfigErrors(problems)),
+    }
 }

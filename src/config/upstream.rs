@@ -77,6 +77,17 @@ pub enum Mode {
     Disabled,
 }
 
+impl Mode {
+    /// The word in the file, in logs and in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Draining => "draining",
+            Self::Disabled => "disabled",
+        }
+    }
+}
+
 /// `upstream.timeouts`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct UpstreamTimeouts {

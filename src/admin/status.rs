@@ -1,0 +1,169 @@
+//! What is shown of a snapshot, as JSON. Own structs, so that the inside may change without the outside.
+
+use std::net::SocketAddr;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::metrics::Metrics;
+use crate::snapshot::{Action, Snapshot};
+use crate::upstream::state::WORDS;
+use crate::upstream::{Endpoint, Tier};
+
+/// `GET /api/v1/status`
+#[derive(Debug, Serialize)]
+pub struct Status {
+    version: &'static str,
+    /// Number of the configuration in use.
+    generation: u64,
+    /// Unix time in seconds.
+    started: u64,
+    listeners: Vec<ListenerStatus>,
+    upstreams: Vec<UpstreamStatus>,
+    routes: Vec<RouteStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ListenerStatus {
+    name: String,
+    address: String,
+    tls: bool,
+    open_connections: usize,
+    certificates: Vec<CertificateStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateStatus {
+    label: String,
+    names: Vec<String>,
+    /// Unix time in seconds.
+    not_after: i64,
+}
+
+#[derive(Debug, Serialize)]
+struct UpstreamStatus {
+    name: String,
+    policy: &'static str,
+    available: usize,
+    endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct EndpointStatus {
+    name: String,
+    address: String,
+    /// Where a name leads.
+    resolved: Option<String>,
+    weight: u32,
+    mode: &'static str,
+    health: &'static str,
+    /// One word for all of it.
+    state: &'static str,
+    reason: Option<String>,
+    /// Unix time in seconds of the last change.
+    since: u64,
+    in_flight: u32,
+    eligible: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct RouteStatus {
+    name: String,
+    upstream: Option<String>,
+}
+
+impl Status {
+    /// Of `snapshot`, whose listeners' sockets have `addresses` by slot.
+    pub fn of(snapshot: &Snapshot, addresses: &[(u32, SocketAddr)], started: SystemTime) -> Self {
+        let listeners = snapshot.listeners.iter().map(|listener| {
+            let real = addresses.iter().find(|(slot, _)| *slot == listener.slot).map_or(listener.address, |(_, real)| *real);
+            ListenerStatus {
+                name: listener.name.to_string(),
+                address: real.to_string(),
+                tls: listener.tls.is_some(),
+                open_connections: listener.open.load(std::sync::atomic::Ordering::Relaxed),
+                certificates: listener
+                    .certificates
+                    .iter()
+                    .map(|certificate| CertificateStatus {
+                        label: certificate.label.clone(),
+                        names: certificate.names.clone(),
+                        not_after: certificate.not_after,
+                    })
+                    .collect(),
+            }
+        });
+        let upstreams = snapshot.upstreams.iter().map(|upstream| {
+            let available = upstream.available();
+            UpstreamStatus {
+                name: upstream.name.to_string(),
+                policy: upstream.policy.name(),
+                available,
+                endpoints: upstream.endpoints.iter().map(|endpoint| endpoint_status(endpoint, &upstream.endpoints)).collect(),
+            }
+        });
+        let routes = snapshot.routes.iter().map(|route| RouteStatus {
+            name: route.name.to_string(),
+            upstream: match &route.action {
+                Action::Forward(upstream) => Some(upstream.name.to_string()),
+                Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
+            },
+        });
+        Self {
+            version: env!("CARGO_PKG_VERSION"),
+            generation: snapshot.generation,
+            started: unix_seconds(started),
+            listeners: listeners.collect(),
+            upstreams: upstreams.collect(),
+            routes: routes.collect(),
+        }
+    }
+}
+
+fn endpoint_status(endpoint: &Endpoint, all: &[std::sync::Arc<Endpoint>]) -> EndpointStatus {
+    let state = endpoint.state();
+    EndpointStatus {
+        name: endpoint.name().to_string(),
+        address: endpoint.address().to_string(),
+        resolved: endpoint.socket_address().map(|address| address.to_string()),
+        weight: endpoint.weight(),
+        mode: state.mode.as_str(),
+        health: state.health.as_str(),
+        state: state.word(),
+        reason: state.reason,
+        since: unix_seconds(state.since),
+        in_flight: endpoint.in_flight(),
+        eligible: is_eligible(endpoint, all),
+    }
+}
+
+/// Whether it would be picked now, seen beside the others of its upstream.
+fn is_eligible(endpoint: &Endpoint, all: &[std::sync::Arc<Endpoint>]) -> bool {
+    match endpoint.tier() {
+        Tier::Eligible => true,
+        Tier::IfNoneEligible => all.iter().all(|other| other.tier() != Tier::Eligible),
+        Tier::Never => false,
+    }
+}
+
+/// Sets the gauges that are read from endpoints only when somebody looks.
+pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
+    for upstream in &snapshot.upstreams {
+        upstream.metrics.available.set(i64::try_from(upstream.available()).unwrap_or(i64::MAX));
+        for endpoint in &upstream.endpoints {
+            let name = [&**endpoint.upstream(), &**endpoint.name()];
+            let word = endpoint.state().word();
+            for state in WORDS {
+                metrics.endpoint_state.with_label_values(&[name[0], name[1], state]).set(i64::from(state == word));
+            }
+            let eligible = is_eligible(endpoint, &upstream.endpoints);
+            metrics.endpoint_up.with_label_values(&name).set(i64::from(eligible));
+            metrics.endpoint_weight.with_label_values(&name).set(i64::from(endpoint.weight()));
+            metrics.upstream_in_flight.with_label_values(&name).set(i64::from(endpoint.in_flight()));
+        }
+    }
+}
+
+fn unix_seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+}

@@ -1,0 +1,64 @@
+//! Reads tables of header fields: those to look for and those to send.
+
+use http::{HeaderName, HeaderValue};
+
+use crate::config::value::Value;
+
+/// Fields a request must have.
+pub(super) fn to_match(value: &Value<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    fields(value, |name| match name {
+        "host" => Some("is matched by `hosts`"),
+        _ => None,
+    })
+}
+
+/// Fields we add to a message of ours. Those that frame it are set by what it holds.
+pub(super) fn to_send(value: &Value<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    fields(value, |name| match name {
+        "connection" | "content-length" | "keep-alive" | "te" | "trailer" | "transfer-encoding"
+        | "upgrade" => Some("is set by the balancer; leave it out"),
+        "host" => Some("is set by `host`"),
+        _ => None,
+    })
+}
+
+fn fields(
+    value: &Value<'_>,
+    refusal: impl Fn(&str) -> Option<&'static str>,
+) -> Vec<(HeaderName, HeaderValue)> {
+    let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
+    for entry in value.entries("a table such as { x-name = \"value\" }") {
+        let Ok(name) = HeaderName::from_bytes(entry.name.as_bytes()) else {
+            entry.source.report(
+                entry.key_place(),
+                format!("{:?} is not a header name", entry.name),
+            );
+            continue;
+        };
+        if let Some(refusal) = refusal(name.as_str()) {
+            entry
+                .source
+                .report(entry.key_place(), format!("{name} {refusal}"));
+        } else if fields.iter().any(|(other, _)| *other == name) {
+            entry.source.report(
+                entry.key_place(),
+                format!("{name} is there twice; header names do not differ by case"),
+            );
+        } else if let Some(value) = field_value(&entry) {
+            fields.push((name, value));
+        }
+    }
+    fields
+}
+
+/// The value of a field. Problems do not show it: it may be a secret.
+fn field_value(value: &Value<'_>) -> Option<HeaderValue> {
+    let text = value.string()?;
+    // RFC 9110 §5.5: white space around a value is not part of it.
+    if text.trim_matches([' ', '\t']) != text {
+        value.report("must not begin or end with a space");
+        return None;
+    }
+    let parsed = HeaderValue::from_str(text);
+    value.noted(parsed.map_err(|_| "must be printable ASCII".to_owned()))
+}

@@ -1,0 +1,257 @@
+//! Reads `[listener.NAME]` with its TLS, timeouts and limits.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use super::process::count;
+use super::socket_address;
+use crate::config::file::Table;
+use crate::config::value::Value;
+use crate::config::{
+    Certificate, ClientAuth, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Place,
+    TlsVersion,
+};
+use crate::units::ByteSize;
+
+pub(super) fn listener(entry: &Value<'_>) -> Option<Listener> {
+    entry.table(|table| {
+        let address = table.required("address", "\"0.0.0.0:8080\"");
+        let tls_value = table.get("tls");
+        let tls = tls_value
+            .as_ref()
+            .and_then(|value| value.table(tls))
+            .flatten();
+        let (http2, http1) = table
+            .get("protocols")
+            .and_then(|value| protocols(&value, tls_value.is_some()))
+            .unwrap_or((true, true));
+        let trusted_proxies = table
+            .get("trusted_proxies")
+            .and_then(|value| networks(&value))
+            .unwrap_or_default();
+        if let Some(value) = table.get("proxy_protocol") {
+            value.one_of(&[("off", ())], &["required"]);
+        }
+        let redirect_to_https = table.get("redirect_to_https").and_then(|value| {
+            let redirect = value.bool()?;
+            if redirect && tls_value.is_some() {
+                value.report(
+                    "must not be set on a listener with tls: its requests are https already",
+                );
+            }
+            Some(redirect)
+        });
+        let timeouts = table
+            .get("timeouts")
+            .and_then(|value| value.table(timeouts))
+            .unwrap_or(TIMEOUTS);
+        let limits = table
+            .get("limits")
+            .and_then(|value| value.table(limits))
+            .unwrap_or(LIMITS);
+        let address_value = address?;
+        Some(Listener {
+            name: entry.name.into(),
+            address: socket_address(&address_value)?,
+            tls,
+            http2,
+            http1,
+            trusted_proxies,
+            redirect_to_https: redirect_to_https.unwrap_or(false),
+            timeouts,
+            limits,
+            place: address_value.place(),
+        })
+    })?
+}
+
+/// Whether `h2` and whether `http/1.1` is among the protocols.
+fn protocols(value: &Value<'_>, has_tls: bool) -> Option<(bool, bool)> {
+    let protocols = value.non_empty_array(
+        "an array such as [\"h2\", \"http/1.1\"]",
+        "; leave the key out for both protocols",
+    )?;
+    let (mut http2, mut http1) = (false, false);
+    for protocol in &protocols {
+        let is_http2 = protocol.one_of(&[("h2", true), ("http/1.1", false)], &[])?;
+        let seen = if is_http2 { &mut http2 } else { &mut http1 };
+        if std::mem::replace(seen, true) {
+            protocol.report(format!("{protocol} is listed twice"));
+        }
+    }
+    if !http1 && !has_tls {
+        value.report("\"h2\" alone needs tls, where it is negotiated; add \"http/1.1\" or tls");
+    }
+    Some((http2, http1))
+}
+
+fn networks(value: &Value<'_>) -> Option<Vec<IpNet>> {
+    let elements = value.array("an array of networks such as [\"10.0.0.0/8\"]")?;
+    Some(elements.iter().filter_map(network).collect())
+}
+
+fn network(value: &Value<'_>) -> Option<IpNet> {
+    let what = "a network such as \"10.0.0.0/8\" or an IP address";
+    let text = value.string_such_as(what)?;
+    if let Ok(address) = text.parse::<std::net::IpAddr>() {
+        return Some(address.into());
+    }
+    let Ok(network) = text.parse::<IpNet>() else {
+        return value.expected(what);
+    };
+    if network.trunc() != network {
+        value.report(format!(
+            "has bits set beyond its prefix; write \"{}\", got {value}",
+            network.trunc()
+        ));
+        return None;
+    }
+    Some(network)
+}
+
+fn tls(table: &mut Table<'_>) -> Option<ListenerTls> {
+    let certificates = table.required(
+        "certificates",
+        "[{ chain = \"server.pem\", key = \"server.key\" }]",
+    );
+    let certificates = certificates.and_then(|value| {
+        let elements = value.non_empty_array(
+            "an array of tables such as [{ chain = \"server.pem\", key = \"server.key\" }]",
+            "; TLS needs one",
+        )?;
+        Some(elements.iter().filter_map(certificate).collect())
+    });
+    let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
+    let min_version = table
+        .get("min_version")
+        .and_then(|value| value.one_of(&versions, &[]))
+        .unwrap_or(TlsVersion::Tls12);
+    let client_auth = client_auth(table);
+    Some(ListenerTls {
+        certificates: certificates?,
+        min_version,
+        client_auth,
+    })
+}
+
+fn certificate(value: &Value<'_>) -> Option<Certificate> {
+    value.table(|table| {
+        let chain = table
+            .required("chain", "\"server.pem\"")
+            .and_then(|value| value.path());
+        let key = table
+            .required("key", "\"server.key\"")
+            .and_then(|value| value.path());
+        Some(Certificate {
+            chain: chain?,
+            key: key?,
+            place: table.place(),
+        })
+    })?
+}
+
+fn client_auth(table: &mut Table<'_>) -> ClientAuth {
+    #[derive(Clone, Copy)]
+    enum Kind {
+        Off,
+        Optional,
+        Required,
+    }
+    let kinds = [
+        ("off", Kind::Off),
+        ("optional", Kind::Optional),
+        ("required", Kind::Required),
+    ];
+    let ca_value = table.get("client_ca");
+    let ca: Option<(PathBuf, Place)> = ca_value
+        .as_ref()
+        .and_then(|value| Some((value.path()?, value.place())));
+    let auth_value = table.get("client_auth");
+    let kind = match &auth_value {
+        Some(value) => match value.one_of(&kinds, &[]) {
+            Some(kind) => kind,
+            None => return ClientAuth::Off,
+        },
+        None => Kind::Off,
+    };
+    match (kind, ca, &ca_value, &auth_value) {
+        (Kind::Off, _, Some(value), _) => {
+            value.source.report(
+                value.key_place(),
+                "has no effect unless client_auth is \"optional\" or \"required\"",
+            );
+            ClientAuth::Off
+        }
+        (Kind::Optional, Some((ca, place)), ..) => ClientAuth::Optional { ca, place },
+        (Kind::Required, Some((ca, place)), ..) => ClientAuth::Required { ca, place },
+        (Kind::Optional | Kind::Required, None, None, Some(value)) => {
+            value.report("needs client_ca, such as client_ca = \"clients.pem\"");
+            ClientAuth::Off
+        }
+        (Kind::Off | Kind::Optional | Kind::Required, ..) => ClientAuth::Off,
+    }
+}
+
+fn timeouts(table: &mut Table<'_>) -> ListenerTimeouts {
+    let mut read = |key, default| {
+        table
+            .get(key)
+            .and_then(|value| value.duration())
+            .unwrap_or(default)
+    };
+    ListenerTimeouts {
+        handshake: read("handshake", TIMEOUTS.handshake),
+        header: read("header", TIMEOUTS.header),
+        body_idle: read("body_idle", TIMEOUTS.body_idle),
+        keep_alive: read("keep_alive", TIMEOUTS.keep_alive),
+    }
+}
+
+fn limits(table: &mut Table<'_>) -> ListenerLimits {
+    let connections = table
+        .get("connections")
+        .and_then(|value| count(&value, i64::MAX));
+    let headers = table
+        .get("headers")
+        .and_then(|value| count(&value, MOST_HEADERS));
+    let h2_streams = table
+        .get("h2_streams")
+        .and_then(|value| value.integer(1..=MOST_STREAMS));
+    ListenerLimits {
+        connections,
+        header_bytes: table
+            .get("header_bytes")
+            .and_then(|value| value.size())
+            .unwrap_or(LIMITS.header_bytes),
+        headers: headers.map_or(LIMITS.headers, usize::from),
+        uri_bytes: table
+            .get("uri_bytes")
+            .and_then(|value| value.size())
+            .unwrap_or(LIMITS.uri_bytes),
+        body_bytes: table.get("body_bytes").and_then(|value| value.size()),
+        h2_streams: h2_streams
+            .and_then(|streams| u32::try_from(streams).ok())
+            .unwrap_or(LIMITS.h2_streams),
+    }
+}
+
+const TIMEOUTS: ListenerTimeouts = ListenerTimeouts {
+    handshake: Duration::from_secs(10),
+    header: Duration::from_secs(10),
+    body_idle: Duration::from_secs(30),
+    keep_alive: Duration::from_secs(75),
+};
+
+const LIMITS: ListenerLimits = ListenerLimits {
+    connections: None,
+    header_bytes: ByteSize::kibibytes(64),
+    headers: 100,
+    uri_bytes: ByteSize::kibibytes(8),
+    body_bytes: None,
+    h2_streams: 100,
+};
+
+const MOST_HEADERS: i64 = 10_000; // a header map holds 24 576 at most
+const MOST_STREAMS: i64 = 0x7fff_ffff; // RFC 9113 §5.1.1: stream identifiers have 31 bits

@@ -1,0 +1,154 @@
+//! From the tree to the meaning: which keys there are, what they may hold, and their defaults.
+//! Reads on after a problem, so that all of them are known at once. Touches no file and no socket.
+
+mod action;
+mod header;
+mod health;
+mod host;
+mod listener;
+mod name;
+mod path;
+mod process;
+mod route;
+mod upstream;
+
+use std::net::SocketAddr;
+
+use super::file::{Source, Table};
+use super::suggest::hint;
+use super::value::{Value, listed};
+use super::{Config, Listener};
+use crate::units::Name;
+
+/// Reads the whole file. Without problems noted, the result is valid; with some, it is only a part.
+pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
+    let process = root
+        .get("process")
+        .and_then(|table| table.table(process::process))
+        .unwrap_or_else(process::process_default);
+    let log = root
+        .get("log")
+        .and_then(|table| table.table(process::log))
+        .unwrap_or(process::LOG);
+    let access_log = process::access_log(root);
+    let admin = process::admin(root);
+
+    let listener_entries = named(
+        root.get("listener"),
+        "a table of listeners: [listener.NAME]",
+    );
+    let upstream_entries = named(
+        root.get("upstream"),
+        "a table of upstreams: [upstream.NAME]",
+    );
+    if listener_entries.is_empty() {
+        root.report(
+            "needs at least one listener: [listener.NAME] with an address such as \"0.0.0.0:8080\"",
+        );
+    }
+    let listeners: Vec<_> = listener_entries
+        .iter()
+        .filter_map(listener::listener)
+        .collect();
+    report_same_addresses(source, &listeners, admin.address, &admin.place);
+    let upstreams = upstream_entries
+        .iter()
+        .filter_map(upstream::upstream)
+        .collect();
+
+    let names =
+        |entries: &[Value<'_>]| entries.iter().map(|entry| Name::from(entry.name)).collect();
+    let declared = Declared {
+        listeners: names(&listener_entries),
+        upstreams: names(&upstream_entries),
+    };
+    let routes = route::routes(root, &declared);
+    Config {
+        process,
+        log,
+        access_log,
+        admin,
+        listeners,
+        upstreams,
+        routes,
+        warnings: Vec::new(),
+    }
+}
+
+/// The names a route may refer to, in file order.
+struct Declared {
+    listeners: Vec<Name>,
+    upstreams: Vec<Name>,
+}
+
+/// The index of the name `value` holds among `names`, which are of `kind`s.
+fn reference(value: &Value<'_>, kind: &str, names: &[Name]) -> Option<usize> {
+    let article = if kind == "upstream" { "an" } else { "a" };
+    let name = value.string_such_as(&format!("the name of {article} {kind}"))?;
+    let index = names.iter().position(|known| **known == *name);
+    if index.is_none() {
+        let hint = hint(name, names.iter().map(|name| &**name));
+        let known = match names.len() {
+            0 => format!("; there is no [{kind}.NAME]"),
+            1..=8 if hint.is_empty() => format!(
+                "; there is {}",
+                listed(names.iter().map(|name| &**name)).replace(" or ", " and ")
+            ),
+            _ => hint,
+        };
+        value.report(format!("no {kind} is named {value}{known}"));
+    }
+    index
+}
+
+/// The tables under `[listener]` or `[upstream]`, their names checked.
+fn named<'a>(parent: Option<Value<'a>>, what: &str) -> Vec<Value<'a>> {
+    let entries = parent
+        .map(|parent| parent.entries(what))
+        .unwrap_or_default();
+    for entry in &entries {
+        if let Err(message) = name::valid(entry.name) {
+            entry.source.report(entry.key_place(), message);
+        }
+    }
+    entries
+}
+
+/// Two listeners, or a listener and `[admin]`, on one address.
+fn report_same_addresses(
+    source: &Source<'_>,
+    listeners: &[Listener],
+    admin: SocketAddr,
+    admin_place: &super::Place,
+) {
+    let listeners = listeners
+        .iter()
+        .map(|listener| (listener.address, &listener.place));
+    let mut seen: Vec<(SocketAddr, &super::Place)> = Vec::new();
+    for (address, place) in listeners.chain([(admin, admin_place)]) {
+        if address.port() == 0 {
+            continue;
+        }
+        match seen.iter().find(|(other, _)| *other == address) {
+            Some((_, other)) => {
+                let key = if other.key.is_empty() {
+                    "admin.address"
+                } else {
+                    &*other.key
+                };
+                source.report(
+                    place.clone(),
+                    format!("{address} is taken by {key} (line {})", other.line),
+                );
+            }
+            None => seen.push((address, place)),
+        }
+    }
+}
+
+/// An IP address and port.
+fn socket_address(value: &Value<'_>) -> Option<SocketAddr> {
+    let what = "an IP address and port such as \"0.0.0.0:8080\" or \"[::]:8080\"";
+    let text = value.string_such_as(what)?;
+    text.parse().ok().or_else(|| value.expected(what))
+}

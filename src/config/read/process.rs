@@ -1,0 +1,167 @@
+//! Reads `[process]`, `[log]`, `[access_log]` and `[admin]`.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use super::socket_address;
+use crate::config::file::Table;
+use crate::config::value::Value;
+use crate::config::{
+    AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
+};
+
+pub(super) fn process(table: &mut Table<'_>) -> Process {
+    let default = process_default();
+    Process {
+        workers: table
+            .get("workers")
+            .and_then(|value| count(&value, MOST_WORKERS))
+            .unwrap_or(default.workers),
+        shutdown_delay: table
+            .get("shutdown_delay")
+            .and_then(|value| value.duration_or_zero())
+            .unwrap_or(default.shutdown_delay),
+        shutdown_grace: table
+            .get("shutdown_grace")
+            .and_then(|value| value.duration_or_zero())
+            .unwrap_or(default.shutdown_grace),
+        startup_wait: table
+            .get("startup_wait")
+            .and_then(|value| value.duration_or_zero())
+            .unwrap_or(default.startup_wait),
+        max_connections: table
+            .get("max_connections")
+            .and_then(|value| count(&value, i64::MAX)),
+    }
+}
+
+pub(super) fn process_default() -> Process {
+    Process {
+        workers: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
+        shutdown_delay: Duration::ZERO,
+        shutdown_grace: Duration::from_secs(30),
+        startup_wait: Duration::from_secs(2),
+        max_connections: None,
+    }
+}
+
+/// A number of things, from 1 to `most`.
+pub(super) fn count(value: &Value<'_>, most: i64) -> Option<NonZeroUsize> {
+    usize::try_from(value.integer(1..=most)?)
+        .ok()
+        .and_then(NonZeroUsize::new)
+}
+
+pub(super) fn log(table: &mut Table<'_>) -> Log {
+    let levels = [
+        ("error", LogLevel::Error),
+        ("warn", LogLevel::Warn),
+        ("info", LogLevel::Info),
+        ("debug", LogLevel::Debug),
+        ("trace", LogLevel::Trace),
+    ];
+    let formats = [("text", LogFormat::Text), ("json", LogFormat::Json)];
+    Log {
+        level: table
+            .get("level")
+            .and_then(|value| value.one_of(&levels, &[]))
+            .unwrap_or(LOG.level),
+        format: table
+            .get("format")
+            .and_then(|value| value.one_of(&formats, &[]))
+            .unwrap_or(LOG.format),
+    }
+}
+
+pub(super) const LOG: Log = Log {
+    level: LogLevel::Info,
+    format: LogFormat::Text,
+};
+
+pub(super) fn access_log(root: &mut Table<'_>) -> AccessLog {
+    let file_place = root.place();
+    let default = AccessLog {
+        target: AccessLogTarget::Off,
+        sample: 1.0,
+        only: AccessLogOnly::All,
+        place: file_place,
+    };
+    let Some(value) = root.get("access_log") else {
+        return default;
+    };
+    let read = |table: &mut Table<'_>| {
+        let target = table.get("target");
+        AccessLog {
+            place: target.as_ref().map_or_else(|| table.place(), Value::place),
+            target: target
+                .as_ref()
+                .and_then(access_log_target)
+                .unwrap_or(AccessLogTarget::Off),
+            sample: table
+                .get("sample")
+                .and_then(|value| sample(&value))
+                .unwrap_or(1.0),
+            only: table
+                .get("only")
+                .and_then(|value| {
+                    value.one_of(
+                        &[
+                            ("all", AccessLogOnly::All),
+                            ("errors", AccessLogOnly::Errors),
+                        ],
+                        &[],
+                    )
+                })
+                .unwrap_or(AccessLogOnly::All),
+        }
+    };
+    value.table(read).unwrap_or(default)
+}
+
+fn access_log_target(value: &Value<'_>) -> Option<AccessLogTarget> {
+    match value.string_such_as("\"off\", \"stdout\" or a path")? {
+        "off" => Some(AccessLogTarget::Off),
+        "stdout" => Some(AccessLogTarget::Stdout),
+        text => {
+            if text.bytes().all(|byte| byte.is_ascii_alphabetic()) && !text.is_empty() {
+                value.warn(format!("a file named {text:?}; other than a path, only \"off\" and \"stdout\" are known (\"./{text}\" for the file)"));
+            }
+            value.path().map(AccessLogTarget::File)
+        }
+    }
+}
+
+fn sample(value: &Value<'_>) -> Option<f64> {
+    let sample = value.number()?;
+    if sample > 0.0 && sample <= 1.0 {
+        Some(sample)
+    } else {
+        value.expected("above 0 and at most 1")
+    }
+}
+
+pub(super) fn admin(root: &mut Table<'_>) -> Admin {
+    let default = Admin {
+        address: ADMIN_ADDRESS,
+        place: root.place(),
+    };
+    let Some(value) = root.get("admin") else {
+        return default;
+    };
+    let read = |table: &mut Table<'_>| {
+        let address = table.get("address");
+        table.not_yet(&["socket", "token_file"]);
+        Admin {
+            place: address.as_ref().map_or_else(|| table.place(), Value::place),
+            address: address
+                .as_ref()
+                .and_then(socket_address)
+                .unwrap_or(ADMIN_ADDRESS),
+        }
+    };
+    value.table(read).unwrap_or(default)
+}
+
+const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
+const MOST_WORKERS: i64 = 1024; // each is a thread with its own connections

@@ -1,0 +1,260 @@
+//! Reads `[[route]]`: matchers and names. Whether two routes can be told apart is the router's question.
+
+use std::collections::{HashMap, HashSet};
+
+use http::Method;
+use regex::RegexBuilder;
+
+use super::action::action;
+use super::{Declared, header, host, name, path, reference};
+use crate::config::file::Table;
+use crate::config::suggest::hint;
+use crate::config::value::Value;
+use crate::config::{HostPattern, MethodSet, PathPattern, Route};
+use crate::units::Name;
+
+pub(super) fn routes(root: &mut Table<'_>, declared: &Declared) -> Vec<Route> {
+    let Some(elements) = root
+        .get("route")
+        .and_then(|value| value.array("an array of tables: [[route]]"))
+    else {
+        return Vec::new();
+    };
+    let mut names = Names::default();
+    // Given names first: a derived one then avoids them all.
+    let given: Vec<_> = elements
+        .iter()
+        .map(|element| names.given(element))
+        .collect();
+    let read = |(element, given): (&Value<'_>, Option<Name>)| {
+        let mut route = element.table(|table| route(table, declared))??;
+        let derived = || name::derived(&route.hosts, &route.path, route.methods.as_ref());
+        route.name = given.unwrap_or_else(|| name::unique(derived(), &mut names.taken));
+        Some(route)
+    };
+    elements.iter().zip(given).filter_map(read).collect()
+}
+
+#[derive(Default)]
+struct Names {
+    taken: HashSet<Name>,
+    lines: HashMap<Name, u32>,
+}
+
+impl Names {
+    /// The name the file gives a route, if any.
+    fn given(&mut self, route: &Value<'_>) -> Option<Name> {
+        let table = route.value.as_table()?;
+        let entry = crate::config::file::entries(route.source, table, &route.key)
+            .into_iter()
+            .find(|entry| entry.name == "name")?;
+        let name = entry.noted(name::valid(entry.string()?))?;
+        if let Some(line) = self.lines.get(&name) {
+            entry.report(format!(
+                "{entry} is the name of another route (line {line})"
+            ));
+        } else {
+            self.lines.insert(name.clone(), entry.place().line);
+        }
+        self.taken.insert(name.clone());
+        Some(name)
+    }
+}
+
+/// A route, still without a name.
+fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
+    table.get("name");
+    let listeners = table
+        .get("listeners")
+        .and_then(|value| listeners(&value, declared));
+    let hosts = table
+        .get("hosts")
+        .and_then(|value| hosts(&value))
+        .unwrap_or_default();
+    let (path, is_regex) = path_pattern(table);
+    let methods = table.get("methods").and_then(|value| methods(&value));
+    let headers = table
+        .get("headers")
+        .map(|value| header::to_match(&value))
+        .unwrap_or_default();
+    let exclusive = table.get("exclusive").and_then(|value| {
+        let exclusive = value.bool()?;
+        if exclusive && is_regex {
+            value.report(
+                "only with `path` or `path_exact`: what a regex takes cannot be known in advance",
+            );
+        }
+        Some(exclusive)
+    });
+    let action = action(table, declared);
+    table.not_yet(&[
+        "query",
+        "upgrades",
+        "rewrite",
+        "request_headers",
+        "response_headers",
+        "timeouts",
+        "limits",
+        "retry",
+        "mirror",
+    ]);
+    let name = Name::from("");
+    let exclusive = exclusive.unwrap_or(false);
+    Some(Route {
+        name,
+        listeners,
+        hosts,
+        path: path?,
+        methods,
+        headers,
+        exclusive,
+        action: action?,
+        place: table.place(),
+    })
+}
+
+fn listeners(value: &Value<'_>, declared: &Declared) -> Option<Vec<usize>> {
+    let elements = value.non_empty_array(
+        "an array of listeners' names",
+        "; leave the key out for all listeners",
+    )?;
+    let mut indices = Vec::new();
+    for element in &elements {
+        let Some(index) = reference(element, "listener", &declared.listeners) else {
+            continue;
+        };
+        if indices.contains(&index) {
+            element.report(format!("{element} is listed twice"));
+        }
+        indices.push(index);
+    }
+    Some(indices)
+}
+
+fn hosts(value: &Value<'_>) -> Option<Vec<HostPattern>> {
+    let elements = value.non_empty_array(
+        "an array such as [\"app.example.com\"]",
+        "; leave the key out for any host",
+    )?;
+    let mut hosts = Vec::new();
+    for element in &elements {
+        let text = element.string_such_as("a host such as \"app.example.com\"");
+        let Some(host) = text.and_then(|text| element.noted(host::pattern(text))) else {
+            continue;
+        };
+        if hosts.contains(&host) {
+            element.report(format!("{element} is listed twice"));
+        }
+        hosts.push(host);
+    }
+    Some(hosts)
+}
+
+/// The path matcher (`None`: there is a problem), and whether it is a regex.
+fn path_pattern(table: &mut Table<'_>) -> (Option<PathPattern>, bool) {
+    let mut given: Vec<_> = ["path", "path_exact", "path_regex"]
+        .into_iter()
+        .filter_map(|key| table.get(key))
+        .collect();
+    given.sort_by_key(|value| value.key_offset);
+    let pattern = |value: &Value<'_>| match value.name {
+        "path" => prefix(value),
+        "path_exact" => exact(value),
+        _ => path_regex(value),
+    };
+    let mut patterns: Vec<_> = given.iter().map(pattern).collect();
+    if let [first, others @ ..] = given.as_slice() {
+        for other in others {
+            other.source.report(
+                other.key_place(),
+                format!("a route has one path, and this one has `{}`", first.name),
+            );
+        }
+    }
+    match given.first() {
+        Some(first) => (patterns.swap_remove(0), first.name == "path_regex"),
+        None => (Some(PathPattern::Prefix("/".into())), false),
+    }
+}
+
+fn prefix(value: &Value<'_>) -> Option<PathPattern> {
+    let path = canonical(value)?;
+    if path.ends_with('*') {
+        value.warn("\"*\" stands for itself here; a path takes everything below it without one");
+    }
+    let path = path
+        .strip_suffix('/')
+        .filter(|path| !path.is_empty())
+        .unwrap_or(path);
+    Some(PathPattern::Prefix(path.into()))
+}
+
+fn exact(value: &Value<'_>) -> Option<PathPattern> {
+    Some(PathPattern::Exact(canonical(value)?.into()))
+}
+
+fn canonical<'a>(value: &Value<'a>) -> Option<&'a str> {
+    let text = value.string_such_as("a path such as \"/admin\"")?;
+    value.noted(path::canonical(text))?;
+    Some(text)
+}
+
+fn path_regex(value: &Value<'_>) -> Option<PathPattern> {
+    let text = value.string_such_as("a regular expression such as \"^/v[0-9]+/\"")?;
+    let regex = RegexBuilder::new(text)
+        .size_limit(LARGEST_REGEX)
+        .build()
+        .map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => {
+                "is too large: it compiles to more than 1MiB".to_owned()
+            }
+            error => {
+                // The crate's text draws the place over several lines; its last line says what is wrong.
+                let text = error.to_string();
+                let reason = text.lines().last().unwrap_or_default();
+                format!(
+                    "is not a regular expression: {}, got {value}",
+                    reason.strip_prefix("error: ").unwrap_or(reason)
+                )
+            }
+        });
+    value.noted(regex).map(PathPattern::Regex)
+}
+
+fn methods(value: &Value<'_>) -> Option<MethodSet> {
+    let elements = value.non_empty_array(
+        "an array such as [\"GET\", \"HEAD\"]",
+        "; leave the key out for any method",
+    )?;
+    let mut methods = Vec::new();
+    for element in &elements {
+        let Some(method) = method(element) else {
+            continue;
+        };
+        if methods.contains(&method) {
+            element.report(format!("{element} is listed twice"));
+        }
+        methods.push(method);
+    }
+    Some(MethodSet(methods))
+}
+
+fn method(value: &Value<'_>) -> Option<Method> {
+    let text = value.string_such_as("a method such as \"GET\"")?;
+    let Ok(method) = Method::from_bytes(text.as_bytes()) else {
+        return value.expected("a method such as \"GET\"");
+    };
+    // RFC 9110 §9.1: methods are case-sensitive, and all registered ones are in upper case.
+    if text.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        let upper = text.to_ascii_uppercase();
+        let hint = hint(&upper, STANDARD_METHODS.into_iter().chain([&*upper]));
+        value.report(format!("must be in upper case, got {value}{hint}"));
+        return None;
+    }
+    Some(method)
+}
+
+const STANDARD_METHODS: [&str; 9] = [
+    "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH",
+];
+const LARGEST_REGEX: usize = 1 << 20; // bytes, compiled: paths need no more

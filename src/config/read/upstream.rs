@@ -1,0 +1,164 @@
+//! Reads `[upstream.NAME]` with its endpoints and timeouts.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{health, host, name};
+use crate::config::file::Table;
+use crate::config::value::Value;
+use crate::config::{Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
+use crate::units::{Name, Weight};
+
+pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
+    entry.table(|table| {
+        let endpoints = table
+            .required("endpoints", "[\"127.0.0.1:8080\"]")
+            .and_then(|value| endpoints(&value));
+        let policies = [
+            ("round-robin", Policy::RoundRobin),
+            ("least-connections", Policy::LeastConnections),
+        ];
+        let later = ["two-choices", "peak-ewma", "hash", "random"];
+        let policy = table
+            .get("policy")
+            .and_then(|value| value.one_of(&policies, &later))
+            .unwrap_or(Policy::RoundRobin);
+        if let Some(value) = table.get("protocol") {
+            value.one_of(&[("http/1.1", ())], &["h2"]);
+        }
+        let health = table
+            .get("health")
+            .and_then(|value| value.table(health::health));
+        let timeouts = table
+            .get("timeouts")
+            .and_then(|value| value.table(timeouts))
+            .unwrap_or(TIMEOUTS);
+        table.not_yet(&[
+            "tls",
+            "passive",
+            "retry",
+            "slow_start",
+            "affinity",
+            "queue",
+            "role",
+        ]);
+        Some(Upstream {
+            name: entry.name.into(),
+            policy,
+            endpoints: endpoints?,
+            health,
+            timeouts,
+            place: table.place(),
+        })
+    })?
+}
+
+fn endpoints(value: &Value<'_>) -> Option<Vec<Endpoint>> {
+    let elements = value.non_empty_array(
+        "an array such as [\"127.0.0.1:8080\"]",
+        "; an upstream needs one endpoint",
+    )?;
+    let (mut addresses, mut names) = (HashMap::new(), HashMap::new());
+    let mut endpoints = Vec::new();
+    for element in &elements {
+        let Some(endpoint) = endpoint(element) else {
+            continue;
+        };
+        let line = endpoint.place.line;
+        let same_address = addresses.insert(endpoint.address.clone(), line);
+        let same_name = names.insert(endpoint.name.clone(), line);
+        if let Some(line) = same_address {
+            let address = &endpoint.address;
+            element.report(format!("address {address} is there already (line {line})"));
+        } else if let Some(line) = same_name {
+            let name = &endpoint.name;
+            element.report(format!("name {name:?} is taken (line {line})"));
+        }
+        endpoints.push(endpoint);
+    }
+    Some(endpoints)
+}
+
+/// `"host:port"`, or a table with `address`.
+fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
+    if let Some(text) = value.value.as_str() {
+        let address = value.noted(host::address(text))?;
+        return Some(Endpoint {
+            name: text.into(),
+            address,
+            weight: Weight::ONE,
+            mode: None,
+            place: value.place(),
+        });
+    }
+    if !value.value.is_table() {
+        return value.expected(
+            "\"host:port\" or a table such as { address = \"127.0.0.1:8080\", weight = 2 }",
+        );
+    }
+    value.table(|table| {
+        let address = table.required("address", "\"127.0.0.1:8080\"");
+        let written = address
+            .as_ref()
+            .and_then(|value| value.string_such_as("host:port such as \"127.0.0.1:8080\""));
+        let address = address
+            .as_ref()
+            .zip(written)
+            .and_then(|(value, text)| value.noted(host::address(text)));
+        let explicit: Option<Name> = table
+            .get("name")
+            .and_then(|value| value.noted(name::valid(value.string()?)));
+        let weight = table
+            .get("weight")
+            .and_then(|value| weight(&value))
+            .unwrap_or(Weight::ONE);
+        let modes = [
+            ("active", Mode::Active),
+            ("draining", Mode::Draining),
+            ("disabled", Mode::Disabled),
+        ];
+        let mode = table
+            .get("state")
+            .and_then(|value| value.one_of(&modes, &[]));
+        table.not_yet(&["backup", "max_in_flight"]);
+        let name = explicit.or_else(|| written.map(Name::from))?;
+        Some(Endpoint {
+            name,
+            address: address?,
+            weight,
+            mode,
+            place: table.place(),
+        })
+    })?
+}
+
+fn weight(value: &Value<'_>) -> Option<Weight> {
+    let number = value.integer(1..=i64::from(Weight::MAX))?;
+    value.noted(Weight::try_from(number).map_err(|error| error.to_string()))
+}
+
+fn timeouts(table: &mut Table<'_>) -> UpstreamTimeouts {
+    let mut read = |key, default| {
+        table
+            .get(key)
+            .and_then(|value| value.duration())
+            .unwrap_or(default)
+    };
+    let timeouts = UpstreamTimeouts {
+        connect: read("connect", TIMEOUTS.connect),
+        response_head: read("response_head", TIMEOUTS.response_head),
+        stream_idle: read("stream_idle", TIMEOUTS.stream_idle),
+        pool_idle: read("pool_idle", TIMEOUTS.pool_idle),
+        max_age: read("max_age", TIMEOUTS.max_age),
+    };
+    table.not_yet(&["tunnel_idle"]);
+    timeouts
+}
+
+const TIMEOUTS: UpstreamTimeouts = UpstreamTimeouts {
+    connect: Duration::from_secs(2),
+    response_head: Duration::from_secs(60),
+    stream_idle: Duration::from_secs(60),
+    pool_idle: Duration::from_secs(4),
+    max_age: Duration::from_secs(3600),
+};

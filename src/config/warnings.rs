@@ -1,0 +1,134 @@
+//! What a valid configuration allows but probably does not mean. Pure.
+
+use std::fmt;
+
+use super::{Action, Config, HostPattern, PathPattern, Problem, Route, Upstream};
+use crate::units::Name;
+
+/// Every doubt about `config`, in no order.
+pub(super) fn warnings(config: &Config) -> Vec<Problem> {
+    let upstreams = config
+        .upstreams
+        .iter()
+        .enumerate()
+        .flat_map(|(index, upstream)| of_upstream(config, index, upstream));
+    upstreams.chain(shadowed(&config.routes)).collect()
+}
+
+fn of_upstream(config: &Config, index: usize, upstream: &Upstream) -> Vec<Problem> {
+    let forwards_here =
+        |route: &&Route| matches!(route.action, Action::Forward(target) if target == index);
+    let mut routes = config.routes.iter().filter(forwards_here).peekable();
+    if routes.peek().is_none() {
+        return vec![upstream.place.problem("no route uses it")];
+    }
+    let message = match (upstream.endpoints.len(), &upstream.health) {
+        (1, _) if !routes.any(|route| route.exclusive) => "one endpoint: nothing to fall back on",
+        (2.., None) => "no `health`: an endpoint that is down keeps its share of requests",
+        _ => return Vec::new(),
+    };
+    vec![upstream.place.problem(message)]
+}
+
+/// Routes of a more specific host come first, even before exclusive ones: where such a route takes paths of an exclusive
+/// route, these are not exclusive for that host.
+fn shadowed(routes: &[Route]) -> Vec<Problem> {
+    let exclusives = || routes.iter().filter(|route| route.exclusive);
+    let with_hosts: Vec<_> = exclusives()
+        .filter(|route| !route.hosts.is_empty())
+        .collect();
+    let warning = |exclusive: &Route| {
+        let repeated = |host: &HostPattern| {
+            let mut same = with_hosts
+                .iter()
+                .filter(|other| covers(&other.path, &exclusive.path));
+            same.any(|other| other.hosts.contains(host))
+        };
+        let before = |route: &Route| {
+            let can_meet = !route.exclusive
+                && !route.hosts.is_empty()
+                && share_listener(route, exclusive)
+                && takes_paths_of(&route.path, &exclusive.path);
+            let takes = |host: &&HostPattern| is_within(host, &exclusive.hosts) && !repeated(host);
+            let host = route.hosts.iter().filter(|_| can_meet).find(takes)?.clone();
+            Some((route.name.clone(), route.place.line, host))
+        };
+        let shadows: Vec<_> = routes.iter().filter_map(before).collect();
+        let shown = |(name, line, host): &(Name, u32, HostPattern)| {
+            format!("route {name:?} (line {line}) on {}", Host(host))
+        };
+        let named: Vec<_> = shadows.iter().take(NAMED).map(shown).collect();
+        let more = match shadows.len().saturating_sub(NAMED) {
+            0 if shadows.is_empty() => return None,
+            0 => String::new(),
+            more => format!(" and {more} more"),
+        };
+        Some(exclusive.place.problem(format!(
+            "exclusive route {:?} comes after {}{more}: a more specific host wins; repeat the exclusive route with its host",
+            exclusive.name,
+            named.join(", "),
+        )))
+    };
+    exclusives().filter_map(warning).collect()
+}
+
+const NAMED: usize = 4; // routes named in one warning: more say nothing new
+
+fn share_listener(a: &Route, b: &Route) -> bool {
+    match (&a.listeners, &b.listeners) {
+        (Some(a), Some(b)) => a.iter().any(|index| b.contains(index)),
+        _ => true,
+    }
+}
+
+/// Whether a request can fall under both.
+fn takes_paths_of(path: &PathPattern, exclusive: &PathPattern) -> bool {
+    let (PathPattern::Prefix(text) | PathPattern::Exact(text)) = exclusive else {
+        return false;
+    };
+    match path {
+        // What a regex takes is not known; the path itself and one below it are good samples.
+        PathPattern::Regex(regex) => {
+            regex.is_match(text) || regex.is_match(&format!("{}/x", text.trim_end_matches('/')))
+        }
+        path => covers(path, exclusive) || covers(exclusive, path),
+    }
+}
+
+/// Whether `outer` takes every path that `inner` takes.
+fn covers(outer: &PathPattern, inner: &PathPattern) -> bool {
+    let (PathPattern::Prefix(text) | PathPattern::Exact(text)) = inner else {
+        return false;
+    };
+    match outer {
+        PathPattern::Prefix(prefix) if &**prefix == "/" => true,
+        PathPattern::Prefix(prefix) => text
+            .strip_prefix(&**prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+        PathPattern::Exact(path) => path == text && matches!(inner, PathPattern::Exact(_)),
+        PathPattern::Regex(_) => false,
+    }
+}
+
+/// Whether `host` is a narrower pattern than those of `hosts` that take it (none means any).
+fn is_within(host: &HostPattern, hosts: &[HostPattern]) -> bool {
+    let takes = |wider: &HostPattern| match (wider, host) {
+        (HostPattern::Wildcard(domain), HostPattern::Exact(name) | HostPattern::Wildcard(name)) => {
+            name.strip_suffix(&**domain)
+                .is_some_and(|rest| rest.ends_with('.'))
+        }
+        (HostPattern::Exact(_), _) => false,
+    };
+    (hosts.is_empty() || hosts.iter().any(takes)) && !hosts.contains(host)
+}
+
+struct Host<'h>(&'h HostPattern);
+
+impl fmt::Display for Host<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            HostPattern::Exact(host) => f.write_str(host),
+            HostPattern::Wildcard(domain) => write!(f, "*.{domain}"),
+        }
+    }
+}

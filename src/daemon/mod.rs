@@ -1,0 +1,321 @@
+//! The process: reads the configuration, opens listeners, starts workers, and then waits for signals.
+
+pub mod log_writer;
+pub mod names;
+pub mod reload;
+pub mod retire;
+pub mod shutdown;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, SystemTime};
+
+use http::HeaderValue;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::{error, info, warn};
+
+use crate::admin::Admin;
+use crate::config::{Config, ConfigErrors, Problem};
+use crate::health::{self, Checker};
+use crate::metrics::Metrics;
+use crate::net::listen;
+use crate::snapshot::compile::{Compiled, Compiler, apply};
+use crate::snapshot::{Instance, Publisher, Snapshot};
+use crate::tls::server::Tickets;
+use crate::units::Name;
+use crate::worker::{Command, Setup, Worker};
+
+/// Told once when everything is up: the listeners' real addresses and the admin's.
+pub type OnReady = Box<dyn FnOnce(&[(Name, SocketAddr)], SocketAddr) + Send>;
+
+/// sysexits(3)
+const EXIT_CONFIG: u8 = 78;
+/// Over this long at most idle connections are closed on shutdown: clients that reconnect shall not come all at once.
+const CLOSE_SPREAD: Duration = Duration::from_secs(5);
+
+/// Runs a balancer with `config`, which was read from `path`, until it is told to end.
+pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
+    let metrics = Arc::new(Metrics::new());
+    let mut compiler = match Tickets::new() {
+        Ok(tickets) => Compiler::new(Arc::clone(&metrics), tickets, fastrand::usize(..)),
+        Err(error) => {
+            eprintln!("balancer: no random bytes for ticket keys: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let compiled = match compiler.compile(&config, None) {
+        Ok(compiled) => compiled,
+        Err(problems) => return refuse(&problems),
+    };
+    count_panics(&metrics);
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("balancer: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let code = runtime.block_on(async {
+        match Daemon::start(path, config, compiled, compiler, metrics).await {
+            Ok(daemon) => daemon.serve(on_ready).await,
+            Err(error) => {
+                error!("{error}");
+                ExitCode::FAILURE
+            }
+        }
+    });
+    // Nothing left on the control thread is worth waiting for.
+    runtime.shutdown_background();
+    code
+}
+
+fn refuse(problems: &ConfigErrors) -> ExitCode {
+    eprintln!("{problems}");
+    EXIT_CONFIG.into()
+}
+
+/// Why the process could not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// An address could not be listened on.
+    #[error("listener `{listener}` cannot listen on {address}: {source}")]
+    Listen {
+        /// Whose address it is.
+        listener: Name,
+        /// The address.
+        address: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Anything else the system refused.
+    #[error("{what}: {source}")]
+    System {
+        /// What was asked of it.
+        what: &'static str,
+        /// What it said.
+        source: io::Error,
+    },
+}
+
+/// A running process.
+pub struct Daemon {
+    path: PathBuf,
+    config: Config,
+    compiler: Option<Compiler>,
+    metrics: Arc<Metrics>,
+    publisher: Publisher,
+    instance: Arc<Instance>,
+    admin: Arc<Admin>,
+    admin_address: SocketAddr,
+    checker: Checker,
+    log_writer: log_writer::Handle,
+    workers: Vec<Worker>,
+    /// Real addresses of the sockets, by slot.
+    addresses: Vec<(u32, SocketAddr)>,
+    /// Sockets that are not yet given to the workers.
+    unopened: Vec<Opened>,
+}
+
+/// The sockets of one listener, one for each worker.
+struct Opened {
+    name: Name,
+    slot: u32,
+    address: SocketAddr,
+    sockets: Vec<TcpListener>,
+}
+
+impl Daemon {
+    async fn start(
+        path: &Path,
+        config: Config,
+        compiled: Compiled,
+        compiler: Compiler,
+        metrics: Arc<Metrics>,
+    ) -> Result<Self, StartError> {
+        warn_of(&compiled.warnings);
+        let snapshot = compiled.snapshot;
+        let workers = config.process.workers.get();
+        let unopened = open(&snapshot, &[], workers)?;
+        let addresses = unopened.iter().map(|opened| (opened.slot, opened.address)).collect::<Vec<_>>();
+        let admin_listener = listen::bind(config.admin.address, 1)
+            .map_err(|source| StartError::Listen { listener: "admin".into(), address: config.admin.address, source })?
+            .remove(0);
+        let system = |what| move |source| StartError::System { what, source };
+        let admin_address = admin_listener.local_addr().map_err(system("admin listener"))?;
+        let log_writer = log_writer::start(&config.access_log).map_err(system("access log"))?;
+
+        apply(&snapshot, &config);
+        names::resolve(&snapshot).await;
+        publish_gauges(&metrics, &snapshot);
+        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics.config_last_reload_successful.set(1);
+        let publisher = Publisher::new(snapshot);
+        let admin = Arc::new(Admin {
+            publisher: publisher.clone(),
+            metrics: Arc::clone(&metrics),
+            started: SystemTime::now(),
+            addresses: Mutex::new(addresses.clone()),
+            unready: Mutex::new(Some("starting")),
+        });
+        tokio::spawn(serve_admin(admin_listener, Arc::clone(&admin)));
+        info!(address = %admin_address, "admin open");
+        let instance = Arc::new(instance(&config));
+        let workers = (0..workers)
+            .map(|index| {
+                let setup = Setup {
+                    publisher: publisher.clone(),
+                    instance: Arc::clone(&instance),
+                    metrics: Arc::clone(&metrics),
+                    log_writer: log_writer.sender(),
+                    seed: fastrand::u64(..),
+                };
+                Worker::spawn(index, setup)
+            })
+            .collect::<io::Result<_>>()
+            .map_err(system("worker thread"))?;
+        let checker = Checker::new(publisher.clone());
+        Ok(Self {
+            path: path.to_owned(),
+            config,
+            compiler: Some(compiler),
+            metrics,
+            publisher,
+            instance,
+            admin,
+            admin_address,
+            checker,
+            log_writer,
+            workers,
+            addresses,
+            unopened,
+        })
+    }
+
+    async fn serve(mut self, on_ready: OnReady) -> ExitCode {
+        // Before anything is awaited: a signal that comes early shall not end the process unasked.
+        let signals = signal(SignalKind::hangup())
+            .and_then(|hangup| Ok((hangup, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)));
+        let (mut hangup, mut terminate, mut interrupt) = match signals {
+            Ok(signals) => signals,
+            Err(error) => {
+                error!(%error, "signals cannot be received");
+                return ExitCode::FAILURE;
+            }
+        };
+        self.checker.follow(&self.publisher.current());
+        tokio::spawn(names::keep_resolved(self.publisher.clone()));
+        let asked_to_end = tokio::select! {
+            () = wait_for_checks(&self.publisher, self.config.process.startup_wait) => false,
+            _ = terminate.recv() => true,
+            _ = interrupt.recv() => true,
+        };
+        if asked_to_end {
+            return ExitCode::SUCCESS;
+        }
+        self.hand_out();
+        self.admin.set_unready(None);
+        info!(generation = 1, workers = self.workers.len(), "ready");
+        on_ready(&self.named_addresses(), self.admin_address);
+        loop {
+            tokio::select! {
+                _ = hangup.recv() => self.reload().await,
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+            }
+        }
+        self.shut_down(&mut terminate, &mut interrupt).await
+    }
+
+    /// Gives new sockets to the workers: they accept from now on.
+    fn hand_out(&mut self) {
+        for opened in self.unopened.drain(..) {
+            info!(listener = %opened.name, address = %opened.address, "listener open");
+            for (worker, socket) in self.workers.iter().zip(opened.sockets) {
+                worker.tell(Command::Listen { slot: opened.slot, socket });
+            }
+        }
+    }
+
+    fn named_addresses(&self) -> Vec<(Name, SocketAddr)> {
+        let snapshot = self.publisher.current();
+        let named = snapshot.listeners.iter().filter_map(|listener| {
+            let (_, address) = self.addresses.iter().find(|(slot, _)| *slot == listener.slot)?;
+            Some((Arc::clone(&listener.name), *address))
+        });
+        named.collect()
+    }
+}
+
+async fn serve_admin(listener: TcpListener, admin: Arc<Admin>) {
+    if let Err(error) = crate::admin::serve(listener, admin).await {
+        error!(%error, "admin listener failed");
+    }
+}
+
+/// Binds what `snapshot` listens on and is not open yet.
+fn open(snapshot: &Snapshot, is_open: &[(u32, SocketAddr)], workers: usize) -> Result<Vec<Opened>, StartError> {
+    let new = snapshot.listeners.iter().filter(|listener| is_open.iter().all(|(slot, _)| *slot != listener.slot));
+    new.map(|listener| {
+        let failed = |source| StartError::Listen { listener: Arc::clone(&listener.name), address: listener.address, source };
+        let sockets = listen::bind(listener.address, workers).map_err(failed)?;
+        let address = sockets.first().map_or(Ok(listener.address), TcpListener::local_addr).map_err(failed)?;
+        Ok(Opened { name: Arc::clone(&listener.name), slot: listener.slot, address, sockets })
+    })
+    .collect()
+}
+
+/// Waits until every endpoint has been checked once, for `limit` at most.
+async fn wait_for_checks(publisher: &Publisher, limit: Duration) {
+    let settled = async {
+        while !health::is_settled(&publisher.current()) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    if tokio::time::timeout(limit, settled).await.is_err() {
+        warn!(waited = ?limit, "some endpoints are not checked yet");
+    }
+}
+
+fn instance(config: &Config) -> Instance {
+    let id = fastrand::u32(..);
+    let via = |version| HeaderValue::from_str(&format!("{version} balancer ({id:08x})")).expect("ASCII");
+    Instance {
+        via_http1: via("1.1"),
+        via_http2: via("2.0"),
+        open: AtomicUsize::new(0),
+        max_connections: config.process.max_connections.map_or(usize::MAX, std::num::NonZero::get),
+        close_spread: CLOSE_SPREAD.min(config.process.shutdown_grace / 2),
+    }
+}
+
+fn publish_gauges(metrics: &Metrics, snapshot: &Snapshot) {
+    metrics.config_generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    metrics.config_last_reload_success_timestamp.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    for listener in &snapshot.listeners {
+        for certificate in &listener.certificates {
+            metrics.tls_certificate_not_after.with_label_values(&[&*listener.name, &certificate.label]).set(certificate.not_after);
+        }
+    }
+}
+
+fn warn_of(warnings: &[Problem]) {
+    for warning in warnings {
+        warn!(place = %warning.place, "{}", warning.message);
+    }
+}
+
+/// Panics are logged and counted where they happen, whoever survives them.
+fn count_panics(metrics: &Arc<Metrics>) {
+    let panics = metrics.panics.clone();
+    std::panic::set_hook(Box::new(move |panic| {
+        let thread = std::thread::current();
+        let thread = thread.name().unwrap_or("unnamed");
+        panics.with_label_values(&[thread]).inc();
+        error!(thread, %panic, backtrace = %std::backtrace::Backtrace::capture(), "panic");
+    }));
+}

@@ -1,0 +1,513 @@
+//! The one spelling of a path, and its loosest reading.
+//!
+//! [`canonicalize`] gives the spelling that is matched, logged and forwarded; [`loosest`] gives what the most lenient
+//! server could make of a path, so that a route can be guarded against it. Takes paths only: the caller cuts the query
+//! and the authority. Knows nothing of routes.
+
+use std::borrow::Cow;
+
+/// Why a path is refused. Each is the client's fault and a 400.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum PathError {
+    /// The path does not begin with `/`.
+    #[error("path does not begin with /")]
+    NotRooted,
+    /// A byte that may not stand in a path: a control byte, a space, `#`, `\`, or one outside of ASCII.
+    #[error("path holds the byte {0:#04x}, which must be percent-encoded")]
+    ForbiddenByte(u8),
+    /// A `%` without two hexadecimal digits.
+    #[error("path holds a % without two hexadecimal digits")]
+    BadEscape,
+    /// An encoded control byte, `%00` to `%1F` or `%7F`, in this path or below further layers of encoding.
+    #[error("path holds the encoded control byte {0:#04x}")]
+    EncodedControl(u8),
+    /// More `..` than there are segments before them.
+    #[error("path climbs above its root")]
+    ClimbsAboveRoot,
+    /// Still encoded after as many decodings as the most lenient server is thought to do.
+    #[error("path is percent-encoded more than {MAX_DECODINGS} times")]
+    TooDeeplyEncoded,
+}
+
+/// What the most lenient server could make of a path. Bytes, because decoding may leave UTF-8.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Loosest {
+    /// The reading: begins with `/`, ASCII lower case, without dot segments, parameters or repeated `/`.
+    pub path: Vec<u8>,
+    /// A segment was read as `..` on the way. In a canonical path such a segment was hidden, and servers that see
+    /// through the disguise disagree with those that do not about everything before it.
+    pub climbs: bool,
+}
+
+/// The canonical spelling of `raw_path`; borrowed when it already is.
+///
+/// Unreserved characters are decoded and other escapes upper-cased (RFC 3986 §6.2.2), repeated `/` merged, dot segments
+/// removed (§5.2.4). `%2F` and `%5C` stay encoded.
+pub fn canonicalize(raw_path: &str) -> Result<Cow<'_, str>, PathError> {
+    let raw = raw_path.as_bytes();
+    if raw.first() != Some(&b'/') {
+        return Err(PathError::NotRooted);
+    }
+    if is_canonical(raw) {
+        return Ok(Cow::Borrowed(raw_path));
+    }
+    let mut spelling = Spelling {
+        out: String::with_capacity(raw.len()),
+        segment: 1,
+    };
+    spelling.out.push('/');
+    let mut at = 1;
+    while let Some(&byte) = raw.get(at) {
+        at += 1;
+        match CLASS[usize::from(byte)] {
+            Class::Forbidden => return Err(PathError::ForbiddenByte(byte)),
+            Class::Slash => spelling.end_segment(true)?,
+            Class::Percent => {
+                let decoded = escaped(raw, at).ok_or(PathError::BadEscape)?;
+                at += 2;
+                if decoded.is_ascii_control() {
+                    return Err(PathError::EncodedControl(decoded));
+                }
+                if is_unreserved(decoded) {
+                    spelling.out.push(char::from(decoded));
+                } else {
+                    spelling.out.push('%');
+                    spelling
+                        .out
+                        .push(char::from(HEX[usize::from(decoded >> 4)]));
+                    spelling
+                        .out
+                        .push(char::from(HEX[usize::from(decoded & 15)]));
+                }
+            }
+            Class::Dot | Class::Upper | Class::Semicolon | Class::Plain => {
+                spelling.out.push(char::from(byte))
+            }
+        }
+    }
+    spelling.end_segment(false)?;
+    Ok(Cow::Owned(spelling.out))
+}
+
+/// Whether a canonical path holds `%2F` or `%5C`: separators to some servers and not to others.
+pub fn has_encoded_separator(canonical: &str) -> bool {
+    let mut rest = canonical;
+    while let Some(at) = rest.find('%') {
+        rest = &rest[at + 1..];
+        if rest.starts_with("2F") || rest.starts_with("5C") {
+            return true;
+        }
+    }
+    false
+}
+
+/// The loosest reading of `path`, or `None` where that is the path itself (found out without allocation).
+///
+/// Decodes up to three times, takes `\` for `/`, drops parameters (`;…`, and a decoded `?…` or `#…`) of every segment,
+/// merges `/`, resolves dot segments (the root is its own parent), lower-cases ASCII and cuts `.` and space from the end
+/// of every segment. Segments of nothing but dots and spaces are read as `..` when they hold two dots.
+pub fn loosest(path: &str) -> Result<Option<Loosest>, PathError> {
+    if is_own_loosest(path.as_bytes()) {
+        return Ok(None);
+    }
+    let decoded = decode_repeatedly(path.as_bytes())?;
+    let mut reading = Loosest {
+        path: Vec::with_capacity(decoded.len() + 1),
+        climbs: false,
+    };
+    let mut ends_in_slash = false;
+    for segment in decoded.split(|byte| matches!(byte, b'/' | b'\\')) {
+        let end = segment
+            .iter()
+            .position(|byte| matches!(byte, b';' | b'?' | b'#'))
+            .unwrap_or(segment.len());
+        let segment = &segment[..end];
+        let kept = segment
+            .iter()
+            .rposition(|byte| !matches!(byte, b'.' | b' '))
+            .map_or(0, |last| last + 1);
+        ends_in_slash = kept == 0;
+        if kept > 0 {
+            reading.path.push(b'/');
+            reading
+                .path
+                .extend(segment[..kept].iter().map(u8::to_ascii_lowercase));
+        } else if segment.iter().filter(|byte| **byte == b'.').count() >= 2 {
+            reading.climbs = true;
+            let parent = reading
+                .path
+                .iter()
+                .rposition(|byte| *byte == b'/')
+                .unwrap_or(0);
+            reading.path.truncate(parent);
+        }
+    }
+    if ends_in_slash || reading.path.is_empty() {
+        reading.path.push(b'/');
+    }
+    Ok(Some(reading))
+}
+
+/// The canonical path under construction; `out` begins and, between segments, ends with `/`.
+struct Spelling {
+    out: String,
+    /// Where the current segment begins.
+    segment: usize,
+}
+
+impl Spelling {
+    fn end_segment(&mut self, slash: bool) -> Result<(), PathError> {
+        match &self.out[self.segment..] {
+            "" => {}
+            "." => self.out.truncate(self.segment),
+            ".." => {
+                self.out.truncate(self.segment - 1);
+                let parent = self.out.rfind('/').ok_or(PathError::ClimbsAboveRoot)?;
+                self.out.truncate(parent + 1);
+            }
+            _ if slash => self.out.push('/'),
+            _ => {}
+        }
+        self.segment = self.out.len();
+        Ok(())
+    }
+}
+
+/// Whether a path that begins with `/` is canonical. May say no where [`canonicalize`] will report an error.
+fn is_canonical(path: &[u8]) -> bool {
+    let mut before = b' ';
+    for (at, &byte) in path.iter().enumerate() {
+        let fine = match CLASS[usize::from(byte)] {
+            Class::Plain | Class::Upper | Class::Semicolon => true,
+            Class::Slash => before != b'/',
+            Class::Dot => before != b'/' || !is_dot_segment(&path[at..]),
+            Class::Percent => is_canonical_escape(path, at + 1),
+            Class::Forbidden => false,
+        };
+        if !fine {
+            return false;
+        }
+        before = byte;
+    }
+    true
+}
+
+/// Whether the segment that `rest` begins with is `.` or `..`.
+fn is_dot_segment(rest: &[u8]) -> bool {
+    matches!(
+        rest,
+        [b'.'] | [b'.', b'/', ..] | [b'.', b'.'] | [b'.', b'.', b'/', ..]
+    )
+}
+
+fn is_canonical_escape(path: &[u8], at: usize) -> bool {
+    escaped(path, at).is_some_and(|decoded| {
+        !decoded.is_ascii_control()
+            && !is_unreserved(decoded)
+            && !path[at..at + 2].iter().any(u8::is_ascii_lowercase)
+    })
+}
+
+/// The byte that the two hexadecimal digits at `at` stand for.
+fn escaped(path: &[u8], at: usize) -> Option<u8> {
+    let digit = |at| path.get(at).and_then(|byte| char::from(*byte).to_digit(16));
+    u8::try_from(digit(at)? * 16 + digit(at + 1)?).ok()
+}
+
+/// RFC 3986 §2.3.
+fn is_unreserved(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
+}
+
+/// Whether [`loosest`] cannot change the path: no escape, parameter, `\`, `//` or upper case, and no segment ends in `.`.
+fn is_own_loosest(path: &[u8]) -> bool {
+    let mut before = b' ';
+    for &byte in path {
+        let fine = match CLASS[usize::from(byte)] {
+            Class::Plain | Class::Dot => true,
+            Class::Slash => !matches!(before, b'/' | b'.'),
+            Class::Upper | Class::Semicolon | Class::Percent | Class::Forbidden => false,
+        };
+        if !fine {
+            return false;
+        }
+        before = byte;
+    }
+    path.first() == Some(&b'/') && before != b'.'
+}
+
+fn decode_repeatedly(path: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
+    let mut path = Cow::Borrowed(path);
+    for _ in 0..MAX_DECODINGS {
+        let Some(decoded) = decode_once(&path)? else {
+            return Ok(path);
+        };
+        path = Cow::Owned(decoded);
+    }
+    match decode_once(&path)? {
+        None => Ok(path),
+        Some(_) => Err(PathError::TooDeeplyEncoded),
+    }
+}
+
+/// Decodes every escape; `None` where there is none. A `%` without two digits stays.
+fn decode_once(path: &[u8]) -> Result<Option<Vec<u8>>, PathError> {
+    let mut decoded = Vec::with_capacity(path.len());
+    let mut changed = false;
+    let mut at = 0;
+    while let Some(&byte) = path.get(at) {
+        at += 1;
+        let hidden = if byte == b'%' {
+            escaped(path, at)
+        } else {
+            None
+        };
+        if let Some(hidden) = hidden {
+            // Servers cut, drop or keep a hidden control byte; there is no loosest among these.
+            if hidden.is_ascii_control() {
+                return Err(PathError::EncodedControl(hidden));
+            }
+            at += 2;
+            changed = true;
+        }
+        decoded.push(hidden.unwrap_or(byte));
+    }
+    Ok(changed.then_some(decoded))
+}
+
+/// What a byte of a path asks for.
+#[derive(Clone, Copy)]
+enum Class {
+    /// May not stand in a path.
+    Forbidden,
+    Slash,
+    Dot,
+    Percent,
+    /// Of no concern to the canonical spelling, but to the loosest reading.
+    Upper,
+    Semicolon,
+    Plain,
+}
+
+const CLASS: [Class; 256] = {
+    let mut class = [Class::Forbidden; 256];
+    let mut byte = 0x21;
+    while byte < 0x7f {
+        class[byte] = match byte as u8 {
+            b'#' | b'\\' => Class::Forbidden,
+            b'/' => Class::Slash,
+            b'.' => Class::Dot,
+            b'%' => Class::Percent,
+            b';' => Class::Semicolon,
+            b'A'..=b'Z' => Class::Upper,
+            _ => Class::Plain,
+        };
+        byte += 1;
+    }
+    class
+};
+
+const HEX: &[u8; 16] = b"0123456789ABCDEF";
+
+/// More than any server seen in the field does; attacks use two.
+const MAX_DECODINGS: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn canonical(raw: &str) -> String {
+        canonicalize(raw).unwrap().into_owned()
+    }
+
+    fn reading(path: &str) -> String {
+        loosest(path).unwrap().map_or_else(
+            || path.to_owned(),
+            |reading| String::from_utf8(reading.path).unwrap(),
+        )
+    }
+
+    #[test]
+    fn canonical_paths_are_borrowed() {
+        for path in [
+            "/",
+            "/a",
+            "/a/",
+            "/A/b.c/..d/.e/f..",
+            "/.well-known/x",
+            "/a%20b%2Fc%5C",
+            "/a;b=c",
+            "/...",
+            "/~!$&'()*+,=:@|",
+        ] {
+            assert!(
+                matches!(canonicalize(path), Ok(Cow::Borrowed(same)) if same == path),
+                "{path}"
+            );
+        }
+    }
+
+    #[test]
+    fn unreserved_characters_are_decoded_and_other_escapes_upper_cased() {
+        assert_eq!(canonical("/%61%2d%2E%5f%7e%41%30"), "/a-._~A0");
+        assert_eq!(canonical("/%2f%5c%e2%3b%25"), "/%2F%5C%E2%3B%25");
+        assert_eq!(canonical("/%2561"), "/%2561");
+    }
+
+    #[test]
+    fn slashes_merge_and_dot_segments_go_after_decoding() {
+        for (raw, path) in [
+            ("//", "/"),
+            ("//a///b//", "/a/b/"),
+            ("/a/.", "/a/"),
+            ("/a/./", "/a/"),
+            ("/a/..", "/"),
+            ("/a/../", "/"),
+            ("/a/b/../c", "/a/c"),
+            ("/a//../b", "/b"),
+            ("/x/%2e%2E/admin", "/admin"),
+            ("/%2e/a", "/a"),
+            ("/.", "/"),
+            ("/a/b/../..", "/"),
+            ("/a/b/..", "/a/"),
+        ] {
+            assert_eq!(canonical(raw), path, "{raw}");
+        }
+    }
+
+    #[test]
+    fn what_may_not_stand_in_a_path_is_refused() {
+        for (raw, error) in [
+            ("", PathError::NotRooted),
+            ("*", PathError::NotRooted),
+            ("a/b", PathError::NotRooted),
+            ("/a b", PathError::ForbiddenByte(b' ')),
+            ("/a#b", PathError::ForbiddenByte(b'#')),
+            ("/a\\b", PathError::ForbiddenByte(b'\\')),
+            ("/a\tb", PathError::ForbiddenByte(b'\t')),
+            ("/a\u{7f}", PathError::ForbiddenByte(0x7f)),
+            ("/é", PathError::ForbiddenByte(0xc3)),
+            ("/%", PathError::BadEscape),
+            ("/%4", PathError::BadEscape),
+            ("/%4g", PathError::BadEscape),
+            ("/%+1", PathError::BadEscape),
+            ("/%00", PathError::EncodedControl(0)),
+            ("/%1f", PathError::EncodedControl(0x1f)),
+            ("/%0A", PathError::EncodedControl(b'\n')),
+            ("/%7F", PathError::EncodedControl(0x7f)),
+            ("/..", PathError::ClimbsAboveRoot),
+            ("/a/../..", PathError::ClimbsAboveRoot),
+            ("/a/%2e%2e/../b", PathError::ClimbsAboveRoot),
+        ] {
+            assert_eq!(canonicalize(raw), Err(error), "{raw:?}");
+        }
+        assert_eq!(
+            PathError::ForbiddenByte(b' ').to_string(),
+            "path holds the byte 0x20, which must be percent-encoded"
+        );
+    }
+
+    #[test]
+    fn encoded_separators_are_found() {
+        assert!(has_encoded_separator("/a%2Fb"));
+        assert!(has_encoded_separator("/%20%5C"));
+        assert!(!has_encoded_separator("/a%20b/%252F"));
+    }
+
+    #[test]
+    fn the_loosest_reading_sees_through_every_disguise() {
+        for (path, loose) in [
+            ("/ADMIN", "/admin"),
+            ("/admin;x/y;z=1", "/admin/y"),
+            ("/x/..;/admin", "/admin"),
+            ("/..;/admin", "/admin"),
+            ("/%2561dmin", "/admin"),
+            ("/%252561dmin", "/admin"),
+            ("/x%2F..%2Fadmin", "/admin"),
+            ("/x%5C..%5Cadmin", "/admin"),
+            ("/admin./x", "/admin/x"),
+            ("/admin%20/x", "/admin/x"),
+            ("/admin%20.%2520", "/admin"),
+            ("/;a/admin", "/admin"),
+            ("/admin%3Fx", "/admin"),
+            ("/.;/admin", "/admin"),
+            ("/x/..%20/admin", "/admin"),
+            ("/a/;", "/a/"),
+            ("/;", "/"),
+            ("/100%25zz", "/100%zz"),
+        ] {
+            assert_eq!(reading(path), loose, "{path}");
+        }
+        assert_eq!(loosest("/%FFx").unwrap().unwrap().path, b"/\xffx");
+    }
+
+    #[test]
+    fn a_path_without_disguise_is_its_own_loosest_reading() {
+        for path in ["/", "/a/b/", "/.well-known/x", "/a.b/c", "/a..b", "/..a"] {
+            assert_eq!(loosest(path), Ok(None), "{path}");
+        }
+    }
+
+    #[test]
+    fn hidden_climbing_is_told() {
+        assert!(loosest("/ADMIN/..;/x").unwrap().unwrap().climbs);
+        assert!(!loosest("/ADMIN/.;/x").unwrap().unwrap().climbs);
+    }
+
+    #[test]
+    fn what_no_reading_can_settle_is_refused() {
+        assert_eq!(loosest("/%25252561"), Err(PathError::TooDeeplyEncoded));
+        assert_eq!(loosest("/admin%2500"), Err(PathError::EncodedControl(0)));
+    }
+
+    fn path() -> impl Strategy<Value = String> {
+        let piece = prop_oneof![
+            4 => "[a-cA-C]{1,2}",
+            4 => Just("/".to_owned()),
+            2 => Just(".".to_owned()),
+            1 => Just("..".to_owned()),
+            1 => "%[0-9a-fA-F]{2}",
+            1 => "%25[0-9a-fA-F]{2}",
+            1 => "%(2[eEfF]|5[cC]|3[bB]|20)",
+            1 => "[;~%_!]",
+        ];
+        prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
+    }
+
+    proptest! {
+        #[test]
+        fn canonicalize_takes_anything(raw in ".*") {
+            let _ = canonicalize(&raw);
+            let _ = loosest(&raw);
+        }
+
+        #[test]
+        fn a_canonical_path_is_canonical(raw in path()) {
+            if let Ok(path) = canonicalize(&raw) {
+                prop_assert!(path.bytes().all(|byte| byte.is_ascii_graphic()));
+                prop_assert!(path.starts_with('/') && !path.contains("//"));
+                prop_assert!(!path.split('/').any(|segment| matches!(segment, "." | "..")));
+                let again = canonicalize(&path);
+                prop_assert!(matches!(&again, Ok(Cow::Borrowed(same)) if *same == path), "{again:?}");
+                if let Cow::Owned(path) = path {
+                    prop_assert_ne!(path, raw);
+                }
+            }
+        }
+
+        #[test]
+        fn the_loosest_reading_is_final(raw in path()) {
+            if let Ok(Some(reading)) = loosest(&raw) {
+                prop_assert_eq!(reading.path[0], b'/');
+                if let Ok(text) = String::from_utf8(reading.path)
+                    && !text.contains('%')
+                {
+                    let again = loosest(&text).unwrap();
+                    prop_assert!(again.is_none_or(|again| again.path == text.as_bytes() && !again.climbs));
+                    prop_assert_ne!(text, raw);
+                }
+            }
+        }
+    }
+}

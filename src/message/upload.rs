@@ -1,0 +1,88 @@
+//! Watches a request body on its way to an endpoint: limits it, and remembers how far it came.
+
+use std::cell::Cell;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::body::{Body, BodyError, Guard};
+use super::pause::PauseTimer;
+
+/// The body of a request to an endpoint.
+pub type RequestBody = Body<Upload>;
+
+/// How a request body goes; shared by its guard and the request's own task.
+#[derive(Debug, Default)]
+pub struct Progress {
+    bytes: Cell<u64>,
+    stage: Cell<Stage>,
+}
+
+/// How far a request body has come.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Stage {
+    /// Not a frame of it has been asked for: it can still go to another endpoint.
+    #[default]
+    Untouched,
+    /// On its way.
+    Moving,
+    /// Passed on whole.
+    Complete,
+    /// The client paused for too long.
+    Idle,
+    /// Larger than allowed.
+    TooLarge,
+    /// The client's connection failed, or what it sent was malformed.
+    Broken,
+}
+
+impl Progress {
+    /// Bytes passed on so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.get()
+    }
+
+    /// How far it has come.
+    pub fn stage(&self) -> Stage {
+        self.stage.get()
+    }
+}
+
+/// The guard of a request body.
+#[derive(Debug)]
+pub struct Upload {
+    progress: Rc<Progress>,
+    limit: u64,
+    pause: PauseTimer,
+}
+
+impl Upload {
+    /// Watches a body of at most `limit` bytes with pauses of at most `idle`.
+    pub fn new(progress: Rc<Progress>, limit: Option<u64>, idle: Duration) -> Self {
+        Self { progress, limit: limit.unwrap_or(u64::MAX), pause: PauseTimer::new(idle) }
+    }
+}
+
+impl Guard for Upload {
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        self.progress.stage.set(Stage::Moving);
+        self.pause.poll_pause(cx).map(|()| BodyError::Idle)
+    }
+
+    fn on_data(&mut self, bytes: usize) -> Result<(), BodyError> {
+        let total = self.progress.bytes.get() + bytes as u64;
+        self.progress.bytes.set(total);
+        self.progress.stage.set(Stage::Moving);
+        self.pause.moved();
+        if total > self.limit { Err(BodyError::TooLarge) } else { Ok(()) }
+    }
+
+    fn on_end(&mut self, result: Result<(), &BodyError>) {
+        self.progress.stage.set(match result {
+            Ok(()) => Stage::Complete,
+            Err(BodyError::Received(_)) => Stage::Broken,
+            Err(BodyError::Idle) => Stage::Idle,
+            Err(BodyError::TooLarge) => Stage::TooLarge,
+        });
+    }
+}

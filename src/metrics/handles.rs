@@ -1,0 +1,331 @@
+//! Resolved counters of listeners, routes, upstreams and endpoints: what a request touches is one atomic each.
+//!
+//! Series that depend on what a request turns out to be (method, status code, reason) are resolved when they are first
+//! needed and kept. Handles made again for the same names count on where the earlier ones were.
+
+use std::sync::OnceLock;
+
+use http::Method;
+use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
+
+use super::Metrics;
+
+/// The label of a route where there is none: requests refused before routing, or that no route takes.
+pub const NO_ROUTE: &str = "(none)";
+
+/// One counter per status code.
+#[derive(Debug)]
+pub struct CodeCounters {
+    codes: OnceLock<Box<[OnceLock<IntCounter>]>>,
+}
+
+const LOWEST_CODE: u16 = 100;
+const HIGHEST_CODE: u16 = 599;
+
+impl CodeCounters {
+    fn new() -> Self {
+        Self { codes: OnceLock::new() }
+    }
+
+    /// Counts one `code`; `resolve` makes its counter the first time.
+    fn count(&self, code: u16, resolve: impl FnOnce(&str) -> IntCounter) {
+        let codes = self.codes.get_or_init(|| (LOWEST_CODE..=HIGHEST_CODE).map(|_| OnceLock::new()).collect());
+        let code = code.clamp(LOWEST_CODE, HIGHEST_CODE);
+        codes[usize::from(code - LOWEST_CODE)].get_or_init(|| resolve(itoa::Buffer::new().format(code))).inc();
+    }
+
+    fn seen(&self) -> impl Iterator<Item = u16> {
+        let codes = self.codes.get().map_or(&[][..], |codes| &**codes);
+        codes.iter().zip(LOWEST_CODE..).filter(|(counter, _)| counter.get().is_some()).map(|(_, code)| code)
+    }
+}
+
+/// A method as a label; the standard ones only, so that no client makes series.
+fn method_index(method: &Method) -> usize {
+    METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1)
+}
+
+const METHODS: [&str; 10] = ["GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "other"];
+
+/// Counters of one listener.
+#[derive(Debug)]
+pub struct ListenerMetrics {
+    /// Open connections over HTTP/1.
+    pub open_http1: IntGauge,
+    /// Open connections over HTTP/2.
+    pub open_http2: IntGauge,
+    /// Connections over HTTP/1.
+    pub http1: IntCounter,
+    /// Connections over HTTP/2.
+    pub http2: IntCounter,
+    /// Connections refused by a limit.
+    pub refused: IntCounter,
+    /// Pauses of accepting.
+    pub accept_pauses: IntCounter,
+    /// Handshakes that failed.
+    pub handshakes_failed: IntCounter,
+    /// Handshakes not finished in time.
+    pub handshakes_timed_out: IntCounter,
+    /// TLS 1.2 handshakes.
+    pub handshakes_tls12: IntCounter,
+    /// TLS 1.3 handshakes.
+    pub handshakes_tls13: IntCounter,
+}
+
+impl ListenerMetrics {
+    /// Of the listener `name`.
+    pub fn new(metrics: &Metrics, name: &str) -> Self {
+        let handshakes = |result, version| metrics.tls_handshakes.with_label_values(&[name, result, version]);
+        Self {
+            open_http1: metrics.connections.with_label_values(&[name, "http/1.1"]),
+            open_http2: metrics.connections.with_label_values(&[name, "h2"]),
+            http1: metrics.connections_total.with_label_values(&[name, "http/1.1"]),
+            http2: metrics.connections_total.with_label_values(&[name, "h2"]),
+            refused: metrics.connections_refused.with_label_values(&[name]),
+            accept_pauses: metrics.accept_pauses.with_label_values(&[name]),
+            handshakes_failed: handshakes("failed", "none"),
+            handshakes_timed_out: handshakes("timeout", "none"),
+            handshakes_tls12: handshakes("ok", "1.2"),
+            handshakes_tls13: handshakes("ok", "1.3"),
+        }
+    }
+}
+
+/// Counters of one route.
+#[derive(Debug)]
+pub struct RouteMetrics {
+    name: Box<str>,
+    listeners: Box<[(Box<str>, [CodeCounters; METHODS.len()])]>,
+    requests: IntCounterVec,
+    errors: IntCounterVec,
+    /// Requests being served.
+    pub in_flight: IntGauge,
+    /// Durations in seconds.
+    pub duration: Histogram,
+    /// Bytes of request bodies.
+    pub request_bytes: IntCounter,
+    /// Bytes of response bodies.
+    pub response_bytes: IntCounter,
+    /// Requests refused because of this exclusive route.
+    pub ambiguous: IntCounter,
+}
+
+impl RouteMetrics {
+    /// Of the route `name`, which requests reach through `listeners`, in the snapshot's order.
+    pub fn new<'a>(metrics: &Metrics, name: &str, listeners: impl Iterator<Item = &'a str>) -> Self {
+        Self {
+            name: name.into(),
+            listeners: listeners.map(|listener| (listener.into(), std::array::from_fn(|_| CodeCounters::new()))).collect(),
+            requests: metrics.requests.clone(),
+            errors: metrics.errors.clone(),
+            in_flight: metrics.requests_in_flight.with_label_values(&[name]),
+            duration: metrics.request_duration.with_label_values(&[name]),
+            request_bytes: metrics.request_bytes.with_label_values(&[name]),
+            response_bytes: metrics.response_bytes.with_label_values(&[name]),
+            ambiguous: metrics.ambiguous_path.with_label_values(&[name]),
+        }
+    }
+
+    /// Counts a finished request that came through the listener at `listener`.
+    pub fn count(&self, listener: usize, method: &Method, code: u16) {
+        let Some((listener, methods)) = self.listeners.get(listener) else { return };
+        let index = method_index(method);
+        methods[index].count(code, |code| self.requests.with_label_values(&[listener, &self.name, METHODS[index], code]));
+    }
+
+    /// Counts an error. Not for the common path: the series is looked up.
+    pub fn count_error(&self, reason: &str) {
+        self.errors.with_label_values(&[&self.name, reason]).inc();
+    }
+
+    /// Takes this route's series away: it is gone.
+    pub fn retire(&self, metrics: &Metrics, reasons: &[&str]) {
+        for (listener, methods) in &self.listeners {
+            for (method, codes) in METHODS.iter().zip(methods) {
+                for code in codes.seen() {
+                    // A series that is not there is as good as removed; so everywhere below.
+                    let _ = metrics.requests.remove_label_values(&[&**listener, &*self.name, *method, itoa::Buffer::new().format(code)]);
+                }
+            }
+        }
+        for reason in reasons {
+            let _ = metrics.errors.remove_label_values(&[&self.name, *reason]);
+        }
+        let name = [&*self.name];
+        let _ = metrics.requests_in_flight.remove_label_values(&name);
+        let _ = metrics.request_duration.remove_label_values(&name);
+        let _ = metrics.request_bytes.remove_label_values(&name);
+        let _ = metrics.response_bytes.remove_label_values(&name);
+        let _ = metrics.ambiguous_path.remove_label_values(&name);
+    }
+}
+
+/// Counters of one upstream.
+#[derive(Debug)]
+pub struct UpstreamMetrics {
+    /// Time to open a connection, in seconds.
+    pub connect: Histogram,
+    /// Endpoints that may be picked.
+    pub available: IntGauge,
+    /// Further attempts after a failed connect.
+    pub retries_connect: IntCounter,
+    /// Further attempts after a connection turned out to be closed.
+    pub retries_unsent: IntCounter,
+}
+
+impl UpstreamMetrics {
+    /// Of the upstream `name`.
+    pub fn new(metrics: &Metrics, name: &str) -> Self {
+        Self {
+            connect: metrics.upstream_connect.with_label_values(&[name]),
+            available: metrics.available_endpoints.with_label_values(&[name]),
+            retries_connect: metrics.retries.with_label_values(&[name, "connect"]),
+            retries_unsent: metrics.retries.with_label_values(&[name, "unsent"]),
+        }
+    }
+
+    /// Takes the series of the upstream `name` away.
+    pub fn retire(metrics: &Metrics, name: &str) {
+        let _ = metrics.upstream_connect.remove_label_values(&[name]);
+        let _ = metrics.available_endpoints.remove_label_values(&[name]);
+        for reason in ["connect", "unsent"] {
+            let _ = metrics.retries.remove_label_values(&[name, reason]);
+        }
+    }
+}
+
+/// Counters of one endpoint.
+#[derive(Debug)]
+pub struct EndpointMetrics {
+    upstream: Box<str>,
+    endpoint: Box<str>,
+    codes: CodeCounters,
+    requests: IntCounterVec,
+    failures: IntCounterVec,
+    /// Seconds to the head of a response.
+    pub response: Histogram,
+    /// Connections in use.
+    pub connections_active: IntGauge,
+    /// Connections waiting for use.
+    pub connections_idle: IntGauge,
+    /// Requests on a connection that was there already.
+    pub reuse: IntCounter,
+    /// Connections found closed before use.
+    pub stale_avoided: IntCounter,
+    /// Connections found closed on use, the request unsent and sent again.
+    pub stale_retried: IntCounter,
+    /// Connections closed on use, the request lost.
+    pub stale_failed: IntCounter,
+    /// Health checks passed.
+    pub checks_passed: IntCounter,
+    /// Health checks failed.
+    pub checks_failed: IntCounter,
+    /// Duration of health checks in seconds.
+    pub check: Histogram,
+    /// Changes to up.
+    pub to_up: IntCounter,
+    /// Changes to down.
+    pub to_down: IntCounter,
+}
+
+impl EndpointMetrics {
+    /// Of `endpoint` in `upstream`.
+    pub fn new(metrics: &Metrics, upstream: &str, endpoint: &str) -> Self {
+        let name = [upstream, endpoint];
+        let with = |last| [upstream, endpoint, last];
+        Self {
+            upstream: upstream.into(),
+            endpoint: endpoint.into(),
+            codes: CodeCounters::new(),
+            requests: metrics.upstream_requests.clone(),
+            failures: metrics.upstream_failures.clone(),
+            response: metrics.upstream_response.with_label_values(&name),
+            connections_active: metrics.upstream_connections.with_label_values(&with("active")),
+            connections_idle: metrics.upstream_connections.with_label_values(&with("idle")),
+            reuse: metrics.upstream_connection_reuse.with_label_values(&name),
+            stale_avoided: metrics.upstream_stale_connections.with_label_values(&with("avoided")),
+            stale_retried: metrics.upstream_stale_connections.with_label_values(&with("retried")),
+            stale_failed: metrics.upstream_stale_connections.with_label_values(&with("failed")),
+            checks_passed: metrics.health_checks.with_label_values(&with("passed")),
+            checks_failed: metrics.health_checks.with_label_values(&with("failed")),
+            check: metrics.health_check.with_label_values(&name),
+            to_up: metrics.health_transitions.with_label_values(&with("up")),
+            to_down: metrics.health_transitions.with_label_values(&with("down")),
+        }
+    }
+
+    /// Counts a response.
+    pub fn count(&self, code: u16) {
+        self.codes.count(code, |code| self.requests.with_label_values(&[&self.upstream, &self.endpoint, code]));
+    }
+
+    /// Counts a failed attempt. Not for the common path: the series is looked up.
+    pub fn count_failure(&self, reason: &str) {
+        self.failures.with_label_values(&[&*self.upstream, &*self.endpoint, reason]).inc();
+    }
+
+    /// Takes this endpoint's series away: it is gone.
+    pub fn retire(&self, metrics: &Metrics, reasons: &[&'static str], states: &[&'static str]) {
+        let name = [&*self.upstream, &*self.endpoint];
+        let with = |last: &'static str| [name[0], name[1], last];
+        for code in self.codes.seen() {
+            let _ = metrics.upstream_requests.remove_label_values(&[name[0], name[1], itoa::Buffer::new().format(code)]);
+        }
+        for reason in reasons {
+            let _ = metrics.upstream_failures.remove_label_values(&with(reason));
+        }
+        for state in states {
+            let _ = metrics.endpoint_state.remove_label_values(&with(state));
+        }
+        for state in ["active", "idle"] {
+            let _ = metrics.upstream_connections.remove_label_values(&with(state));
+        }
+        for (family, values) in [
+            (&metrics.upstream_stale_connections, &["avoided", "retried", "failed"][..]),
+            (&metrics.health_checks, &["passed", "failed"]),
+            (&metrics.health_transitions, &["up", "down"]),
+        ] {
+            for value in values {
+                let _ = family.remove_label_values(&with(value));
+            }
+        }
+        let _ = metrics.upstream_response.remove_label_values(&name);
+        let _ = metrics.health_check.remove_label_values(&name);
+        let _ = metrics.upstream_connection_reuse.remove_label_values(&name);
+        for family in [&metrics.upstream_in_flight, &metrics.endpoint_up, &metrics.endpoint_weight] {
+            let _ = family.remove_label_values(&name);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn handles_made_again_count_on() {
+        let metrics = Metrics::new();
+        for _ in 0..2 {
+            let route = RouteMetrics::new(&metrics, "app", ["http"].into_iter());
+            route.count(0, &Method::GET, 200);
+            route.count(0, &Method::from_bytes(b"BREW").unwrap(), 418);
+        }
+        assert_eq!(metrics.requests.with_label_values(&["http", "app", "GET", "200"]).get(), 2);
+        assert_eq!(metrics.requests.with_label_values(&["http", "app", "other", "418"]).get(), 2);
+    }
+
+    #[test]
+    fn retired_series_are_gone() {
+        let metrics = Metrics::new();
+        let endpoint = EndpointMetrics::new(&metrics, "app", "a");
+        endpoint.count(200);
+        endpoint.count_failure("reset");
+        let route = RouteMetrics::new(&metrics, "app", ["http"].into_iter());
+        route.count(0, &Method::GET, 999);
+        route.count_error("x");
+        endpoint.retire(&metrics, &["reset"], &[]);
+        route.retire(&metrics, &["x"]);
+        let text = String::from_utf8(super::super::encode::text(&metrics).unwrap()).unwrap();
+        assert!(!text.contains("app"), "{text}");
+    }
+}

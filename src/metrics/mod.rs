@@ -1,0 +1,8 @@
+//! What is counted. The registry is made once; handles are resolved when a snapshot is compiled, never per request.
+
+pub mod catalogue;
+pub mod encode;
+pub mod handles;
+
+pub use catalogue::Metrics;
+pub use handles::{CodeCounters, EndpointMetrics, ListenerMetrics, RouteMetrics, UpstreamMetrics};

@@ -1,0 +1,6 @@
+//! Sockets. Of HTTP it knows only the spawner that hyper asks for.
+
+pub mod connect;
+pub mod listen;
+pub mod local;
+pub mod shared;

@@ -1,0 +1,85 @@
+//! A stream that its owner can still look at while hyper reads and writes it.
+
+use std::cell::RefCell;
+use std::io::{self, IoSlice};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use rustix::net::RecvFlags;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// One of two handles to a stream: one for hyper, one to look.
+#[derive(Clone, Debug)]
+pub struct SharedStream(Rc<RefCell<TcpStream>>);
+
+impl SharedStream {
+    /// Shares `stream`.
+    pub fn new(stream: TcpStream) -> Self {
+        Self(Rc::new(RefCell::new(stream)))
+    }
+
+    /// Whether an idle connection is still as it was left: open, with nothing said.
+    ///
+    /// A close by the other side may have arrived without anyone having been woken yet; one look at the socket tells
+    /// (0.2 µs). Bytes that nobody asked for make it as useless as a close.
+    pub fn is_quiet(&self) -> bool {
+        let mut byte = [0];
+        let looked = rustix::net::recv(&*self.0.borrow(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        matches!(looked, Err(rustix::io::Errno::AGAIN))
+    }
+}
+
+impl AsyncRead for SharedStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for SharedStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, bytes)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn quiet_ends_with_a_close_or_with_unasked_bytes() {
+        for say in [&b""[..], b"x"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let near = SharedStream::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+            let (mut far, _) = listener.accept().await.unwrap();
+            assert!(near.is_quiet());
+            far.write_all(say).await.unwrap();
+            far.shutdown().await.unwrap();
+            let begin = std::time::Instant::now();
+            while near.is_quiet() {
+                assert!(begin.elapsed().as_secs() < 5, "never noticed");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! One HTTP/1.1 connection to an endpoint.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Poll, ready};
+use std::time::{Duration, Instant};
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::task::AbortHandle;
+use tokio::time::Sleep;
+
+use crate::message::upload::{Progress, RequestBody};
+use crate::net::connect::{ConnectError, connect};
+use crate::net::shared::SharedStream;
+use crate::upstream::Endpoint;
+
+/// An open connection to an endpoint, in use by one request or idle. Dropping it closes it.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<RequestBody>,
+    /// Drives the connection. Ended with it: hyper's own task stays alive when an endpoint answers before it has taken
+    /// the whole request body (hyper #4176).
+    task: AbortHandle,
+    stream: SharedStream,
+    endpoint: Arc<Endpoint>,
+    opened: Instant,
+    /// One timer for all requests: moving its deadline onwards costs next to nothing.
+    timer: Pin<Box<Sleep>>,
+    idle: std::cell::Cell<bool>,
+}
+
+/// Why a request got no response.
+#[derive(Debug)]
+pub enum SendError {
+    /// Not a byte of it was sent; here it is again, body untouched.
+    Unsent(Box<Request<RequestBody>>),
+    /// The connection failed after something had been sent.
+    Failed(hyper::Error),
+    /// No response head in time.
+    Timeout,
+}
+
+impl Connection {
+    /// Connects to `endpoint` within `limit`.
+    pub async fn open(endpoint: &Arc<Endpoint>, address: std::net::SocketAddr, limit: Duration) -> Result<Self, ConnectError> {
+        let stream = SharedStream::new(connect(address, limit).await?);
+        let (sender, connection) = Builder::new()
+            // One plain write is cheaper than a vectored one for what fits a buffer.
+            .writev(false)
+            .handshake(TokioIo::new(stream.clone()))
+            .await
+            .map_err(|error| ConnectError::Failed { address, source: std::io::Error::other(error) })?;
+        let task = tokio::task::spawn_local(async move {
+            // What fails shows where the request waits.
+            let _ = connection.await;
+        });
+        endpoint.metrics.connections_active.inc();
+        Ok(Self {
+            sender,
+            task: task.abort_handle(),
+            stream,
+            endpoint: Arc::clone(endpoint),
+            opened: Instant::now(),
+            timer: Box::pin(tokio::time::sleep(limit)),
+            idle: std::cell::Cell::new(false),
+        })
+    }
+
+    /// Whose it is.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// When it was opened.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Whether it is known to be of no more use.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed()
+    }
+
+    /// Whether an idle connection can take a request.
+    pub fn is_usable(&self) -> bool {
+        self.sender.is_ready() && self.stream.is_quiet()
+    }
+
+    /// Counts it as in use.
+    pub(super) fn begin_use(&self) {
+        if self.idle.replace(false) {
+            self.endpoint.metrics.connections_idle.dec();
+            self.endpoint.metrics.connections_active.inc();
+        }
+    }
+
+    /// Counts it as idle.
+    pub(super) fn end_use(&self) {
+        if !self.idle.replace(true) {
+            self.endpoint.metrics.connections_active.dec();
+            self.endpoint.metrics.connections_idle.inc();
+        }
+    }
+
+    /// Sends `request`, waits for the head of its response: for `limit`, counted anew while its body (`upload`) moves.
+    pub async fn send(
+        &mut self,
+        request: Request<RequestBody>,
+        limit: Duration,
+        upload: Option<&Progress>,
+    ) -> Result<Response<Incoming>, SendError> {
+        self.timer.as_mut().reset(tokio::time::Instant::now() + limit);
+        let timer = &mut self.timer;
+        let mut response = pin!(self.sender.try_send_request(request));
+        let mut seen = upload.map(Progress::bytes);
+        poll_fn(|cx| match response.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+            Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
+                Some(request) => SendError::Unsent(Box::new(request)),
+                None => SendError::Failed(error.into_error()),
+            })),
+            Poll::Pending => loop {
+                ready!(timer.as_mut().poll(cx));
+                let moved = upload.map(Progress::bytes);
+                if moved == seen {
+                    return Poll::Ready(Err(SendError::Timeout));
+                }
+                // A long upload is not a slow endpoint.
+                seen = moved;
+                timer.as_mut().reset(tokio::time::Instant::now() + limit);
+            },
+        })
+        .await
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+        if self.idle.get() {
+            self.endpoint.metrics.connections_idle.dec();
+        } else {
+            self.endpoint.metrics.connections_active.dec();
+        }
+    }
+}

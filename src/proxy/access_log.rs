@@ -1,0 +1,275 @@
+//! One JSON line per finished request, on its way to a writer thread.
+//!
+//! Lines are gathered in the worker's own buffer and handed over in blocks through a bounded channel. A worker never
+//! waits: a block that finds the channel full is dropped, its lines counted.
+
+use std::cell::{Cell, RefCell};
+use std::sync::mpsc::{SyncSender, TrySendError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus::IntCounter;
+use time::format_description::well_known::Rfc3339;
+
+/// A block is handed over once it is this long.
+const BLOCK: usize = 32 * 1024;
+
+/// What the writer thread is told.
+#[derive(Debug)]
+pub enum LogMessage {
+    /// Whole lines to be written.
+    Lines(Vec<u8>),
+    /// Write to this target from now on, opened anew.
+    Target(Option<Box<dyn LogTarget>>),
+}
+
+/// Where lines go.
+pub trait LogTarget: std::io::Write + Send + std::fmt::Debug {}
+
+impl<T: std::io::Write + Send + std::fmt::Debug> LogTarget for T {}
+
+/// One worker's lines.
+#[derive(Debug)]
+pub struct AccessLog {
+    buffer: RefCell<Vec<u8>>,
+    lines: Cell<u64>,
+    writer: SyncSender<LogMessage>,
+    dropped: IntCounter,
+    second: RefCell<(u64, String)>,
+}
+
+impl AccessLog {
+    /// Lines go to `writer`; those that do not fit are counted in `dropped`.
+    pub fn new(writer: SyncSender<LogMessage>, dropped: IntCounter) -> Self {
+        Self { buffer: RefCell::default(), lines: Cell::new(0), writer, dropped, second: RefCell::default() }
+    }
+
+    /// Adds a line.
+    pub fn write(&self, line: &Line<'_>) {
+        let mut buffer = self.buffer.borrow_mut();
+        self.format(&mut buffer, line);
+        self.lines.set(self.lines.get() + 1);
+        if buffer.len() >= BLOCK {
+            let block = std::mem::replace(&mut *buffer, Vec::with_capacity(BLOCK + 1024));
+            drop(buffer);
+            self.hand_over(block);
+        }
+    }
+
+    /// Hands over what there is. The worker calls it five times a second, so that lines do not wait for others.
+    pub fn flush(&self) {
+        let block = self.buffer.take();
+        if !block.is_empty() {
+            self.hand_over(block);
+        }
+    }
+
+    fn hand_over(&self, block: Vec<u8>) {
+        let lines = self.lines.replace(0);
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.writer.try_send(LogMessage::Lines(block)) {
+            self.dropped.inc_by(lines);
+        }
+    }
+
+    fn format(&self, out: &mut Vec<u8>, line: &Line<'_>) {
+        out.extend_from_slice(b"{\"time\":\"");
+        self.time(out);
+        out.push(b'"');
+        number(out, "generation", line.generation);
+        text(out, "request_id", line.request_id);
+        out.extend_from_slice(b",\"client\":\"");
+        // An address needs no escaping.
+        let _ = std::io::Write::write_fmt(out, format_args!("{}", line.client));
+        out.push(b'"');
+        text(out, "listener", line.listener);
+        text(out, "protocol", line.protocol);
+        text(out, "method", line.method);
+        text(out, "host", line.host);
+        text(out, "path", line.path);
+        optional(out, "raw_path", line.raw_path);
+        optional(out, "query", line.query);
+        text(out, "route", line.route);
+        optional(out, "upstream", line.upstream);
+        optional(out, "endpoint", line.endpoint);
+        number(out, "attempts", line.attempts);
+        number(out, "status", u64::from(line.status));
+        text(out, "who", line.who);
+        optional(out, "reason", line.reason);
+        number(out, "request_bytes", line.request_bytes);
+        number(out, "response_bytes", line.response_bytes);
+        if let Some(head) = line.head {
+            milliseconds(out, "head_ms", head);
+        }
+        milliseconds(out, "total_ms", line.total);
+        out.extend_from_slice(b"}\n");
+    }
+
+    /// `2026-11-21T12:34:56.789Z`; up to the second it is made once a second.
+    fn time(&self, out: &mut Vec<u8>) {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let mut second = self.second.borrow_mut();
+        if second.0 != now.as_secs() || second.1.is_empty() {
+            let text = i64::try_from(now.as_secs())
+                .ok()
+                .and_then(|seconds| time::OffsetDateTime::from_unix_timestamp(seconds).ok())
+                .and_then(|time| time.format(&Rfc3339).ok())
+                .unwrap_or_default();
+            *second = (now.as_secs(), text.trim_end_matches('Z').to_owned());
+        }
+        out.extend_from_slice(second.1.as_bytes());
+        let millis = now.subsec_millis();
+        out.push(b'.');
+        for digit in [millis / 100, millis / 10 % 10, millis % 10] {
+            out.push(b'0' + digit as u8);
+        }
+        out.push(b'Z');
+    }
+}
+
+/// The facts of one request.
+#[derive(Debug)]
+pub struct Line<'a> {
+    /// Number of the snapshot that served it.
+    pub generation: u64,
+    /// As in `X-Request-Id`.
+    pub request_id: &'a str,
+    /// The client's address, behind trusted proxies the one they name.
+    pub client: std::net::IpAddr,
+    /// Where it came in.
+    pub listener: &'a str,
+    /// `HTTP/1.1` and the like.
+    pub protocol: &'a str,
+    /// As sent.
+    pub method: &'a str,
+    /// As sent, without port.
+    pub host: &'a str,
+    /// Canonical; as sent where it has no canonical form.
+    pub path: &'a str,
+    /// As sent, where it differs.
+    pub raw_path: Option<&'a str>,
+    /// As sent.
+    pub query: Option<&'a str>,
+    /// Its route.
+    pub route: &'a str,
+    /// Its upstream, if it came that far.
+    pub upstream: Option<&'a str>,
+    /// The endpoint asked last.
+    pub endpoint: Option<&'a str>,
+    /// Endpoints asked.
+    pub attempts: u64,
+    /// What the client got; 499 where it left.
+    pub status: u16,
+    /// Who made the response: `upstream` or `balancer`.
+    pub who: &'static str,
+    /// Why it failed.
+    pub reason: Option<&'static str>,
+    /// Bytes of the request body.
+    pub request_bytes: u64,
+    /// Bytes of the response body.
+    pub response_bytes: u64,
+    /// Until the response's head.
+    pub head: Option<Duration>,
+    /// Until the end.
+    pub total: Duration,
+}
+
+fn key(out: &mut Vec<u8>, key: &str) {
+    out.extend_from_slice(b",\"");
+    out.extend_from_slice(key.as_bytes());
+    out.extend_from_slice(b"\":");
+}
+
+fn number(out: &mut Vec<u8>, name: &str, value: u64) {
+    key(out, name);
+    out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
+}
+
+fn milliseconds(out: &mut Vec<u8>, name: &str, value: Duration) {
+    key(out, name);
+    let micros = value.as_micros();
+    let _ = std::io::Write::write_fmt(out, format_args!("{}.{:03}", micros / 1000, micros % 1000));
+}
+
+fn optional(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        text(out, name, value);
+    }
+}
+
+/// RFC 8259 §7: quotes, backslashes and control characters are escaped; DEL too, which terminals act on.
+fn text(out: &mut Vec<u8>, name: &str, value: &str) {
+    key(out, name);
+    out.push(b'"');
+    for byte in value.bytes() {
+        match byte {
+            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
+            0..0x20 | 0x7f => {
+                const DIGITS: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+            }
+            _ => out.push(byte),
+        }
+    }
+    out.push(b'"');
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::sync_channel;
+
+    use super::*;
+
+    fn line(path: &str) -> Line<'_> {
+        Line {
+            generation: 3,
+            request_id: "00ff",
+            client: "192.0.2.1".parse().unwrap(),
+            listener: "https",
+            protocol: "HTTP/2",
+            method: "GET",
+            host: "example.com",
+            path,
+            raw_path: None,
+            query: Some("a=\"b\""),
+            route: "/",
+            upstream: Some("app"),
+            endpoint: Some("127.0.0.1:9001"),
+            attempts: 1,
+            status: 200,
+            who: "upstream",
+            reason: None,
+            request_bytes: 0,
+            response_bytes: 12,
+            head: Some(Duration::from_micros(1500)),
+            total: Duration::from_micros(2005),
+        }
+    }
+
+    #[test]
+    fn hostile_text_stays_inside_its_string() {
+        let (sender, receiver) = sync_channel(1);
+        let log = AccessLog::new(sender, IntCounter::new("x", "x").unwrap());
+        log.write(&line("/\"\\\n\u{7f}\u{1b}[31m"));
+        log.flush();
+        let Ok(LogMessage::Lines(block)) = receiver.try_recv() else { panic!("no lines") };
+        assert_eq!(block.iter().filter(|byte| **byte == b'\n').count(), 1);
+        let parsed: serde_json::Value = serde_json::from_slice(&block).unwrap();
+        assert_eq!(parsed["path"], "/\"\\\n\u{7f}\u{1b}[31m");
+        assert_eq!(parsed["total_ms"], 2.005);
+        assert_eq!(parsed["status"], 200);
+        assert!(parsed["time"].as_str().unwrap().ends_with('Z'));
+    }
+
+    #[test]
+    fn full_channel_drops_lines_and_counts_them() {
+        let (sender, _receiver) = sync_channel(1);
+        let dropped = IntCounter::new("x", "x").unwrap();
+        let log = AccessLog::new(sender, dropped.clone());
+        for _ in 0..3 {
+            log.write(&line("/"));
+            log.write(&line("/"));
+            log.flush();
+        }
+        assert_eq!(dropped.get(), 4);
+    }
+}

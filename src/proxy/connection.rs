@@ -1,0 +1,375 @@
+//! Serves one client connection until it is closed, drained or broken.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use http::HeaderValue;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::time::{Instant, Sleep, sleep_until, timeout};
+
+use super::drain::{Drain, DrainGuard};
+use super::error::ProxyError;
+use super::gate::Gate;
+use super::handler::handle;
+use super::local::Local;
+use super::{record, reply};
+use crate::message::framing::{HeadLimits, Phase};
+use crate::net::local::LocalExecutor;
+use crate::snapshot::{Held, Listener};
+
+/// After the last response, a client that is still sending gets this long to read it before the connection is reset.
+const LINGER: Duration = Duration::from_secs(2);
+/// And may send this much more.
+const LINGER_BYTES: usize = 1 << 20;
+
+/// hyper keeps this many header fields on its stack; told of another number it allocates for every request.
+const HEADERS_ON_STACK: usize = 100;
+
+/// A client's connection, as its requests see it.
+#[derive(Debug)]
+pub struct Client {
+    address: SocketAddr,
+    address_value: HeaderValue,
+    port_value: HeaderValue,
+    scheme_value: HeaderValue,
+    /// The latest snapshot that has the listener, and the listener's index in it: used on when a reload removes it.
+    latest: RefCell<(Held, usize)>,
+    slot: u32,
+    drain: Rc<Drain>,
+    in_progress: Cell<u32>,
+    exchanges: Cell<u64>,
+    idle_since: Cell<std::time::Instant>,
+    linger: Cell<bool>,
+}
+
+impl Client {
+    /// A connection from `address`, accepted by the listener at `index` of `snapshot` on its address `local`.
+    pub fn new(address: SocketAddr, local: SocketAddr, (snapshot, index): (Held, usize), drain: Rc<Drain>) -> Self {
+        let listener = &snapshot.listeners[index];
+        let ascii = |text: &str| HeaderValue::from_str(text).expect("addresses and numbers are ASCII");
+        Self {
+            address,
+            address_value: ascii(&address.ip().to_canonical().to_string()),
+            port_value: ascii(itoa::Buffer::new().format(local.port())),
+            scheme_value: HeaderValue::from_static(if listener.tls.is_some() { "https" } else { "http" }),
+            slot: listener.slot,
+            latest: RefCell::new((snapshot, index)),
+            drain,
+            in_progress: Cell::new(0),
+            exchanges: Cell::new(0),
+            idle_since: Cell::new(std::time::Instant::now()),
+            linger: Cell::new(false),
+        }
+    }
+
+    /// Who connected.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its IP address as a field's value.
+    pub fn address_value(&self) -> &HeaderValue {
+        &self.address_value
+    }
+
+    /// The port it connected to, as a field's value.
+    pub fn port_value(&self) -> &HeaderValue {
+        &self.port_value
+    }
+
+    /// `http` or `https`.
+    pub fn scheme_value(&self) -> &HeaderValue {
+        &self.scheme_value
+    }
+
+    /// The connection's listener as `snapshot` has it, and its index for the router.
+    pub fn listener_in(&self, snapshot: &Held) -> (Arc<Listener>, usize) {
+        let mut latest = self.latest.borrow_mut();
+        if !Rc::ptr_eq(&latest.0, snapshot)
+            && let Some(index) = snapshot.listener_index(self.slot)
+        {
+            *latest = (Rc::clone(snapshot), index);
+        }
+        (Arc::clone(&latest.0.listeners[latest.1]), latest.1)
+    }
+
+    /// Whether the connection ends with the response being made.
+    pub fn is_last_response(&self, local: &Local) -> bool {
+        self.drain.has_begun() || local.closing.get()
+    }
+
+    /// The client is still sending what nobody reads: it shall get the response before the connection is reset.
+    pub fn linger(&self) {
+        self.linger.set(true);
+    }
+
+    /// A request is served from here on.
+    pub fn begin_exchange(&self) {
+        self.in_progress.set(self.in_progress.get() + 1);
+        self.exchanges.set(self.exchanges.get() + 1);
+    }
+
+    /// Until here.
+    pub fn end_exchange(&self, now: std::time::Instant) {
+        self.in_progress.set(self.in_progress.get() - 1);
+        self.idle_since.set(now);
+    }
+
+    fn is_idle(&self) -> bool {
+        self.in_progress.get() == 0
+    }
+}
+
+/// Serves HTTP/1 on `stream`.
+pub async fn serve_http1<S>(stream: S, local: Rc<Local>, client: Rc<Client>, listener: Arc<Listener>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let limits = HeadLimits {
+        head: listener.limits.header_bytes.as_usize(),
+        target: listener.limits.uri_bytes.as_usize(),
+        fields: listener.limits.headers,
+    };
+    let (gate, watch) = Gate::new(stream, limits);
+    let service = {
+        let (local, client) = (Rc::clone(&local), Rc::clone(&client));
+        service_fn(move |request| {
+            let response = handle(Rc::clone(&local), Rc::clone(&client), request);
+            async move { Ok::<_, Infallible>(response.await) }
+        })
+    };
+    let mut builder = http1::Builder::new();
+    if listener.limits.headers > HEADERS_ON_STACK {
+        builder.max_headers(listener.limits.headers);
+    }
+    let mut connection = builder
+        // The gate and the deadlines below know more: they tell a slow head from an idle connection.
+        .header_read_timeout(None)
+        .max_header_size(limits.head + 1024)
+        // One plain write is cheaper than a vectored one for what fits a buffer.
+        .writev(false)
+        .serve_connection(TokioIo::new(gate), service);
+    let mut deadline = Deadline::new(&listener, &local, &client);
+    let end = poll_fn(|cx| {
+        if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {
+            return Poll::Ready(End::Closed(result));
+        }
+        if let Some(violation) = watch.violation()
+            && client.is_idle()
+            && !watch.is_unflushed()
+        {
+            return Poll::Ready(End::Refused(violation.into()));
+        }
+        let phase = if client.is_idle() { watch.phase() } else { Phase::Body };
+        deadline.poll(cx, phase).map(|error| error.map_or(End::Idle, End::Refused))
+    })
+    .await;
+
+    let mut stream = connection.into_parts().io.into_inner().into_inner();
+    match end {
+        End::Closed(result) => {
+            // Heads that hyper alone finds fault with it has answered itself.
+            if let Err(error) = result
+                && error.is_parse()
+                && client.is_idle()
+            {
+                record::refused(&local, &client, ProxyError::Malformed);
+            }
+            if client.linger.get() {
+                linger(&mut stream).await;
+            }
+        }
+        End::Refused(error) => {
+            record::refused(&local, &client, error);
+            // Who does not read the reply does not get it.
+            let _ = timeout(LINGER, stream.write_all(&reply::error_bytes(error))).await;
+            linger(&mut stream).await;
+        }
+        End::Idle => {}
+    }
+    let _ = timeout(LINGER, stream.shutdown()).await;
+}
+
+/// How a connection ended.
+enum End {
+    /// hyper has seen its end.
+    Closed(hyper::Result<()>),
+    /// What was sent is not taken.
+    Refused(ProxyError),
+    /// Nothing happened on it for too long, or it was drained.
+    Idle,
+}
+
+/// Lets a client that is still sending read the response: closing at once would reset the connection and could destroy
+/// the response on its way (RFC 9112 §9.6).
+async fn linger<S: AsyncRead + AsyncWrite + Unpin>(stream: &mut S) {
+    let _ = timeout(LINGER, async {
+        stream.shutdown().await?;
+        let mut rest = [0; 4096];
+        let mut left = LINGER_BYTES;
+        while left > 0 {
+            match stream.read(&mut rest).await? {
+                0 => break,
+                read => left = left.saturating_sub(read),
+            }
+        }
+        std::io::Result::Ok(())
+    })
+    .await;
+}
+
+/// The one timer of a connection. It is moved only when it has run out, or when what is awaited has come closer: not per request.
+struct Deadline<'a> {
+    client: &'a Client,
+    listener: &'a Listener,
+    local: &'a Local,
+    begun: Instant,
+    head_since: Option<Instant>,
+    drain_at: Option<Instant>,
+    armed: Instant,
+    sleep: Pin<Box<Sleep>>,
+    registered: bool,
+    drain_guard: Option<DrainGuard>,
+}
+
+impl<'a> Deadline<'a> {
+    fn new(listener: &'a Listener, local: &'a Local, client: &'a Client) -> Self {
+        let begun = Instant::now();
+        let armed = begun + listener.timeouts.header;
+        Self {
+            client,
+            listener,
+            local,
+            begun,
+            head_since: None,
+            drain_at: None,
+            armed,
+            sleep: Box::pin(sleep_until(armed)),
+            registered: false,
+            drain_guard: None,
+        }
+    }
+
+    /// Ready once nothing has happened for too long: with the error to tell the client of, if any.
+    fn poll(&mut self, cx: &mut Context<'_>, phase: Phase) -> Poll<Option<ProxyError>> {
+        if self.drain_guard.is_none() {
+            self.drain_guard = Some(self.client.drain.listen(cx.waker()));
+        }
+        loop {
+            match self.wanted(phase) {
+                Some((at, _)) if at < self.armed => self.arm(at),
+                Some((at, error)) if self.sleep.is_elapsed() => {
+                    if at <= Instant::now() {
+                        return Poll::Ready(error);
+                    }
+                    self.arm(at);
+                }
+                // Whatever comes next is awaited for at least this long.
+                None if self.sleep.is_elapsed() => self.arm(Instant::now() + self.listener.timeouts.keep_alive),
+                Some(_) | None => {}
+            }
+            // Once polled it stays registered with this task until it runs out or is moved.
+            if self.registered {
+                return Poll::Pending;
+            }
+            self.registered = true;
+            if self.sleep.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn arm(&mut self, at: Instant) {
+        self.armed = at;
+        self.registered = false;
+        self.sleep.as_mut().reset(at);
+    }
+
+    /// What is awaited now, until when, and what follows if it does not come.
+    fn wanted(&mut self, phase: Phase) -> Option<(Instant, Option<ProxyError>)> {
+        let timeouts = &self.listener.timeouts;
+        if phase != Phase::Head {
+            self.head_since = None;
+        }
+        let first = self.client.exchanges.get() == 0;
+        match phase {
+            Phase::Body => None,
+            Phase::Head => {
+                // The first head counts from the connection's begin: what comes before it is no reason to wait longer.
+                let since = *self.head_since.get_or_insert_with(|| if first { self.begun } else { Instant::now() });
+                Some((since + timeouts.header, Some(ProxyError::HeadTimeout)))
+            }
+            Phase::Idle => {
+                let at = match first {
+                    true => self.begun + timeouts.header,
+                    false => Instant::from_std(self.client.idle_since.get()) + timeouts.keep_alive,
+                };
+                Some((self.drained().map_or(at, |drained| drained.min(at)), None))
+            }
+        }
+    }
+
+    /// When an idle connection is closed because of a drain: spread, so that not all clients come back at once.
+    fn drained(&mut self) -> Option<Instant> {
+        if self.drain_at.is_none() && (self.client.drain.has_begun() || self.local.closing.get()) {
+            self.drain_at = Some(Instant::now() + self.local.instance.close_spread.mul_f64(self.local.random()));
+        }
+        self.drain_at
+    }
+}
+
+/// Serves HTTP/2 on `stream`.
+pub async fn serve_http2<S>(stream: S, local: Rc<Local>, client: Rc<Client>, listener: Arc<Listener>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + 'static,
+{
+    let service = {
+        let (local, client) = (Rc::clone(&local), Rc::clone(&client));
+        service_fn(move |request| {
+            let response = handle(Rc::clone(&local), Rc::clone(&client), request);
+            async move { Ok::<_, Infallible>(response.await) }
+        })
+    };
+    let mut connection = pin!(
+        http2::Builder::new(LocalExecutor)
+            .timer(TokioTimer::new())
+            .max_concurrent_streams(listener.limits.h2_streams)
+            .max_header_list_size(u32::try_from(listener.limits.header_bytes.get()).unwrap_or(u32::MAX))
+            .max_local_error_reset_streams(Some(1024))
+            // A client that has gone without a word is noticed within 40 s.
+            .keep_alive_interval(Duration::from_secs(30))
+            .keep_alive_timeout(Duration::from_secs(10))
+            .serve_connection(TokioIo::new(stream), service)
+    );
+    let mut deadline = Deadline::new(&listener, &local, &client);
+    let mut leaving = false;
+    poll_fn(|cx| {
+        loop {
+            if connection.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(());
+            }
+            if leaving {
+                return Poll::Pending;
+            }
+            // A drain is said at once (GOAWAY): streams that are open go on. So is the end of an idle connection.
+            let drained = client.drain.has_begun() || local.closing.get();
+            let phase = if client.is_idle() { Phase::Idle } else { Phase::Body };
+            if !drained && deadline.poll(cx, phase).is_pending() {
+                return Poll::Pending;
+            }
+            leaving = true;
+            connection.as_mut().graceful_shutdown();
+        }
+    })
+    .await;
+}

@@ -1,0 +1,281 @@
+//! Why a request could not be served: which stage, whose fault, which status.
+
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::message::canonical_path::PathError;
+use crate::message::framing::Violation;
+use crate::message::hop_by_hop::NamesProtected;
+
+/// Everything that ends a request without a whole response of an endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ProxyError {
+    /// The bytes of the request are not HTTP as we take it.
+    Framing(Violation),
+    /// hyper could not read the request.
+    Malformed,
+    /// The head did not come in time.
+    HeadTimeout,
+    /// No host, two of them, or not a host.
+    Host,
+    /// `Connection` names an end-to-end field.
+    ConnectionNames,
+    /// The path is malformed.
+    Path(PathError),
+    /// The path can be read in two ways, one of them under an exclusive route.
+    AmbiguousPath,
+    /// More header fields than allowed.
+    TooManyFields,
+    /// A longer target than allowed.
+    TargetTooLong,
+    /// CONNECT: we are no forward proxy.
+    Connect,
+    /// The request has been here before.
+    Loop,
+    /// No route takes it.
+    NoRoute,
+    /// The body is larger than allowed.
+    BodyTooLarge,
+    /// The body paused for too long.
+    BodyTimeout,
+    /// The body ended early or was malformed.
+    BodyBroken,
+    /// Nobody may be asked.
+    NoEndpoint,
+    /// The endpoint refused the connection.
+    ConnectRefused,
+    /// The endpoint could not be reached.
+    ConnectFailed,
+    /// The endpoint did not answer the connection in time.
+    ConnectTimeout,
+    /// The endpoint closed the connection before a whole response head.
+    Closed,
+    /// The endpoint answered something that is not HTTP.
+    Garbage,
+    /// The endpoint switched protocols unasked.
+    Unasked101,
+    /// No response head in time.
+    ResponseTimeout,
+    /// The response body was cut by the endpoint.
+    ResponseCut,
+    /// The response body paused for too long.
+    ResponseIdle,
+    /// The client left.
+    ClientLeft,
+}
+
+impl From<Violation> for ProxyError {
+    fn from(violation: Violation) -> Self {
+        Self::Framing(violation)
+    }
+}
+
+impl From<PathError> for ProxyError {
+    fn from(error: PathError) -> Self {
+        Self::Path(error)
+    }
+}
+
+impl From<NamesProtected> for ProxyError {
+    fn from(_: NamesProtected) -> Self {
+        Self::ConnectionNames
+    }
+}
+
+/// Whose fault an error is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Fault {
+    /// The client's.
+    Client,
+    /// An endpoint's.
+    Endpoint,
+    /// Ours, or the configuration's: nobody to ask, no route.
+    Balancer,
+}
+
+/// How soon a client may ask again when nobody could be asked: about when the next checks have run.
+pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+
+impl ProxyError {
+    /// The status of the reply. 499 is never sent: it stands in log and metrics for a client that left.
+    pub fn status(self) -> StatusCode {
+        match self {
+            Self::Framing(violation) => match violation {
+                Violation::HeadTooLarge | Violation::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Violation::TargetTooLong => StatusCode::URI_TOO_LONG,
+                Violation::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                Violation::BareLf
+                | Violation::BareCr
+                | Violation::Nul
+                | Violation::RequestLine
+                | Violation::Fragment
+                | Violation::ObsFold
+                | Violation::FieldName
+                | Violation::ContentLength
+                | Violation::TransferEncoding
+                | Violation::BothLengths
+                | Violation::OldTransferEncoding
+                | Violation::Chunk => StatusCode::BAD_REQUEST,
+            },
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TargetTooLong => StatusCode::URI_TOO_LONG,
+            Self::Malformed | Self::Host | Self::ConnectionNames | Self::Path(_) | Self::AmbiguousPath | Self::BodyBroken => {
+                StatusCode::BAD_REQUEST
+            }
+            Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Loop => StatusCode::LOOP_DETECTED,
+            Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::ConnectRefused | Self::ConnectFailed | Self::Closed | Self::Garbage | Self::Unasked101 | Self::ResponseCut => {
+                StatusCode::BAD_GATEWAY
+            }
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::ResponseIdle => StatusCode::GATEWAY_TIMEOUT,
+            Self::ClientLeft => StatusCode::from_u16(499).expect("499 is a three-digit code"),
+        }
+    }
+
+    /// Whose fault it is.
+    pub fn fault(self) -> Fault {
+        match self {
+            Self::Framing(_)
+            | Self::Malformed
+            | Self::HeadTimeout
+            | Self::Host
+            | Self::ConnectionNames
+            | Self::Path(_)
+            | Self::AmbiguousPath
+            | Self::TooManyFields
+            | Self::TargetTooLong
+            | Self::Connect
+            | Self::Loop
+            | Self::BodyTooLarge
+            | Self::BodyTimeout
+            | Self::BodyBroken
+            | Self::ClientLeft => Fault::Client,
+            Self::ConnectRefused
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::Closed
+            | Self::Garbage
+            | Self::Unasked101
+            | Self::ResponseTimeout
+            | Self::ResponseCut
+            | Self::ResponseIdle => Fault::Endpoint,
+            Self::NoRoute | Self::NoEndpoint => Fault::Balancer,
+        }
+    }
+
+    /// The reason in log and metrics. A closed set: [`REASONS`].
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Framing(violation) => match violation {
+                Violation::HeadTooLarge => "head_too_large",
+                Violation::TooManyFields => "too_many_fields",
+                Violation::TargetTooLong => "target_too_long",
+                Violation::Version => "version",
+                Violation::BothLengths | Violation::ContentLength | Violation::TransferEncoding | Violation::OldTransferEncoding => {
+                    "conflicting_framing"
+                }
+                Violation::Chunk => "body_broken",
+                Violation::BareLf
+                | Violation::BareCr
+                | Violation::Nul
+                | Violation::RequestLine
+                | Violation::Fragment
+                | Violation::ObsFold
+                | Violation::FieldName => "malformed",
+            },
+            Self::Malformed => "malformed",
+            Self::TooManyFields => "too_many_fields",
+            Self::TargetTooLong => "target_too_long",
+            Self::HeadTimeout => "head_timeout",
+            Self::Host => "host",
+            Self::ConnectionNames => "connection_names",
+            Self::Path(_) => "path",
+            Self::AmbiguousPath => "ambiguous_path",
+            Self::Connect => "connect_method",
+            Self::Loop => "loop",
+            Self::NoRoute => "no_route",
+            Self::BodyTooLarge => "body_too_large",
+            Self::BodyTimeout => "body_timeout",
+            Self::BodyBroken => "body_broken",
+            Self::NoEndpoint => "no_endpoint",
+            Self::ConnectRefused => "connect_refused",
+            Self::ConnectFailed => "connect_failed",
+            Self::ConnectTimeout => "connect_timeout",
+            Self::Closed => "closed",
+            Self::Garbage => "garbage",
+            Self::Unasked101 => "unasked_101",
+            Self::ResponseTimeout => "response_timeout",
+            Self::ResponseCut => "response_cut",
+            Self::ResponseIdle => "response_idle",
+            Self::ClientLeft => "client_left",
+        }
+    }
+
+    /// The `Proxy-Status` of the reply (RFC 9209 §2.3, §2.4: types and their meaning).
+    pub fn proxy_status(self) -> &'static str {
+        match self {
+            Self::Connect => "balancer; error=http_request_denied; details=\"CONNECT is not offered\"",
+            Self::Framing(_)
+            | Self::Malformed
+            | Self::HeadTimeout
+            | Self::Host
+            | Self::ConnectionNames
+            | Self::Path(_)
+            | Self::TooManyFields
+            | Self::TargetTooLong
+            | Self::BodyTooLarge
+            | Self::BodyTimeout
+            | Self::BodyBroken
+            | Self::ClientLeft => "balancer; error=http_request_error",
+            Self::AmbiguousPath => "balancer; error=http_request_error; details=\"ambiguous path\"",
+            Self::Loop => "balancer; error=proxy_loop_detected",
+            Self::NoRoute => "balancer; error=destination_not_found",
+            Self::NoEndpoint => "balancer; error=destination_unavailable",
+            Self::ConnectRefused => "balancer; error=connection_refused",
+            Self::ConnectFailed => "balancer; error=destination_ip_unroutable",
+            Self::ConnectTimeout => "balancer; error=connection_timeout",
+            Self::Closed => "balancer; error=connection_terminated",
+            Self::Garbage | Self::Unasked101 => "balancer; error=http_protocol_error",
+            Self::ResponseTimeout => "balancer; error=http_response_timeout",
+            Self::ResponseCut => "balancer; error=http_response_incomplete",
+            Self::ResponseIdle => "balancer; error=connection_read_timeout",
+        }
+    }
+}
+
+/// Every [`ProxyError::reason`].
+pub const REASONS: &[&str] = &[
+    "ambiguous_path",
+    "body_broken",
+    "body_timeout",
+    "body_too_large",
+    "client_left",
+    "closed",
+    "conflicting_framing",
+    "connect_failed",
+    "connect_method",
+    "connect_refused",
+    "connect_timeout",
+    "connection_names",
+    "garbage",
+    "head_timeout",
+    "head_too_large",
+    "host",
+    "loop",
+    "malformed",
+    "no_endpoint",
+    "no_route",
+    "path",
+    "response_cut",
+    "response_idle",
+    "response_timeout",
+    "target_too_long",
+    "too_many_fields",
+    "unasked_101",
+    "version",
+];

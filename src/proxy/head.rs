@@ -1,0 +1,189 @@
+//! From the head of a client's request to the head of a request to an endpoint.
+
+use std::borrow::Cow;
+
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::request::Parts;
+use http::uri::PathAndQuery;
+use http::{Uri, Version};
+use http_body::Body as _;
+use smallvec::SmallVec;
+
+use super::connection::Client;
+use super::error::ProxyError;
+use super::local::RequestId;
+use crate::message::upload::RequestBody;
+use crate::message::{authority, forwarded, hop_by_hop};
+use crate::snapshot::Instance;
+
+/// The host a request is for: lower case, without port. Refuses what leaves room for two opinions.
+///
+/// RFC 9112 §3.2: exactly one `Host`; an absolute-form target's authority takes its place. RFC 9113 §8.3.1: `Host` and
+/// `:authority` agree.
+pub fn host(parts: &Parts) -> Result<Cow<'_, str>, ProxyError> {
+    let mut hosts = parts.headers.get_all(header::HOST).iter();
+    let (field, second) = (hosts.next(), hosts.next());
+    if second.is_some() {
+        return Err(ProxyError::Host);
+    }
+    let target = parts.uri.authority().map(|authority| authority.as_str());
+    let field = match field.map(HeaderValue::to_str) {
+        Some(Ok(field)) => Some(field),
+        Some(Err(_)) => return Err(ProxyError::Host),
+        None => None,
+    };
+    let is_http2 = parts.version >= Version::HTTP_2;
+    let host = match (field, target) {
+        (Some(field), Some(target)) if is_http2 && !field.eq_ignore_ascii_case(target) => return Err(ProxyError::Host),
+        (Some(_), Some(target)) => target,
+        (Some(field), None) => field,
+        (None, Some(target)) if is_http2 => target,
+        (None, _) => return Err(ProxyError::Host),
+    };
+    authority::host(host).ok_or(ProxyError::Host)
+}
+
+/// Who a request is from, as far as the endpoint is told.
+#[derive(Clone, Copy, Debug)]
+pub struct Origin<'a> {
+    /// The client's connection.
+    pub client: &'a Client,
+    /// Whether its forwarding fields are believed.
+    pub trusted: bool,
+    /// The request's id, unless a trusted proxy has given one.
+    pub request_id: RequestId,
+    /// What this process is.
+    pub instance: &'a Instance,
+}
+
+/// Makes `parts` the head of a request to an endpoint: origin-form and canonical target, hop-by-hop fields removed,
+/// fields removed that this client may not send, ours set. `canonical` is the path where it differs from what was sent.
+pub fn to_endpoint(parts: &mut Parts, body: &RequestBody, canonical: Option<&str>, origin: Origin<'_>) -> Result<(), ProxyError> {
+    let found = remove_fields(&mut parts.headers, origin.trusted)?;
+    if found.via && is_loop(&parts.headers, origin.instance) {
+        return Err(ProxyError::Loop);
+    }
+    let received = parts.version;
+    if let Some(authority) = parts.uri.authority() {
+        // The target's authority takes the place of `Host` (RFC 9112 §3.2.2); HTTP/2 has only that (RFC 9113 §8.3.1).
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::Host)?;
+        parts.headers.insert(header::HOST, host);
+    }
+    set_target(&mut parts.uri, canonical)?;
+    parts.version = Version::HTTP_11;
+    let headers = &mut parts.headers;
+    if received >= Version::HTTP_2 {
+        join_cookies(headers);
+    }
+    set_forwarded(headers, found, &origin);
+    headers.append(header::VIA, if received >= Version::HTTP_2 { &origin.instance.via_http2 } else { &origin.instance.via_http1 }.clone());
+    if found.trailers {
+        headers.insert(header::TE, HeaderValue::from_static("trailers"));
+    }
+    if !body.is_end_stream() && body.size_hint().exact().is_none() {
+        // hyper sends no body of unknown length with methods that rarely have one, unless it is told to.
+        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+    }
+    Ok(())
+}
+
+/// What stood among the fields.
+#[derive(Clone, Copy, Debug, Default)]
+struct Found {
+    via: bool,
+    trailers: bool,
+    forwarded: bool,
+    request_id: bool,
+}
+
+/// Removes, in one pass over the names, what concerns the client's connection only and what this client may not say.
+fn remove_fields(headers: &mut HeaderMap, trusted: bool) -> Result<Found, ProxyError> {
+    let mut found = Found::default();
+    let mut remove: SmallVec<[HeaderName; 8]> = SmallVec::new();
+    for name in headers.keys() {
+        let text = name.as_str();
+        if hop_by_hop::is_hop_by_hop(text) {
+            match text {
+                "connection" => remove.extend(hop_by_hop::named_by_connection(headers)?),
+                "te" => found.trailers = hop_by_hop::accepts_trailers(headers),
+                _ => {}
+            }
+            remove.push(name.clone());
+        } else if forwarded::is_never_passed(text) {
+            remove.push(name.clone());
+        } else if forwarded::is_for_trusted(text) {
+            if !trusted {
+                remove.push(name.clone());
+            }
+            found.forwarded = true;
+            found.request_id |= *name == forwarded::X_REQUEST_ID;
+        } else if text == "via" {
+            found.via = true;
+        }
+    }
+    for name in remove {
+        headers.remove(name);
+    }
+    found.forwarded &= trusted;
+    found.request_id &= trusted;
+    Ok(found)
+}
+
+/// Whether this process has passed the request on before.
+fn is_loop(headers: &HeaderMap, instance: &Instance) -> bool {
+    let own = |via: &HeaderValue, value: &HeaderValue| {
+        value.as_bytes().split(|byte| *byte == b',').any(|entry| entry.trim_ascii() == via.as_bytes())
+    };
+    headers.get_all(header::VIA).iter().any(|value| own(&instance.via_http1, value) || own(&instance.via_http2, value))
+}
+
+fn set_target(uri: &mut Uri, canonical: Option<&str>) -> Result<(), ProxyError> {
+    let target = match canonical {
+        Some(path) => {
+            let target = match uri.query() {
+                Some(query) => format!("{path}?{query}"),
+                None => path.to_owned(),
+            };
+            PathAndQuery::try_from(target).map_err(|_| ProxyError::Malformed)?
+        }
+        None if uri.authority().is_none() => return Ok(()),
+        None => uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
+    };
+    *uri = Uri::from(target);
+    Ok(())
+}
+
+/// RFC 9113 §8.2.3: cookie crumbs become one field again before they leave HTTP/2.
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut crumbs = headers.get_all(header::COOKIE).iter();
+    let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) else { return };
+    let mut whole = first.as_bytes().to_vec();
+    for crumb in headers.get_all(header::COOKIE).iter().skip(1) {
+        whole.extend_from_slice(b"; ");
+        whole.extend_from_slice(crumb.as_bytes());
+    }
+    if let Ok(whole) = HeaderValue::from_bytes(&whole) {
+        headers.insert(header::COOKIE, whole);
+    }
+}
+
+fn set_forwarded(headers: &mut HeaderMap, found: Found, origin: &Origin<'_>) {
+    let client = origin.client;
+    let chain = if found.forwarded { forwarded::append(headers, client.address_value()) } else { client.address_value().clone() };
+    headers.insert(forwarded::X_FORWARDED_FOR, chain);
+    let host = headers.get(header::HOST).cloned();
+    for (name, value) in [
+        (forwarded::X_FORWARDED_PROTO, Some(client.scheme_value().clone())),
+        (forwarded::X_FORWARDED_PORT, Some(client.port_value().clone())),
+        (forwarded::X_FORWARDED_HOST, host),
+    ] {
+        if let Some(value) = value
+            && !(found.forwarded && headers.contains_key(&name))
+        {
+            headers.insert(name, value);
+        }
+    }
+    if !found.request_id {
+        headers.insert(forwarded::X_REQUEST_ID, origin.request_id.to_value());
+    }
+}

@@ -1,0 +1,24 @@
+//! The request's way.
+//!
+//! ```text
+//!  bytes ─► gate ─► hyper ─► handler::handle ─────────────────────────────► response ─► record: log, metrics
+//!           │                 │                                              ▲
+//!           framing           ├ head: host, path, forwarding fields          │
+//!           checked           ├ router: which route                          │
+//!                             └ retry: pick ─► pool ─► attempt at an endpoint┘
+//! ```
+//!
+//! [`connection`] serves a client's connection, [`handler`] one request of it, [`retry`] an exchange with endpoints,
+//! [`record`] what is left of it in the end. Whatever goes wrong is a [`error::ProxyError`] and becomes a reply in one place, the handler.
+
+pub mod access_log;
+pub mod connection;
+pub mod drain;
+pub mod error;
+pub mod gate;
+pub mod handler;
+pub mod head;
+pub mod local;
+pub mod record;
+pub mod reply;
+pub mod retry;

@@ -1,0 +1,343 @@
+//! What is left of a request in the end: counters and a line in the access log. Rides in the response's body.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use http::{Method, Response, Uri, Version};
+
+use super::access_log::Line;
+use super::connection::Client;
+use super::error::{Fault, ProxyError};
+use super::local::{Local, RequestId};
+use crate::message::body::{Body, BodyError, Guard};
+use crate::message::pause::PauseTimer;
+use crate::message::upload::{Progress, Stage};
+use crate::pool::Connection;
+use crate::snapshot::{Action, Held, Listener, Route};
+use crate::upstream::{Endpoint, Lease};
+
+/// The body of a response to a client.
+pub type ResponseBody = Body<Exchange>;
+
+/// Facts of one request, gathered on its way. Counts and logs when it is finished; dropped before that, the client has left.
+#[derive(Debug)]
+pub struct Record {
+    local: Rc<Local>,
+    client: Rc<Client>,
+    listener: Arc<Listener>,
+    listener_index: usize,
+    begun: Instant,
+    method: Method,
+    /// Its route; the one that stands for none before routing.
+    route: Arc<Route>,
+    in_flight: bool,
+    status: u16,
+    by_upstream: bool,
+    error: Option<ProxyError>,
+    /// The request's body.
+    pub upload: Option<Rc<Progress>>,
+    response_bytes: u64,
+    attempts: u32,
+    details: Option<Box<Details>>,
+    finished: bool,
+}
+
+/// What only the access log wants to know.
+#[derive(Debug)]
+struct Details {
+    generation: u64,
+    sample: f64,
+    only_errors: bool,
+    request_id: RequestId,
+    version: Version,
+    uri: Uri,
+    client: std::net::IpAddr,
+    host: Box<str>,
+    path: Option<Box<str>>,
+    endpoint: Option<Arc<Endpoint>>,
+    head: Option<Duration>,
+}
+
+impl Record {
+    /// Begins with a request's arrival.
+    pub fn begin<B>(local: &Rc<Local>, client: &Rc<Client>, snapshot: &Held, request: &http::Request<B>, request_id: RequestId) -> Self {
+        let begun = Instant::now();
+        client.begin_exchange();
+        let (listener, listener_index) = client.listener_in(snapshot);
+        let rule = snapshot.access_log;
+        let details = rule.on.then(|| {
+            Box::new(Details {
+                generation: snapshot.generation,
+                sample: rule.sample,
+                only_errors: rule.only_errors,
+                request_id,
+                version: request.version(),
+                uri: request.uri().clone(),
+                client: client.address().ip(),
+                host: Box::default(),
+                path: None,
+                endpoint: None,
+                head: None,
+            })
+        });
+        Self {
+            local: Rc::clone(local),
+            client: Rc::clone(client),
+            listener,
+            listener_index,
+            begun,
+            method: request.method().clone(),
+            route: Arc::clone(&snapshot.no_route),
+            in_flight: false,
+            status: 499,
+            by_upstream: false,
+            error: None,
+            upload: None,
+            response_bytes: 0,
+            attempts: 0,
+            details,
+            finished: false,
+        }
+    }
+
+    /// When the request arrived.
+    pub fn begun(&self) -> Instant {
+        self.begun
+    }
+
+    /// The listener and its index in the request's snapshot.
+    pub fn listener(&self) -> (&Arc<Listener>, usize) {
+        (&self.listener, self.listener_index)
+    }
+
+    /// The client's address as trusted proxies name it.
+    pub fn set_client(&mut self, address: std::net::IpAddr) {
+        if let Some(details) = &mut self.details {
+            details.client = address;
+        }
+    }
+
+    /// Whether the request has a body that was not read to its end.
+    pub fn upload_is_unread(&self) -> bool {
+        self.upload.as_ref().is_some_and(|upload| upload.stage() != Stage::Complete)
+    }
+
+    /// The host asked for.
+    pub fn set_host(&mut self, host: &str) {
+        if let Some(details) = &mut self.details {
+            details.host = host.into();
+        }
+    }
+
+    /// The canonical path, where it differs from what was sent.
+    pub fn set_path(&mut self, path: &str) {
+        if let Some(details) = &mut self.details {
+            details.path = Some(path.into());
+        }
+    }
+
+    /// The request has a route: it counts as in flight there.
+    pub fn set_route(&mut self, route: &Arc<Route>) {
+        self.route = Arc::clone(route);
+        self.route.metrics.in_flight.inc();
+        self.in_flight = true;
+    }
+
+    /// An endpoint is asked.
+    pub fn set_attempt(&mut self, endpoint: &Arc<Endpoint>) {
+        self.attempts += 1;
+        if let Some(details) = &mut self.details {
+            details.endpoint = Some(Arc::clone(endpoint));
+        }
+    }
+
+    /// The request failed before any response.
+    pub fn set_error(&mut self, error: ProxyError) {
+        self.error = Some(error);
+    }
+
+    /// From here on the record rides in the response's body, with all that must be given back when that has ended.
+    pub fn ride_on(mut self, response: Response<ResponseBody>) -> Response<ResponseBody> {
+        self.status = response.status().as_u16();
+        let (parts, mut body) = response.into_parts();
+        match body.guard_mut() {
+            Some(exchange) => {
+                exchange.record = Some(self);
+                Response::from_parts(parts, body)
+            }
+            None => Response::from_parts(parts, body.with_guard(Exchange { record: Some(self), from: None })),
+        }
+    }
+
+    /// A response of an endpoint came.
+    pub fn set_response_head(&mut self, now: Instant) {
+        self.by_upstream = true;
+        if let Some(details) = &mut self.details {
+            details.head = Some(now.saturating_duration_since(self.begun));
+        }
+    }
+
+    fn finish(&mut self, error: Option<ProxyError>, now: Instant) {
+        self.finished = true;
+        let error = error.or(self.error);
+        if error == Some(ProxyError::ClientLeft) {
+            self.status = ProxyError::ClientLeft.status().as_u16();
+        }
+        let total = now.saturating_duration_since(self.begun);
+        let metrics = &self.route.metrics;
+        if self.in_flight {
+            metrics.in_flight.dec();
+        }
+        metrics.count(self.listener_index, &self.method, self.status);
+        metrics.duration.observe(total.as_secs_f64());
+        let request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes());
+        if request_bytes > 0 {
+            metrics.request_bytes.inc_by(request_bytes);
+        }
+        if self.response_bytes > 0 {
+            metrics.response_bytes.inc_by(self.response_bytes);
+        }
+        if let Some(error) = error {
+            metrics.count_error(error.reason());
+        }
+        self.client.end_exchange(now);
+        if self.details.is_some() {
+            self.log(error, request_bytes, total);
+        }
+    }
+
+    fn log(&self, error: Option<ProxyError>, request_bytes: u64, total: Duration) {
+        let Some(details) = &self.details else { return };
+        let failed = self.status >= 499 || error.is_some_and(|error| error.fault() != Fault::Client);
+        if !failed && (details.only_errors || (details.sample < 1.0 && self.local.random() >= details.sample)) {
+            return;
+        }
+        let raw_path = details.uri.path();
+        let endpoint = details.endpoint.as_deref();
+        self.local.access_log.write(&Line {
+            generation: details.generation,
+            request_id: details.request_id.as_str(),
+            client: details.client,
+            listener: &self.listener.name,
+            protocol: protocol(details.version),
+            method: self.method.as_str(),
+            host: &details.host,
+            path: details.path.as_deref().unwrap_or(raw_path),
+            raw_path: details.path.is_some().then_some(raw_path),
+            query: details.uri.query(),
+            route: &self.route.name,
+            upstream: match &self.route.action {
+                Action::Forward(upstream) => Some(&upstream.name),
+                Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
+            },
+            endpoint: endpoint.map(|endpoint| &**endpoint.name()),
+            attempts: u64::from(self.attempts),
+            status: self.status,
+            who: if self.by_upstream { "upstream" } else { "balancer" },
+            reason: error.map(ProxyError::reason),
+            request_bytes,
+            response_bytes: self.response_bytes,
+            head: details.head,
+            total,
+        });
+    }
+}
+
+impl Drop for Record {
+    fn drop(&mut self) {
+        if !self.finished {
+            self.finish(Some(ProxyError::ClientLeft), Instant::now());
+        }
+    }
+}
+
+/// Counts and logs a request that never became one: its bytes were refused.
+pub fn refused(local: &Rc<Local>, client: &Rc<Client>, error: ProxyError) {
+    let snapshot = local.snapshot();
+    let mut request = http::Request::new(());
+    *request.method_mut() = Method::from_bytes(b"-").expect("`-` is a token");
+    *request.uri_mut() = Uri::from_static("/");
+    let mut record = Record::begin(local, client, &snapshot, &request, local.request_id());
+    record.set_path("-");
+    record.status = error.status().as_u16();
+    record.finish(Some(error), Instant::now());
+}
+
+fn protocol(version: Version) -> &'static str {
+    match version {
+        Version::HTTP_10 => "HTTP/1.0",
+        Version::HTTP_11 => "HTTP/1.1",
+        Version::HTTP_2 => "HTTP/2",
+        _ => "HTTP",
+    }
+}
+
+/// The guard of a response's body: what must be given back, counted and logged when it has ended.
+#[derive(Debug)]
+pub struct Exchange {
+    record: Option<Record>,
+    from: Option<Box<FromEndpoint>>,
+}
+
+/// What an endpoint's response holds until its body has ended.
+#[derive(Debug)]
+pub struct FromEndpoint {
+    /// Counts the request at its endpoint.
+    pub lease: Lease,
+    /// Where the response comes from; goes back to the pool.
+    pub connection: Connection,
+    /// Limits pauses of the body.
+    pub pause: PauseTimer,
+    /// How long the connection may be used at all.
+    pub max_age: Duration,
+}
+
+impl Exchange {
+    /// Guards the body of an endpoint's response.
+    pub fn new(from: FromEndpoint) -> Self {
+        Self { record: None, from: Some(Box::new(from)) }
+    }
+}
+
+impl Guard for Exchange {
+    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        match &mut self.from {
+            Some(from) => from.pause.poll_pause(cx).map(|()| BodyError::Idle),
+            None => Poll::Pending,
+        }
+    }
+
+    fn on_data(&mut self, bytes: usize) -> Result<(), BodyError> {
+        if let Some(record) = &mut self.record {
+            record.response_bytes += bytes as u64;
+        }
+        if let Some(from) = &mut self.from {
+            from.pause.moved();
+        }
+        Ok(())
+    }
+
+    fn on_end(&mut self, result: Result<(), &BodyError>) {
+        let now = Instant::now();
+        let Some(mut record) = self.record.take() else { return };
+        if let Some(FromEndpoint { lease, connection, max_age, .. }) = self.from.take().map(|from| *from) {
+            // hyper #4176: a connection whose request body was not wanted whole never becomes ready again.
+            if result.is_ok() && !record.upload_is_unread() {
+                record.local.pool.checkin(connection, now, max_age);
+            } else if let Err(error) = result {
+                lease.endpoint().metrics.count_failure(cut(error).reason());
+            }
+        }
+        record.finish(result.err().map(cut), now);
+    }
+}
+
+/// A response body that could not be passed on whole.
+fn cut(error: &BodyError) -> ProxyError {
+    match error {
+        BodyError::Received(_) | BodyError::TooLarge => ProxyError::ResponseCut,
+        BodyError::Idle => ProxyError::ResponseIdle,
+    }
+}

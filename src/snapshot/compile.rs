@@ -1,0 +1,206 @@
+//! From a configuration and the snapshot before it to the next snapshot.
+//!
+//! What is the same thing in both keeps its state: endpoints by (upstream, name, address), round-robin positions by
+//! upstream, sockets by address. Reads certificates; binds nothing.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use super::{AccessLogRule, Action, Listener, Route, Snapshot};
+use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
+use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
+use crate::metrics::{EndpointMetrics, ListenerMetrics, Metrics, RouteMetrics, UpstreamMetrics, handles};
+use crate::route::{Matchers, Router};
+use crate::tls::server::{Alpn, Tickets, server};
+use crate::units::Name;
+use crate::upstream::{Endpoint, Health, Upstream};
+
+/// What compiling needs beside the configuration; made once per process.
+#[derive(Debug)]
+pub struct Compiler {
+    /// Where handles come from.
+    pub metrics: Arc<Metrics>,
+    /// TLS session tickets, the same through all generations.
+    pub tickets: Tickets,
+    /// Where round-robin begins, so that several balancers, or one that restarts often, do not all begin at the first endpoint.
+    pub seed: usize,
+    next_slot: u32,
+}
+
+/// A snapshot, and what is doubtful about its configuration.
+#[derive(Debug)]
+pub struct Compiled {
+    /// Ready to be published.
+    pub snapshot: Snapshot,
+    /// Warnings of the configuration and of its certificates.
+    pub warnings: Vec<Problem>,
+}
+
+impl Compiler {
+    /// For a new process.
+    pub fn new(metrics: Arc<Metrics>, tickets: Tickets, seed: usize) -> Self {
+        Self { metrics, tickets, seed, next_slot: 0 }
+    }
+
+    /// Compiles `config`; `previous` is the snapshot in use, if any. Changes nothing of it, except that weights and modes
+    /// of endpoints that stay are set by [`apply`], when the snapshot is published.
+    pub fn compile(&mut self, config: &Config, previous: Option<&Snapshot>) -> Result<Compiled, ConfigErrors> {
+        let mut problems = Vec::new();
+        let mut warnings = config.warnings.clone();
+        let mut listeners = Vec::with_capacity(config.listeners.len());
+        for listener in &config.listeners {
+            match self.listener(listener, config, previous) {
+                Ok((listener, mut doubts)) => {
+                    warnings.append(&mut doubts);
+                    listeners.push(Arc::new(listener));
+                }
+                Err(mut found) => problems.append(&mut found),
+            }
+        }
+        let matchers = config.routes.iter().map(Matchers::from).collect();
+        let router = Router::compile(matchers).map_err(|conflicts| {
+            problems.extend(conflicts.iter().map(|conflict| {
+                let (first, second) = (&config.routes[conflict.first], &config.routes[conflict.second]);
+                second.place.problem(format!(
+                    "route `{}` cannot be told apart from route `{}` (line {}); give one of them another path, host, method or header",
+                    second.name, first.name, first.place.line
+                ))
+            }));
+        });
+        let (Ok(router), true) = (router, problems.is_empty()) else {
+            problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
+            return Err(ConfigErrors(problems));
+        };
+        let upstreams: Vec<_> = config.upstreams.iter().map(|upstream| Arc::new(self.upstream(upstream, previous))).collect();
+        let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
+        let route = |name: &Name, action| {
+            let metrics = RouteMetrics::new(&self.metrics, name, listener_names());
+            Arc::new(Route { name: Arc::clone(name), action, metrics })
+        };
+        let routes = config
+            .routes
+            .iter()
+            .map(|configured| {
+                let action = match &configured.action {
+                    config::Action::Forward(index) => Action::Forward(Arc::clone(&upstreams[*index])),
+                    config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
+                    config::Action::Respond(respond) => Action::Respond(respond.clone()),
+                };
+                route(&configured.name, action)
+            })
+            .collect();
+        let snapshot = Snapshot {
+            generation: previous.map_or(1, |previous| previous.generation + 1),
+            listeners,
+            router,
+            routes,
+            no_route: route(&handles::NO_ROUTE.into(), Action::NotFound),
+            upstreams,
+            access_log: AccessLogRule {
+                on: config.access_log.target != AccessLogTarget::Off,
+                only_errors: config.access_log.only == AccessLogOnly::Errors,
+                sample: config.access_log.sample,
+            },
+        };
+        Ok(Compiled { snapshot, warnings })
+    }
+
+    fn listener(
+        &mut self,
+        listener: &config::Listener,
+        config: &Config,
+        previous: Option<&Snapshot>,
+    ) -> Result<(Listener, Vec<Problem>), Vec<Problem>> {
+        let tls = match &listener.tls {
+            Some(tls) => Some(server(tls, Alpn { http1: listener.http1, http2: listener.http2 }, &self.tickets)?),
+            None => None,
+        };
+        let (tls, certificates, warnings) =
+            tls.map_or_else(Default::default, |server| (Some(server.config), server.certificates, server.warnings));
+        let before = previous.and_then(|previous| {
+            previous.listeners.iter().find(|before| is_same_address((before.address, &before.name), (listener.address, &listener.name)))
+        });
+        let (slot, open) = match before {
+            Some(before) => (before.slot, Arc::clone(&before.open)),
+            None => {
+                self.next_slot += 1;
+                (self.next_slot, Arc::new(AtomicUsize::new(0)))
+            }
+        };
+        let metrics = ListenerMetrics::new(&self.metrics, &listener.name);
+        let https = config.listeners.iter().find(|other| other.tls.is_some()).map_or(443, |other| other.address.port());
+        let listener = Listener {
+            name: Arc::clone(&listener.name),
+            slot,
+            address: listener.address,
+            tls,
+            certificates,
+            http2: listener.http2,
+            trusted_proxies: listener.trusted_proxies.clone(),
+            redirect_to_https: listener.redirect_to_https.then_some(https),
+            timeouts: listener.timeouts,
+            limits: listener.limits,
+            open,
+            metrics,
+        };
+        Ok((listener, warnings))
+    }
+
+    fn upstream(&self, upstream: &config::Upstream, previous: Option<&Snapshot>) -> Upstream {
+        let before = previous.and_then(|previous| previous.upstreams.iter().find(|before| before.name == upstream.name));
+        let known: HashMap<&str, &Arc<Endpoint>> =
+            before.into_iter().flat_map(|before| before.endpoints.iter()).map(|endpoint| (&**endpoint.name(), endpoint)).collect();
+        let endpoints = upstream.endpoints.iter().map(|configured| match known.get(&*configured.name) {
+            Some(endpoint) if *endpoint.address() == configured.address => Arc::clone(endpoint),
+            _ => {
+                let metrics = EndpointMetrics::new(&self.metrics, &upstream.name, &configured.name);
+                let endpoint = Endpoint::new(Arc::clone(&upstream.name), Arc::clone(&configured.name), configured.address.clone(), metrics);
+                Arc::new(endpoint)
+            }
+        });
+        Upstream {
+            name: Arc::clone(&upstream.name),
+            endpoints: endpoints.collect(),
+            policy: match upstream.policy {
+                config::Policy::RoundRobin => Policy::RoundRobin(RoundRobin::default()),
+                config::Policy::LeastConnections => Policy::LeastConnections(LeastConnections::default()),
+            },
+            cursor: before.map_or_else(|| Arc::new(Cursor::new(self.seed)), |before| Arc::clone(&before.cursor)),
+            timeouts: upstream.timeouts,
+            health: upstream.health.clone(),
+            metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
+        }
+    }
+}
+
+/// Whether two listeners, each an address and a name, share their sockets. Port 0 says nothing of the address: there the name decides.
+fn is_same_address(one: (SocketAddr, &Name), other: (SocketAddr, &Name)) -> bool {
+    one.0 == other.0 && (one.0.port() != 0 || one.1 == other.1)
+}
+
+/// Sets what the file says of endpoints that `snapshot` may share with the one before: weights, modes, whether they are
+/// checked; and lets the policies see it. Directly before publishing: from here on there is no way back.
+pub fn apply(snapshot: &Snapshot, config: &Config) {
+    for (upstream, configured) in snapshot.upstreams.iter().zip(&config.upstreams) {
+        for (endpoint, configured) in upstream.endpoints.iter().zip(&configured.endpoints) {
+            endpoint.set_weight(configured.weight);
+            // Nothing but the file sets a mode yet: what the file does not say is active.
+            endpoint.set_mode(configured.mode.unwrap_or(config::Mode::Active));
+            let health = endpoint.state().health;
+            match (&upstream.health, health) {
+                (None, Health::Unchecked) => {}
+                (None, _) => {
+                    endpoint.set_health(Health::Unchecked, None);
+                }
+                // Checks that begin on an endpoint in use do not take it out before they have found something.
+                (Some(_), Health::Unchecked) => {
+                    endpoint.set_health(Health::Unknown, Some("not checked yet".to_owned()));
+                }
+                (Some(_), Health::Unknown | Health::Up | Health::Down) => {}
+            }
+        }
+        upstream.refresh();
+    }
+}

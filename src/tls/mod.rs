@@ -1,0 +1,14 @@
+//! TLS towards clients: certificates, their choice by server name, session resumption.
+//!
+//! [`server`] makes what a listener needs of its configuration. Knows nothing of sockets: whoever accepts a connection
+//! runs the handshake, and sets its deadline.
+
+pub mod certificates;
+mod pem;
+mod resolver;
+pub mod server;
+#[cfg(test)]
+mod testing;
+
+pub use certificates::CertificateInfo;
+pub use server::{Alpn, Server, Tickets, server};

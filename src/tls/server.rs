@@ -1,0 +1,476 @@
+//! Makes a listener's TLS settings: versions, certificates by server name, client certificates, resumption, ALPN.
+//!
+//! Cryptography is always aws-lc-rs, named explicitly: a process-wide default would depend on what else is linked in.
+//! Early data (0-RTT) is never accepted: it can be replayed.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::danger::ClientCertVerifier;
+use rustls::server::{
+    NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
+    WebPkiClientVerifier,
+};
+use rustls::version::{TLS12, TLS13};
+use rustls::{ServerConfig, SupportedProtocolVersion};
+
+use super::certificates::{self, CertificateInfo};
+use super::resolver::Resolver;
+use crate::config::{ClientAuth, ListenerTls, Problem, TlsVersion};
+
+/// What a listener's TLS needs at run time.
+#[derive(Clone, Debug)]
+pub struct Server {
+    /// For `tokio_rustls::TlsAcceptor`.
+    pub config: Arc<ServerConfig>,
+    /// The certificates in use, in file order.
+    pub certificates: Vec<CertificateInfo>,
+    /// What is doubtful: an expired certificate, one no client will accept.
+    pub warnings: Vec<Problem>,
+}
+
+/// The protocols a listener offers by ALPN (RFC 7301). HTTP/2 is preferred where both sides can.
+///
+/// A client that offers none of them is refused; one that speaks no ALPN at all is let through without a protocol.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Alpn {
+    /// `h2`
+    pub http2: bool,
+    /// `http/1.1`
+    pub http1: bool,
+}
+
+/// What lets returning clients skip most of a handshake: ticket keys and stored sessions.
+///
+/// One per process: shared by all listeners without client certificates, so that tickets outlive a reload and work at
+/// every worker. Ticket keys are random, change every 6 hours and are accepted for 12; they never leave the process.
+#[derive(Clone)]
+pub struct Tickets {
+    ticketer: Arc<dyn ProducesTickets>,
+    sessions: Arc<dyn StoresServerSessions>,
+}
+
+impl Tickets {
+    /// Makes the first ticket key. Fails only where the system gives no random bytes.
+    pub fn new() -> Result<Self, rustls::Error> {
+        Ok(Self {
+            ticketer: aws_lc_rs::Ticketer::new()?,
+            sessions: ServerSessionMemoryCache::new(STORED_SESSIONS),
+        })
+    }
+}
+
+impl fmt::Debug for Tickets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Tickets").finish_non_exhaustive()
+    }
+}
+
+/// Reads the certificates of `tls` and makes its server settings. Reports every problem, in file order.
+pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server, Vec<Problem>> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let now = seconds_since_1970();
+    let mut problems = Vec::new();
+    let mut loaded = Vec::new();
+    for certificate in &tls.certificates {
+        match certificates::load(certificate, &provider, now) {
+            Ok(certificate) => loaded.push(certificate),
+            Err(found) => problems.extend(found),
+        }
+    }
+    let verifier = client_verifier(&tls.client_auth, &provider).unwrap_or_else(|found| {
+        problems.extend(found);
+        None
+    });
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+
+    let authenticates_clients = verifier.is_some();
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions(tls.min_version))
+        .expect("the provider has cipher suites for every version");
+    let config = match verifier {
+        Some(verifier) => config.with_client_cert_verifier(verifier),
+        None => config.with_no_client_auth(),
+    };
+    let mut config = config.with_cert_resolver(Arc::new(Resolver::new(&loaded)));
+    config.alpn_protocols = alpn.wire_names();
+    config.max_early_data_size = 0;
+    // The client's order of cipher suites stands: every suite offered is sound, and a device without AES instructions
+    // knows better than we that ChaCha20 suits it.
+    config.ignore_client_order = false;
+    if authenticates_clients {
+        // A session resumed is a certificate not asked for: here every connection proves who it is.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+    } else {
+        config.session_storage = tickets.sessions.clone();
+        config.ticketer = tickets.ticketer.clone();
+    }
+
+    let (certificates, warnings): (Vec<_>, Vec<_>) = loaded
+        .into_iter()
+        .map(|loaded| (loaded.info, loaded.warnings))
+        .unzip();
+    Ok(Server {
+        config: Arc::new(config),
+        certificates,
+        warnings: warnings.concat(),
+    })
+}
+
+impl Alpn {
+    fn wire_names(self) -> Vec<Vec<u8>> {
+        [(self.http2, b"h2".as_slice()), (self.http1, b"http/1.1")]
+            .into_iter()
+            .filter(|(offered, _)| *offered)
+            .map(|(_, name)| name.to_vec())
+            .collect()
+    }
+}
+
+fn client_verifier(
+    auth: &ClientAuth,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Option<Arc<dyn ClientCertVerifier>>, Vec<Problem>> {
+    let (ca, place, required) = match auth {
+        ClientAuth::Off => return Ok(None),
+        ClientAuth::Optional { ca, place } => (ca, place, false),
+        ClientAuth::Required { ca, place } => (ca, place, true),
+    };
+    let authorities = certificates::load_authorities(ca, place)?;
+    let builder =
+        WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider.clone());
+    let builder = if required {
+        builder
+    } else {
+        builder.allow_unauthenticated()
+    };
+    match builder.build() {
+        Ok(verifier) => Ok(Some(verifier)),
+        Err(error) => {
+            Err(vec![place.problem(format!(
+                "{} cannot verify clients: {error}",
+                ca.display()
+            ))])
+        }
+    }
+}
+
+fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
+    static FROM_12: &[&SupportedProtocolVersion] = &[&TLS13, &TLS12];
+    static FROM_13: &[&SupportedProtocolVersion] = &[&TLS13];
+    match min {
+        TlsVersion::Tls12 => FROM_12,
+        TlsVersion::Tls13 => FROM_13,
+    }
+}
+
+fn seconds_since_1970() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+const STORED_SESSIONS: usize = 8192; // for TLS 1.2 clients without tickets; about 1 KiB each
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
+    use rustls_pki_types::CertificateDer;
+    use rustls_pki_types::pem::PemObject;
+
+    use super::*;
+    use crate::config::Certificate;
+    use crate::tls::testing::{Authority, Folder, client, client_of, handshake, place, provider};
+
+    const BOTH: Alpn = Alpn {
+        http2: true,
+        http1: true,
+    };
+    static TLS_12: &[&SupportedProtocolVersion] = &[&TLS12];
+    static TLS_13: &[&SupportedProtocolVersion] = &[&TLS13];
+
+    fn open(certificates: Vec<Certificate>) -> ListenerTls {
+        ListenerTls {
+            certificates,
+            min_version: TlsVersion::Tls12,
+            client_auth: ClientAuth::Off,
+        }
+    }
+
+    fn serve(tls: &ListenerTls) -> Server {
+        server(tls, BOTH, &Tickets::new().unwrap()).unwrap()
+    }
+
+    /// Which of `certificates` (by label) a client gets that asks for `name`.
+    fn served(server: &Server, client: ClientConfig, name: &str) -> String {
+        let (client, _) = handshake(&Arc::new(client), &server.config, name).unwrap();
+        let leaf = &client.peer_certificates().unwrap()[0];
+        let found = server
+            .certificates
+            .iter()
+            .find(|info| *leaf == CertificateDer::from_pem_file(&info.label).unwrap());
+        let stem = Path::new(&found.unwrap().label).file_stem().unwrap();
+        stem.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_server_name_chooses_exact_before_wildcard_before_the_first() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let server = serve(&open(vec![
+            authority.certificate(
+                &folder,
+                "first",
+                &[
+                    "first.example",
+                    "other.test",
+                    "a.b.example.com",
+                    "example.com",
+                ],
+            ),
+            authority.certificate(&folder, "wildcard", &["*.example.com"]),
+            authority.certificate(&folder, "exact", &["www.example.com"]),
+        ]));
+        for versions in [TLS_12, TLS_13] {
+            let ask = |name| served(&server, client(&authority, versions), name);
+            assert_eq!(ask("www.example.com"), "exact");
+            assert_eq!(ask("WWW.EXAMPLE.COM"), "exact");
+            assert_eq!(ask("api.example.com"), "wildcard");
+            assert_eq!(ask("other.test"), "first");
+        }
+        // A wildcard stands for one label: neither for none nor for two. The default happens to hold these names.
+        for name in ["example.com", "a.b.example.com"] {
+            assert_eq!(served(&server, client(&authority, TLS_13), name), "first");
+        }
+    }
+
+    #[test]
+    fn without_a_server_name_the_first_certificate_is_served() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let server = serve(&open(vec![
+            authority.certificate(&folder, "first", &["first.example", "127.0.0.1"]),
+            authority.certificate(&folder, "second", &["second.example"]),
+        ]));
+        assert_eq!(
+            served(&server, client(&authority, TLS_13), "127.0.0.1"),
+            "first"
+        );
+    }
+
+    #[test]
+    fn an_unknown_name_gets_the_first_certificate_and_the_client_decides() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let server = serve(&open(vec![authority.certificate(
+            &folder,
+            "a",
+            &["a.example"],
+        )]));
+        let refused = handshake(
+            &Arc::new(client(&authority, TLS_13)),
+            &server.config,
+            "unknown.example",
+        );
+        assert!(
+            matches!(refused, Err(rustls::Error::InvalidCertificate(_))),
+            "{refused:?}"
+        );
+    }
+
+    #[test]
+    fn of_two_certificates_for_a_name_the_client_gets_the_kind_it_can_verify() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let server = serve(&open(vec![
+            authority.certificate(&folder, "ecdsa", &["a.example"]),
+            authority.rsa_certificate(&folder, "rsa", &["a.example"]),
+        ]));
+        assert_eq!(
+            served(&server, client(&authority, TLS_13), "a.example"),
+            "ecdsa"
+        );
+        // TLS 1.2 suites that sign with RSA only.
+        let mut rsa_only = CryptoProvider::clone(&provider());
+        rsa_only
+            .cipher_suites
+            .retain(|suite| format!("{:?}", suite.suite()).contains("ECDHE_RSA"));
+        assert_eq!(
+            served(
+                &server,
+                client_of(Arc::new(rsa_only), &authority, TLS_12),
+                "a.example"
+            ),
+            "rsa"
+        );
+    }
+
+    #[test]
+    fn versions_before_the_least_are_refused() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let mut tls = open(vec![authority.certificate(&folder, "a", &["a.example"])]);
+        let version = |tls: &ListenerTls, versions| {
+            let client = Arc::new(client(&authority, versions));
+            handshake(&client, &serve(tls).config, "a.example")
+                .map(|(client, _)| client.protocol_version())
+        };
+        assert_eq!(version(&tls, TLS_12), Ok(Some(ProtocolVersion::TLSv1_2)));
+        assert_eq!(version(&tls, TLS_13), Ok(Some(ProtocolVersion::TLSv1_3)));
+        tls.min_version = TlsVersion::Tls13;
+        assert!(version(&tls, TLS_12).is_err());
+        assert_eq!(version(&tls, TLS_13), Ok(Some(ProtocolVersion::TLSv1_3)));
+    }
+
+    #[test]
+    fn alpn_prefers_http2_and_offers_only_what_the_listener_speaks() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let tls = open(vec![authority.certificate(&folder, "a", &["a.example"])]);
+        let agreed = |alpn, offered: &[&str]| {
+            let server = server(&tls, alpn, &Tickets::new().unwrap()).unwrap();
+            let mut client = client(&authority, TLS_13);
+            client.alpn_protocols = offered
+                .iter()
+                .map(|name| name.as_bytes().to_vec())
+                .collect();
+            handshake(&Arc::new(client), &server.config, "a.example").map(|(_, server)| {
+                server
+                    .alpn_protocol()
+                    .map(|name| String::from_utf8_lossy(name).into_owned())
+            })
+        };
+        let http1 = Alpn {
+            http2: false,
+            http1: true,
+        };
+        assert_eq!(agreed(BOTH, &["http/1.1", "h2"]), Ok(Some("h2".to_owned())));
+        assert_eq!(agreed(BOTH, &["http/1.1"]), Ok(Some("http/1.1".to_owned())));
+        assert_eq!(
+            agreed(http1, &["h2", "http/1.1"]),
+            Ok(Some("http/1.1".to_owned()))
+        );
+        assert_eq!(agreed(BOTH, &[]), Ok(None));
+        assert!(agreed(http1, &["h2"]).is_err());
+    }
+
+    #[test]
+    fn a_returning_client_resumes_also_after_a_reload() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let tls = open(vec![authority.certificate(&folder, "a", &["a.example"])]);
+        let tickets = Tickets::new().unwrap();
+        for versions in [TLS_12, TLS_13] {
+            let before = server(&tls, BOTH, &tickets).unwrap();
+            let after = server(&tls, BOTH, &tickets).unwrap();
+            let client = Arc::new(client(&authority, versions));
+            let kind = |server: &Server| {
+                handshake(&client, &server.config, "a.example")
+                    .unwrap()
+                    .1
+                    .handshake_kind()
+            };
+            assert_eq!(kind(&before), Some(HandshakeKind::Full));
+            assert_eq!(kind(&before), Some(HandshakeKind::Resumed));
+            assert_eq!(kind(&after), Some(HandshakeKind::Resumed));
+            assert_eq!(
+                kind(&serve(&tls)),
+                Some(HandshakeKind::Full),
+                "another process has other keys"
+            );
+        }
+    }
+
+    #[test]
+    fn a_session_never_stands_in_for_a_client_certificate() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let certificate = authority.certificate(&folder, "a", &["a.example"]);
+        let ca = folder.path().join("ca.pem");
+        fs::write(&ca, authority.pem()).unwrap();
+        let place = place("listener.https.tls.client_ca");
+        let tickets = Tickets::new().unwrap();
+        let open = open(vec![certificate]);
+        let required = ListenerTls {
+            client_auth: ClientAuth::Required {
+                ca: ca.clone(),
+                place: place.clone(),
+            },
+            ..open.clone()
+        };
+        let optional = ListenerTls {
+            client_auth: ClientAuth::Optional { ca, place },
+            ..open.clone()
+        };
+        let [open, required, optional] =
+            [open, required, optional].map(|tls| server(&tls, BOTH, &tickets).unwrap());
+
+        for versions in [TLS_12, TLS_13] {
+            let stranger = Arc::new(client(&authority, versions));
+            let (chain, key) = authority.identity();
+            let known = ClientConfig::builder_with_provider(provider())
+                .with_protocol_versions(versions)
+                .unwrap()
+                .with_root_certificates(authority.roots())
+                .with_client_auth_cert(chain, key)
+                .unwrap();
+            let known = Arc::new(known);
+
+            // A ticket of the open listener is worth nothing elsewhere.
+            for _ in 0..2 {
+                assert!(handshake(&stranger, &open.config, "a.example").is_ok());
+                let refused = handshake(&stranger, &required.config, "a.example").map(|_| ());
+                assert_eq!(refused, Err(rustls::Error::NoCertificatesPresented));
+            }
+            for (server, client, shown) in [
+                (&required, &known, true),
+                (&optional, &known, true),
+                (&optional, &stranger, false),
+            ] {
+                for _ in 0..2 {
+                    let (_, server) = handshake(client, &server.config, "a.example").unwrap();
+                    assert_eq!(server.handshake_kind(), Some(HandshakeKind::Full));
+                    assert_eq!(server.peer_certificates().is_some(), shown);
+                }
+            }
+        }
+
+        // Verified when shown: a certificate of a stranger's authority is refused even where none is needed.
+        let (chain, key) = Authority::new("other").identity();
+        let forged = ClientConfig::builder_with_provider(provider())
+            .with_protocol_versions(TLS_13)
+            .unwrap()
+            .with_root_certificates(authority.roots())
+            .with_client_auth_cert(chain, key)
+            .unwrap();
+        assert!(handshake(&Arc::new(forged), &optional.config, "a.example").is_err());
+    }
+
+    #[test]
+    fn early_data_is_never_accepted() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let server = serve(&open(vec![authority.certificate(
+            &folder,
+            "a",
+            &["a.example"],
+        )]));
+        assert_eq!(server.config.max_early_data_size, 0);
+    }
+
+    #[test]
+    fn problems_of_all_certificates_and_of_the_authorities_come_together() {
+        let folder = Folder::new();
+        let tls = ListenerTls {
+            certificates: vec![folder.entry("a", "a"), folder.entry("b", "b")],
+            min_version: TlsVersion::Tls12,
+            client_auth: ClientAuth::Required {
+                ca: folder.path().join("ca.pem"),
+                place: place("listener.https.tls.client_ca"),
+            },
+        };
+        let problems = server(&tls, BOTH, &Tickets::new().unwrap()).unwrap_err();
+        assert_eq!(problems.len(), 5);
+        assert_eq!(&*problems[4].place.key, "listener.https.tls.client_ca");
+    }
+}

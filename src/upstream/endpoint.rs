@@ -1,0 +1,193 @@
+//! One address of an upstream: who it is, how loaded it is, whether it may be picked.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::SystemTime;
+
+use super::state::{Health, State, Tier};
+use crate::balance::Candidate;
+use crate::config::{Address, Mode};
+use crate::metrics::EndpointMetrics;
+use crate::units::{Name, Weight};
+
+/// An endpoint's identity within this process; never used twice. Pooled connections are kept by it.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub struct EndpointId(u64);
+
+/// One address of an upstream. The same object through all snapshots in which it stays who it is.
+#[derive(Debug)]
+pub struct Endpoint {
+    load: Load,
+    id: EndpointId,
+    upstream: Name,
+    name: Name,
+    address: Address,
+    /// Where `address` leads now. Read when a connection is opened, not per request.
+    resolved: Mutex<Option<SocketAddr>>,
+    state: Mutex<State>,
+    /// Its counters.
+    pub metrics: EndpointMetrics,
+}
+
+/// What every pick reads: on cache lines of its own, so that endpoints do not slow each other down.
+#[derive(Debug)]
+#[repr(align(128))]
+struct Load {
+    /// Requests assigned and not finished. Written by leases on all workers, read by policies. Relaxed: a pick that
+    /// misses the very latest change is a pick a moment earlier.
+    in_flight: AtomicU32,
+    /// Written by the control thread, read by policies. Relaxed, likewise.
+    weight: AtomicU32,
+    /// [`Tier`] of the state. Written by the control thread with every change, read by policies. Relaxed, likewise.
+    tier: AtomicU8,
+}
+
+impl Endpoint {
+    /// An endpoint nobody knows anything of yet.
+    pub fn new(upstream: Name, name: Name, address: Address, metrics: EndpointMetrics) -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let resolved = match address {
+            Address::Socket(address) => Some(address),
+            Address::Name(..) => None,
+        };
+        let state = State {
+            health: Health::Unchecked,
+            mode: Mode::Active,
+            resolved: resolved.is_some(),
+            reason: resolved.is_none().then(|| "name not resolved yet".to_owned()),
+            since: SystemTime::now(),
+        };
+        Self {
+            load: Load { in_flight: AtomicU32::new(0), weight: AtomicU32::new(1), tier: AtomicU8::new(state.tier() as u8) },
+            id: EndpointId(NEXT.fetch_add(1, Relaxed)),
+            upstream,
+            name,
+            address,
+            resolved: Mutex::new(resolved),
+            state: Mutex::new(state),
+            metrics,
+        }
+    }
+
+    /// Its identity.
+    pub fn id(&self) -> EndpointId {
+        self.id
+    }
+
+    /// Its upstream's name.
+    pub fn upstream(&self) -> &Name {
+        &self.upstream
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &Name {
+        &self.name
+    }
+
+    /// Its address as configured.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Where to connect; `None` while its name is not resolved.
+    pub fn socket_address(&self) -> Option<SocketAddr> {
+        *lock(&self.resolved)
+    }
+
+    /// Requests assigned and not finished.
+    pub fn in_flight(&self) -> u32 {
+        self.load.in_flight.load(Relaxed)
+    }
+
+    /// Whether it may be picked.
+    pub fn tier(&self) -> Tier {
+        Tier::from_u8(self.load.tier.load(Relaxed))
+    }
+
+    /// All that is known of it.
+    pub fn state(&self) -> State {
+        lock(&self.state).clone()
+    }
+
+    /// Its share.
+    pub fn weight(&self) -> u32 {
+        self.load.weight.load(Relaxed)
+    }
+
+    /// Changes its share in place.
+    pub fn set_weight(&self, weight: Weight) {
+        self.load.weight.store(u32::from(weight.get()), Relaxed);
+    }
+
+    /// Says what probes found and why. Returns whether it changed.
+    pub fn set_health(&self, health: Health, reason: Option<String>) -> bool {
+        self.change(|state| {
+            let changed = state.health != health;
+            state.health = health;
+            state.reason = reason;
+            changed
+        })
+    }
+
+    /// Says what the operator wants. Returns whether it changed.
+    pub fn set_mode(&self, mode: Mode) -> bool {
+        self.change(|state| std::mem::replace(&mut state.mode, mode) != mode)
+    }
+
+    /// Says where its name leads, or why nowhere. Returns whether it changed. An address that was known is kept when
+    /// resolving fails later: the last known good one beats none.
+    pub fn set_resolved(&self, found: Result<SocketAddr, String>) -> bool {
+        match found {
+            Ok(address) => {
+                let before = lock(&self.resolved).replace(address);
+                self.change(|state| {
+                    if !state.resolved {
+                        state.reason = None;
+                    }
+                    state.resolved = true;
+                    before != Some(address)
+                })
+            }
+            Err(why) => self.change(|state| {
+                if !state.resolved {
+                    state.reason = Some(why);
+                }
+                false
+            }),
+        }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State) -> bool) -> bool {
+        let mut state = lock(&self.state);
+        let changed = change(&mut state);
+        if changed {
+            state.since = SystemTime::now();
+        }
+        self.load.tier.store(state.tier() as u8, Relaxed);
+        changed
+    }
+
+    pub(super) fn begin(&self) {
+        self.load.in_flight.fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn end(&self) {
+        self.load.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Candidate for Endpoint {
+    fn weight(&self) -> u32 {
+        self.weight()
+    }
+
+    fn in_flight(&self) -> u32 {
+        self.in_flight()
+    }
+}
+
+/// What a panic elsewhere left is still whole: every change is one assignment after another of plain values.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,71 @@
+//! A named group of endpoints and the policy that picks one. What all workers know of endpoints is kept here.
+
+pub mod endpoint;
+pub mod lease;
+pub mod state;
+
+use std::sync::Arc;
+
+pub use endpoint::{Endpoint, EndpointId};
+pub use lease::Lease;
+pub use state::{Health, Tier};
+
+use crate::balance::{Cursor, Policy};
+use crate::config;
+use crate::metrics::UpstreamMetrics;
+use crate::units::Name;
+
+/// A named group of endpoints, as one snapshot has it.
+#[derive(Debug)]
+pub struct Upstream {
+    /// Its name.
+    pub name: Name,
+    /// Its endpoints in file order.
+    pub endpoints: Box<[Arc<Endpoint>]>,
+    /// How one is chosen.
+    pub policy: Policy,
+    /// Where the policy stands; survives reloads.
+    pub cursor: Arc<Cursor>,
+    /// Its time limits.
+    pub timeouts: config::UpstreamTimeouts,
+    /// How its endpoints are checked.
+    pub health: Option<config::Health>,
+    /// Its counters.
+    pub metrics: UpstreamMetrics,
+}
+
+impl Upstream {
+    /// Picks an endpoint, other than `tried` where another is eligible, and counts the request as its own from now on.
+    ///
+    /// Endpoints that no check has passed yet are picked only while none is up. `None`: nobody may be asked.
+    pub fn pick(&self, tried: Option<EndpointId>) -> Option<Lease> {
+        let best = |endpoint: &Arc<Endpoint>| endpoint.tier() == Tier::Eligible && Some(endpoint.id()) != tried;
+        let index = self.policy.pick(&self.endpoints, &self.cursor, best).or_else(|| self.second_best(tried))?;
+        Some(Lease::new(&self.endpoints[index]))
+    }
+
+    #[cold]
+    fn second_best(&self, tried: Option<EndpointId>) -> Option<usize> {
+        let choices: [&dyn Fn(&Arc<Endpoint>) -> bool; 3] = [
+            &|endpoint| endpoint.tier() == Tier::IfNoneEligible && Some(endpoint.id()) != tried,
+            &|endpoint| endpoint.tier() == Tier::Eligible,
+            &|endpoint| endpoint.tier() == Tier::IfNoneEligible,
+        ];
+        choices.iter().find_map(|choice| self.policy.pick(&self.endpoints, &self.cursor, choice))
+    }
+
+    /// Lets the policy see who is eligible now. For the control side, after every change of an endpoint.
+    pub fn refresh(&self) {
+        self.policy.refresh(&self.endpoints, |endpoint| endpoint.tier() == Tier::Eligible);
+        self.metrics.available.set(self.available() as i64);
+    }
+
+    /// How many endpoints may be picked.
+    pub fn available(&self) -> usize {
+        let count = |tier| self.endpoints.iter().filter(|endpoint| endpoint.tier() == tier).count();
+        match count(Tier::Eligible) {
+            0 => count(Tier::IfNoneEligible),
+            eligible => eligible,
+        }
+    }
+}

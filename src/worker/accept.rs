@@ -1,0 +1,226 @@
+//! Takes new connections from a listener's socket: limits, back-off, handshake.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
+use std::time::Duration;
+
+use prometheus::{IntCounter, IntGauge};
+use rustix::io::Errno;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+use tracing::{debug, warn};
+
+use crate::proxy::connection::{Client, serve_http1, serve_http2};
+use crate::proxy::drain::Drain;
+use crate::proxy::local::Local;
+use crate::snapshot::{Instance, Listener};
+
+/// Out of descriptors or memory: one comes back when a connection closes.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Connections of one worker.
+type Connections = Rc<RefCell<JoinSet<()>>>;
+
+/// Accepts on `socket` until `drain` begins; serves each connection in a task of its own.
+pub fn start(socket: std::net::TcpListener, slot: u32, local: &Rc<Local>, connections: &Connections, drain: &Rc<Drain>) -> io::Result<()> {
+    let accepting = Accepting {
+        listener: TcpListener::from_std(socket)?,
+        slot,
+        local: Rc::clone(local),
+        connections: Rc::clone(connections),
+        drain: Rc::clone(drain),
+    };
+    tokio::task::spawn_local(accepting.run());
+    Ok(())
+}
+
+struct Accepting {
+    listener: TcpListener,
+    slot: u32,
+    local: Rc<Local>,
+    connections: Connections,
+    drain: Rc<Drain>,
+}
+
+impl Accepting {
+    async fn run(self) {
+        let mut pausing = false;
+        while let Some(accepted) = self.next().await {
+            match accepted {
+                Ok((stream, address)) => {
+                    pausing = false;
+                    self.serve(stream, address);
+                }
+                Err(error) if is_exhausted(&error) => {
+                    self.count_pause();
+                    if !pausing {
+                        warn!(%error, "accepting pauses until a connection closes; raise the limit of open files");
+                    }
+                    pausing = true;
+                    sleep(PAUSE).await;
+                }
+                // The client was gone before it was accepted.
+                Err(error) => debug!(%error, "accept failed"),
+            }
+        }
+        self.finish();
+    }
+
+    /// The next connection; `None` once the drain has begun.
+    async fn next(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
+        let mut guard = None;
+        poll_fn(|cx| {
+            if self.drain.has_begun() {
+                return Poll::Ready(None);
+            }
+            guard.get_or_insert_with(|| self.drain.listen(cx.waker()));
+            self.listener.poll_accept(cx).map(Some)
+        })
+        .await
+    }
+
+    /// Takes what has queued up before the socket is closed: the kernel would reset it.
+    fn finish(self) {
+        let Self { listener, slot, local, connections, drain } = self;
+        let Ok(socket) = listener.into_std() else { return };
+        while let Ok((stream, address)) = socket.accept() {
+            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            if let Ok(stream) = stream {
+                serve(stream, address, slot, &local, &connections, &drain);
+            }
+        }
+    }
+
+    fn serve(&self, stream: TcpStream, address: SocketAddr) {
+        serve(stream, address, self.slot, &self.local, &self.connections, &self.drain);
+    }
+
+    fn count_pause(&self) {
+        let snapshot = self.local.snapshot();
+        if let Some(index) = snapshot.listener_index(self.slot) {
+            snapshot.listeners[index].metrics.accept_pauses.inc();
+        }
+    }
+}
+
+fn serve(stream: TcpStream, address: SocketAddr, slot: u32, local: &Rc<Local>, connections: &Connections, drain: &Rc<Drain>) {
+    let snapshot = local.snapshot();
+    // Without it the listener was removed this very moment.
+    let Some(index) = snapshot.listener_index(slot) else { return };
+    let listener = Arc::clone(&snapshot.listeners[index]);
+    let Some(permit) = Permit::acquire(&listener, &local.instance) else {
+        listener.metrics.refused.inc();
+        return;
+    };
+    let (Ok(()), Ok(here)) = (stream.set_nodelay(true), stream.local_addr()) else { return };
+    let client = Rc::new(Client::new(address, here, (snapshot, index), Rc::clone(drain)));
+    let local = Rc::clone(local);
+    let mut connections = connections.borrow_mut();
+    match &listener.tls {
+        None => {
+            connections.spawn_local(async move {
+                let _open = Open::new(&listener.metrics.http1, &listener.metrics.open_http1);
+                serve_http1(stream, local, client, listener).await;
+                drop(permit);
+            });
+        }
+        Some(config) => {
+            let acceptor = TlsAcceptor::from(Arc::clone(config));
+            connections.spawn_local(async move {
+                // Boxed, so that a connection does not keep room for a handshake that is long over.
+                if let Some(stream) = Box::pin(handshake(acceptor, stream, &listener)).await {
+                    serve_tls(stream, local, client, listener).await;
+                }
+                drop(permit);
+            });
+        }
+    }
+    drop(connections);
+}
+
+async fn serve_tls(stream: TlsStream<TcpStream>, local: Rc<Local>, client: Rc<Client>, listener: Arc<Listener>) {
+    if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
+        let _open = Open::new(&listener.metrics.http2, &listener.metrics.open_http2);
+        Box::pin(serve_http2(stream, local, client, Arc::clone(&listener))).await;
+    } else {
+        let _open = Open::new(&listener.metrics.http1, &listener.metrics.open_http1);
+        Box::pin(serve_http1(stream, local, client, Arc::clone(&listener))).await;
+    }
+}
+
+async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, listener: &Listener) -> Option<TlsStream<TcpStream>> {
+    let metrics = &listener.metrics;
+    match timeout(listener.timeouts.handshake, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            match stream.get_ref().1.protocol_version() {
+                Some(rustls::ProtocolVersion::TLSv1_2) => metrics.handshakes_tls12.inc(),
+                _ => metrics.handshakes_tls13.inc(),
+            }
+            Some(stream)
+        }
+        Ok(Err(error)) => {
+            metrics.handshakes_failed.inc();
+            debug!(listener = %listener.name, %error, "handshake failed");
+            None
+        }
+        Err(_) => {
+            metrics.handshakes_timed_out.inc();
+            None
+        }
+    }
+}
+
+/// Out of file descriptors, or of memory for sockets.
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+}
+
+/// One connection under the limits of its listener and of the process.
+struct Permit {
+    listener: Arc<AtomicUsize>,
+    instance: Arc<Instance>,
+}
+
+impl Permit {
+    fn acquire(listener: &Listener, instance: &Arc<Instance>) -> Option<Self> {
+        let limit = listener.limits.connections.map_or(usize::MAX, std::num::NonZero::get);
+        // Taken first and given back by drop: two workers cannot both take the last place.
+        let of_listener = listener.open.fetch_add(1, Relaxed);
+        let of_process = instance.open.fetch_add(1, Relaxed);
+        let permit = Self { listener: Arc::clone(&listener.open), instance: Arc::clone(instance) };
+        (of_listener < limit && of_process < instance.max_connections).then_some(permit)
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.listener.fetch_sub(1, Relaxed);
+        self.instance.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Counts an open connection.
+struct Open(IntGauge);
+
+impl Open {
+    fn new(total: &IntCounter, open: &IntGauge) -> Self {
+        total.inc();
+        open.inc();
+        Self(open.clone())
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}

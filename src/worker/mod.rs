@@ -1,0 +1,218 @@
+//! One serving thread: a runtime of its own, its listeners' sockets, its connections. Shares nothing that could block another.
+
+pub mod accept;
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::io;
+use std::net::TcpListener;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::task::JoinSet;
+use tokio::time::{MissedTickBehavior, interval};
+use tracing::error;
+
+use crate::config::Mode;
+use crate::metrics::Metrics;
+use crate::proxy::access_log::{AccessLog, LogMessage};
+use crate::proxy::drain::Drain;
+use crate::proxy::local::Local;
+use crate::snapshot::{Instance, Publisher, Snapshot};
+
+/// How often lines are handed to the access log and idle connections looked through.
+const TICK: Duration = Duration::from_millis(200);
+/// Between a worker's panic and its restart: a panic that comes back at once shall not eat the processor.
+const RESTART_PAUSE: Duration = Duration::from_millis(100);
+
+/// What a worker is told by the control thread.
+#[derive(Debug)]
+pub enum Command {
+    /// Accept on this socket, which belongs to the listener in `slot`.
+    Listen {
+        /// The listener's.
+        slot: u32,
+        /// Bound and listening.
+        socket: TcpListener,
+    },
+    /// A snapshot was published: let go of the one before, and of listeners that are gone.
+    Follow,
+    /// Take nothing new, finish what runs, then end.
+    Drain,
+    /// End now.
+    Stop,
+}
+
+/// What a worker is made from.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Where snapshots come from.
+    pub publisher: Publisher,
+    /// What the process is.
+    pub instance: Arc<Instance>,
+    /// For what is counted rarely.
+    pub metrics: Arc<Metrics>,
+    /// Where access log lines go.
+    pub log_writer: SyncSender<LogMessage>,
+    /// Different for each worker and start.
+    pub seed: u64,
+}
+
+/// A serving thread, as the control thread sees it.
+#[derive(Debug)]
+pub struct Worker {
+    commands: UnboundedSender<Command>,
+    thread: JoinHandle<()>,
+}
+
+impl Worker {
+    /// Starts the thread number `index`.
+    pub fn spawn(index: usize, setup: Setup) -> io::Result<Self> {
+        let (commands, receiver) = unbounded_channel();
+        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || supervise(setup, receiver))?;
+        Ok(Self { commands, thread })
+    }
+
+    /// Tells it something. A worker that has ended hears nothing any more.
+    pub fn tell(&self, command: Command) {
+        let _ = self.commands.send(command);
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+/// Runs a worker; after a panic of its own (those of connections end only the connection) runs it again on the same sockets.
+fn supervise(setup: Setup, mut commands: UnboundedReceiver<Command>) {
+    let mut sockets = HashMap::new();
+    loop {
+        match catch_unwind(AssertUnwindSafe(|| run(&setup, &mut commands, &mut sockets))) {
+            Ok(Ok(())) => return,
+            Ok(Err(error)) => error!(%error, "worker cannot run"),
+            Err(_) => error!("worker panicked and is started again; its connections are lost"),
+        }
+        std::thread::sleep(RESTART_PAUSE);
+    }
+}
+
+/// Sockets by slot. The worker's own copies, so that they outlive a panic.
+type Sockets = HashMap<u32, TcpListener>;
+
+fn run(setup: &Setup, commands: &mut UnboundedReceiver<Command>, sockets: &mut Sockets) -> io::Result<()> {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async {
+        let access_log = AccessLog::new(setup.log_writer.clone(), setup.metrics.access_log_dropped.clone());
+        let local = Local::new(
+            setup.publisher.reader(),
+            access_log,
+            Arc::clone(&setup.instance),
+            Arc::clone(&setup.metrics),
+            setup.seed,
+        );
+        let mut serving = Serving { local: Rc::new(local), connections: Rc::default(), listening: HashMap::new(), draining: false };
+        for (slot, socket) in sockets.iter() {
+            serving.listen(*slot, socket.try_clone()?)?;
+        }
+        serving.serve(commands, sockets).await;
+        serving.local.access_log.flush();
+        Ok(())
+    })
+}
+
+/// A worker at work.
+struct Serving {
+    local: Rc<Local>,
+    connections: Rc<RefCell<JoinSet<()>>>,
+    listening: HashMap<u32, Rc<Drain>>,
+    draining: bool,
+}
+
+impl Serving {
+    async fn serve(&mut self, commands: &mut UnboundedReceiver<Command>, sockets: &mut Sockets) {
+        let mut tick = interval(TICK);
+        tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut swept = Instant::now();
+        loop {
+            tokio::select! {
+                command = commands.recv() => match command {
+                    Some(Command::Listen { slot, socket }) => {
+                        let copy = socket.try_clone().and_then(|copy| self.listen(slot, copy));
+                        if let Err(error) = copy {
+                            error!(%error, "socket cannot be listened on");
+                        }
+                        sockets.insert(slot, socket);
+                    }
+                    Some(Command::Follow) => self.follow(sockets),
+                    Some(Command::Drain) => self.drain(sockets),
+                    Some(Command::Stop) | None => return,
+                },
+                _ = tick.tick() => {
+                    self.local.access_log.flush();
+                    if swept.elapsed() > Duration::from_secs(1) {
+                        swept = Instant::now();
+                        self.sweep(swept);
+                    }
+                }
+            }
+            reap(&self.connections);
+            if self.draining && self.connections.borrow().is_empty() {
+                return;
+            }
+        }
+    }
+
+    fn listen(&mut self, slot: u32, socket: TcpListener) -> io::Result<()> {
+        let drain = Rc::new(Drain::default());
+        accept::start(socket, slot, &self.local, &self.connections, &drain)?;
+        self.listening.insert(slot, drain);
+        Ok(())
+    }
+
+    fn follow(&mut self, sockets: &mut Sockets) {
+        let snapshot = self.local.snapshot();
+        sockets.retain(|slot, _| snapshot.listener_index(*slot).is_some());
+        self.listening.retain(|slot, drain| {
+            let stays = snapshot.listener_index(*slot).is_some();
+            if !stays {
+                drain.begin();
+            }
+            stays
+        });
+        self.sweep(Instant::now());
+    }
+
+    fn drain(&mut self, sockets: &mut Sockets) {
+        self.draining = true;
+        self.local.closing.set(true);
+        sockets.clear();
+        for drain in self.listening.values() {
+            drain.begin();
+        }
+    }
+
+    /// Closes idle connections that are too old, or whose endpoint is gone or takes nothing new.
+    fn sweep(&self, now: Instant) {
+        let snapshot = self.local.snapshot();
+        self.local.pool.sweep(now, |endpoint| pool_idle(&snapshot, endpoint));
+    }
+}
+
+fn pool_idle(snapshot: &Snapshot, endpoint: &crate::upstream::Endpoint) -> Option<Duration> {
+    let upstream = snapshot.upstreams.iter().find(|upstream| upstream.name == *endpoint.upstream())?;
+    let stays = upstream.endpoints.iter().any(|other| other.id() == endpoint.id());
+    (stays && endpoint.state().mode == Mode::Active).then_some(upstream.timeouts.pool_idle)
+}
+
+/// Forgets connections that have ended. Their panics, if any, were logged and counted where they happened.
+fn reap(connections: &RefCell<JoinSet<()>>) {
+    let mut connections = connections.borrow_mut();
+    while connections.try_join_next().is_some() {}
+}

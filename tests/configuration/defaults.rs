@@ -1,0 +1,256 @@
+//! What is not in the file has the value the documentation says.
+
+use std::num::NonZeroUsize;
+use std::time::Duration;
+
+use balancer::config::{
+    AccessLogOnly, AccessLogTarget, Action, ClientAuth, HostPattern, ListenerLimits,
+    ListenerTimeouts, LogFormat, LogLevel, Mode, PathPattern, Policy, Probe, Redirect, StatusRange,
+    TlsVersion, UpstreamTimeouts,
+};
+use balancer::units::ByteSize;
+use http::{Method, StatusCode};
+
+use super::{valid, valid_behind_base};
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn of_the_process() {
+    let config = valid("[listener.a]\naddress = \"127.0.0.1:0\"\n");
+    assert_eq!(
+        config.process.workers,
+        std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+    );
+    assert_eq!(config.process.shutdown_delay, Duration::ZERO);
+    assert_eq!(config.process.shutdown_grace, 30 * SECOND);
+    assert_eq!(config.process.startup_wait, 2 * SECOND);
+    assert_eq!(config.process.max_connections, None);
+    assert_eq!(config.log.level, LogLevel::Info);
+    assert_eq!(config.log.format, LogFormat::Text);
+    assert_eq!(config.access_log.target, AccessLogTarget::Off);
+    assert_eq!(config.access_log.sample, 1.0);
+    assert_eq!(config.access_log.only, AccessLogOnly::All);
+    assert_eq!(config.admin.address, ([127, 0, 0, 1], 9900).into());
+    assert_eq!(config.admin.place.to_string(), "f:1:1");
+    assert_eq!(config.access_log.place.to_string(), "f:1:1");
+    assert!(config.upstreams.is_empty() && config.routes.is_empty() && config.warnings.is_empty());
+}
+
+#[test]
+fn of_a_listener() {
+    let config = valid_behind_base("");
+    let listener = &config.listeners[0];
+    assert_eq!(&*listener.name, "http");
+    assert_eq!(listener.address, ([0, 0, 0, 0], 8080).into());
+    assert_eq!(listener.place.to_string(), "f:2:11: listener.http.address");
+    assert!(listener.tls.is_none() && listener.http1 && listener.http2);
+    assert!(listener.trusted_proxies.is_empty() && !listener.redirect_to_https);
+    let timeouts = ListenerTimeouts {
+        handshake: 10 * SECOND,
+        header: 10 * SECOND,
+        body_idle: 30 * SECOND,
+        keep_alive: 75 * SECOND,
+    };
+    assert_eq!(listener.timeouts, timeouts);
+    let limits = ListenerLimits {
+        connections: None,
+        header_bytes: ByteSize::kibibytes(64),
+        headers: 100,
+        uri_bytes: ByteSize::kibibytes(8),
+        body_bytes: None,
+        h2_streams: 100,
+    };
+    assert_eq!(listener.limits, limits);
+    let tls = config.listeners[1].tls.as_ref().unwrap();
+    assert_eq!(tls.min_version, TlsVersion::Tls12);
+    assert!(matches!(tls.client_auth, ClientAuth::Off));
+    assert_eq!(
+        tls.certificates[0].place.to_string(),
+        "f:5:25: listener.https.tls.certificates[0]"
+    );
+}
+
+#[test]
+fn of_an_upstream() {
+    let config = valid_behind_base(
+        "[upstream.b]\nendpoints = [{ address = \"[::1]:80\" }, \"App.internal:80\"]\nhealth = {}\n",
+    );
+    let upstream = &config.upstreams[1];
+    assert_eq!(upstream.place.to_string(), "f:8:1: upstream.b");
+    assert_eq!(upstream.policy, Policy::RoundRobin);
+    assert_eq!(config.upstreams[0].health, None);
+    let timeouts = UpstreamTimeouts {
+        connect: 2 * SECOND,
+        response_head: 60 * SECOND,
+        stream_idle: 60 * SECOND,
+        pool_idle: 4 * SECOND,
+        max_age: 3600 * SECOND,
+    };
+    assert_eq!(upstream.timeouts, timeouts);
+    let health = upstream.health.as_ref().unwrap();
+    assert_eq!(
+        (health.interval, health.fast_interval, health.timeout),
+        (5 * SECOND, SECOND, 2 * SECOND)
+    );
+    assert_eq!((health.fall, health.rise), (3, 2));
+    let expect_status = vec![StatusRange {
+        low: 200,
+        high: 299,
+    }];
+    assert_eq!(
+        health.probe,
+        Probe::Http {
+            path: "/".into(),
+            host: None,
+            headers: Vec::new(),
+            expect_status
+        }
+    );
+    let [first, second] = &*upstream.endpoints else {
+        panic!()
+    };
+    assert_eq!(
+        (&*first.name, first.weight.get(), first.mode),
+        ("[::1]:80", 1, None)
+    );
+    assert_eq!(
+        (&*second.name, second.address.to_string().as_str()),
+        ("App.internal:80", "app.internal:80")
+    );
+}
+
+#[test]
+fn of_a_route() {
+    let config = valid_behind_base(
+        "[[route]]\nupstream = \"app\"\n[[route]]\nredirect = { to = \"/x\" }\npath = \"/old/\"\n[[route]]\npath = \"/r\"\nrespond = {}\n",
+    );
+    let [forward, redirect, respond] = &*config.routes else {
+        panic!()
+    };
+    assert!(forward.listeners.is_none() && forward.hosts.is_empty() && forward.methods.is_none());
+    assert!(forward.headers.is_empty() && !forward.exclusive);
+    assert!(matches!(&forward.path, PathPattern::Prefix(path) if &**path == "/"));
+    assert!(matches!(forward.action, Action::Forward(0)));
+    assert_eq!(forward.place.to_string(), "f:8:1: route[0]");
+    assert_eq!(
+        [&*forward.name, &redirect.name, &respond.name],
+        ["/", "/old", "/r"]
+    );
+    assert!(matches!(&redirect.path, PathPattern::Prefix(path) if &**path == "/old"));
+    let to = Redirect {
+        to: "/x".into(),
+        status: StatusCode::PERMANENT_REDIRECT,
+    };
+    assert!(matches!(&redirect.action, Action::Redirect(redirect) if *redirect == to));
+    let Action::Respond(respond) = &respond.action else {
+        panic!()
+    };
+    assert_eq!(
+        (respond.status, &*respond.body, respond.headers.len()),
+        (StatusCode::OK, "", 0)
+    );
+}
+
+#[test]
+fn what_the_file_says_counts() {
+    let config = valid_behind_base(
+        r#"[[route]]
+name = "given"
+listeners = ["https", "http"]
+hosts = ["A.example.com.", "*.B.example.com"]
+path_exact = "/x/"
+methods = ["GET", "HEAD"]
+headers = { X-A = "1", x-b = "2" }
+exclusive = true
+upstream = "app"
+[[route]]
+path_regex = '^/\w+/(?i)abc$'
+respond = { status = 204 }
+[[route]]
+path_regex = '^/\w+/(?i)abc$'
+listeners = ["http"]
+respond = { status = 404, body = "no", headers = { x-a = "b" } }
+[upstream.tcp]
+endpoints = [{ address = "127.0.0.1:1", name = "one", weight = 1000, state = "draining" }]
+health = { kind = "tcp", fall = 1, rise = 1, interval = "2s" }
+policy = "least-connections"
+[upstream.http]
+endpoints = ["127.0.0.1:1"]
+health = { path = "/h?a=b", host = "h:80", headers = { x-a = "b" }, expect_status = "200, 300-399" }
+[process]
+workers = 3
+max_connections = 10
+startup_wait = "0s"
+[access_log]
+sample = 1
+only = "errors"
+"#,
+    );
+    let [given, first, second] = &*config.routes else {
+        panic!()
+    };
+    assert_eq!(
+        [&*given.name, &first.name, &second.name],
+        ["given", r"~^/\w+/(?i)abc$", r"~^/\w+/(?i)abc$#2"]
+    );
+    assert_eq!(given.listeners, Some(vec![1, 0]));
+    let hosts = [
+        HostPattern::Exact("a.example.com".into()),
+        HostPattern::Wildcard("b.example.com".into()),
+    ];
+    assert_eq!(given.hosts, hosts);
+    assert!(given.exclusive && matches!(&given.path, PathPattern::Exact(path) if &**path == "/x/"));
+    assert_eq!(
+        given.methods.as_ref().unwrap().0,
+        [Method::GET, Method::HEAD]
+    );
+    assert_eq!(
+        (given.headers[0].0.as_str(), given.headers[1].0.as_str()),
+        ("x-a", "x-b")
+    );
+    assert!(matches!(&first.path, PathPattern::Regex(regex) if regex.is_match("/a/ABC")));
+    let [_, tcp, http] = &*config.upstreams else {
+        panic!()
+    };
+    assert_eq!(
+        (
+            tcp.policy,
+            tcp.endpoints[0].mode,
+            tcp.endpoints[0].weight.get()
+        ),
+        (Policy::LeastConnections, Some(Mode::Draining), 1000)
+    );
+    assert_eq!(&*tcp.endpoints[0].name, "one");
+    assert_eq!(tcp.health.as_ref().unwrap().probe, Probe::Tcp);
+    let Some(Probe::Http {
+        expect_status,
+        host,
+        ..
+    }) = http.health.as_ref().map(|health| &health.probe)
+    else {
+        panic!()
+    };
+    assert_eq!(
+        *expect_status,
+        [
+            StatusRange {
+                low: 200,
+                high: 200
+            },
+            StatusRange {
+                low: 300,
+                high: 399
+            }
+        ]
+    );
+    assert_eq!(host.as_ref().unwrap(), "h:80");
+    assert_eq!(
+        (config.process.workers.get(), config.process.startup_wait),
+        (3, Duration::ZERO)
+    );
+    assert_eq!(
+        (config.access_log.sample, config.access_log.only),
+        (1.0, AccessLogOnly::Errors)
+    );
+}

@@ -1,0 +1,276 @@
+//! Each kind of problem, with its exact place and words.
+
+mod listeners;
+mod routes;
+mod upstreams;
+
+use super::{problems, problems_behind_base};
+
+/// Each text, put behind the base, has exactly the one problem.
+fn each_has(cases: &[(&str, &str)]) {
+    for (text, expected) in cases {
+        assert_eq!(problems_behind_base(text), [*expected], "{text}");
+    }
+}
+
+/// Each value of `key` has exactly the one problem, with this message.
+fn each_value_has(before: &str, cases: &[(&str, &str)]) {
+    for (text, expected) in cases {
+        let found = problems_behind_base(&format!("{before}{text}\n"));
+        let [problem] = &*found else {
+            panic!("{text}: {found:?}")
+        };
+        assert!(
+            problem.ends_with(&format!(": {expected}")),
+            "{text}:\n    found {problem}\n expected {expected}"
+        );
+    }
+}
+
+#[test]
+fn unknown_keys() {
+    each_has(&[
+        (
+            "[proces]\n",
+            "1:2: proces: unknown key; did you mean `process`?",
+        ),
+        (
+            "[listeners]\n",
+            "1:2: listeners: unknown key; did you mean `listener`?",
+        ),
+        (
+            "[log]\nlvl = 1\n",
+            "2:1: log.lvl: unknown key; did you mean `level`?",
+        ),
+        (
+            "[log]\ncolour = 1\n",
+            "2:1: log.colour: unknown key; allowed here: `level`, `format`",
+        ),
+        (
+            "[log]\n\"a b\" = 1\n",
+            "2:1: log.\"a b\": unknown key; allowed here: `level`, `format`",
+        ),
+        (
+            "[upstream.b]\nendpoints = [{ address = \"h:1\", wieght = 2 }]\n",
+            "2:33: upstream.b.endpoints[0].wieght: unknown key; did you mean `weight`?",
+        ),
+    ]);
+    assert_eq!(
+        problems_behind_base("[nothing]\n"),
+        [
+            "1:2: nothing: unknown key; allowed here: `process`, `log`, `access_log`, `admin`, `listener`, `upstream`, `route`"
+        ]
+    );
+}
+
+#[test]
+fn keys_and_values_of_a_later_version() {
+    let upstream = "[upstream.b]\nendpoints = [\"h:1\"]\n";
+    each_has(&[
+        (
+            "[admin]\nsocket = \"run/b.sock\"\n",
+            "2:1: admin.socket: not supported yet",
+        ),
+        (
+            "[admin]\ntoken_file = \"token\"\n",
+            "2:1: admin.token_file: not supported yet",
+        ),
+        (
+            "[listener.b]\naddress = \"0.0.0.0:1\"\nproxy_protocol = \"required\"\n",
+            "3:18: listener.b.proxy_protocol: \"required\" is not supported yet; use \"off\"",
+        ),
+        (
+            "[upstream.b]\nendpoints = [{ address = \"h:1\", backup = true }]\n",
+            "2:33: upstream.b.endpoints[0].backup: not supported yet",
+        ),
+        (
+            "[upstream.b]\nendpoints = [{ address = \"h:1\", max_in_flight = 1 }]\n",
+            "2:33: upstream.b.endpoints[0].max_in_flight: not supported yet",
+        ),
+    ]);
+    for policy in ["two-choices", "peak-ewma", "hash", "random"] {
+        let expected = format!(
+            "3:10: upstream.b.policy: {policy:?} is not supported yet; use \"round-robin\" or \"least-connections\""
+        );
+        assert_eq!(
+            problems_behind_base(&format!("{upstream}policy = {policy:?}\n")),
+            [expected]
+        );
+    }
+    for (text, expected) in [
+        (
+            "protocol = \"h2\"",
+            "3:12: upstream.b.protocol: \"h2\" is not supported yet; use \"http/1.1\"",
+        ),
+        (
+            "health = { kind = \"grpc\" }",
+            "3:19: upstream.b.health.kind: \"grpc\" is not supported yet; use \"http\" or \"tcp\"",
+        ),
+        (
+            "timeouts = { tunnel_idle = \"1h\" }",
+            "3:14: upstream.b.timeouts.tunnel_idle: not supported yet",
+        ),
+        ("tls = {}", "3:1: upstream.b.tls: not supported yet"),
+        ("passive = {}", "3:1: upstream.b.passive: not supported yet"),
+        ("retry = {}", "3:1: upstream.b.retry: not supported yet"),
+        (
+            "slow_start = \"1s\"",
+            "3:1: upstream.b.slow_start: not supported yet",
+        ),
+        (
+            "affinity = {}",
+            "3:1: upstream.b.affinity: not supported yet",
+        ),
+        ("queue = {}", "3:1: upstream.b.queue: not supported yet"),
+        ("role = \"x\"", "3:1: upstream.b.role: not supported yet"),
+    ] {
+        assert_eq!(
+            problems_behind_base(&format!("{upstream}{text}\n")),
+            [expected]
+        );
+    }
+    let keys = [
+        "upgrades",
+        "rewrite",
+        "request_headers",
+        "response_headers",
+        "timeouts",
+        "limits",
+        "retry",
+        "mirror",
+        "query",
+    ];
+    for key in keys {
+        let text = format!("[[route]]\nupstream = \"app\"\n{key} = []\n");
+        assert_eq!(
+            problems_behind_base(&text),
+            [format!("3:1: route[0].{key}: not supported yet")]
+        );
+    }
+    assert_eq!(
+        problems_behind_base("[[route]]\nsplit = []\n"),
+        ["2:1: route[0].split: not supported yet"]
+    );
+}
+
+#[test]
+fn types() {
+    each_has(&[
+        (
+            "[process]\nworkers = \"4\"\n",
+            "2:11: process.workers: must be a whole number, 1–1024, got \"4\"",
+        ),
+        (
+            "[process]\nworkers = 1.5\n",
+            "2:11: process.workers: must be a whole number, 1–1024, got 1.5",
+        ),
+        (
+            "[process]\nworkers = 0\n",
+            "2:11: process.workers: must be 1–1024, got 0",
+        ),
+        (
+            "[process]\nworkers = 99999999999999999999\n",
+            "2:11: process.workers: must be 1–1024, got 99999999999999999999",
+        ),
+        (
+            "[process]\nmax_connections = -1\n",
+            "2:19: process.max_connections: must be at least 1, got -1",
+        ),
+        (
+            "[process]\nshutdown_grace = 30\n",
+            "2:18: process.shutdown_grace: must be a duration such as \"5s\", got 30",
+        ),
+        (
+            "[process]\nshutdown_grace = \"30\"\n",
+            "2:18: process.shutdown_grace: must be a duration such as \"5s\" (units: ms, s, m, h), got \"30\"",
+        ),
+        (
+            "[process]\nshutdown_grace = \"9000h\"\n",
+            "2:18: process.shutdown_grace: must be at most \"8760h\" (a year), got \"9000h\"",
+        ),
+        (
+            "[log]\nlevel = \"inof\"\n",
+            "2:9: log.level: must be \"error\", \"warn\", \"info\", \"debug\" or \"trace\", got \"inof\"; did you mean \"info\"?",
+        ),
+        (
+            "[log]\nformat = 1979-05-27\n",
+            "2:10: log.format: must be \"text\" or \"json\", got 1979-05-27",
+        ),
+        (
+            "[log]\nformat = []\n",
+            "2:10: log.format: must be \"text\" or \"json\", got an array",
+        ),
+        (
+            "log = 1\n",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `health`, `timeouts`",
+        ),
+        (
+            "[access_log]\nsample = 0\n",
+            "2:10: access_log.sample: must be above 0 and at most 1, got 0",
+        ),
+        (
+            "[access_log]\nsample = 1.1\n",
+            "2:10: access_log.sample: must be above 0 and at most 1, got 1.1",
+        ),
+        (
+            "[access_log]\nsample = nan\n",
+            "2:10: access_log.sample: must be above 0 and at most 1, got nan",
+        ),
+        (
+            "[access_log]\nsample = \"1\"\n",
+            "2:10: access_log.sample: must be a number, got \"1\"",
+        ),
+        (
+            "[access_log]\ntarget = \"\"\n",
+            "2:10: access_log.target: must be a path, got \"\"",
+        ),
+        (
+            "[access_log]\ntarget = false\n",
+            "2:10: access_log.target: must be \"off\", \"stdout\" or a path, got false",
+        ),
+        (
+            "[[route]]\nupstream = \"app\"\nexclusive = 1\n",
+            "3:13: route[0].exclusive: must be true or false, got 1",
+        ),
+    ]);
+    assert!(
+        problems("process = 1\n").contains(&"1:11: process: must be a table, got 1".to_owned())
+    );
+    assert!(
+        problems("[route]\n")
+            .contains(&"1:1: route: must be an array of tables: [[route]], got a table".to_owned())
+    );
+    assert!(
+        problems("[listener]\naddress = \"0.0.0.0:1\"\n")
+            .contains(&"2:11: listener.address: must be a table, got \"0.0.0.0:1\"".to_owned())
+    );
+    assert!(problems("listener = []\n").contains(
+        &"1:12: listener: must be a table of listeners: [listener.NAME], got an array".to_owned()
+    ));
+}
+
+#[test]
+fn names() {
+    each_has(&[
+        (
+            "[listener.\"a b\"]\naddress = \"0.0.0.0:1\"\n",
+            "1:11: listener.\"a b\": a name has 1–64 characters of A-Z, a-z, 0-9, \"_\", \".\" and \"-\", got \"a b\"",
+        ),
+        (
+            "[upstream.\"\"]\nendpoints = [\"h:1\"]\n",
+            "1:11: upstream.\"\": a name has 1–64 characters of A-Z, a-z, 0-9, \"_\", \".\" and \"-\", got \"\"",
+        ),
+        (
+            "[[route]]\nname = \"/\"\nupstream = \"app\"\n",
+            "2:8: route[0].name: a name has 1–64 characters of A-Z, a-z, 0-9, \"_\", \".\" and \"-\", got \"/\"",
+        ),
+        (
+            "[[route]]\nname = \"a\"\nupstream = \"app\"\n[[route]]\nname = \"a\"\nupstream = \"app\"\n",
+            "5:8: route[1].name: \"a\" is the name of another route (line 9)",
+        ),
+        (
+            "[[route]]\nname = 1\nupstream = \"app\"\n",
+            "2:8: route[0].name: must be a string, got 1",
+        ),
+    ]);
+}

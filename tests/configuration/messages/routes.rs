@@ -1,0 +1,238 @@
+//! `[[route]]`
+
+use super::each_value_has;
+use crate::configuration::problems_behind_base;
+
+/// A route that only lacks what `text` says.
+fn routes_have(cases: &[(&str, &str)]) {
+    for (text, expected) in cases {
+        assert_eq!(
+            problems_behind_base(&format!("[[route]]\n{text}\n")),
+            [*expected],
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn routes() {
+    routes_have(&[
+        (
+            "",
+            "1:1: route[0]: needs one action: `upstream`, `redirect` or `respond`",
+        ),
+        (
+            "upstream = \"app\"\nrespond = {}",
+            "3:1: route[0].respond: a route has one action, and this one has `upstream`",
+        ),
+        (
+            "respond = {}\nupstream = \"app\"",
+            "3:1: route[0].upstream: a route has one action, and this one has `respond`",
+        ),
+        (
+            "upstream = \"ap\"",
+            "2:12: route[0].upstream: no upstream is named \"ap\"; did you mean \"app\"?",
+        ),
+        (
+            "upstream = \"other\"",
+            "2:12: route[0].upstream: no upstream is named \"other\"; there is \"app\"",
+        ),
+        (
+            "upstream = 1",
+            "2:12: route[0].upstream: must be the name of an upstream, got 1",
+        ),
+    ]);
+    let route = "[[route]]\nupstream = \"app\"\n";
+    each_value_has(
+        route,
+        &[
+            (
+                "listeners = [\"htp\"]",
+                "no listener is named \"htp\"; did you mean \"http\"?",
+            ),
+            (
+                "listeners = [\"other\"]",
+                "no listener is named \"other\"; there is \"http\" and \"https\"",
+            ),
+            (
+                "listeners = []",
+                "must not be empty; leave the key out for all listeners",
+            ),
+            (
+                "listeners = \"http\"",
+                "must be an array of listeners' names, got \"http\"",
+            ),
+            (
+                "listeners = [\"http\", \"http\"]",
+                "\"http\" is listed twice",
+            ),
+            (
+                "hosts = []",
+                "must not be empty; leave the key out for any host",
+            ),
+            (
+                "hosts = [\"a.com:80\"]",
+                "must be a host such as \"app.example.com\" or \"*.example.com\", without port, got \"a.com:80\"",
+            ),
+            (
+                "hosts = [\"a.com\", \"A.com.\"]",
+                "\"A.com.\" is listed twice",
+            ),
+            (
+                "hosts = \"a.com\"",
+                "must be an array such as [\"app.example.com\"], got \"a.com\"",
+            ),
+            ("path = \"admin\"", "must begin with \"/\", got \"admin\""),
+            (
+                "path_exact = \"/a?b\"",
+                "must not hold '?'; `query` is not part of a path, got \"/a?b\"",
+            ),
+            (
+                "path = \"/%2fa\"",
+                "must not hold %2F: no request with it is routed by it, got \"/%2fa\"",
+            ),
+            ("path = 1", "must be a path such as \"/admin\", got 1"),
+            (
+                "path = \"/a\"\npath_exact = \"/b\"",
+                "a route has one path, and this one has `path`",
+            ),
+            (
+                "path_regex = \"/a\"\npath = \"/b\"",
+                "a route has one path, and this one has `path_regex`",
+            ),
+            (
+                "path_regex = \"(\"",
+                "is not a regular expression: unclosed group, got \"(\"",
+            ),
+            (
+                "path_regex = \"(?:a{1000}){1000}\"",
+                "is too large: it compiles to more than 1MiB",
+            ),
+            (
+                "path_regex = \"a\"\nexclusive = true",
+                "only with `path` or `path_exact`: what a regex takes cannot be known in advance",
+            ),
+            (
+                "methods = []",
+                "must not be empty; leave the key out for any method",
+            ),
+            (
+                "methods = [\"get\"]",
+                "must be in upper case, got \"get\"; did you mean \"GET\"?",
+            ),
+            (
+                "methods = [\"G T\"]",
+                "must be a method such as \"GET\", got \"G T\"",
+            ),
+            ("methods = [\"GET\", \"GET\"]", "\"GET\" is listed twice"),
+            (
+                "methods = \"GET\"",
+                "must be an array such as [\"GET\", \"HEAD\"], got \"GET\"",
+            ),
+            ("headers = { host = \"a\" }", "host is matched by `hosts`"),
+            (
+                "headers = { x-a = \"1\", X-A = \"2\" }",
+                "x-a is there twice; header names do not differ by case",
+            ),
+            (
+                "headers = []",
+                "must be a table such as { x-name = \"value\" }, got an array",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn redirects() {
+    each_value_has(
+        "[[route]]\n",
+        &[
+            (
+                "redirect = {}",
+                "needs `to`, such as to = \"https://{host}{path}{query}\"",
+            ),
+            ("redirect = \"/x\"", "must be a table, got \"/x\""),
+            (
+                "redirect = { to = \"/x\", status = 200 }",
+                "must be 301, 302, 303, 307 or 308, got 200",
+            ),
+            (
+                "redirect = { to = \"/{hots}\" }",
+                "knows only {host}, {path} and {query}, not \"{hots}\"",
+            ),
+            (
+                "redirect = { to = \"/{host\" }",
+                "knows only {host}, {path} and {query}, not \"{host\"",
+            ),
+            (
+                "redirect = { to = \"/a}\" }",
+                "knows only {host}, {path} and {query}, not \"}\"",
+            ),
+            (
+                "redirect = { to = \"/{path}\" }",
+                "must not begin with two slashes ({path} brings its own), got \"/{path}\"",
+            ),
+            (
+                "redirect = { to = \"//a.com\" }",
+                "must not begin with two slashes ({path} brings its own), got \"//a.com\"",
+            ),
+        ],
+    );
+    for to in [
+        "",
+        "x",
+        "ftp://a.com",
+        "javascript:alert(1)",
+        "https://",
+        "/a b",
+        "/a\\\\b",
+        "/ä",
+        "/\\r\\nset-cookie: a",
+        "{host}",
+    ] {
+        let found = problems_behind_base(&format!("[[route]]\nredirect = {{ to = \"{to}\" }}\n"));
+        let expected = "2:19: route[0].redirect.to: must be an absolute URL or a path, such as \"https://{host}{path}{query}\" or \"/new\"";
+        assert_eq!(found, [format!("{expected}, got \"{to}\"")]);
+    }
+    for to in [
+        "/",
+        "{path}",
+        "{path}{query}#top",
+        "https://{host}{path}{query}",
+        "http://a.com:80/x?y={host}",
+    ] {
+        assert_eq!(
+            problems_behind_base(&format!("[[route]]\nredirect = {{ to = {to:?} }}\n")),
+            [""; 0]
+        );
+    }
+}
+
+#[test]
+fn responses() {
+    each_value_has(
+        "[[route]]\n",
+        &[
+            ("respond = 404", "must be a table, got 404"),
+            ("respond = { status = 100 }", "must be 200–599, got 100"),
+            ("respond = { status = 600 }", "must be 200–599, got 600"),
+            (
+                "respond = { status = \"404\" }",
+                "must be a whole number, 200–599, got \"404\"",
+            ),
+            (
+                "respond = { status = 204, body = \"x\" }",
+                "must be empty: a 204 has no body",
+            ),
+            ("respond = { body = 1 }", "must be a string, got 1"),
+            (
+                "respond = { headers = { content-length = \"1\" } }",
+                "content-length is set by the balancer; leave it out",
+            ),
+            (
+                "respond = { headers = { \"\" = \"1\" } }",
+                "\"\" is not a header name",
+            ),
+        ],
+    );
+}

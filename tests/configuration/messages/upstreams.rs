@@ -1,0 +1,159 @@
+//! `[upstream.NAME]`
+
+use super::{each_has, each_value_has};
+use crate::configuration::problems_behind_base;
+
+#[test]
+fn upstreams() {
+    each_has(&[
+        (
+            "[upstream.b]\n",
+            "1:1: upstream.b: needs `endpoints`, such as endpoints = [\"127.0.0.1:8080\"]",
+        ),
+        (
+            "[upstream.b]\nendpoints = []\n",
+            "2:13: upstream.b.endpoints: must not be empty; an upstream needs one endpoint",
+        ),
+        (
+            "[upstream.b]\nendpoints = \"h:1\"\n",
+            "2:13: upstream.b.endpoints: must be an array such as [\"127.0.0.1:8080\"], got \"h:1\"",
+        ),
+        (
+            "[upstream.b]\nendpoints = [\"h:1\", \"H:1\"]\n",
+            "2:21: upstream.b.endpoints[1]: address h:1 is there already (line 9)",
+        ),
+        (
+            "[upstream.b]\nendpoints = [{ address = \"h:1\", name = \"a\" }, { address = \"h:2\", name = \"a\" }]\n",
+            "2:47: upstream.b.endpoints[1]: name \"a\" is taken (line 9)",
+        ),
+        (
+            "[upstream.b]\nendpoints = [8080]\n",
+            "2:14: upstream.b.endpoints[0]: must be \"host:port\" or a table such as { address = \"127.0.0.1:8080\", weight = 2 }, got 8080",
+        ),
+        (
+            "[upstream.b]\nendpoints = [{}]\n",
+            "2:14: upstream.b.endpoints[0]: needs `address`, such as address = \"127.0.0.1:8080\"",
+        ),
+        (
+            "[upstream.b]\nendpoints = [\"h\"]\n",
+            "2:14: upstream.b.endpoints[0]: must be host:port such as \"127.0.0.1:8080\", with a port, got \"h\"",
+        ),
+    ]);
+    each_value_has(
+        "[upstream.b]\n",
+        &[
+            (
+                "endpoints = [{ address = \"h:1\", weight = 1001 }]",
+                "must be 1–1000, got 1001",
+            ),
+            (
+                "endpoints = [{ address = \"h:1\", state = \"up\" }]",
+                "must be \"active\", \"draining\" or \"disabled\", got \"up\"",
+            ),
+            (
+                "endpoints = [{ address = \"h:1\", name = \"a:b\" }]",
+                "a name has 1–64 characters of A-Z, a-z, 0-9, \"_\", \".\" and \"-\", got \"a:b\"",
+            ),
+            (
+                "endpoints = [{ address = 1 }]",
+                "must be host:port such as \"127.0.0.1:8080\", got 1",
+            ),
+        ],
+    );
+    each_value_has(
+        "[upstream.b]\nendpoints = [\"h:1\"]\n",
+        &[
+            (
+                "policy = \"round_robin\"",
+                "must be \"round-robin\" or \"least-connections\", got \"round_robin\"; did you mean \"round-robin\"?",
+            ),
+            (
+                "health = { path = \"healthz\" }",
+                "must be a path such as \"/healthz\", got \"healthz\"",
+            ),
+            (
+                "health = { path = \"/a b\" }",
+                "must be a path such as \"/healthz\", got \"/a b\"",
+            ),
+            (
+                "health = { path = \"/a#b\" }",
+                "must be a path such as \"/healthz\", got \"/a#b\"",
+            ),
+            (
+                "health = { host = \"a b\" }",
+                "must be a host such as \"app.example.com\", got \"a b\"",
+            ),
+            (
+                "health = { host = \"\" }",
+                "must be a host such as \"app.example.com\", got \"\"",
+            ),
+            (
+                "health = { interval = \"1s\" }",
+                "timeout (2s) must not be longer than interval (1s)",
+            ),
+            (
+                "health = { timeout = \"6s\" }",
+                "timeout (6s) must not be longer than interval (5s)",
+            ),
+            (
+                "health = { interval = \"0s\" }",
+                "must be longer than zero, got \"0s\"",
+            ),
+            ("health = { fall = 0 }", "must be 1–1000, got 0"),
+            ("health = { rise = 0 }", "must be 1–1000, got 0"),
+            (
+                "health = { kind = \"tcp\", path = \"/\" }",
+                "only for kind = \"http\"; a \"tcp\" probe just connects",
+            ),
+            (
+                "health = { headers = { host = \"a\" } }",
+                "host is set by `host`",
+            ),
+            (
+                "health = { headers = { \"a b\" = \"a\" } }",
+                "\"a b\" is not a header name",
+            ),
+            (
+                "health = { headers = { a = \" a\" } }",
+                "must not begin or end with a space",
+            ),
+            (
+                "health = { headers = { a = \"a\\nb\" } }",
+                "must be printable ASCII",
+            ),
+            (
+                "health = { headers = { a = 1 } }",
+                "must be a string, got 1",
+            ),
+            (
+                "health = { headers = { te = \"a\" } }",
+                "te is set by the balancer; leave it out",
+            ),
+            ("health = \"/healthz\"", "must be a table, got \"/healthz\""),
+            (
+                "timeouts = { connect = \"0ms\" }",
+                "must be longer than zero, got \"0ms\"",
+            ),
+        ],
+    );
+    for statuses in [
+        "\"\"",
+        "\"20\"",
+        "\"200-\"",
+        "\"299-200\"",
+        "\"99\"",
+        "\"600\"",
+        "\"2xx\"",
+        "\"+200\"",
+        "200",
+        "\"200,\"",
+    ] {
+        let text = format!(
+            "[upstream.b]\nendpoints = [\"h:1\"]\nhealth = {{ expect_status = {statuses} }}\n"
+        );
+        let expected = format!(
+            "3:28: upstream.b.health.expect_status: must be statuses such as \"200-299\" or \"200,204,301-308\", got {statuses}"
+        );
+        assert_eq!(problems_behind_base(&text), [expected]);
+    }
+}

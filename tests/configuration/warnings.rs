@@ -1,0 +1,148 @@
+//! What is allowed but probably not meant.
+
+use super::{valid, valid_behind_base};
+
+fn warnings(text: &str) -> Vec<String> {
+    let config = valid(&format!(
+        "[listener.http]\naddress = \"0.0.0.0:8080\"\n[listener.two]\naddress = \"0.0.0.0:8081\"\n{text}"
+    ));
+    config
+        .warnings
+        .iter()
+        .map(|warning| warning.to_string()[2..].to_owned())
+        .collect()
+}
+
+#[test]
+fn an_upstream_nobody_uses() {
+    assert_eq!(
+        warnings("[upstream.a]\nendpoints = [\"h:1\"]\n"),
+        ["5:1: upstream.a: no route uses it"]
+    );
+}
+
+#[test]
+fn one_endpoint_without_being_an_authority() {
+    let text = "[upstream.a]\nendpoints = [\"h:1\"]\n[[route]]\nupstream = \"a\"\n";
+    assert_eq!(
+        warnings(text),
+        ["5:1: upstream.a: one endpoint: nothing to fall back on"]
+    );
+    assert!(warnings(&format!("{text}exclusive = true\n")).is_empty());
+}
+
+#[test]
+fn several_endpoints_without_health() {
+    let text = "[upstream.a]\nendpoints = [\"h:1\", \"h:2\"]\n[[route]]\nupstream = \"a\"\n";
+    assert_eq!(
+        warnings(text),
+        ["5:1: upstream.a: no `health`: an endpoint that is down keeps its share of requests"]
+    );
+    assert!(warnings(&format!("{text}[upstream.a.health]\n")).is_empty());
+}
+
+#[test]
+fn a_file_that_looks_like_a_slip_and_a_star_that_means_nothing() {
+    let config = valid_behind_base(
+        "[access_log]\ntarget = \"stderr\"\n[[route]]\npath = \"/a/*\"\nupstream = \"app\"\n",
+    );
+    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    assert!(
+        warnings[1].starts_with("f:9:10: access_log.target: a file named \"stderr\""),
+        "{warnings:?}"
+    );
+    assert!(
+        warnings[2].starts_with("f:11:8: route[0].path: \"*\" stands for itself"),
+        "{warnings:?}"
+    );
+}
+
+/// Warnings for an exclusive route (lines 5 to 8) followed by another route (from line 9).
+fn shadowed(exclusive: &str, route: &str) -> Vec<String> {
+    warnings(&format!(
+        "[[route]]\nexclusive = true\nrespond = {{}}\n{exclusive}\n[[route]]\nrespond = {{}}\n{route}\n"
+    ))
+}
+
+#[test]
+fn a_more_specific_host_that_takes_paths_of_an_exclusive_route() {
+    let found = shadowed("path = \"/admin\"", "hosts = [\"a.com\"]\npath = \"/\"");
+    assert_eq!(
+        found,
+        [
+            "5:1: route[0]: exclusive route \"/admin\" comes after route \"a.com/\" (line 9) on a.com: a more specific \
+             host wins; repeat the exclusive route with its host"
+        ]
+    );
+    let admin = "path = \"/admin\"";
+    for route in [
+        "hosts = [\"*.a.com\"]",
+        "hosts = [\"a.com\"]\npath = \"/admin\"",
+        "hosts = [\"a.com\"]\npath = \"/admin/x\"",
+        "hosts = [\"a.com\"]\npath_exact = \"/admin/x\"",
+        "hosts = [\"a.com\"]\npath_regex = \"x$\"",
+        "hosts = [\"a.com\"]\npath_regex = \"min$\"",
+    ] {
+        assert_eq!(shadowed(admin, route).len(), 1, "{route}");
+    }
+    let wildcard = "path = \"/admin\"\nhosts = [\"*.a.com\"]";
+    assert_eq!(shadowed(wildcard, "hosts = [\"b.a.com\"]").len(), 1);
+    assert_eq!(shadowed(wildcard, "hosts = [\"*.b.a.com\"]").len(), 1);
+}
+
+#[test]
+fn many_routes_that_shadow_one_exclusive_route_are_one_warning() {
+    let routes: Vec<_> = (0..10)
+        .map(|index| format!("[[route]]\nrespond = {{}}\nhosts = [\"{index}.a.com\"]\n"))
+        .collect();
+    let exclusive = "[[route]]\nexclusive = true\nrespond = {}\npath = \"/admin\"\n";
+    let found = warnings(&format!("{exclusive}{}", routes.concat()));
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0].contains("route \"3.a.com/\" (line 18) on 3.a.com and 6 more:"),
+        "{found:?}"
+    );
+}
+
+#[test]
+fn an_exclusive_route_that_nobody_shadows() {
+    let admin = "path = \"/admin\"";
+    for route in [
+        "",
+        "hosts = [\"a.com\"]\npath = \"/administrator\"",
+        "hosts = [\"a.com\"]\npath_exact = \"/\"",
+        "hosts = [\"a.com\"]\npath_regex = \"^/x\"",
+        "hosts = [\"a.com\"]\npath = \"/admin\"\nexclusive = true",
+        "hosts = [\"a.com\"]\n[[route]]\nrespond = {}\nhosts = [\"a.com\"]\npath = \"/admin\"\nexclusive = true",
+        "hosts = [\"a.com\"]\n[[route]]\nrespond = {}\nhosts = [\"a.com\"]\nexclusive = true",
+    ] {
+        assert_eq!(shadowed(admin, route), [""; 0], "{route}");
+    }
+    assert_eq!(
+        shadowed(
+            "path = \"/admin\"\nhosts = [\"*.a.com\"]",
+            "hosts = [\"a.com\"]"
+        ),
+        [""; 0]
+    );
+    assert_eq!(
+        shadowed(
+            "path = \"/admin\"\nhosts = [\"b.com\"]",
+            "hosts = [\"a.com\"]"
+        ),
+        [""; 0]
+    );
+    let elsewhere = "hosts = [\"a.com\"]\nlisteners = [\"two\"]";
+    assert_eq!(
+        shadowed("path = \"/admin\"\nlisteners = [\"http\"]", elsewhere),
+        [""; 0]
+    );
+    assert_eq!(
+        shadowed(
+            "path = \"/admin\"\nlisteners = [\"http\", \"two\"]",
+            elsewhere
+        )
+        .len(),
+        1
+    );
+}
