@@ -20,8 +20,9 @@
 
 #![forbid(unsafe_code)]
 
-// 10: what is typed, what is said
+// 11: what is typed
 pub mod cli;
+// 10: what is said
 pub mod logging;
 // 9: the process
 pub mod daemon;

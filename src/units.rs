@@ -32,7 +32,11 @@ impl TryFrom<i64> for Weight {
             .filter(|value| *value <= Self::MAX)
             .and_then(NonZeroU16::new)
             .map(Self)
-            .ok_or(OutOfRange { value, low: 1, high: i64::from(Self::MAX) })
+            .ok_or_else(|| OutOfRange {
+                value,
+                low: 1,
+                high: i64::from(Self::MAX),
+            })
     }
 }
 
@@ -94,7 +98,10 @@ mod tests {
         assert!(Weight::try_from(1001).is_err());
         assert_eq!(Weight::try_from(1).map(Weight::get), Ok(1));
         assert_eq!(Weight::try_from(1000).map(Weight::get), Ok(1000));
-        assert_eq!(Weight::try_from(0).unwrap_err().to_string(), "must be 1–1000, got 0");
+        assert_eq!(
+            Weight::try_from(0).unwrap_err().to_string(),
+            "must be 1–1000, got 0"
+        );
     }
 
     #[test]

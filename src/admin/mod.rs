@@ -41,7 +41,10 @@ impl Admin {
 
     /// Says which sockets are open.
     pub fn set_addresses(&self, addresses: Vec<(u32, SocketAddr)>) {
-        *self.addresses.lock().unwrap_or_else(PoisonError::into_inner) = addresses;
+        *self
+            .addresses
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = addresses;
     }
 }
 
@@ -75,6 +78,14 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
 }
 
 async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
-    let addresses = admin.addresses.lock().unwrap_or_else(PoisonError::into_inner).clone();
-    Json(status::Status::of(&admin.publisher.current(), &addresses, admin.started))
+    let addresses = admin
+        .addresses
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    Json(status::Status::of(
+        &admin.publisher.current(),
+        &addresses,
+        admin.started,
+    ))
 }

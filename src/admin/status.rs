@@ -76,7 +76,10 @@ impl Status {
     /// Of `snapshot`, whose listeners' sockets have `addresses` by slot.
     pub fn of(snapshot: &Snapshot, addresses: &[(u32, SocketAddr)], started: SystemTime) -> Self {
         let listeners = snapshot.listeners.iter().map(|listener| {
-            let real = addresses.iter().find(|(slot, _)| *slot == listener.slot).map_or(listener.address, |(_, real)| *real);
+            let real = addresses
+                .iter()
+                .find(|(slot, _)| *slot == listener.slot)
+                .map_or(listener.address, |(_, real)| *real);
             ListenerStatus {
                 name: listener.name.to_string(),
                 address: real.to_string(),
@@ -99,7 +102,11 @@ impl Status {
                 name: upstream.name.to_string(),
                 policy: upstream.policy.name(),
                 available,
-                endpoints: upstream.endpoints.iter().map(|endpoint| endpoint_status(endpoint, &upstream.endpoints)).collect(),
+                endpoints: upstream
+                    .endpoints
+                    .iter()
+                    .map(|endpoint| endpoint_status(endpoint, &upstream.endpoints))
+                    .collect(),
             }
         });
         let routes = snapshot.routes.iter().map(|route| RouteStatus {
@@ -149,21 +156,38 @@ fn is_eligible(endpoint: &Endpoint, all: &[std::sync::Arc<Endpoint>]) -> bool {
 /// Sets the gauges that are read from endpoints only when somebody looks.
 pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
     for upstream in &snapshot.upstreams {
-        upstream.metrics.available.set(i64::try_from(upstream.available()).unwrap_or(i64::MAX));
+        upstream
+            .metrics
+            .available
+            .set(i64::try_from(upstream.available()).unwrap_or(i64::MAX));
         for endpoint in &upstream.endpoints {
             let name = [&**endpoint.upstream(), &**endpoint.name()];
             let word = endpoint.state().word();
             for state in WORDS {
-                metrics.endpoint_state.with_label_values(&[name[0], name[1], state]).set(i64::from(state == word));
+                metrics
+                    .endpoint_state
+                    .with_label_values(&[name[0], name[1], state])
+                    .set(i64::from(state == word));
             }
             let eligible = is_eligible(endpoint, &upstream.endpoints);
-            metrics.endpoint_up.with_label_values(&name).set(i64::from(eligible));
-            metrics.endpoint_weight.with_label_values(&name).set(i64::from(endpoint.weight()));
-            metrics.upstream_in_flight.with_label_values(&name).set(i64::from(endpoint.in_flight()));
+            metrics
+                .endpoint_up
+                .with_label_values(&name)
+                .set(i64::from(eligible));
+            metrics
+                .endpoint_weight
+                .with_label_values(&name)
+                .set(i64::from(endpoint.weight()));
+            metrics
+                .upstream_in_flight
+                .with_label_values(&name)
+                .set(i64::from(endpoint.in_flight()));
         }
     }
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs()
+    time.duration_since(UNIX_EPOCH)
+        .unwrap_or_default()
+        .as_secs()
 }

@@ -8,7 +8,7 @@ use super::EXIT_CONFIG;
 use crate::config::{self, ConfigErrors};
 use crate::metrics::Metrics;
 use crate::snapshot::compile::{Compiled, Compiler};
-use crate::tls::server::Tickets;
+use crate::tls::Tickets;
 
 /// Validates the file at `config`; problems and warnings go to standard error.
 pub fn run(config: &Path) -> ExitCode {
@@ -18,7 +18,11 @@ pub fn run(config: &Path) -> ExitCode {
                 eprintln!("warning: {warning}");
             }
             let snapshot = &compiled.snapshot;
-            let endpoints: usize = snapshot.upstreams.iter().map(|upstream| upstream.endpoints.len()).sum();
+            let endpoints: usize = snapshot
+                .upstreams
+                .iter()
+                .map(|upstream| upstream.endpoints.len())
+                .sum();
             println!(
                 "{}: ok ({}, {}, {} with {})",
                 config.display(),
@@ -38,10 +42,16 @@ pub fn run(config: &Path) -> ExitCode {
 
 fn check(path: &Path) -> Result<Compiled, ConfigErrors> {
     let config = config::load(path)?;
-    let tickets = Tickets::new().map_err(|error| ConfigErrors::of_file(path, format!("no random bytes for ticket keys: {error}")))?;
+    let tickets = Tickets::new().map_err(|error| {
+        ConfigErrors::of_file(path, format!("no random bytes for ticket keys: {error}"))
+    })?;
     Compiler::new(Arc::new(Metrics::new()), tickets, 0).compile(&config, None)
 }
 
 fn count(number: usize, noun: &str) -> String {
-    if number == 1 { format!("1 {noun}") } else { format!("{number} {noun}s") }
+    if number == 1 {
+        format!("1 {noun}")
+    } else {
+        format!("{number} {noun}s")
+    }
 }

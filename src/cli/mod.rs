@@ -21,7 +21,13 @@ pub const EXIT_CONFIG: u8 = 78;
 #[command(name = "balancer", version, disable_help_subcommand = true)]
 struct Command {
     /// The configuration file.
-    #[arg(short, long, global = true, value_name = "FILE", default_value = "balancer.toml")]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FILE",
+        default_value = "balancer.toml"
+    )]
     config: PathBuf,
     #[command(subcommand)]
     command: Option<Action>,
@@ -48,7 +54,11 @@ pub fn run() -> ExitCode {
         Err(error) => {
             // Nowhere to print to is no reason to fail.
             let _ = error.print();
-            return if error.use_stderr() { EXIT_USAGE.into() } else { ExitCode::SUCCESS };
+            return if error.use_stderr() {
+                EXIT_USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
         }
     };
     match command.command.unwrap_or(Action::Run) {

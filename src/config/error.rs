@@ -60,7 +60,12 @@ pub struct ConfigErrors(pub Vec<Problem>);
 impl ConfigErrors {
     /// One problem that concerns the file at `path` as a whole.
     pub fn of_file(path: &Path, message: impl Into<String>) -> Self {
-        let place = Place { file: path.into(), line: 1, column: 1, key: "".into() };
+        let place = Place {
+            file: path.into(),
+            line: 1,
+            column: 1,
+            key: "".into(),
+        };
         Self(vec![place.problem(message)])
     }
 }

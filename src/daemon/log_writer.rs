@@ -25,7 +25,9 @@ pub struct Handle {
 pub fn start(log: &AccessLog) -> io::Result<Handle> {
     let target = open(log)?;
     let (sender, receiver) = sync_channel(BLOCKS);
-    let thread = std::thread::Builder::new().name("access-log".to_owned()).spawn(move || write_all(&receiver, target))?;
+    let thread = std::thread::Builder::new()
+        .name("access-log".to_owned())
+        .spawn(move || write_all(&receiver, target))?;
     Ok(Handle { sender, thread })
 }
 
@@ -57,7 +59,9 @@ pub fn open(log: &AccessLog) -> io::Result<Option<Box<dyn LogTarget>>> {
         AccessLogTarget::Stdout => Some(Box::new(io::stdout())),
         AccessLogTarget::File(path) => {
             let file = OpenOptions::new().create(true).append(true).open(path);
-            Some(Box::new(file.map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))?))
+            Some(Box::new(file.map_err(|error| {
+                io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+            })?))
         }
     })
 }

@@ -25,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::net::listen;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::{Instance, Publisher, Snapshot};
-use crate::tls::server::Tickets;
+use crate::tls::Tickets;
 use crate::units::Name;
 use crate::worker::{Command, Setup, Worker};
 
@@ -52,7 +52,10 @@ pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
         Err(problems) => return refuse(&problems),
     };
     count_panics(&metrics);
-    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+    let runtime = match tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+    {
         Ok(runtime) => runtime,
         Err(error) => {
             eprintln!("balancer: {error}");
@@ -140,18 +143,30 @@ impl Daemon {
         let snapshot = compiled.snapshot;
         let workers = config.process.workers.get();
         let unopened = open(&snapshot, &[], workers)?;
-        let addresses = unopened.iter().map(|opened| (opened.slot, opened.address)).collect::<Vec<_>>();
+        let addresses = unopened
+            .iter()
+            .map(|opened| (opened.slot, opened.address))
+            .collect::<Vec<_>>();
         let admin_listener = listen::bind(config.admin.address, 1)
-            .map_err(|source| StartError::Listen { listener: "admin".into(), address: config.admin.address, source })?
+            .map_err(|source| StartError::Listen {
+                listener: "admin".into(),
+                address: config.admin.address,
+                source,
+            })?
             .remove(0);
         let system = |what| move |source| StartError::System { what, source };
-        let admin_address = admin_listener.local_addr().map_err(system("admin listener"))?;
+        let admin_address = admin_listener
+            .local_addr()
+            .map_err(system("admin listener"))?;
         let log_writer = log_writer::start(&config.access_log).map_err(system("access log"))?;
 
         apply(&snapshot, &config);
         names::resolve(&snapshot).await;
         publish_gauges(&metrics, &snapshot);
-        metrics.build_info.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        metrics
+            .build_info
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
         metrics.config_last_reload_successful.set(1);
         let publisher = Publisher::new(snapshot);
         let admin = Arc::new(Admin {
@@ -197,8 +212,13 @@ impl Daemon {
 
     async fn serve(mut self, on_ready: OnReady) -> ExitCode {
         // Before anything is awaited: a signal that comes early shall not end the process unasked.
-        let signals = signal(SignalKind::hangup())
-            .and_then(|hangup| Ok((hangup, signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)));
+        let signals = signal(SignalKind::hangup()).and_then(|hangup| {
+            Ok((
+                hangup,
+                signal(SignalKind::terminate())?,
+                signal(SignalKind::interrupt())?,
+            ))
+        });
         let (mut hangup, mut terminate, mut interrupt) = match signals {
             Ok(signals) => signals,
             Err(error) => {
@@ -235,7 +255,10 @@ impl Daemon {
         for opened in self.unopened.drain(..) {
             info!(listener = %opened.name, address = %opened.address, "listener open");
             for (worker, socket) in self.workers.iter().zip(opened.sockets) {
-                worker.tell(Command::Listen { slot: opened.slot, socket });
+                worker.tell(Command::Listen {
+                    slot: opened.slot,
+                    socket,
+                });
             }
         }
     }
@@ -243,7 +266,10 @@ impl Daemon {
     fn named_addresses(&self) -> Vec<(Name, SocketAddr)> {
         let snapshot = self.publisher.current();
         let named = snapshot.listeners.iter().filter_map(|listener| {
-            let (_, address) = self.addresses.iter().find(|(slot, _)| *slot == listener.slot)?;
+            let (_, address) = self
+                .addresses
+                .iter()
+                .find(|(slot, _)| *slot == listener.slot)?;
             Some((Arc::clone(&listener.name), *address))
         });
         named.collect()
@@ -257,13 +283,32 @@ async fn serve_admin(listener: TcpListener, admin: Arc<Admin>) {
 }
 
 /// Binds what `snapshot` listens on and is not open yet.
-fn open(snapshot: &Snapshot, is_open: &[(u32, SocketAddr)], workers: usize) -> Result<Vec<Opened>, StartError> {
-    let new = snapshot.listeners.iter().filter(|listener| is_open.iter().all(|(slot, _)| *slot != listener.slot));
+fn open(
+    snapshot: &Snapshot,
+    is_open: &[(u32, SocketAddr)],
+    workers: usize,
+) -> Result<Vec<Opened>, StartError> {
+    let new = snapshot
+        .listeners
+        .iter()
+        .filter(|listener| is_open.iter().all(|(slot, _)| *slot != listener.slot));
     new.map(|listener| {
-        let failed = |source| StartError::Listen { listener: Arc::clone(&listener.name), address: listener.address, source };
+        let failed = |source| StartError::Listen {
+            listener: Arc::clone(&listener.name),
+            address: listener.address,
+            source,
+        };
         let sockets = listen::bind(listener.address, workers).map_err(failed)?;
-        let address = sockets.first().map_or(Ok(listener.address), TcpListener::local_addr).map_err(failed)?;
-        Ok(Opened { name: Arc::clone(&listener.name), slot: listener.slot, address, sockets })
+        let address = sockets
+            .first()
+            .map_or(Ok(listener.address), TcpListener::local_addr)
+            .map_err(failed)?;
+        Ok(Opened {
+            name: Arc::clone(&listener.name),
+            slot: listener.slot,
+            address,
+            sockets,
+        })
     })
     .collect()
 }
@@ -282,23 +327,36 @@ async fn wait_for_checks(publisher: &Publisher, limit: Duration) {
 
 fn instance(config: &Config) -> Instance {
     let id = fastrand::u32(..);
-    let via = |version| HeaderValue::from_str(&format!("{version} balancer ({id:08x})")).expect("ASCII");
+    let via =
+        |version| HeaderValue::from_str(&format!("{version} balancer ({id:08x})")).expect("ASCII");
     Instance {
         via_http1: via("1.1"),
         via_http2: via("2.0"),
         open: AtomicUsize::new(0),
-        max_connections: config.process.max_connections.map_or(usize::MAX, std::num::NonZero::get),
+        max_connections: config
+            .process
+            .max_connections
+            .map_or(usize::MAX, std::num::NonZero::get),
         close_spread: CLOSE_SPREAD.min(config.process.shutdown_grace / 2),
     }
 }
 
 fn publish_gauges(metrics: &Metrics, snapshot: &Snapshot) {
-    metrics.config_generation.set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    metrics.config_last_reload_success_timestamp.set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
+    metrics
+        .config_generation
+        .set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
+    let now = SystemTime::now()
+        .duration_since(SystemTime::UNIX_EPOCH)
+        .unwrap_or_default();
+    metrics
+        .config_last_reload_success_timestamp
+        .set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     for listener in &snapshot.listeners {
         for certificate in &listener.certificates {
-            metrics.tls_certificate_not_after.with_label_values(&[&*listener.name, &certificate.label]).set(certificate.not_after);
+            metrics
+                .tls_certificate_not_after
+                .with_label_values(&[&*listener.name, &certificate.label])
+                .set(certificate.not_after);
         }
     }
 }

@@ -21,7 +21,11 @@ const EVERY: Duration = Duration::from_secs(30);
 /// Resolves every name of `snapshot`, all at once. A name that leads nowhere leaves its endpoint unresolved; the others work.
 pub async fn resolve(snapshot: &Snapshot) {
     let mut lookups = JoinSet::new();
-    for endpoint in snapshot.upstreams.iter().flat_map(|upstream| &upstream.endpoints) {
+    for endpoint in snapshot
+        .upstreams
+        .iter()
+        .flat_map(|upstream| &upstream.endpoints)
+    {
         if let Address::Name(host, port) = endpoint.address() {
             lookups.spawn(look_up(Arc::clone(endpoint), host.to_string(), *port));
         }
@@ -47,7 +51,8 @@ pub async fn keep_resolved(publisher: Publisher) {
 
 async fn look_up(endpoint: Arc<Endpoint>, host: String, port: u16) -> bool {
     let found = match timeout(LIMIT, lookup_host((host.as_str(), port))).await {
-        Ok(Ok(addresses)) => choose(addresses, endpoint.socket_address()).ok_or_else(|| format!("`{host}` has no address")),
+        Ok(Ok(addresses)) => choose(addresses, endpoint.socket_address())
+            .ok_or_else(|| format!("`{host}` has no address")),
         Ok(Err(error)) => Err(format!("`{host}` cannot be resolved: {error}")),
         Err(_) => Err(format!("`{host}` not resolved within {LIMIT:?}")),
     };
@@ -62,9 +67,14 @@ async fn look_up(endpoint: Arc<Endpoint>, host: String, port: u16) -> bool {
 }
 
 /// The address in use while it is among those found, else the first.
-fn choose(addresses: impl Iterator<Item = SocketAddr>, in_use: Option<SocketAddr>) -> Option<SocketAddr> {
+fn choose(
+    addresses: impl Iterator<Item = SocketAddr>,
+    in_use: Option<SocketAddr>,
+) -> Option<SocketAddr> {
     let addresses: Vec<_> = addresses.collect();
-    in_use.filter(|address| addresses.contains(address)).or_else(|| addresses.first().copied())
+    in_use
+        .filter(|address| addresses.contains(address))
+        .or_else(|| addresses.first().copied())
 }
 
 #[cfg(test)]
@@ -74,8 +84,14 @@ mod tests {
     #[test]
     fn address_in_use_is_kept_while_it_is_among_those_found() {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        assert_eq!(choose([address(1), address(2)].into_iter(), Some(address(2))), Some(address(2)));
-        assert_eq!(choose([address(1), address(2)].into_iter(), Some(address(3))), Some(address(1)));
+        assert_eq!(
+            choose([address(1), address(2)].into_iter(), Some(address(2))),
+            Some(address(2))
+        );
+        assert_eq!(
+            choose([address(1), address(2)].into_iter(), Some(address(3))),
+            Some(address(1))
+        );
         assert_eq!(choose([].into_iter(), Some(address(3))), None);
     }
 }

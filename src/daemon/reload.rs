@@ -19,11 +19,17 @@ impl Daemon {
         match self.try_reload().await {
             Ok(()) => {
                 self.metrics.config_last_reload_successful.set(1);
-                self.metrics.config_reloads.with_label_values(&["accepted"]).inc();
+                self.metrics
+                    .config_reloads
+                    .with_label_values(&["accepted"])
+                    .inc();
             }
             Err(problems) => {
                 self.metrics.config_last_reload_successful.set(0);
-                self.metrics.config_reloads.with_label_values(&["rejected"]).inc();
+                self.metrics
+                    .config_reloads
+                    .with_label_values(&["rejected"])
+                    .inc();
                 let generation = self.publisher.current().generation;
                 error!(generation, %problems, "configuration rejected");
             }
@@ -32,7 +38,9 @@ impl Daemon {
 
     async fn try_reload(&mut self) -> Result<(), ConfigErrors> {
         // Large files take a while; checks and the admin listener go on meanwhile.
-        let Some(compiler) = self.compiler.take() else { return Ok(()) };
+        let Some(compiler) = self.compiler.take() else {
+            return Ok(());
+        };
         let (path, publisher) = (self.path.clone(), self.publisher.clone());
         let read = tokio::task::spawn_blocking(move || read(path, publisher, compiler)).await;
         let (compiler, result) = match read {
@@ -40,7 +48,10 @@ impl Daemon {
             // The panic was logged; the compiler was lost in it, and with it the ticket keys.
             Err(error) => {
                 self.compiler = self.new_compiler();
-                return Err(ConfigErrors::of_file(&self.path, format!("could not be understood: {error}")));
+                return Err(ConfigErrors::of_file(
+                    &self.path,
+                    format!("could not be understood: {error}"),
+                ));
             }
         };
         self.compiler = Some(compiler);
@@ -50,9 +61,16 @@ impl Daemon {
 
     async fn take_over(&mut self, config: Config, compiled: Compiled) -> Result<(), ConfigErrors> {
         let Compiled { snapshot, warnings } = compiled;
-        let target = log_writer::open(&config.access_log)
-            .map_err(|error| ConfigErrors(vec![config.access_log.place.problem(format!("cannot be opened: {error}"))]))?;
-        let opened = open(&snapshot, &self.addresses, self.workers.len()).map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
+        let target = log_writer::open(&config.access_log).map_err(|error| {
+            ConfigErrors(vec![
+                config
+                    .access_log
+                    .place
+                    .problem(format!("cannot be opened: {error}")),
+            ])
+        })?;
+        let opened = open(&snapshot, &self.addresses, self.workers.len())
+            .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
         names::resolve(&snapshot).await;
 
         // From here on there is no way back.
@@ -67,8 +85,10 @@ impl Daemon {
 
         let current = self.publisher.current();
         self.log_writer.set_target(target);
-        self.addresses.retain(|(slot, _)| current.listener_index(*slot).is_some());
-        self.addresses.extend(opened.iter().map(|opened| (opened.slot, opened.address)));
+        self.addresses
+            .retain(|(slot, _)| current.listener_index(*slot).is_some());
+        self.addresses
+            .extend(opened.iter().map(|opened| (opened.slot, opened.address)));
         self.admin.set_addresses(self.addresses.clone());
         self.unopened = opened;
         self.hand_out();
@@ -76,7 +96,11 @@ impl Daemon {
             worker.tell(Command::Follow);
         }
         self.checker.follow(&current);
-        tokio::spawn(retire::retire(Arc::clone(&self.metrics), previous, self.publisher.clone()));
+        tokio::spawn(retire::retire(
+            Arc::clone(&self.metrics),
+            previous,
+            self.publisher.clone(),
+        ));
         self.config = config;
         info!(
             generation,
@@ -93,7 +117,11 @@ impl Daemon {
     fn warn_of_restart(&self, config: &Config) {
         let (before, after) = (&self.config.process, &config.process);
         if before.workers != after.workers {
-            warn!(running = before.workers, configured = after.workers, "process.workers changes with a restart only");
+            warn!(
+                running = before.workers,
+                configured = after.workers,
+                "process.workers changes with a restart only"
+            );
         }
         if before.max_connections != after.max_connections {
             warn!("process.max_connections changes with a restart only");
@@ -107,8 +135,12 @@ impl Daemon {
     }
 
     fn new_compiler(&self) -> Option<Compiler> {
-        let tickets = crate::tls::server::Tickets::new().ok()?;
-        Some(Compiler::new(Arc::clone(&self.metrics), tickets, fastrand::usize(..)))
+        let tickets = crate::tls::Tickets::new().ok()?;
+        Some(Compiler::new(
+            Arc::clone(&self.metrics),
+            tickets,
+            fastrand::usize(..),
+        ))
     }
 }
 
@@ -134,7 +166,12 @@ struct Changes {
 impl Changes {
     fn between(previous: &Snapshot, next: &Snapshot) -> Self {
         let ids = |snapshot: &Snapshot| -> HashSet<EndpointId> {
-            snapshot.upstreams.iter().flat_map(|upstream| &upstream.endpoints).map(|endpoint| endpoint.id()).collect()
+            snapshot
+                .upstreams
+                .iter()
+                .flat_map(|upstream| &upstream.endpoints)
+                .map(|endpoint| endpoint.id())
+                .collect()
         };
         let (before, after) = (ids(previous), ids(next));
         let kept = before.intersection(&after).count();
@@ -145,6 +182,11 @@ impl Changes {
             .filter(|endpoint| before.contains(&endpoint.id()))
             .map(|endpoint| endpoint.in_flight())
             .sum();
-        Self { kept, added: after.len() - kept, removed: before.len() - kept, in_flight }
+        Self {
+            kept,
+            added: after.len() - kept,
+            removed: before.len() - kept,
+            in_flight,
+        }
     }
 }

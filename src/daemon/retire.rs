@@ -19,10 +19,19 @@ const LAST_SCRAPE: Duration = Duration::from_secs(60);
 pub async fn retire(metrics: Arc<Metrics>, previous: Arc<Snapshot>, publisher: Publisher) {
     let gone = |snapshot: &Snapshot| -> Vec<Arc<Endpoint>> {
         let names = endpoint_names(snapshot);
-        let endpoints = previous.upstreams.iter().flat_map(|upstream| upstream.endpoints.iter());
-        endpoints.filter(|endpoint| !names.contains(&name(endpoint))).cloned().collect()
+        let endpoints = previous
+            .upstreams
+            .iter()
+            .flat_map(|upstream| upstream.endpoints.iter());
+        endpoints
+            .filter(|endpoint| !names.contains(&name(endpoint)))
+            .cloned()
+            .collect()
     };
-    while gone(&publisher.current()).iter().any(|endpoint| endpoint.in_flight() > 0) {
+    while gone(&publisher.current())
+        .iter()
+        .any(|endpoint| endpoint.in_flight() > 0)
+    {
         sleep(Duration::from_secs(1)).await;
     }
     sleep(LAST_SCRAPE).await;
@@ -31,28 +40,47 @@ pub async fn retire(metrics: Arc<Metrics>, previous: Arc<Snapshot>, publisher: P
         endpoint.metrics.retire(&metrics, REASONS, &WORDS);
     }
     for upstream in &previous.upstreams {
-        if current.upstreams.iter().all(|other| other.name != upstream.name) {
+        if current
+            .upstreams
+            .iter()
+            .all(|other| other.name != upstream.name)
+        {
             UpstreamMetrics::retire(&metrics, &upstream.name);
         }
     }
     let routes: HashSet<&str> = current.routes.iter().map(|route| &*route.name).collect();
-    for route in previous.routes.iter().filter(|route| !routes.contains(&*route.name)) {
+    for route in previous
+        .routes
+        .iter()
+        .filter(|route| !routes.contains(&*route.name))
+    {
         route.metrics.retire(&metrics, REASONS);
     }
     for listener in &previous.listeners {
         for certificate in &listener.certificates {
             let stays = current.listeners.iter().any(|other| {
-                other.name == listener.name && other.certificates.iter().any(|another| another.label == certificate.label)
+                other.name == listener.name
+                    && other
+                        .certificates
+                        .iter()
+                        .any(|another| another.label == certificate.label)
             });
             if !stays {
-                let _ = metrics.tls_certificate_not_after.remove_label_values(&[&*listener.name, &certificate.label]);
+                let _ = metrics
+                    .tls_certificate_not_after
+                    .remove_label_values(&[&*listener.name, &certificate.label]);
             }
         }
     }
 }
 
 fn endpoint_names(snapshot: &Snapshot) -> HashSet<(&str, &str)> {
-    snapshot.upstreams.iter().flat_map(|upstream| upstream.endpoints.iter()).map(|endpoint| name(endpoint)).collect()
+    snapshot
+        .upstreams
+        .iter()
+        .flat_map(|upstream| upstream.endpoints.iter())
+        .map(|endpoint| name(endpoint))
+        .collect()
 }
 
 fn name(endpoint: &Endpoint) -> (&str, &str) {

@@ -18,7 +18,11 @@ const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Drains and ends. Exit code 0, also when something had to be cut.
-    pub(super) async fn shut_down(self, terminate: &mut Signal, interrupt: &mut Signal) -> ExitCode {
+    pub(super) async fn shut_down(
+        self,
+        terminate: &mut Signal,
+        interrupt: &mut Signal,
+    ) -> ExitCode {
         let process = &self.config.process;
         self.admin.set_unready(Some("shutting down"));
         info!(delay = ?process.shutdown_delay, grace = ?process.shutdown_grace, "shutting down");
@@ -26,7 +30,9 @@ impl Daemon {
             // The balancer above takes us out while we go on serving.
             sleep(process.shutdown_delay).await;
             self.tell(|| Command::Drain);
-            timeout(process.shutdown_grace, ended(&self.workers)).await.is_ok()
+            timeout(process.shutdown_grace, ended(&self.workers))
+                .await
+                .is_ok()
         };
         let finished = tokio::select! {
             finished = drain => finished,

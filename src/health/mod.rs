@@ -44,14 +44,19 @@ impl Drop for Task {
 impl Checker {
     /// Checks nobody yet.
     pub fn new(publisher: Publisher) -> Self {
-        Self { publisher, tasks: HashMap::new() }
+        Self {
+            publisher,
+            tasks: HashMap::new(),
+        }
     }
 
     /// Checks the endpoints of `snapshot`, and no others. A check that has not changed goes on undisturbed.
     pub fn follow(&mut self, snapshot: &Snapshot) {
         let mut before = std::mem::take(&mut self.tasks);
         for upstream in &snapshot.upstreams {
-            let Some(health) = &upstream.health else { continue };
+            let Some(health) = &upstream.health else {
+                continue;
+            };
             for endpoint in &upstream.endpoints {
                 if endpoint.state().mode == config::Mode::Disabled {
                     continue;
@@ -66,17 +71,30 @@ impl Checker {
     }
 
     fn start(&self, endpoint: &Arc<Endpoint>, health: &config::Health) -> Task {
-        let check = Check { endpoint: Arc::clone(endpoint), health: health.clone(), publisher: self.publisher.clone() };
-        Task { health: health.clone(), handle: tokio::spawn(check.run()).abort_handle() }
+        let check = Check {
+            endpoint: Arc::clone(endpoint),
+            health: health.clone(),
+            publisher: self.publisher.clone(),
+        };
+        Task {
+            health: health.clone(),
+            handle: tokio::spawn(check.run()).abort_handle(),
+        }
     }
 }
 
 /// Whether every checked endpoint of `snapshot` has been probed once.
 pub fn is_settled(snapshot: &Snapshot) -> bool {
-    snapshot.upstreams.iter().flat_map(|upstream| &upstream.endpoints).all(|endpoint| {
-        let state = endpoint.state();
-        state.health != Health::Unknown || state.mode == config::Mode::Disabled || endpoint.metrics.check.get_sample_count() > 0
-    })
+    snapshot
+        .upstreams
+        .iter()
+        .flat_map(|upstream| &upstream.endpoints)
+        .all(|endpoint| {
+            let state = endpoint.state();
+            state.health != Health::Unknown
+                || state.mode == config::Mode::Disabled
+                || endpoint.metrics.check.get_sample_count() > 0
+        })
 }
 
 /// The check of one endpoint.
@@ -90,15 +108,20 @@ impl Check {
     async fn run(self) {
         let (health, endpoint) = (&self.health, &self.endpoint);
         sleep(health.interval.min(FIRST_WITHIN).mul_f64(fastrand::f64())).await;
-        let mut threshold = Threshold::new(health.fall, health.rise, believed(endpoint.state().health));
+        let mut threshold =
+            Threshold::new(health.fall, health.rise, believed(endpoint.state().health));
         let mut first = true;
         loop {
             let begun = Instant::now();
-            let result = match timeout(health.timeout, probe::probe(endpoint, &health.probe)).await {
+            let result = match timeout(health.timeout, probe::probe(endpoint, &health.probe)).await
+            {
                 Ok(result) => result,
                 Err(_) => Err(ProbeError::Timeout(health.timeout)),
             };
-            endpoint.metrics.check.observe(begun.elapsed().as_secs_f64());
+            endpoint
+                .metrics
+                .check
+                .observe(begun.elapsed().as_secs_f64());
             self.judge(&mut threshold, result);
             let pause = if threshold.is_changing() {
                 health.fast_interval
@@ -144,7 +167,11 @@ impl Check {
             }
         }
         let snapshot = self.publisher.current();
-        if let Some(upstream) = snapshot.upstreams.iter().find(|other| other.name == *upstream) {
+        if let Some(upstream) = snapshot
+            .upstreams
+            .iter()
+            .find(|other| other.name == *upstream)
+        {
             upstream.refresh();
         }
     }

@@ -36,24 +36,48 @@ pub enum ProbeError {
 /// Asks `endpoint`. The caller limits the time.
 pub async fn probe(endpoint: &Endpoint, probe: &Probe) -> Result<(), ProbeError> {
     let address = endpoint.socket_address().ok_or(ProbeError::Unresolved)?;
-    let stream = TcpStream::connect(address).await.map_err(ProbeError::Connect)?;
-    let Probe::Http { path, host, headers, expect_status } = probe else { return Ok(()) };
+    let stream = TcpStream::connect(address)
+        .await
+        .map_err(ProbeError::Connect)?;
+    let Probe::Http {
+        path,
+        host,
+        headers,
+        expect_status,
+    } = probe
+    else {
+        return Ok(());
+    };
 
     let mut request = Request::new(Empty::<bytes::Bytes>::new());
     *request.uri_mut() = path.parse::<Uri>().unwrap_or_default();
     let fields = request.headers_mut();
-    fields.insert(header::HOST, host.clone().unwrap_or_else(|| own_host(endpoint)));
+    fields.insert(
+        header::HOST,
+        host.clone().unwrap_or_else(|| own_host(endpoint)),
+    );
     fields.insert(header::USER_AGENT, HeaderValue::from_static(USER_AGENT));
     fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
     for (name, value) in headers {
         fields.insert(name.clone(), value.clone());
     }
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(ProbeError::Http)?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+        .await
+        .map_err(ProbeError::Http)?;
     let response = async {
-        let response = sender.send_request(request).await.map_err(ProbeError::Http)?;
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(ProbeError::Http)?;
         let status = response.status();
-        let expected = expect_status.iter().any(|range| (range.low..=range.high).contains(&status.as_u16()));
-        if expected { Ok(()) } else { Err(ProbeError::Status(status)) }
+        let expected = expect_status
+            .iter()
+            .any(|range| (range.low..=range.high).contains(&status.as_u16()));
+        if expected {
+            Ok(())
+        } else {
+            Err(ProbeError::Status(status))
+        }
     };
     // The connection moves only while it is polled; the head is all that is wanted of it.
     tokio::pin!(response);
@@ -70,5 +94,6 @@ pub async fn probe(endpoint: &Endpoint, probe: &Probe) -> Result<(), ProbeError>
 const USER_AGENT: &str = concat!("balancer-health/", env!("CARGO_PKG_VERSION"));
 
 fn own_host(endpoint: &Endpoint) -> HeaderValue {
-    HeaderValue::from_str(&endpoint.address().to_string()).unwrap_or(HeaderValue::from_static("localhost"))
+    HeaderValue::from_str(&endpoint.address().to_string())
+        .unwrap_or(HeaderValue::from_static("localhost"))
 }

@@ -15,7 +15,13 @@ impl Threshold {
     /// `fall` failures in a row take down what is `up`, `rise` passes bring it up again. `up` is what is believed already,
     /// if anything is.
     pub fn new(fall: u32, rise: u32, up: Option<bool>) -> Self {
-        Self { fall, rise, up: up.unwrap_or(false), admitted: up.map(|_| true), against: 0 }
+        Self {
+            fall,
+            rise,
+            up: up.unwrap_or(false),
+            admitted: up.map(|_| true),
+            against: 0,
+        }
     }
 
     /// Sees a result. Returns what is believed from now on, if that changed.
@@ -26,7 +32,11 @@ impl Threshold {
             Some(true) => false,
         };
         self.admitted = Some(passed || self.admitted == Some(true));
-        self.against = if passed == self.up { 0 } else { self.against + 1 };
+        self.against = if passed == self.up {
+            0
+        } else {
+            self.against + 1
+        };
         if !decides_alone && (passed == self.up || self.against < self.needed()) {
             return None;
         }
@@ -43,7 +53,8 @@ impl Threshold {
     /// How far a change has come, for people.
     pub fn progress(&self) -> Option<String> {
         let what = if self.up { "failures" } else { "passes" };
-        self.is_changing().then(|| format!("{} of {} {what}", self.against, self.needed()))
+        self.is_changing()
+            .then(|| format!("{} of {} {what}", self.against, self.needed()))
     }
 
     fn needed(&self) -> u32 {
@@ -60,15 +71,51 @@ mod tests {
     #[test]
     fn falls_after_three_and_rises_after_two_in_a_row() {
         let mut threshold = Threshold::new(3, 2, Some(true));
-        let flips: Vec<_> = [false, false, true, false, false, false, true, false, true, true].map(|passed| threshold.observe(passed)).into();
-        assert_eq!(flips, [None, None, None, None, None, Some(false), None, None, None, Some(true)]);
+        let flips: Vec<_> = [
+            false, false, true, false, false, false, true, false, true, true,
+        ]
+        .map(|passed| threshold.observe(passed))
+        .into();
+        assert_eq!(
+            flips,
+            [
+                None,
+                None,
+                None,
+                None,
+                None,
+                Some(false),
+                None,
+                None,
+                None,
+                Some(true)
+            ]
+        );
     }
 
     #[test]
     fn one_pass_admits_what_was_never_up() {
         let mut threshold = Threshold::new(3, 2, None);
-        let flips: Vec<_> = [false, false, true, false, true, false, false, false, true, true].map(|passed| threshold.observe(passed)).into();
-        assert_eq!(flips, [Some(false), None, Some(true), None, None, None, None, Some(false), None, Some(true)]);
+        let flips: Vec<_> = [
+            false, false, true, false, true, false, false, false, true, true,
+        ]
+        .map(|passed| threshold.observe(passed))
+        .into();
+        assert_eq!(
+            flips,
+            [
+                Some(false),
+                None,
+                Some(true),
+                None,
+                None,
+                None,
+                None,
+                Some(false),
+                None,
+                Some(true)
+            ]
+        );
     }
 
     #[test]

@@ -36,7 +36,24 @@ fn split_port(authority: &str) -> Option<(&str, &str)> {
 
 /// RFC 3986 §3.2.2 `reg-name`, without percent-escapes, which no host in use has.
 fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b';' | b'=')
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'-' | b'.'
+                | b'_'
+                | b'~'
+                | b'!'
+                | b'$'
+                | b'&'
+                | b'\''
+                | b'('
+                | b')'
+                | b'*'
+                | b'+'
+                | b','
+                | b';'
+                | b'='
+        )
 }
 
 #[cfg(test)]
@@ -61,7 +78,23 @@ mod tests {
 
     #[test]
     fn malformed_hosts_are_refused() {
-        for authority in ["", ":80", ".", "a b", "a/b", "a@b", "user@host", "[::1", "[::1]x", "[x]", "a:b", "a:80:90", "a:123456", "ü", "a%41"] {
+        for authority in [
+            "",
+            ":80",
+            ".",
+            "a b",
+            "a/b",
+            "a@b",
+            "user@host",
+            "[::1",
+            "[::1]x",
+            "[x]",
+            "a:b",
+            "a:80:90",
+            "a:123456",
+            "ü",
+            "a%41",
+        ] {
             assert_eq!(host(authority), None, "{authority}");
         }
     }

@@ -52,18 +52,31 @@ enum Kind {
 impl<G: Guard> Body<G> {
     /// Nothing.
     pub fn empty() -> Self {
-        Self { kind: Kind::Empty, guard: None }
+        Self {
+            kind: Kind::Empty,
+            guard: None,
+        }
     }
 
     /// All of `bytes`.
     pub fn full(bytes: impl Into<Bytes>) -> Self {
         let bytes = bytes.into();
-        Self { kind: if bytes.is_empty() { Kind::Empty } else { Kind::Full(bytes) }, guard: None }
+        Self {
+            kind: if bytes.is_empty() {
+                Kind::Empty
+            } else {
+                Kind::Full(bytes)
+            },
+            guard: None,
+        }
     }
 
     /// What comes from the other side.
     pub fn received(incoming: Incoming) -> Self {
-        Self { kind: Kind::Received(incoming), guard: None }
+        Self {
+            kind: Kind::Received(incoming),
+            guard: None,
+        }
     }
 
     /// With `guard`, which sees everything from here on.
@@ -105,7 +118,10 @@ impl<G: Guard + Unpin> http_body::Body for Body<G> {
     type Data = Bytes;
     type Error = BodyError;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let body = &mut *self;
         let frame = match &mut body.kind {
             Kind::Empty => Poll::Ready(None),
@@ -114,10 +130,16 @@ impl<G: Guard + Unpin> http_body::Body for Body<G> {
                 body.kind = Kind::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Kind::Received(incoming) => Pin::new(incoming).poll_frame(cx).map_err(BodyError::Received),
+            Kind::Received(incoming) => Pin::new(incoming)
+                .poll_frame(cx)
+                .map_err(BodyError::Received),
         };
         let result = match frame {
-            Poll::Pending => match body.guard.as_mut().map_or(Poll::Pending, |guard| guard.poll_pause(cx)) {
+            Poll::Pending => match body
+                .guard
+                .as_mut()
+                .map_or(Poll::Pending, |guard| guard.poll_pause(cx))
+            {
                 Poll::Pending => return Poll::Pending,
                 Poll::Ready(error) => Err(error),
             },
@@ -127,7 +149,10 @@ impl<G: Guard + Unpin> http_body::Body for Body<G> {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
-                body.guard.as_mut().map_or(Ok(()), |guard| guard.on_data(bytes)).map(|()| frame)
+                body.guard
+                    .as_mut()
+                    .map_or(Ok(()), |guard| guard.on_data(bytes))
+                    .map(|()| frame)
             }
             Poll::Ready(Some(Err(error))) => Err(error),
         };
@@ -175,7 +200,11 @@ mod tests {
         }
         fn on_data(&mut self, bytes: usize) -> Result<(), BodyError> {
             self.0.borrow_mut().bytes += bytes;
-            if bytes > 5 { Err(BodyError::TooLarge) } else { Ok(()) }
+            if bytes > 5 {
+                Err(BodyError::TooLarge)
+            } else {
+                Ok(())
+            }
         }
         fn on_end(&mut self, result: Result<(), &BodyError>) {
             self.0.borrow_mut().end = Some(result.is_ok());
@@ -223,7 +252,10 @@ mod tests {
     #[test]
     fn guard_can_cut_the_body() {
         let (mut body, seen) = watched(Body::full("abcdef"));
-        assert!(matches!(poll(&mut body), Poll::Ready(Some(Err(BodyError::TooLarge)))));
+        assert!(matches!(
+            poll(&mut body),
+            Poll::Ready(Some(Err(BodyError::TooLarge)))
+        ));
         assert_eq!(seen.borrow().end, Some(false));
     }
 }

@@ -19,7 +19,10 @@ pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Whether only a trusted proxy may send this field: endpoints act on it.
 pub fn is_for_trusted(name: &str) -> bool {
     name.starts_with("x-forwarded-")
-        || matches!(name, "forwarded" | "x-real-ip" | "x-original-url" | "x-rewrite-url" | "x-request-id")
+        || matches!(
+            name,
+            "forwarded" | "x-real-ip" | "x-original-url" | "x-rewrite-url" | "x-request-id"
+        )
 }
 
 /// Whether no client may send this field through us, trusted or not: `Proxy` becomes `HTTP_PROXY` in CGI
@@ -45,11 +48,15 @@ pub fn client_address(headers: &HeaderMap, peer: SocketAddr, trusted: &[IpNet]) 
     if !is_trusted(client, trusted) {
         return client;
     }
-    let values: smallvec::SmallVec<[&HeaderValue; 2]> = headers.get_all(&X_FORWARDED_FOR).iter().collect();
+    let values: smallvec::SmallVec<[&HeaderValue; 2]> =
+        headers.get_all(&X_FORWARDED_FOR).iter().collect();
     for value in values.iter().rev() {
         for entry in value.as_bytes().rsplit(|byte| *byte == b',') {
             // What cannot be read ends the chain: beyond it nothing is vouched for.
-            let Some(address) = std::str::from_utf8(entry).ok().and_then(|entry| read_address(entry.trim())) else {
+            let Some(address) = std::str::from_utf8(entry)
+                .ok()
+                .and_then(|entry| read_address(entry.trim()))
+            else {
                 return client;
             };
             client = address;
@@ -69,8 +76,14 @@ pub fn is_trusted(address: IpAddr, networks: &[IpNet]) -> bool {
 
 /// `1.2.3.4`, `1.2.3.4:80`, `::1`, `[::1]`, `[::1]:80`
 fn read_address(entry: &str) -> Option<IpAddr> {
-    let unquoted = entry.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(entry);
-    unquoted.parse().ok().or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
+    let unquoted = entry
+        .strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .unwrap_or(entry);
+    unquoted
+        .parse()
+        .ok()
+        .or_else(|| entry.parse::<SocketAddr>().ok().map(|address| address.ip()))
 }
 
 #[cfg(test)]
@@ -78,7 +91,10 @@ mod tests {
     use super::*;
 
     fn chain(values: &[&'static str]) -> HeaderMap {
-        values.iter().map(|value| (X_FORWARDED_FOR, HeaderValue::from_static(value))).collect()
+        values
+            .iter()
+            .map(|value| (X_FORWARDED_FOR, HeaderValue::from_static(value)))
+            .collect()
     }
 
     #[test]
@@ -94,15 +110,25 @@ mod tests {
             (&["10.9.9.9, 10.1.2.3"], "10.9.9.9"),
             (&[], "10.0.0.1"),
         ] {
-            assert_eq!(client_address(&chain(values), peer, &trusted).to_string(), expected, "{values:?}");
+            assert_eq!(
+                client_address(&chain(values), peer, &trusted).to_string(),
+                expected,
+                "{values:?}"
+            );
         }
         let stranger = "192.0.2.1:1".parse().unwrap();
-        assert_eq!(client_address(&chain(&["203.0.113.9"]), stranger, &trusted).to_string(), "192.0.2.1");
+        assert_eq!(
+            client_address(&chain(&["203.0.113.9"]), stranger, &trusted).to_string(),
+            "192.0.2.1"
+        );
     }
 
     #[test]
     fn mapped_addresses_are_taken_for_what_they_are() {
-        assert!(is_trusted("::ffff:10.0.0.1".parse().unwrap(), &["10.0.0.0/8".parse().unwrap()]));
+        assert!(is_trusted(
+            "::ffff:10.0.0.1".parse().unwrap(),
+            &["10.0.0.0/8".parse().unwrap()]
+        ));
     }
 
     #[test]
@@ -114,7 +140,14 @@ mod tests {
 
     #[test]
     fn fields_that_endpoints_act_on_are_not_taken_from_strangers() {
-        for name in ["x-forwarded-for", "x-forwarded-anything", "forwarded", "x-real-ip", "x-original-url", "x-request-id"] {
+        for name in [
+            "x-forwarded-for",
+            "x-forwarded-anything",
+            "forwarded",
+            "x-real-ip",
+            "x-original-url",
+            "x-request-id",
+        ] {
             assert!(is_for_trusted(name), "{name}");
         }
         assert!(!is_for_trusted("x-forward"));

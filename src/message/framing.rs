@@ -100,22 +100,42 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 enum ChunkState {
     /// In the size line; digits seen so far, whether an extension has begun, whether the last byte was CR.
-    Size { size: u64, digits: u8, extension: u16, cr: bool },
+    Size {
+        size: u64,
+        digits: u8,
+        extension: u16,
+        cr: bool,
+    },
     Data(u64),
     /// CR or LF after the data.
-    DataEnd { cr: bool },
+    DataEnd {
+        cr: bool,
+    },
     /// In the trailer section: bytes of the line so far, all bytes so far, whether the last byte was CR.
-    Trailer { line: u32, total: u32, cr: bool },
+    Trailer {
+        line: u32,
+        total: u32,
+        cr: bool,
+    },
 }
 
-const CHUNK_START: ChunkState = ChunkState::Size { size: 0, digits: 0, extension: 0, cr: false };
+const CHUNK_START: ChunkState = ChunkState::Size {
+    size: 0,
+    digits: 0,
+    extension: 0,
+    cr: false,
+};
 /// Longest chunk extension passed over. Nothing in use is longer; unbounded ones were an attack (CVE-2023-44487's kin).
 const EXTENSION_LIMIT: u16 = 256;
 
 impl Framing {
     /// The framing of a new connection.
     pub fn new(limits: HeadLimits) -> Self {
-        Self { limits, state: State::Head, partial: Vec::new() }
+        Self {
+            limits,
+            state: State::Head,
+            partial: Vec::new(),
+        }
     }
 
     /// What comes next.
@@ -135,9 +155,14 @@ impl Framing {
             bytes = match self.state {
                 State::Head => self.feed_head(bytes),
                 State::Length(left) => {
-                    let taken = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+                    let taken =
+                        usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
                     let left = left - taken as u64;
-                    self.state = if left == 0 { State::Head } else { State::Length(left) };
+                    self.state = if left == 0 {
+                        State::Head
+                    } else {
+                        State::Length(left)
+                    };
                     Ok(&bytes[taken..])
                 }
                 State::Chunk(chunk) => self.feed_chunk(chunk, bytes),
@@ -150,9 +175,16 @@ impl Framing {
     fn feed_head<'a>(&mut self, bytes: &'a [u8]) -> Result<&'a [u8], Violation> {
         if self.partial.is_empty() {
             // RFC 9112 §2.2: empty lines before a request line are passed over, as the parser does.
-            let empty = bytes.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+            let empty = bytes
+                .iter()
+                .take_while(|byte| matches!(byte, b'\r' | b'\n'))
+                .count();
             if empty == bytes.len() {
-                return if empty > 4 { Err(Violation::RequestLine) } else { Ok(&[]) };
+                return if empty > 4 {
+                    Err(Violation::RequestLine)
+                } else {
+                    Ok(&[])
+                };
             }
             let head = &bytes[empty..];
             return match scan_head(head, &self.limits)? {
@@ -168,7 +200,9 @@ impl Framing {
         }
         let before = self.partial.len();
         // No more than the limit is ever kept.
-        let taken = bytes.len().min(self.limits.head.saturating_sub(before).saturating_add(1));
+        let taken = bytes
+            .len()
+            .min(self.limits.head.saturating_sub(before).saturating_add(1));
         self.partial.extend_from_slice(&bytes[..taken]);
         match scan_head(&self.partial, &self.limits)? {
             Some((length, state)) => {
@@ -180,32 +214,72 @@ impl Framing {
         }
     }
 
-    fn feed_chunk<'a>(&mut self, mut chunk: ChunkState, bytes: &'a [u8]) -> Result<&'a [u8], Violation> {
+    fn feed_chunk<'a>(
+        &mut self,
+        mut chunk: ChunkState,
+        bytes: &'a [u8],
+    ) -> Result<&'a [u8], Violation> {
         let mut rest = bytes;
         while let Some((&byte, after)) = rest.split_first() {
             chunk = match chunk {
                 ChunkState::Data(left) => {
-                    let taken = usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
+                    let taken =
+                        usize::try_from(left).map_or(rest.len(), |left| left.min(rest.len()));
                     rest = &rest[taken..];
                     let left = left - taken as u64;
-                    chunk = if left == 0 { ChunkState::DataEnd { cr: false } } else { ChunkState::Data(left) };
+                    chunk = if left == 0 {
+                        ChunkState::DataEnd { cr: false }
+                    } else {
+                        ChunkState::Data(left)
+                    };
                     continue;
                 }
-                ChunkState::Size { size, digits, extension, cr } => match byte {
-                    b'\n' if cr && digits > 0 && size == 0 => ChunkState::Trailer { line: 0, total: 0, cr: false },
+                ChunkState::Size {
+                    size,
+                    digits,
+                    extension,
+                    cr,
+                } => match byte {
+                    b'\n' if cr && digits > 0 && size == 0 => ChunkState::Trailer {
+                        line: 0,
+                        total: 0,
+                        cr: false,
+                    },
                     b'\n' if cr && digits > 0 => ChunkState::Data(size),
                     _ if cr => return Err(Violation::Chunk),
-                    b'\r' => ChunkState::Size { size, digits, extension, cr: true },
-                    b';' | b' ' | b'\t' if digits > 0 && extension == 0 => ChunkState::Size { size, digits, extension: 1, cr },
+                    b'\r' => ChunkState::Size {
+                        size,
+                        digits,
+                        extension,
+                        cr: true,
+                    },
+                    b';' | b' ' | b'\t' if digits > 0 && extension == 0 => ChunkState::Size {
+                        size,
+                        digits,
+                        extension: 1,
+                        cr,
+                    },
                     b'\n' | 0 => return Err(Violation::Chunk),
-                    _ if extension > 0 && extension < EXTENSION_LIMIT => ChunkState::Size { size, digits, extension: extension + 1, cr },
+                    _ if extension > 0 && extension < EXTENSION_LIMIT => ChunkState::Size {
+                        size,
+                        digits,
+                        extension: extension + 1,
+                        cr,
+                    },
                     _ if extension == 0 && digits < 16 => {
                         let digit = char::from(byte).to_digit(16).ok_or(Violation::Chunk)?;
-                        ChunkState::Size { size: size << 4 | u64::from(digit), digits: digits + 1, extension, cr }
+                        ChunkState::Size {
+                            size: size << 4 | u64::from(digit),
+                            digits: digits + 1,
+                            extension,
+                            cr,
+                        }
                     }
                     _ => return Err(Violation::Chunk),
                 },
-                ChunkState::DataEnd { cr: false } if byte == b'\r' => ChunkState::DataEnd { cr: true },
+                ChunkState::DataEnd { cr: false } if byte == b'\r' => {
+                    ChunkState::DataEnd { cr: true }
+                }
                 ChunkState::DataEnd { cr: true } if byte == b'\n' => CHUNK_START,
                 ChunkState::DataEnd { .. } => return Err(Violation::Chunk),
                 ChunkState::Trailer { line, total, cr } => match byte {
@@ -213,12 +287,24 @@ impl Framing {
                         self.state = State::Head;
                         return Ok(after);
                     }
-                    b'\n' if cr => ChunkState::Trailer { line: 0, total: total + 1, cr: false },
+                    b'\n' if cr => ChunkState::Trailer {
+                        line: 0,
+                        total: total + 1,
+                        cr: false,
+                    },
                     b'\n' | 0 => return Err(Violation::Chunk),
                     _ if cr => return Err(Violation::Chunk),
-                    b'\r' => ChunkState::Trailer { line, total: total + 1, cr: true },
+                    b'\r' => ChunkState::Trailer {
+                        line,
+                        total: total + 1,
+                        cr: true,
+                    },
                     _ if total as usize >= self.limits.head => return Err(Violation::HeadTooLarge),
-                    _ => ChunkState::Trailer { line: line + 1, total: total + 1, cr: false },
+                    _ => ChunkState::Trailer {
+                        line: line + 1,
+                        total: total + 1,
+                        cr: false,
+                    },
                 },
             };
             rest = after;
@@ -234,7 +320,11 @@ fn scan_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<(usize, State)>
     let (mut line, mut cr) = (0, usize::MAX); // where the line begins; where the last CR stood
     for at in memchr3_iter(b'\n', b'\r', 0, bytes) {
         if at >= limits.head {
-            return Err(if head.fields == 0 && line == 0 { too_long_line(bytes, limits) } else { Violation::HeadTooLarge });
+            return Err(if head.fields == 0 && line == 0 {
+                too_long_line(bytes, limits)
+            } else {
+                Violation::HeadTooLarge
+            });
         }
         match bytes[at] {
             0 => return Err(Violation::Nul),
@@ -263,7 +353,11 @@ fn scan_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<(usize, State)>
         return Err(Violation::BareCr);
     }
     if bytes.len() > limits.head || (line == 0 && bytes.len() > limits.target + 32) {
-        return Err(if line == 0 { too_long_line(bytes, limits) } else { Violation::HeadTooLarge });
+        return Err(if line == 0 {
+            too_long_line(bytes, limits)
+        } else {
+            Violation::HeadTooLarge
+        });
     }
     Ok(None)
 }
@@ -287,7 +381,9 @@ struct HeadScan {
 impl HeadScan {
     fn request_line(&mut self, line: &[u8], limits: &HeadLimits) -> Result<(), Violation> {
         let mut parts = line.split(|byte| *byte == b' ');
-        let (Some(method), Some(target), Some(version), None) = (parts.next(), parts.next(), parts.next(), parts.next()) else {
+        let (Some(method), Some(target), Some(version), None) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             return Err(Violation::RequestLine);
         };
         if method.is_empty() || !method.iter().all(|byte| is_token(*byte)) || target.is_empty() {
@@ -322,10 +418,18 @@ impl HeadScan {
             return Err(Violation::FieldName);
         }
         if name.eq_ignore_ascii_case(b"content-length") {
-            if self.length.is_some() || value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+            if self.length.is_some()
+                || value.is_empty()
+                || value.len() > 19
+                || !value.iter().all(u8::is_ascii_digit)
+            {
                 return Err(Violation::ContentLength);
             }
-            self.length = Some(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')));
+            self.length = Some(
+                value
+                    .iter()
+                    .fold(0, |length, digit| length * 10 + u64::from(digit - b'0')),
+            );
         } else if name.eq_ignore_ascii_case(b"transfer-encoding") {
             if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Violation::TransferEncoding);
@@ -355,7 +459,24 @@ const TOKEN: [bool; 256] = {
     let mut table = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = (byte as u8).is_ascii_alphanumeric() || matches!(byte as u8, b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*' | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~');
+        table[byte] = (byte as u8).is_ascii_alphanumeric()
+            || matches!(
+                byte as u8,
+                b'!' | b'#'
+                    | b'$'
+                    | b'%'
+                    | b'&'
+                    | b'\''
+                    | b'*'
+                    | b'+'
+                    | b'-'
+                    | b'.'
+                    | b'^'
+                    | b'_'
+                    | b'`'
+                    | b'|'
+                    | b'~'
+            );
         byte += 1;
     }
     table
@@ -367,7 +488,11 @@ mod tests {
 
     use super::*;
 
-    const LIMITS: HeadLimits = HeadLimits { head: 1024, target: 100, fields: 10 };
+    const LIMITS: HeadLimits = HeadLimits {
+        head: 1024,
+        target: 100,
+        fields: 10,
+    };
 
     fn feed(bytes: &[u8]) -> Result<Phase, (usize, Violation)> {
         let mut framing = Framing::new(LIMITS);
@@ -398,8 +523,14 @@ mod tests {
         assert_eq!(feed(b"\r\n"), Ok(Phase::Idle));
         assert_eq!(feed(b"G"), Ok(Phase::Head));
         assert_eq!(feed(b"GET / HTTP/1.1\r\nHost: a\r\n\r"), Ok(Phase::Head));
-        assert_eq!(feed(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab"), Ok(Phase::Body));
-        assert_eq!(feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"), Ok(Phase::Body));
+        assert_eq!(
+            feed(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\nab"),
+            Ok(Phase::Body)
+        );
+        assert_eq!(
+            feed(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n"),
+            Ok(Phase::Body)
+        );
     }
 
     #[test]
@@ -440,19 +571,49 @@ mod tests {
     #[test]
     fn limits_hold_for_whole_and_for_endless_heads() {
         let long = "a".repeat(200);
-        assert_eq!(violation(format!("GET /{long} HTTP/1.1\r\n\r\n").as_bytes()), Violation::TargetTooLong);
-        assert_eq!(violation(format!("GET /{long}").as_bytes()), Violation::TargetTooLong);
+        assert_eq!(
+            violation(format!("GET /{long} HTTP/1.1\r\n\r\n").as_bytes()),
+            Violation::TargetTooLong
+        );
+        assert_eq!(
+            violation(format!("GET /{long}").as_bytes()),
+            Violation::TargetTooLong
+        );
         assert_eq!(violation(&[b'a'; 2000]), Violation::HeadTooLarge);
-        assert_eq!(violation(format!("GET / HTTP/1.1\r\nA: {}", long.repeat(10)).as_bytes()), Violation::HeadTooLarge);
-        assert_eq!(violation(format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(11)).as_bytes()), Violation::TooManyFields);
-        assert_eq!(feed(format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(10)).as_bytes()), Ok(Phase::Idle));
+        assert_eq!(
+            violation(format!("GET / HTTP/1.1\r\nA: {}", long.repeat(10)).as_bytes()),
+            Violation::HeadTooLarge
+        );
+        assert_eq!(
+            violation(format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(11)).as_bytes()),
+            Violation::TooManyFields
+        );
+        assert_eq!(
+            feed(format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(10)).as_bytes()),
+            Ok(Phase::Idle)
+        );
     }
 
     #[test]
     fn malformed_chunks_are_refused() {
-        for chunks in ["x\r\n", "\r\n", "3\nabc", "3\r\nabcd", "3\r\nabc\n", "-1\r\n", "0x3\r\n", "11111111111111111\r\n", "3;\nabc", "0\r\nA: b\n"] {
+        for chunks in [
+            "x\r\n",
+            "\r\n",
+            "3\nabc",
+            "3\r\nabcd",
+            "3\r\nabc\n",
+            "-1\r\n",
+            "0x3\r\n",
+            "11111111111111111\r\n",
+            "3;\nabc",
+            "0\r\nA: b\n",
+        ] {
             let request = format!("POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
-            assert_eq!(violation(request.as_bytes()), Violation::Chunk, "{chunks:?}");
+            assert_eq!(
+                violation(request.as_bytes()),
+                Violation::Chunk,
+                "{chunks:?}"
+            );
         }
     }
 

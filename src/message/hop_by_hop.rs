@@ -11,16 +11,23 @@ pub struct NamesProtected;
 
 /// Whether a field is hop-by-hop by its own name.
 pub fn is_hop_by_hop(name: &str) -> bool {
-    matches!(name, "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade")
+    matches!(
+        name,
+        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
+    )
 }
 
 /// The fields that `Connection` names.
-pub fn named_by_connection(headers: &HeaderMap) -> Result<SmallVec<[HeaderName; 2]>, NamesProtected> {
+pub fn named_by_connection(
+    headers: &HeaderMap,
+) -> Result<SmallVec<[HeaderName; 2]>, NamesProtected> {
     let mut names = SmallVec::new();
     for value in headers.get_all(header::CONNECTION) {
         for option in value.as_bytes().split(|byte| *byte == b',') {
             // Not a field name: nothing to remove.
-            let Ok(name) = HeaderName::from_bytes(option.trim_ascii()) else { continue };
+            let Ok(name) = HeaderName::from_bytes(option.trim_ascii()) else {
+                continue;
+            };
             match name.as_str() {
                 "close" | "keep-alive" | "upgrade" | "te" => {}
                 name if is_protected(name) => return Err(NamesProtected),
@@ -34,7 +41,10 @@ pub fn named_by_connection(headers: &HeaderMap) -> Result<SmallVec<[HeaderName; 
 /// Whether a request accepts trailers (RFC 9110 §10.1.4); the only part of `TE` that is said again to the endpoint.
 pub fn accepts_trailers(headers: &HeaderMap) -> bool {
     headers.get_all(header::TE).iter().any(|value| {
-        value.as_bytes().split(|byte| *byte == b',').any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
     })
 }
 
@@ -47,10 +57,19 @@ pub struct AmbiguousLength;
 ///
 /// Refuses one whose framing is in doubt (RFC 9112 §6.3), which the parser has settled silently.
 pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) -> Result<(), AmbiguousLength> {
-    let mut names: SmallVec<[HeaderName; 4]> =
-        headers.keys().filter(|name| is_hop_by_hop(name.as_str())).cloned().collect();
+    let mut names: SmallVec<[HeaderName; 4]> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name.as_str()))
+        .cloned()
+        .collect();
     let repeats = headers.keys_len() != headers.len();
-    if repeats && headers.get_all(header::CONTENT_LENGTH).iter().nth(1).is_some() {
+    if repeats
+        && headers
+            .get_all(header::CONTENT_LENGTH)
+            .iter()
+            .nth(1)
+            .is_some()
+    {
         return Err(AmbiguousLength);
     }
     if names.is_empty() {
@@ -58,7 +77,10 @@ pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) -> Result<(), Ambigu
     }
     let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
-        let is_chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
+        let is_chunked = coding
+            .as_bytes()
+            .trim_ascii()
+            .eq_ignore_ascii_case(b"chunked");
         if !is_chunked || codings.next().is_some() || headers.contains_key(header::CONTENT_LENGTH) {
             return Err(AmbiguousLength);
         }
@@ -75,7 +97,18 @@ pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) -> Result<(), Ambigu
 fn is_protected(name: &str) -> bool {
     name.starts_with("content-")
         || name.starts_with("x-forwarded-")
-        || matches!(name, "host" | "authorization" | "cookie" | "set-cookie" | "forwarded" | "x-real-ip" | "x-request-id" | "via" | "trailer")
+        || matches!(
+            name,
+            "host"
+                | "authorization"
+                | "cookie"
+                | "set-cookie"
+                | "forwarded"
+                | "x-real-ip"
+                | "x-request-id"
+                | "via"
+                | "trailer"
+        )
 }
 
 #[cfg(test)]
@@ -83,25 +116,59 @@ mod tests {
     use super::*;
 
     fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines.iter().map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value))).collect()
+        lines
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_static(name),
+                    HeaderValue::from_static(value),
+                )
+            })
+            .collect()
     }
 
     #[test]
     fn connection_names_what_goes() {
-        let named = named_by_connection(&headers(&[("connection", "close, X-Secret"), ("connection", "x-other,,@")])).unwrap();
-        assert_eq!(named.as_slice(), [HeaderName::from_static("x-secret"), HeaderName::from_static("x-other")]);
+        let named = named_by_connection(&headers(&[
+            ("connection", "close, X-Secret"),
+            ("connection", "x-other,,@"),
+        ]))
+        .unwrap();
+        assert_eq!(
+            named.as_slice(),
+            [
+                HeaderName::from_static("x-secret"),
+                HeaderName::from_static("x-other")
+            ]
+        );
     }
 
     #[test]
     fn connection_may_not_name_end_to_end_fields() {
-        for option in ["host", "Content-Type", "authorization", "X-Forwarded-For", "close, cookie"] {
-            assert_eq!(named_by_connection(&headers(&[("connection", option)])), Err(NamesProtected), "{option}");
+        for option in [
+            "host",
+            "Content-Type",
+            "authorization",
+            "X-Forwarded-For",
+            "close, cookie",
+        ] {
+            assert_eq!(
+                named_by_connection(&headers(&[("connection", option)])),
+                Err(NamesProtected),
+                "{option}"
+            );
         }
     }
 
     #[test]
     fn responses_lose_what_concerns_the_connection_only() {
-        let mut response = headers(&[("connection", "x-a"), ("keep-alive", "timeout=5"), ("x-a", "1"), ("x-b", "2"), ("transfer-encoding", "chunked")]);
+        let mut response = headers(&[
+            ("connection", "x-a"),
+            ("keep-alive", "timeout=5"),
+            ("x-a", "1"),
+            ("x-b", "2"),
+            ("transfer-encoding", "chunked"),
+        ]);
         assert_eq!(strip_response(&mut response), Ok(()));
         assert_eq!(response, headers(&[("x-b", "2")]));
     }
@@ -111,10 +178,17 @@ mod tests {
         for fields in [
             &[("content-length", "5"), ("content-length", "5")][..],
             &[("content-length", "5"), ("transfer-encoding", "chunked")],
-            &[("transfer-encoding", "chunked"), ("transfer-encoding", "chunked")],
+            &[
+                ("transfer-encoding", "chunked"),
+                ("transfer-encoding", "chunked"),
+            ],
             &[("transfer-encoding", "gzip, chunked")],
         ] {
-            assert_eq!(strip_response(&mut headers(fields)), Err(AmbiguousLength), "{fields:?}");
+            assert_eq!(
+                strip_response(&mut headers(fields)),
+                Err(AmbiguousLength),
+                "{fields:?}"
+            );
         }
     }
 

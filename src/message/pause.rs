@@ -18,7 +18,11 @@ pub struct PauseTimer {
 impl PauseTimer {
     /// A timer that runs out after `limit` without movement.
     pub fn new(limit: Duration) -> Self {
-        Self { limit, pausing: false, sleep: None }
+        Self {
+            limit,
+            pausing: false,
+            sleep: None,
+        }
     }
 
     /// Something moved.
@@ -32,10 +36,14 @@ impl PauseTimer {
         self.pausing = true;
         match (&mut self.sleep, deadline) {
             (Some(sleep), Some(deadline)) => sleep.as_mut().reset(deadline),
-            (sleep @ None, deadline) => *sleep = Some(Box::pin(sleep_until(deadline.unwrap_or_else(Instant::now)))),
+            (sleep @ None, deadline) => {
+                *sleep = Some(Box::pin(sleep_until(deadline.unwrap_or_else(Instant::now))))
+            }
             (Some(_), None) => {}
         }
-        self.sleep.as_mut().map_or(Poll::Pending, |sleep| sleep.as_mut().poll(cx))
+        self.sleep
+            .as_mut()
+            .map_or(Poll::Pending, |sleep| sleep.as_mut().poll(cx))
     }
 }
 
@@ -50,7 +58,9 @@ mod tests {
         let mut timer = PauseTimer::new(Duration::from_secs(10));
         let begin = Instant::now();
         for _ in 0..3 {
-            let waited = tokio::time::timeout(Duration::from_secs(9), poll_fn(|cx| timer.poll_pause(cx))).await;
+            let waited =
+                tokio::time::timeout(Duration::from_secs(9), poll_fn(|cx| timer.poll_pause(cx)))
+                    .await;
             assert!(waited.is_err(), "ran out early");
             timer.moved();
         }

@@ -59,7 +59,11 @@ pub struct Upload {
 impl Upload {
     /// Watches a body of at most `limit` bytes with pauses of at most `idle`.
     pub fn new(progress: Rc<Progress>, limit: Option<u64>, idle: Duration) -> Self {
-        Self { progress, limit: limit.unwrap_or(u64::MAX), pause: PauseTimer::new(idle) }
+        Self {
+            progress,
+            limit: limit.unwrap_or(u64::MAX),
+            pause: PauseTimer::new(idle),
+        }
     }
 }
 
@@ -74,7 +78,11 @@ impl Guard for Upload {
         self.progress.bytes.set(total);
         self.progress.stage.set(Stage::Moving);
         self.pause.moved();
-        if total > self.limit { Err(BodyError::TooLarge) } else { Ok(()) }
+        if total > self.limit {
+            Err(BodyError::TooLarge)
+        } else {
+            Ok(())
+        }
     }
 
     fn on_end(&mut self, result: Result<(), &BodyError>) {

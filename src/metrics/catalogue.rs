@@ -1,10 +1,14 @@
 //! Every metric family there is: name, labels, help. One list; the README's table is checked against it.
 
 use prometheus::core::Collector;
-use prometheus::{HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
+use prometheus::{
+    HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
+};
 
 /// Upper bounds of duration histograms in seconds: 14, from 1 ms to 60 s.
-pub const SECONDS: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0];
+pub const SECONDS: [f64; 14] = [
+    0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 15.0, 60.0,
+];
 
 macro_rules! families {
     ($($field:ident: $kind:ident = $name:literal [$($label:literal),*] $help:literal;)*) => {
@@ -78,7 +82,9 @@ families! {
 }
 
 fn register<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> C {
-    registry.register(Box::new(family.clone())).expect("every name stands once in the list");
+    registry
+        .register(Box::new(family.clone()))
+        .expect("every name stands once in the list");
     family
 }
 
@@ -115,7 +121,11 @@ impl Family for IntGaugeVec {
 
 impl Family for HistogramVec {
     fn make(name: &str, help: &str, labels: &[&str]) -> Self {
-        Self::new(HistogramOpts::new(name, help).buckets(SECONDS.to_vec()), labels).expect(VALID)
+        Self::new(
+            HistogramOpts::new(name, help).buckets(SECONDS.to_vec()),
+            labels,
+        )
+        .expect(VALID)
     }
 }
 
@@ -128,7 +138,10 @@ mod tests {
         let metrics = Metrics::new();
         metrics.build_info.with_label_values(&["1"]).set(1);
         let text = String::from_utf8(super::super::encode::text(&metrics).unwrap()).unwrap();
-        assert!(text.contains("balancer_build_info{version=\"1\"} 1"), "{text}");
+        assert!(
+            text.contains("balancer_build_info{version=\"1\"} 1"),
+            "{text}"
+        );
         for (name, ..) in FAMILIES {
             assert!(name.starts_with("balancer_"), "{name}");
             assert!(!name.contains("_ms") && !name.contains("milli"), "{name}");

@@ -24,28 +24,45 @@ const HIGHEST_CODE: u16 = 599;
 
 impl CodeCounters {
     fn new() -> Self {
-        Self { codes: OnceLock::new() }
+        Self {
+            codes: OnceLock::new(),
+        }
     }
 
     /// Counts one `code`; `resolve` makes its counter the first time.
     fn count(&self, code: u16, resolve: impl FnOnce(&str) -> IntCounter) {
-        let codes = self.codes.get_or_init(|| (LOWEST_CODE..=HIGHEST_CODE).map(|_| OnceLock::new()).collect());
+        let codes = self.codes.get_or_init(|| {
+            (LOWEST_CODE..=HIGHEST_CODE)
+                .map(|_| OnceLock::new())
+                .collect()
+        });
         let code = code.clamp(LOWEST_CODE, HIGHEST_CODE);
-        codes[usize::from(code - LOWEST_CODE)].get_or_init(|| resolve(itoa::Buffer::new().format(code))).inc();
+        codes[usize::from(code - LOWEST_CODE)]
+            .get_or_init(|| resolve(itoa::Buffer::new().format(code)))
+            .inc();
     }
 
     fn seen(&self) -> impl Iterator<Item = u16> {
         let codes = self.codes.get().map_or(&[][..], |codes| &**codes);
-        codes.iter().zip(LOWEST_CODE..).filter(|(counter, _)| counter.get().is_some()).map(|(_, code)| code)
+        codes
+            .iter()
+            .zip(LOWEST_CODE..)
+            .filter(|(counter, _)| counter.get().is_some())
+            .map(|(_, code)| code)
     }
 }
 
 /// A method as a label; the standard ones only, so that no client makes series.
 fn method_index(method: &Method) -> usize {
-    METHODS.iter().position(|name| *name == method.as_str()).unwrap_or(METHODS.len() - 1)
+    METHODS
+        .iter()
+        .position(|name| *name == method.as_str())
+        .unwrap_or(METHODS.len() - 1)
 }
 
-const METHODS: [&str; 10] = ["GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "other"];
+const METHODS: [&str; 10] = [
+    "GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "other",
+];
 
 /// Counters of one listener.
 #[derive(Debug)]
@@ -75,11 +92,17 @@ pub struct ListenerMetrics {
 impl ListenerMetrics {
     /// Of the listener `name`.
     pub fn new(metrics: &Metrics, name: &str) -> Self {
-        let handshakes = |result, version| metrics.tls_handshakes.with_label_values(&[name, result, version]);
+        let handshakes = |result, version| {
+            metrics
+                .tls_handshakes
+                .with_label_values(&[name, result, version])
+        };
         Self {
             open_http1: metrics.connections.with_label_values(&[name, "http/1.1"]),
             open_http2: metrics.connections.with_label_values(&[name, "h2"]),
-            http1: metrics.connections_total.with_label_values(&[name, "http/1.1"]),
+            http1: metrics
+                .connections_total
+                .with_label_values(&[name, "http/1.1"]),
             http2: metrics.connections_total.with_label_values(&[name, "h2"]),
             refused: metrics.connections_refused.with_label_values(&[name]),
             accept_pauses: metrics.accept_pauses.with_label_values(&[name]),
@@ -112,10 +135,21 @@ pub struct RouteMetrics {
 
 impl RouteMetrics {
     /// Of the route `name`, which requests reach through `listeners`, in the snapshot's order.
-    pub fn new<'a>(metrics: &Metrics, name: &str, listeners: impl Iterator<Item = &'a str>) -> Self {
+    pub fn new<'a>(
+        metrics: &Metrics,
+        name: &str,
+        listeners: impl Iterator<Item = &'a str>,
+    ) -> Self {
         Self {
             name: name.into(),
-            listeners: listeners.map(|listener| (listener.into(), std::array::from_fn(|_| CodeCounters::new()))).collect(),
+            listeners: listeners
+                .map(|listener| {
+                    (
+                        listener.into(),
+                        std::array::from_fn(|_| CodeCounters::new()),
+                    )
+                })
+                .collect(),
             requests: metrics.requests.clone(),
             errors: metrics.errors.clone(),
             in_flight: metrics.requests_in_flight.with_label_values(&[name]),
@@ -128,9 +162,14 @@ impl RouteMetrics {
 
     /// Counts a finished request that came through the listener at `listener`.
     pub fn count(&self, listener: usize, method: &Method, code: u16) {
-        let Some((listener, methods)) = self.listeners.get(listener) else { return };
+        let Some((listener, methods)) = self.listeners.get(listener) else {
+            return;
+        };
         let index = method_index(method);
-        methods[index].count(code, |code| self.requests.with_label_values(&[listener, &self.name, METHODS[index], code]));
+        methods[index].count(code, |code| {
+            self.requests
+                .with_label_values(&[listener, &self.name, METHODS[index], code])
+        });
     }
 
     /// Counts an error. Not for the common path: the series is looked up.
@@ -144,7 +183,12 @@ impl RouteMetrics {
             for (method, codes) in METHODS.iter().zip(methods) {
                 for code in codes.seen() {
                     // A series that is not there is as good as removed; so everywhere below.
-                    let _ = metrics.requests.remove_label_values(&[&**listener, &*self.name, *method, itoa::Buffer::new().format(code)]);
+                    let _ = metrics.requests.remove_label_values(&[
+                        &**listener,
+                        &*self.name,
+                        *method,
+                        itoa::Buffer::new().format(code),
+                    ]);
                 }
             }
         }
@@ -240,12 +284,22 @@ impl EndpointMetrics {
             requests: metrics.upstream_requests.clone(),
             failures: metrics.upstream_failures.clone(),
             response: metrics.upstream_response.with_label_values(&name),
-            connections_active: metrics.upstream_connections.with_label_values(&with("active")),
-            connections_idle: metrics.upstream_connections.with_label_values(&with("idle")),
+            connections_active: metrics
+                .upstream_connections
+                .with_label_values(&with("active")),
+            connections_idle: metrics
+                .upstream_connections
+                .with_label_values(&with("idle")),
             reuse: metrics.upstream_connection_reuse.with_label_values(&name),
-            stale_avoided: metrics.upstream_stale_connections.with_label_values(&with("avoided")),
-            stale_retried: metrics.upstream_stale_connections.with_label_values(&with("retried")),
-            stale_failed: metrics.upstream_stale_connections.with_label_values(&with("failed")),
+            stale_avoided: metrics
+                .upstream_stale_connections
+                .with_label_values(&with("avoided")),
+            stale_retried: metrics
+                .upstream_stale_connections
+                .with_label_values(&with("retried")),
+            stale_failed: metrics
+                .upstream_stale_connections
+                .with_label_values(&with("failed")),
             checks_passed: metrics.health_checks.with_label_values(&with("passed")),
             checks_failed: metrics.health_checks.with_label_values(&with("failed")),
             check: metrics.health_check.with_label_values(&name),
@@ -256,12 +310,17 @@ impl EndpointMetrics {
 
     /// Counts a response.
     pub fn count(&self, code: u16) {
-        self.codes.count(code, |code| self.requests.with_label_values(&[&self.upstream, &self.endpoint, code]));
+        self.codes.count(code, |code| {
+            self.requests
+                .with_label_values(&[&self.upstream, &self.endpoint, code])
+        });
     }
 
     /// Counts a failed attempt. Not for the common path: the series is looked up.
     pub fn count_failure(&self, reason: &str) {
-        self.failures.with_label_values(&[&*self.upstream, &*self.endpoint, reason]).inc();
+        self.failures
+            .with_label_values(&[&*self.upstream, &*self.endpoint, reason])
+            .inc();
     }
 
     /// Takes this endpoint's series away: it is gone.
@@ -269,7 +328,11 @@ impl EndpointMetrics {
         let name = [&*self.upstream, &*self.endpoint];
         let with = |last: &'static str| [name[0], name[1], last];
         for code in self.codes.seen() {
-            let _ = metrics.upstream_requests.remove_label_values(&[name[0], name[1], itoa::Buffer::new().format(code)]);
+            let _ = metrics.upstream_requests.remove_label_values(&[
+                name[0],
+                name[1],
+                itoa::Buffer::new().format(code),
+            ]);
         }
         for reason in reasons {
             let _ = metrics.upstream_failures.remove_label_values(&with(reason));
@@ -278,10 +341,15 @@ impl EndpointMetrics {
             let _ = metrics.endpoint_state.remove_label_values(&with(state));
         }
         for state in ["active", "idle"] {
-            let _ = metrics.upstream_connections.remove_label_values(&with(state));
+            let _ = metrics
+                .upstream_connections
+                .remove_label_values(&with(state));
         }
         for (family, values) in [
-            (&metrics.upstream_stale_connections, &["avoided", "retried", "failed"][..]),
+            (
+                &metrics.upstream_stale_connections,
+                &["avoided", "retried", "failed"][..],
+            ),
             (&metrics.health_checks, &["passed", "failed"]),
             (&metrics.health_transitions, &["up", "down"]),
         ] {
@@ -292,7 +360,11 @@ impl EndpointMetrics {
         let _ = metrics.upstream_response.remove_label_values(&name);
         let _ = metrics.health_check.remove_label_values(&name);
         let _ = metrics.upstream_connection_reuse.remove_label_values(&name);
-        for family in [&metrics.upstream_in_flight, &metrics.endpoint_up, &metrics.endpoint_weight] {
+        for family in [
+            &metrics.upstream_in_flight,
+            &metrics.endpoint_up,
+            &metrics.endpoint_weight,
+        ] {
             let _ = family.remove_label_values(&name);
         }
     }
@@ -310,8 +382,20 @@ mod tests {
             route.count(0, &Method::GET, 200);
             route.count(0, &Method::from_bytes(b"BREW").unwrap(), 418);
         }
-        assert_eq!(metrics.requests.with_label_values(&["http", "app", "GET", "200"]).get(), 2);
-        assert_eq!(metrics.requests.with_label_values(&["http", "app", "other", "418"]).get(), 2);
+        assert_eq!(
+            metrics
+                .requests
+                .with_label_values(&["http", "app", "GET", "200"])
+                .get(),
+            2
+        );
+        assert_eq!(
+            metrics
+                .requests
+                .with_label_values(&["http", "app", "other", "418"])
+                .get(),
+            2
+        );
     }
 
     #[test]

@@ -33,9 +33,16 @@ pub async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, 
     let stream = match timeout(limit, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(source)) => return Err(ConnectError::Failed { address, source }),
-        Err(_) => return Err(ConnectError::Timeout { address, after: limit }),
+        Err(_) => {
+            return Err(ConnectError::Timeout {
+                address,
+                after: limit,
+            });
+        }
     };
     // Heads and bodies are written whole: waiting for more would only delay them.
-    stream.set_nodelay(true).map_err(|source| ConnectError::Failed { address, source })?;
+    stream
+        .set_nodelay(true)
+        .map_err(|source| ConnectError::Failed { address, source })?;
     Ok(stream)
 }

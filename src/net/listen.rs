@@ -26,7 +26,11 @@ pub fn bind(mut address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener
 }
 
 fn socket(address: SocketAddr, share: bool) -> io::Result<Socket> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM.nonblocking(),
+        Some(Protocol::TCP),
+    )?;
     // Connections of an earlier process in TIME_WAIT do not keep us out.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(share)?;
@@ -46,7 +50,11 @@ mod tests {
         let sockets = bind("127.0.0.1:0".parse().unwrap(), 3).unwrap();
         let address = sockets[0].local_addr().unwrap();
         assert_ne!(address.port(), 0);
-        assert!(sockets.iter().all(|socket| socket.local_addr().unwrap() == address));
+        assert!(
+            sockets
+                .iter()
+                .all(|socket| socket.local_addr().unwrap() == address)
+        );
     }
 
     #[test]

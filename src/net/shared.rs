@@ -26,23 +26,39 @@ impl SharedStream {
     /// (0.2 µs). Bytes that nobody asked for make it as useless as a close.
     pub fn is_quiet(&self) -> bool {
         let mut byte = [0];
-        let looked = rustix::net::recv(&*self.0.borrow(), &mut byte[..], RecvFlags::PEEK | RecvFlags::DONTWAIT);
+        let looked = rustix::net::recv(
+            &*self.0.borrow(),
+            &mut byte[..],
+            RecvFlags::PEEK | RecvFlags::DONTWAIT,
+        );
         matches!(looked, Err(rustix::io::Errno::AGAIN))
     }
 }
 
 impl AsyncRead for SharedStream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buffer)
     }
 }
 
 impl AsyncWrite for SharedStream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, bytes)
     }
 
@@ -70,7 +86,11 @@ mod tests {
     async fn quiet_ends_with_a_close_or_with_unasked_bytes() {
         for say in [&b""[..], b"x"] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let near = SharedStream::new(TcpStream::connect(listener.local_addr().unwrap()).await.unwrap());
+            let near = SharedStream::new(
+                TcpStream::connect(listener.local_addr().unwrap())
+                    .await
+                    .unwrap(),
+            );
             let (mut far, _) = listener.accept().await.unwrap();
             assert!(near.is_quiet());
             far.write_all(say).await.unwrap();

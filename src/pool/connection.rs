@@ -46,14 +46,21 @@ pub enum SendError {
 
 impl Connection {
     /// Connects to `endpoint` within `limit`.
-    pub async fn open(endpoint: &Arc<Endpoint>, address: std::net::SocketAddr, limit: Duration) -> Result<Self, ConnectError> {
+    pub async fn open(
+        endpoint: &Arc<Endpoint>,
+        address: std::net::SocketAddr,
+        limit: Duration,
+    ) -> Result<Self, ConnectError> {
         let stream = SharedStream::new(connect(address, limit).await?);
         let (sender, connection) = Builder::new()
             // One plain write is cheaper than a vectored one for what fits a buffer.
             .writev(false)
             .handshake(TokioIo::new(stream.clone()))
             .await
-            .map_err(|error| ConnectError::Failed { address, source: std::io::Error::other(error) })?;
+            .map_err(|error| ConnectError::Failed {
+                address,
+                source: std::io::Error::other(error),
+            })?;
         let task = tokio::task::spawn_local(async move {
             // What fails shows where the request waits.
             let _ = connection.await;
@@ -113,7 +120,9 @@ impl Connection {
         limit: Duration,
         upload: Option<&Progress>,
     ) -> Result<Response<Incoming>, SendError> {
-        self.timer.as_mut().reset(tokio::time::Instant::now() + limit);
+        self.timer
+            .as_mut()
+            .reset(tokio::time::Instant::now() + limit);
         let timer = &mut self.timer;
         let mut response = pin!(self.sender.try_send_request(request));
         let mut seen = upload.map(Progress::bytes);

@@ -29,7 +29,9 @@ impl<T> Idle<T> {
 
     /// Drops what has waited for longer than `limit`.
     pub fn expire(&mut self, now: Instant, limit: Duration) {
-        let expired = self.0.partition_point(|(_, since)| now.saturating_duration_since(*since) > limit);
+        let expired = self
+            .0
+            .partition_point(|(_, since)| now.saturating_duration_since(*since) > limit);
         self.0.drain(..expired);
     }
 

@@ -24,7 +24,12 @@ pub struct Pool {
 
 impl Pool {
     /// The warmest connection to `endpoint` that is still good: idle for at most `pool_idle`, open, and silent.
-    pub fn checkout(&self, endpoint: &Endpoint, now: Instant, pool_idle: Duration) -> Option<Connection> {
+    pub fn checkout(
+        &self,
+        endpoint: &Endpoint,
+        now: Instant,
+        pool_idle: Duration,
+    ) -> Option<Connection> {
         let mut endpoints = self.endpoints.borrow_mut();
         let idle = endpoints.get_mut(&endpoint.id())?;
         while let Some((connection, since)) = idle.pop() {
@@ -61,7 +66,10 @@ impl Pool {
     /// Drops what has been idle since before `before`, and all connections to endpoints that are gone or draining.
     pub fn sweep(&self, now: Instant, keep: impl Fn(&Arc<Endpoint>) -> Option<Duration>) {
         self.endpoints.borrow_mut().retain(|_, idle| {
-            match idle.coldest().and_then(|connection| keep(connection.endpoint())) {
+            match idle
+                .coldest()
+                .and_then(|connection| keep(connection.endpoint()))
+            {
                 Some(pool_idle) => idle.expire(now, pool_idle),
                 None => idle.clear(),
             }

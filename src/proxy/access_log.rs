@@ -40,7 +40,13 @@ pub struct AccessLog {
 impl AccessLog {
     /// Lines go to `writer`; those that do not fit are counted in `dropped`.
     pub fn new(writer: SyncSender<LogMessage>, dropped: IntCounter) -> Self {
-        Self { buffer: RefCell::default(), lines: Cell::new(0), writer, dropped, second: RefCell::default() }
+        Self {
+            buffer: RefCell::default(),
+            lines: Cell::new(0),
+            writer,
+            dropped,
+            second: RefCell::default(),
+        }
     }
 
     /// Adds a line.
@@ -65,7 +71,9 @@ impl AccessLog {
 
     fn hand_over(&self, block: Vec<u8>) {
         let lines = self.lines.replace(0);
-        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) = self.writer.try_send(LogMessage::Lines(block)) {
+        if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
+            self.writer.try_send(LogMessage::Lines(block))
+        {
             self.dropped.inc_by(lines);
         }
     }
@@ -105,7 +113,9 @@ impl AccessLog {
 
     /// `2026-11-21T12:34:56.789Z`; up to the second it is made once a second.
     fn time(&self, out: &mut Vec<u8>) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         let mut second = self.second.borrow_mut();
         if second.0 != now.as_secs() || second.1.is_empty() {
             let text = i64::try_from(now.as_secs())
@@ -205,7 +215,10 @@ fn text(out: &mut Vec<u8>, name: &str, value: &str) {
             0..0x20 | 0x7f => {
                 const DIGITS: &[u8; 16] = b"0123456789abcdef";
                 out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]);
+                out.extend_from_slice(&[
+                    DIGITS[usize::from(byte >> 4)],
+                    DIGITS[usize::from(byte & 15)],
+                ]);
             }
             _ => out.push(byte),
         }
@@ -251,7 +264,9 @@ mod tests {
         let log = AccessLog::new(sender, IntCounter::new("x", "x").unwrap());
         log.write(&line("/\"\\\n\u{7f}\u{1b}[31m"));
         log.flush();
-        let Ok(LogMessage::Lines(block)) = receiver.try_recv() else { panic!("no lines") };
+        let Ok(LogMessage::Lines(block)) = receiver.try_recv() else {
+            panic!("no lines")
+        };
         assert_eq!(block.iter().filter(|byte| **byte == b'\n').count(), 1);
         let parsed: serde_json::Value = serde_json::from_slice(&block).unwrap();
         assert_eq!(parsed["path"], "/\"\\\n\u{7f}\u{1b}[31m");

@@ -54,14 +54,24 @@ pub struct Client {
 
 impl Client {
     /// A connection from `address`, accepted by the listener at `index` of `snapshot` on its address `local`.
-    pub fn new(address: SocketAddr, local: SocketAddr, (snapshot, index): (Held, usize), drain: Rc<Drain>) -> Self {
+    pub fn new(
+        address: SocketAddr,
+        local: SocketAddr,
+        (snapshot, index): (Held, usize),
+        drain: Rc<Drain>,
+    ) -> Self {
         let listener = &snapshot.listeners[index];
-        let ascii = |text: &str| HeaderValue::from_str(text).expect("addresses and numbers are ASCII");
+        let ascii =
+            |text: &str| HeaderValue::from_str(text).expect("addresses and numbers are ASCII");
         Self {
             address,
             address_value: ascii(&address.ip().to_canonical().to_string()),
             port_value: ascii(itoa::Buffer::new().format(local.port())),
-            scheme_value: HeaderValue::from_static(if listener.tls.is_some() { "https" } else { "http" }),
+            scheme_value: HeaderValue::from_static(if listener.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            }),
             slot: listener.slot,
             latest: RefCell::new((snapshot, index)),
             drain,
@@ -131,8 +141,12 @@ impl Client {
 }
 
 /// Serves HTTP/1 on `stream`.
-pub async fn serve_http1<S>(stream: S, local: Rc<Local>, client: Rc<Client>, listener: Arc<Listener>)
-where
+pub async fn serve_http1<S>(
+    stream: S,
+    local: Rc<Local>,
+    client: Rc<Client>,
+    listener: Arc<Listener>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let limits = HeadLimits {
@@ -170,8 +184,14 @@ where
         {
             return Poll::Ready(End::Refused(violation.into()));
         }
-        let phase = if client.is_idle() { watch.phase() } else { Phase::Body };
-        deadline.poll(cx, phase).map(|error| error.map_or(End::Idle, End::Refused))
+        let phase = if client.is_idle() {
+            watch.phase()
+        } else {
+            Phase::Body
+        };
+        deadline
+            .poll(cx, phase)
+            .map(|error| error.map_or(End::Idle, End::Refused))
     })
     .await;
 
@@ -275,7 +295,9 @@ impl<'a> Deadline<'a> {
                     self.arm(at);
                 }
                 // Whatever comes next is awaited for at least this long.
-                None if self.sleep.is_elapsed() => self.arm(Instant::now() + self.listener.timeouts.keep_alive),
+                None if self.sleep.is_elapsed() => {
+                    self.arm(Instant::now() + self.listener.timeouts.keep_alive)
+                }
                 Some(_) | None => {}
             }
             // Once polled it stays registered with this task until it runs out or is moved.
@@ -306,7 +328,9 @@ impl<'a> Deadline<'a> {
             Phase::Body => None,
             Phase::Head => {
                 // The first head counts from the connection's begin: what comes before it is no reason to wait longer.
-                let since = *self.head_since.get_or_insert_with(|| if first { self.begun } else { Instant::now() });
+                let since = *self
+                    .head_since
+                    .get_or_insert_with(|| if first { self.begun } else { Instant::now() });
                 Some((since + timeouts.header, Some(ProxyError::HeadTimeout)))
             }
             Phase::Idle => {
@@ -322,15 +346,26 @@ impl<'a> Deadline<'a> {
     /// When an idle connection is closed because of a drain: spread, so that not all clients come back at once.
     fn drained(&mut self) -> Option<Instant> {
         if self.drain_at.is_none() && (self.client.drain.has_begun() || self.local.closing.get()) {
-            self.drain_at = Some(Instant::now() + self.local.instance.close_spread.mul_f64(self.local.random()));
+            self.drain_at = Some(
+                Instant::now()
+                    + self
+                        .local
+                        .instance
+                        .close_spread
+                        .mul_f64(self.local.random()),
+            );
         }
         self.drain_at
     }
 }
 
 /// Serves HTTP/2 on `stream`.
-pub async fn serve_http2<S>(stream: S, local: Rc<Local>, client: Rc<Client>, listener: Arc<Listener>)
-where
+pub async fn serve_http2<S>(
+    stream: S,
+    local: Rc<Local>,
+    client: Rc<Client>,
+    listener: Arc<Listener>,
+) where
     S: AsyncRead + AsyncWrite + Unpin + 'static,
 {
     let service = {
@@ -344,7 +379,9 @@ where
         http2::Builder::new(LocalExecutor)
             .timer(TokioTimer::new())
             .max_concurrent_streams(listener.limits.h2_streams)
-            .max_header_list_size(u32::try_from(listener.limits.header_bytes.get()).unwrap_or(u32::MAX))
+            .max_header_list_size(
+                u32::try_from(listener.limits.header_bytes.get()).unwrap_or(u32::MAX)
+            )
             .max_local_error_reset_streams(Some(1024))
             // A client that has gone without a word is noticed within 40 s.
             .keep_alive_interval(Duration::from_secs(30))
@@ -363,7 +400,11 @@ where
             }
             // A drain is said at once (GOAWAY): streams that are open go on. So is the end of an idle connection.
             let drained = client.drain.has_begun() || local.closing.get();
-            let phase = if client.is_idle() { Phase::Idle } else { Phase::Body };
+            let phase = if client.is_idle() {
+                Phase::Idle
+            } else {
+                Phase::Body
+            };
             if !drained && deadline.poll(cx, phase).is_pending() {
                 return Poll::Pending;
             }

@@ -32,7 +32,10 @@ impl Drain {
         let id = self.next.get();
         self.next.set(id + 1);
         self.wakers.borrow_mut().insert(id, waker.clone());
-        DrainGuard { drain: Rc::clone(self), id }
+        DrainGuard {
+            drain: Rc::clone(self),
+            id,
+        }
     }
 }
 

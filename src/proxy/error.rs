@@ -102,7 +102,9 @@ impl ProxyError {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Framing(violation) => match violation {
-                Violation::HeadTooLarge | Violation::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Violation::HeadTooLarge | Violation::TooManyFields => {
+                    StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE
+                }
                 Violation::TargetTooLong => StatusCode::URI_TOO_LONG,
                 Violation::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
                 Violation::BareLf
@@ -120,19 +122,27 @@ impl ProxyError {
             },
             Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::TargetTooLong => StatusCode::URI_TOO_LONG,
-            Self::Malformed | Self::Host | Self::ConnectionNames | Self::Path(_) | Self::AmbiguousPath | Self::BodyBroken => {
-                StatusCode::BAD_REQUEST
-            }
+            Self::Malformed
+            | Self::Host
+            | Self::ConnectionNames
+            | Self::Path(_)
+            | Self::AmbiguousPath
+            | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ConnectRefused | Self::ConnectFailed | Self::Closed | Self::Garbage | Self::Unasked101 | Self::ResponseCut => {
-                StatusCode::BAD_GATEWAY
+            Self::ConnectRefused
+            | Self::ConnectFailed
+            | Self::Closed
+            | Self::Garbage
+            | Self::Unasked101
+            | Self::ResponseCut => StatusCode::BAD_GATEWAY,
+            Self::ConnectTimeout | Self::ResponseTimeout | Self::ResponseIdle => {
+                StatusCode::GATEWAY_TIMEOUT
             }
-            Self::ConnectTimeout | Self::ResponseTimeout | Self::ResponseIdle => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientLeft => StatusCode::from_u16(499).expect("499 is a three-digit code"),
         }
     }
@@ -176,9 +186,10 @@ impl ProxyError {
                 Violation::TooManyFields => "too_many_fields",
                 Violation::TargetTooLong => "target_too_long",
                 Violation::Version => "version",
-                Violation::BothLengths | Violation::ContentLength | Violation::TransferEncoding | Violation::OldTransferEncoding => {
-                    "conflicting_framing"
-                }
+                Violation::BothLengths
+                | Violation::ContentLength
+                | Violation::TransferEncoding
+                | Violation::OldTransferEncoding => "conflicting_framing",
                 Violation::Chunk => "body_broken",
                 Violation::BareLf
                 | Violation::BareCr
@@ -219,7 +230,9 @@ impl ProxyError {
     /// The `Proxy-Status` of the reply (RFC 9209 §2.3, §2.4: types and their meaning).
     pub fn proxy_status(self) -> &'static str {
         match self {
-            Self::Connect => "balancer; error=http_request_denied; details=\"CONNECT is not offered\"",
+            Self::Connect => {
+                "balancer; error=http_request_denied; details=\"CONNECT is not offered\""
+            }
             Self::Framing(_)
             | Self::Malformed
             | Self::HeadTimeout

@@ -62,7 +62,13 @@ impl<S> Gate<S> {
             violation: Cell::new(None),
             unflushed: Cell::new(false),
         });
-        (Self { stream, watch: Rc::clone(&watch) }, watch)
+        (
+            Self {
+                stream,
+                watch: Rc::clone(&watch),
+            },
+            watch,
+        )
     }
 
     /// The stream itself.
@@ -72,27 +78,49 @@ impl<S> Gate<S> {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if let Some(violation) = self.watch.violation.get() {
             return self.watch.refuse(violation);
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
-        let fed = self.watch.framing.borrow_mut().feed(&buffer.filled()[before..]);
-        let Err((usable, violation)) = fed else { return Poll::Ready(Ok(())) };
+        let fed = self
+            .watch
+            .framing
+            .borrow_mut()
+            .feed(&buffer.filled()[before..]);
+        let Err((usable, violation)) = fed else {
+            return Poll::Ready(Ok(()));
+        };
         self.watch.violation.set(Some(violation));
         buffer.set_filled(before + usable);
-        if usable == 0 { self.watch.refuse(violation) } else { Poll::Ready(Ok(())) }
+        if usable == 0 {
+            self.watch.refuse(violation)
+        } else {
+            Poll::Ready(Ok(()))
+        }
     }
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         self.watch.unflushed.set(true);
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         self.watch.unflushed.set(true);
         Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
     }

@@ -21,28 +21,33 @@ use crate::snapshot::{Action, Listener, Snapshot};
 use crate::upstream::Upstream;
 
 /// Serves one request. Total: whatever goes wrong becomes a reply here.
-pub async fn handle(local: Rc<Local>, client: Rc<Client>, request: Request<Incoming>) -> Response<ResponseBody> {
+pub async fn handle(
+    local: Rc<Local>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
     let snapshot = local.snapshot();
     let version = request.version();
     let id = local.request_id();
     let mut record = Record::begin(&local, &client, &snapshot, &request, id);
-    let mut response = match route_and_forward(&local, &client, &snapshot, request, (&mut record, id)).await {
-        Ok(response) => response,
-        Err(error) => {
-            record.set_error(error);
-            let mut response = reply::error(error);
-            let unread = record.upload_is_unread();
-            if unread || error.status() == StatusCode::BAD_REQUEST {
-                // What is left of the request's body would be read as the next request; and who sends what cannot be
-                // understood may be understood differently next time.
-                reply::close(version, &mut response);
+    let mut response =
+        match route_and_forward(&local, &client, &snapshot, request, (&mut record, id)).await {
+            Ok(response) => response,
+            Err(error) => {
+                record.set_error(error);
+                let mut response = reply::error(error);
+                let unread = record.upload_is_unread();
+                if unread || error.status() == StatusCode::BAD_REQUEST {
+                    // What is left of the request's body would be read as the next request; and who sends what cannot be
+                    // understood may be understood differently next time.
+                    reply::close(version, &mut response);
+                }
+                if unread {
+                    client.linger();
+                }
+                response
             }
-            if unread {
-                client.linger();
-            }
-            response
-        }
-    };
+        };
     if client.is_last_response(&local) {
         reply::close(version, &mut response);
     }
@@ -70,7 +75,11 @@ async fn route_and_forward(
         return Err(ProxyError::Connect);
     }
     if parts.uri.path() == "*" {
-        return if parts.method == Method::OPTIONS { Ok(reply::options()) } else { Err(ProxyError::Malformed) };
+        return if parts.method == Method::OPTIONS {
+            Ok(reply::options())
+        } else {
+            Err(ProxyError::Malformed)
+        };
     }
     let raw_path = parts.uri.path();
     let path = canonicalize(raw_path)?;
@@ -78,10 +87,22 @@ async fn route_and_forward(
         record.set_path(path);
     }
     if let Some(port) = listener.redirect_to_https {
-        return Ok(reply::redirect_to_https(port, &host, &path, parts.uri.query()));
+        return Ok(reply::redirect_to_https(
+            port,
+            &host,
+            &path,
+            parts.uri.query(),
+        ));
     }
 
-    let query = Query { listener: listener_index, host: &host, method: &parts.method, headers: &parts.headers, raw_path, path: &path };
+    let query = Query {
+        listener: listener_index,
+        host: &host,
+        method: &parts.method,
+        headers: &parts.headers,
+        raw_path,
+        path: &path,
+    };
     let route = match snapshot.router.find(&query) {
         Ok(Some(index)) => &snapshot.routes[index],
         Ok(None) => return Err(ProxyError::NoRoute),
@@ -95,26 +116,41 @@ async fn route_and_forward(
         Action::Forward(upstream) => {
             let trusted = forwarded::is_trusted(client.address().ip(), &listener.trusted_proxies);
             if trusted {
-                record.set_client(forwarded::client_address(&parts.headers, client.address(), &listener.trusted_proxies));
+                record.set_client(forwarded::client_address(
+                    &parts.headers,
+                    client.address(),
+                    &listener.trusted_proxies,
+                ));
             }
             let canonical = match path {
                 Cow::Owned(path) => Some(path),
                 Cow::Borrowed(_) => None,
             };
             drop(host);
-            let origin = Origin { client, trusted, request_id: id, instance: &local.instance };
+            let origin = Origin {
+                client,
+                trusted,
+                request_id: id,
+                instance: &local.instance,
+            };
             head::to_endpoint(&mut parts, &body, canonical.as_deref(), origin)?;
             let upstream: &Arc<Upstream> = upstream;
             retry::forward(local, upstream, Request::from_parts(parts, body), record).await
         }
-        Action::Redirect(redirect) => Ok(reply::redirect(redirect, &host, &path, parts.uri.query())),
+        Action::Redirect(redirect) => {
+            Ok(reply::redirect(redirect, &host, &path, parts.uri.query()))
+        }
         Action::Respond(respond) => Ok(reply::respond(respond)),
         Action::NotFound => Err(ProxyError::NoRoute),
     }
 }
 
 /// A request's body with the listener's limits on it.
-fn watch_body(body: Incoming, listener: &Listener, record: &mut Record) -> Result<RequestBody, ProxyError> {
+fn watch_body(
+    body: Incoming,
+    listener: &Listener,
+    record: &mut Record,
+) -> Result<RequestBody, ProxyError> {
     if body.is_end_stream() {
         return Ok(RequestBody::empty());
     }
@@ -133,7 +169,10 @@ fn within_limits(parts: &http::request::Parts, listener: &Listener) -> Result<()
     if parts.headers.len() > listener.limits.headers {
         return Err(ProxyError::TooManyFields);
     }
-    let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
+    let target = parts
+        .uri
+        .path_and_query()
+        .map_or(0, |target| target.as_str().len());
     if target > listener.limits.uri_bytes.as_usize() {
         return Err(ProxyError::TargetTooLong);
     }

@@ -34,7 +34,9 @@ pub fn host(parts: &Parts) -> Result<Cow<'_, str>, ProxyError> {
     };
     let is_http2 = parts.version >= Version::HTTP_2;
     let host = match (field, target) {
-        (Some(field), Some(target)) if is_http2 && !field.eq_ignore_ascii_case(target) => return Err(ProxyError::Host),
+        (Some(field), Some(target)) if is_http2 && !field.eq_ignore_ascii_case(target) => {
+            return Err(ProxyError::Host);
+        }
         (Some(_), Some(target)) => target,
         (Some(field), None) => field,
         (None, Some(target)) if is_http2 => target,
@@ -58,7 +60,12 @@ pub struct Origin<'a> {
 
 /// Makes `parts` the head of a request to an endpoint: origin-form and canonical target, hop-by-hop fields removed,
 /// fields removed that this client may not send, ours set. `canonical` is the path where it differs from what was sent.
-pub fn to_endpoint(parts: &mut Parts, body: &RequestBody, canonical: Option<&str>, origin: Origin<'_>) -> Result<(), ProxyError> {
+pub fn to_endpoint(
+    parts: &mut Parts,
+    body: &RequestBody,
+    canonical: Option<&str>,
+    origin: Origin<'_>,
+) -> Result<(), ProxyError> {
     let found = remove_fields(&mut parts.headers, origin.trusted)?;
     if found.via && is_loop(&parts.headers, origin.instance) {
         return Err(ProxyError::Loop);
@@ -76,13 +83,24 @@ pub fn to_endpoint(parts: &mut Parts, body: &RequestBody, canonical: Option<&str
         join_cookies(headers);
     }
     set_forwarded(headers, found, &origin);
-    headers.append(header::VIA, if received >= Version::HTTP_2 { &origin.instance.via_http2 } else { &origin.instance.via_http1 }.clone());
+    headers.append(
+        header::VIA,
+        if received >= Version::HTTP_2 {
+            &origin.instance.via_http2
+        } else {
+            &origin.instance.via_http1
+        }
+        .clone(),
+    );
     if found.trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
     }
     if !body.is_end_stream() && body.size_hint().exact().is_none() {
         // hyper sends no body of unknown length with methods that rarely have one, unless it is told to.
-        headers.insert(header::TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        headers.insert(
+            header::TRANSFER_ENCODING,
+            HeaderValue::from_static("chunked"),
+        );
     }
     Ok(())
 }
@@ -132,9 +150,15 @@ fn remove_fields(headers: &mut HeaderMap, trusted: bool) -> Result<Found, ProxyE
 /// Whether this process has passed the request on before.
 fn is_loop(headers: &HeaderMap, instance: &Instance) -> bool {
     let own = |via: &HeaderValue, value: &HeaderValue| {
-        value.as_bytes().split(|byte| *byte == b',').any(|entry| entry.trim_ascii() == via.as_bytes())
+        value
+            .as_bytes()
+            .split(|byte| *byte == b',')
+            .any(|entry| entry.trim_ascii() == via.as_bytes())
     };
-    headers.get_all(header::VIA).iter().any(|value| own(&instance.via_http1, value) || own(&instance.via_http2, value))
+    headers
+        .get_all(header::VIA)
+        .iter()
+        .any(|value| own(&instance.via_http1, value) || own(&instance.via_http2, value))
 }
 
 fn set_target(uri: &mut Uri, canonical: Option<&str>) -> Result<(), ProxyError> {
@@ -147,7 +171,10 @@ fn set_target(uri: &mut Uri, canonical: Option<&str>) -> Result<(), ProxyError> 
             PathAndQuery::try_from(target).map_err(|_| ProxyError::Malformed)?
         }
         None if uri.authority().is_none() => return Ok(()),
-        None => uri.path_and_query().cloned().unwrap_or_else(|| PathAndQuery::from_static("/")),
+        None => uri
+            .path_and_query()
+            .cloned()
+            .unwrap_or_else(|| PathAndQuery::from_static("/")),
     };
     *uri = Uri::from(target);
     Ok(())
@@ -156,7 +183,9 @@ fn set_target(uri: &mut Uri, canonical: Option<&str>) -> Result<(), ProxyError> 
 /// RFC 9113 §8.2.3: cookie crumbs become one field again before they leave HTTP/2.
 fn join_cookies(headers: &mut HeaderMap) {
     let mut crumbs = headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) else { return };
+    let (Some(first), Some(_)) = (crumbs.next(), crumbs.next()) else {
+        return;
+    };
     let mut whole = first.as_bytes().to_vec();
     for crumb in headers.get_all(header::COOKIE).iter().skip(1) {
         whole.extend_from_slice(b"; ");
@@ -169,12 +198,22 @@ fn join_cookies(headers: &mut HeaderMap) {
 
 fn set_forwarded(headers: &mut HeaderMap, found: Found, origin: &Origin<'_>) {
     let client = origin.client;
-    let chain = if found.forwarded { forwarded::append(headers, client.address_value()) } else { client.address_value().clone() };
+    let chain = if found.forwarded {
+        forwarded::append(headers, client.address_value())
+    } else {
+        client.address_value().clone()
+    };
     headers.insert(forwarded::X_FORWARDED_FOR, chain);
     let host = headers.get(header::HOST).cloned();
     for (name, value) in [
-        (forwarded::X_FORWARDED_PROTO, Some(client.scheme_value().clone())),
-        (forwarded::X_FORWARDED_PORT, Some(client.port_value().clone())),
+        (
+            forwarded::X_FORWARDED_PROTO,
+            Some(client.scheme_value().clone()),
+        ),
+        (
+            forwarded::X_FORWARDED_PORT,
+            Some(client.port_value().clone()),
+        ),
         (forwarded::X_FORWARDED_HOST, host),
     ] {
         if let Some(value) = value

@@ -34,7 +34,13 @@ pub struct Local {
 
 impl Local {
     /// A worker's belongings; `seed` differs from worker to worker and from start to start.
-    pub fn new(reader: Reader, access_log: AccessLog, instance: Arc<Instance>, metrics: Arc<Metrics>, seed: u64) -> Self {
+    pub fn new(
+        reader: Reader,
+        access_log: AccessLog,
+        instance: Arc<Instance>,
+        metrics: Arc<Metrics>,
+        seed: u64,
+    ) -> Self {
         Self {
             reader,
             pool: Rc::new(Pool::default()),
@@ -79,7 +85,9 @@ pub struct RequestId([u8; 16]);
 impl RequestId {
     fn new(number: u64) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        Self(std::array::from_fn(|index| DIGITS[(number >> (60 - 4 * index) & 15) as usize]))
+        Self(std::array::from_fn(|index| {
+            DIGITS[(number >> (60 - 4 * index) & 15) as usize]
+        }))
     }
 
     /// As text.

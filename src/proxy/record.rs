@@ -62,7 +62,13 @@ struct Details {
 
 impl Record {
     /// Begins with a request's arrival.
-    pub fn begin<B>(local: &Rc<Local>, client: &Rc<Client>, snapshot: &Held, request: &http::Request<B>, request_id: RequestId) -> Self {
+    pub fn begin<B>(
+        local: &Rc<Local>,
+        client: &Rc<Client>,
+        snapshot: &Held,
+        request: &http::Request<B>,
+        request_id: RequestId,
+    ) -> Self {
         let begun = Instant::now();
         client.begin_exchange();
         let (listener, listener_index) = client.listener_in(snapshot);
@@ -121,7 +127,9 @@ impl Record {
 
     /// Whether the request has a body that was not read to its end.
     pub fn upload_is_unread(&self) -> bool {
-        self.upload.as_ref().is_some_and(|upload| upload.stage() != Stage::Complete)
+        self.upload
+            .as_ref()
+            .is_some_and(|upload| upload.stage() != Stage::Complete)
     }
 
     /// The host asked for.
@@ -167,7 +175,13 @@ impl Record {
                 exchange.record = Some(self);
                 Response::from_parts(parts, body)
             }
-            None => Response::from_parts(parts, body.with_guard(Exchange { record: Some(self), from: None })),
+            None => Response::from_parts(
+                parts,
+                body.with_guard(Exchange {
+                    record: Some(self),
+                    from: None,
+                }),
+            ),
         }
     }
 
@@ -210,8 +224,12 @@ impl Record {
 
     fn log(&self, error: Option<ProxyError>, request_bytes: u64, total: Duration) {
         let Some(details) = &self.details else { return };
-        let failed = self.status >= 499 || error.is_some_and(|error| error.fault() != Fault::Client);
-        if !failed && (details.only_errors || (details.sample < 1.0 && self.local.random() >= details.sample)) {
+        let failed =
+            self.status >= 499 || error.is_some_and(|error| error.fault() != Fault::Client);
+        if !failed
+            && (details.only_errors
+                || (details.sample < 1.0 && self.local.random() >= details.sample))
+        {
             return;
         }
         let raw_path = details.uri.path();
@@ -235,7 +253,11 @@ impl Record {
             endpoint: endpoint.map(|endpoint| &**endpoint.name()),
             attempts: u64::from(self.attempts),
             status: self.status,
-            who: if self.by_upstream { "upstream" } else { "balancer" },
+            who: if self.by_upstream {
+                "upstream"
+            } else {
+                "balancer"
+            },
             reason: error.map(ProxyError::reason),
             request_bytes,
             response_bytes: self.response_bytes,
@@ -297,7 +319,10 @@ pub struct FromEndpoint {
 impl Exchange {
     /// Guards the body of an endpoint's response.
     pub fn new(from: FromEndpoint) -> Self {
-        Self { record: None, from: Some(Box::new(from)) }
+        Self {
+            record: None,
+            from: Some(Box::new(from)),
+        }
     }
 }
 
@@ -321,8 +346,16 @@ impl Guard for Exchange {
 
     fn on_end(&mut self, result: Result<(), &BodyError>) {
         let now = Instant::now();
-        let Some(mut record) = self.record.take() else { return };
-        if let Some(FromEndpoint { lease, connection, max_age, .. }) = self.from.take().map(|from| *from) {
+        let Some(mut record) = self.record.take() else {
+            return;
+        };
+        if let Some(FromEndpoint {
+            lease,
+            connection,
+            max_age,
+            ..
+        }) = self.from.take().map(|from| *from)
+        {
             // hyper #4176: a connection whose request body was not wanted whole never becomes ready again.
             if result.is_ok() && !record.upload_is_unread() {
                 record.local.pool.checkin(connection, now, max_age);

@@ -13,13 +13,22 @@ pub fn error(error: ProxyError) -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::full(text(status)));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
-    headers.insert("proxy-status", HeaderValue::from_static(error.proxy_status()));
+    headers.insert(
+        header::CONTENT_TYPE,
+        HeaderValue::from_static("text/plain; charset=utf-8"),
+    );
+    headers.insert(
+        "proxy-status",
+        HeaderValue::from_static(error.proxy_status()),
+    );
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(header::RETRY_AFTER, RETRY_AFTER.as_secs().into());
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"));
+        headers.insert(
+            header::ALLOW,
+            HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),
+        );
     }
     response
 }
@@ -39,7 +48,11 @@ pub fn error_bytes(error: ProxyError) -> Vec<u8> {
 }
 
 fn text(status: StatusCode) -> String {
-    format!("{} {}\n", status.as_u16(), status.canonical_reason().unwrap_or("Error"))
+    format!(
+        "{} {}\n",
+        status.as_u16(),
+        status.canonical_reason().unwrap_or("Error")
+    )
 }
 
 /// `route.respond`
@@ -51,13 +64,21 @@ pub fn respond(respond: &config::Respond) -> Response<ResponseBody> {
         headers.append(name.clone(), value.clone());
     }
     if !respond.body.is_empty() && !headers.contains_key(header::CONTENT_TYPE) {
-        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/plain; charset=utf-8"));
+        headers.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("text/plain; charset=utf-8"),
+        );
     }
     response
 }
 
 /// `route.redirect`, its placeholders filled in: `{host}` as the client asked for it without port, `{path}` canonical, `{query}` with its `?`.
-pub fn redirect(redirect: &config::Redirect, host: &str, path: &str, query: Option<&str>) -> Response<ResponseBody> {
+pub fn redirect(
+    redirect: &config::Redirect,
+    host: &str,
+    path: &str,
+    query: Option<&str>,
+) -> Response<ResponseBody> {
     let mut to = String::with_capacity(redirect.to.len() + path.len());
     let mut rest = &*redirect.to;
     while let Some(begin) = rest.find('{') {
@@ -77,7 +98,12 @@ pub fn redirect(redirect: &config::Redirect, host: &str, path: &str, query: Opti
 }
 
 /// `listener.redirect_to_https`
-pub fn redirect_to_https(port: u16, host: &str, path: &str, query: Option<&str>) -> Response<ResponseBody> {
+pub fn redirect_to_https(
+    port: u16,
+    host: &str,
+    path: &str,
+    query: Option<&str>,
+) -> Response<ResponseBody> {
     let mut to = format!("https://{host}");
     if port != 443 {
         to.push(':');
@@ -97,7 +123,11 @@ fn push_query(to: &mut String, query: Option<&str>) {
 
 fn to_location(status: StatusCode, to: &str) -> Response<ResponseBody> {
     // A path like `//evil.example` would be read as a host by the client.
-    let to = if to.starts_with("//") { to.trim_start_matches('/').to_owned() } else { to.to_owned() };
+    let to = if to.starts_with("//") {
+        to.trim_start_matches('/').to_owned()
+    } else {
+        to.to_owned()
+    };
     let (Ok(location), Ok(_)) = (HeaderValue::from_str(&to), to.parse::<Uri>()) else {
         return error(ProxyError::Malformed);
     };
@@ -117,7 +147,9 @@ pub fn options() -> Response<ResponseBody> {
 /// Says that the connection ends with this response. HTTP/2 has its own way of saying so.
 pub fn close(version: Version, response: &mut Response<ResponseBody>) {
     if version < Version::HTTP_2 {
-        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        response
+            .headers_mut()
+            .insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
 }
 
@@ -126,22 +158,39 @@ mod tests {
     use super::*;
 
     fn location(to: &str, query: Option<&str>) -> String {
-        let redirect = config::Redirect { to: to.into(), status: StatusCode::FOUND };
+        let redirect = config::Redirect {
+            to: to.into(),
+            status: StatusCode::FOUND,
+        };
         let response = super::redirect(&redirect, "example.com", "/a/b", query);
-        response.headers()[header::LOCATION].to_str().unwrap().to_owned()
+        response.headers()[header::LOCATION]
+            .to_str()
+            .unwrap()
+            .to_owned()
     }
 
     #[test]
     fn redirect_fills_in_what_was_asked() {
-        assert_eq!(location("https://{host}{path}{query}", Some("q=1")), "https://example.com/a/b?q=1");
-        assert_eq!(location("https://www.{host}/new", None), "https://www.example.com/new");
+        assert_eq!(
+            location("https://{host}{path}{query}", Some("q=1")),
+            "https://example.com/a/b?q=1"
+        );
+        assert_eq!(
+            location("https://www.{host}/new", None),
+            "https://www.example.com/new"
+        );
         assert_eq!(location("/x{query}", None), "/x");
         assert_eq!(location("/x{query}", Some("")), "/x?");
     }
 
     #[test]
     fn redirect_to_https_names_an_unusual_port() {
-        let at = |port| redirect_to_https(port, "h", "/p", Some("q")).headers()[header::LOCATION].to_str().unwrap().to_owned();
+        let at = |port| {
+            redirect_to_https(port, "h", "/p", Some("q")).headers()[header::LOCATION]
+                .to_str()
+                .unwrap()
+                .to_owned()
+        };
         assert_eq!(at(443), "https://h/p?q");
         assert_eq!(at(8443), "https://h:8443/p?q");
     }
@@ -150,7 +199,10 @@ mod tests {
     fn errors_say_who_made_them() {
         let response = error(ProxyError::NoEndpoint);
         assert_eq!(response.status(), 503);
-        assert_eq!(response.headers()["proxy-status"], "balancer; error=destination_unavailable");
+        assert_eq!(
+            response.headers()["proxy-status"],
+            "balancer; error=destination_unavailable"
+        );
         assert_eq!(response.headers()["retry-after"], "5");
     }
 }

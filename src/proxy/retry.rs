@@ -31,7 +31,10 @@ struct Failed {
 
 impl From<ProxyError> for Failed {
     fn from(error: ProxyError) -> Self {
-        Self { error, unsent: None }
+        Self {
+            error,
+            unsent: None,
+        }
     }
 }
 
@@ -52,7 +55,10 @@ pub async fn forward(
         record.set_attempt(&endpoint);
         match ask(local, upstream, lease, request, record).await {
             Ok(response) => return Ok(response),
-            Err(Failed { error, unsent: Some(unsent) }) if attempt < ATTEMPTS => {
+            Err(Failed {
+                error,
+                unsent: Some(unsent),
+            }) if attempt < ATTEMPTS => {
                 match error {
                     ProxyError::Closed => upstream.metrics.retries_unsent.inc(),
                     _ => upstream.metrics.retries_connect.inc(),
@@ -87,12 +93,20 @@ async fn ask(
         }
         None => match open(upstream, endpoint).await {
             Ok(connection) => connection,
-            Err(error) => return Err(Failed { error, unsent: Some(request) }),
+            Err(error) => {
+                return Err(Failed {
+                    error,
+                    unsent: Some(request),
+                });
+            }
         },
     };
     let response = loop {
         now = Instant::now();
-        match connection.send(request, timeouts.response_head, record.upload.as_deref()).await {
+        match connection
+            .send(request, timeouts.response_head, record.upload.as_deref())
+            .await
+        {
             Ok(response) => break response,
             Err(SendError::Unsent(unsent)) if reused => {
                 // The endpoint closed it; it will have closed others with it.
@@ -102,12 +116,20 @@ async fn ask(
                 reused = false;
                 connection = match open(upstream, endpoint).await {
                     Ok(connection) => connection,
-                    Err(error) => return Err(Failed { error, unsent: Some(request) }),
+                    Err(error) => {
+                        return Err(Failed {
+                            error,
+                            unsent: Some(request),
+                        });
+                    }
                 };
             }
             Err(SendError::Unsent(unsent)) => {
                 endpoint.metrics.count_failure(ProxyError::Closed.reason());
-                return Err(Failed { error: ProxyError::Closed, unsent: Some(*unsent) });
+                return Err(Failed {
+                    error: ProxyError::Closed,
+                    unsent: Some(*unsent),
+                });
             }
             Err(SendError::Failed(error)) => {
                 let error = classify(&error, record);
@@ -120,17 +142,24 @@ async fn ask(
                 return Err(error.into());
             }
             Err(SendError::Timeout) => {
-                endpoint.metrics.count_failure(ProxyError::ResponseTimeout.reason());
+                endpoint
+                    .metrics
+                    .count_failure(ProxyError::ResponseTimeout.reason());
                 return Err(ProxyError::ResponseTimeout.into());
             }
         }
     };
     let head = Instant::now();
-    endpoint.metrics.response.observe(head.saturating_duration_since(now).as_secs_f64());
+    endpoint
+        .metrics
+        .response
+        .observe(head.saturating_duration_since(now).as_secs_f64());
     endpoint.metrics.count(response.status().as_u16());
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
         // Nobody asked for it: `Upgrade` is not passed on.
-        endpoint.metrics.count_failure(ProxyError::Unasked101.reason());
+        endpoint
+            .metrics
+            .count_failure(ProxyError::Unasked101.reason());
         return Err(ProxyError::Unasked101.into());
     }
     let (mut parts, body) = response.into_parts();
@@ -145,7 +174,10 @@ async fn ask(
         lease,
         connection,
     });
-    Ok(Response::from_parts(parts, ResponseBody::received(body).with_guard(exchange)))
+    Ok(Response::from_parts(
+        parts,
+        ResponseBody::received(body).with_guard(exchange),
+    ))
 }
 
 async fn open(upstream: &Upstream, endpoint: &Arc<Endpoint>) -> Result<Connection, ProxyError> {
@@ -154,11 +186,18 @@ async fn open(upstream: &Upstream, endpoint: &Arc<Endpoint>) -> Result<Connectio
         Some(address) => Connection::open(endpoint, address, upstream.timeouts.connect).await,
         None => return Err(ProxyError::ConnectFailed),
     };
-    upstream.metrics.connect.observe(begun.elapsed().as_secs_f64());
+    upstream
+        .metrics
+        .connect
+        .observe(begun.elapsed().as_secs_f64());
     opened.map_err(|error| {
         let error = match error {
             ConnectError::Timeout { .. } => ProxyError::ConnectTimeout,
-            ConnectError::Failed { source, .. } if source.kind() == std::io::ErrorKind::ConnectionRefused => ProxyError::ConnectRefused,
+            ConnectError::Failed { source, .. }
+                if source.kind() == std::io::ErrorKind::ConnectionRefused =>
+            {
+                ProxyError::ConnectRefused
+            }
             ConnectError::Failed { .. } => ProxyError::ConnectFailed,
         };
         endpoint.metrics.count_failure(error.reason());
@@ -172,7 +211,9 @@ fn classify(error: &hyper::Error, record: &Record) -> ProxyError {
         Some(Stage::Idle) => ProxyError::BodyTimeout,
         Some(Stage::TooLarge) => ProxyError::BodyTooLarge,
         Some(Stage::Broken) => ProxyError::BodyBroken,
-        Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None if error.is_parse() => ProxyError::Garbage,
+        Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None if error.is_parse() => {
+            ProxyError::Garbage
+        }
         Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None => ProxyError::Closed,
     }
 }

@@ -11,9 +11,11 @@ use std::sync::atomic::AtomicUsize;
 use super::{AccessLogRule, Action, Listener, Route, Snapshot};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
-use crate::metrics::{EndpointMetrics, ListenerMetrics, Metrics, RouteMetrics, UpstreamMetrics, handles};
+use crate::metrics::{
+    EndpointMetrics, ListenerMetrics, Metrics, RouteMetrics, UpstreamMetrics, handles,
+};
 use crate::route::{Matchers, Router};
-use crate::tls::server::{Alpn, Tickets, server};
+use crate::tls::{Alpn, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{Endpoint, Health, Upstream};
 
@@ -41,12 +43,21 @@ pub struct Compiled {
 impl Compiler {
     /// For a new process.
     pub fn new(metrics: Arc<Metrics>, tickets: Tickets, seed: usize) -> Self {
-        Self { metrics, tickets, seed, next_slot: 0 }
+        Self {
+            metrics,
+            tickets,
+            seed,
+            next_slot: 0,
+        }
     }
 
     /// Compiles `config`; `previous` is the snapshot in use, if any. Changes nothing of it, except that weights and modes
     /// of endpoints that stay are set by [`apply`], when the snapshot is published.
-    pub fn compile(&mut self, config: &Config, previous: Option<&Snapshot>) -> Result<Compiled, ConfigErrors> {
+    pub fn compile(
+        &mut self,
+        config: &Config,
+        previous: Option<&Snapshot>,
+    ) -> Result<Compiled, ConfigErrors> {
         let mut problems = Vec::new();
         let mut warnings = config.warnings.clone();
         let mut listeners = Vec::with_capacity(config.listeners.len());
@@ -73,18 +84,28 @@ impl Compiler {
             problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
             return Err(ConfigErrors(problems));
         };
-        let upstreams: Vec<_> = config.upstreams.iter().map(|upstream| Arc::new(self.upstream(upstream, previous))).collect();
+        let upstreams: Vec<_> = config
+            .upstreams
+            .iter()
+            .map(|upstream| Arc::new(self.upstream(upstream, previous)))
+            .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
         let route = |name: &Name, action| {
             let metrics = RouteMetrics::new(&self.metrics, name, listener_names());
-            Arc::new(Route { name: Arc::clone(name), action, metrics })
+            Arc::new(Route {
+                name: Arc::clone(name),
+                action,
+                metrics,
+            })
         };
         let routes = config
             .routes
             .iter()
             .map(|configured| {
                 let action = match &configured.action {
-                    config::Action::Forward(index) => Action::Forward(Arc::clone(&upstreams[*index])),
+                    config::Action::Forward(index) => {
+                        Action::Forward(Arc::clone(&upstreams[*index]))
+                    }
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
                     config::Action::Respond(respond) => Action::Respond(respond.clone()),
                 };
@@ -114,13 +135,26 @@ impl Compiler {
         previous: Option<&Snapshot>,
     ) -> Result<(Listener, Vec<Problem>), Vec<Problem>> {
         let tls = match &listener.tls {
-            Some(tls) => Some(server(tls, Alpn { http1: listener.http1, http2: listener.http2 }, &self.tickets)?),
+            Some(tls) => Some(server(
+                tls,
+                Alpn {
+                    http1: listener.http1,
+                    http2: listener.http2,
+                },
+                &self.tickets,
+            )?),
             None => None,
         };
-        let (tls, certificates, warnings) =
-            tls.map_or_else(Default::default, |server| (Some(server.config), server.certificates, server.warnings));
+        let (tls, certificates, warnings) = tls.map_or_else(Default::default, |server| {
+            (Some(server.config), server.certificates, server.warnings)
+        });
         let before = previous.and_then(|previous| {
-            previous.listeners.iter().find(|before| is_same_address((before.address, &before.name), (listener.address, &listener.name)))
+            previous.listeners.iter().find(|before| {
+                is_same_address(
+                    (before.address, &before.name),
+                    (listener.address, &listener.name),
+                )
+            })
         });
         let (slot, open) = match before {
             Some(before) => (before.slot, Arc::clone(&before.open)),
@@ -130,7 +164,11 @@ impl Compiler {
             }
         };
         let metrics = ListenerMetrics::new(&self.metrics, &listener.name);
-        let https = config.listeners.iter().find(|other| other.tls.is_some()).map_or(443, |other| other.address.port());
+        let https = config
+            .listeners
+            .iter()
+            .find(|other| other.tls.is_some())
+            .map_or(443, |other| other.address.port());
         let listener = Listener {
             name: Arc::clone(&listener.name),
             slot,
@@ -149,25 +187,50 @@ impl Compiler {
     }
 
     fn upstream(&self, upstream: &config::Upstream, previous: Option<&Snapshot>) -> Upstream {
-        let before = previous.and_then(|previous| previous.upstreams.iter().find(|before| before.name == upstream.name));
-        let known: HashMap<&str, &Arc<Endpoint>> =
-            before.into_iter().flat_map(|before| before.endpoints.iter()).map(|endpoint| (&**endpoint.name(), endpoint)).collect();
-        let endpoints = upstream.endpoints.iter().map(|configured| match known.get(&*configured.name) {
-            Some(endpoint) if *endpoint.address() == configured.address => Arc::clone(endpoint),
-            _ => {
-                let metrics = EndpointMetrics::new(&self.metrics, &upstream.name, &configured.name);
-                let endpoint = Endpoint::new(Arc::clone(&upstream.name), Arc::clone(&configured.name), configured.address.clone(), metrics);
-                Arc::new(endpoint)
-            }
+        let before = previous.and_then(|previous| {
+            previous
+                .upstreams
+                .iter()
+                .find(|before| before.name == upstream.name)
         });
+        let known: HashMap<&str, &Arc<Endpoint>> = before
+            .into_iter()
+            .flat_map(|before| before.endpoints.iter())
+            .map(|endpoint| (&**endpoint.name(), endpoint))
+            .collect();
+        let endpoints =
+            upstream
+                .endpoints
+                .iter()
+                .map(|configured| match known.get(&*configured.name) {
+                    Some(endpoint) if *endpoint.address() == configured.address => {
+                        Arc::clone(endpoint)
+                    }
+                    _ => {
+                        let metrics =
+                            EndpointMetrics::new(&self.metrics, &upstream.name, &configured.name);
+                        let endpoint = Endpoint::new(
+                            Arc::clone(&upstream.name),
+                            Arc::clone(&configured.name),
+                            configured.address.clone(),
+                            metrics,
+                        );
+                        Arc::new(endpoint)
+                    }
+                });
         Upstream {
             name: Arc::clone(&upstream.name),
             endpoints: endpoints.collect(),
             policy: match upstream.policy {
                 config::Policy::RoundRobin => Policy::RoundRobin(RoundRobin::default()),
-                config::Policy::LeastConnections => Policy::LeastConnections(LeastConnections::default()),
+                config::Policy::LeastConnections => {
+                    Policy::LeastConnections(LeastConnections::default())
+                }
             },
-            cursor: before.map_or_else(|| Arc::new(Cursor::new(self.seed)), |before| Arc::clone(&before.cursor)),
+            cursor: before.map_or_else(
+                || Arc::new(Cursor::new(self.seed)),
+                |before| Arc::clone(&before.cursor),
+            ),
             timeouts: upstream.timeouts,
             health: upstream.health.clone(),
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),

@@ -16,7 +16,7 @@ pub use publish::{Held, Publisher, Reader};
 use crate::config;
 use crate::metrics::{ListenerMetrics, RouteMetrics};
 use crate::route::Router;
-use crate::tls::certificates::CertificateInfo;
+use crate::tls::CertificateInfo;
 use crate::units::Name;
 use crate::upstream::Upstream;
 
@@ -42,7 +42,9 @@ pub struct Snapshot {
 impl Snapshot {
     /// The index of the listener that holds `slot`.
     pub fn listener_index(&self, slot: u32) -> Option<usize> {
-        self.listeners.iter().position(|listener| listener.slot == slot)
+        self.listeners
+            .iter()
+            .position(|listener| listener.slot == slot)
     }
 }
 

@@ -31,7 +31,10 @@ impl Publisher {
     /// A reader for one worker.
     pub fn reader(&self) -> Reader {
         let current = Rc::new(self.0.load_full());
-        Reader { cache: RefCell::new(Cache::new(Arc::clone(&self.0))), current: RefCell::new(current) }
+        Reader {
+            cache: RefCell::new(Cache::new(Arc::clone(&self.0))),
+            current: RefCell::new(current),
+        }
     }
 }
 

@@ -1,12 +1,12 @@
 //! TLS towards clients: certificates, their choice by server name, session resumption.
 //!
-//! [`server`] makes what a listener needs of its configuration. Knows nothing of sockets: whoever accepts a connection
+//! [`server()`] makes what a listener needs of its configuration. Knows nothing of sockets: whoever accepts a connection
 //! runs the handshake, and sets its deadline.
 
-pub mod certificates;
+mod certificates;
 mod pem;
 mod resolver;
-pub mod server;
+mod server;
 #[cfg(test)]
 mod testing;
 

@@ -55,11 +55,17 @@ impl Endpoint {
             health: Health::Unchecked,
             mode: Mode::Active,
             resolved: resolved.is_some(),
-            reason: resolved.is_none().then(|| "name not resolved yet".to_owned()),
+            reason: resolved
+                .is_none()
+                .then(|| "name not resolved yet".to_owned()),
             since: SystemTime::now(),
         };
         Self {
-            load: Load { in_flight: AtomicU32::new(0), weight: AtomicU32::new(1), tier: AtomicU8::new(state.tier() as u8) },
+            load: Load {
+                in_flight: AtomicU32::new(0),
+                weight: AtomicU32::new(1),
+                tier: AtomicU8::new(state.tier() as u8),
+            },
             id: EndpointId(NEXT.fetch_add(1, Relaxed)),
             upstream,
             name,

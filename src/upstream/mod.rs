@@ -39,30 +39,47 @@ impl Upstream {
     ///
     /// Endpoints that no check has passed yet are picked only while none is up. `None`: nobody may be asked.
     pub fn pick(&self, tried: Option<EndpointId>) -> Option<Lease> {
-        let best = |endpoint: &Arc<Endpoint>| endpoint.tier() == Tier::Eligible && Some(endpoint.id()) != tried;
-        let index = self.policy.pick(&self.endpoints, &self.cursor, best).or_else(|| self.second_best(tried))?;
+        let best = |endpoint: &Arc<Endpoint>| {
+            endpoint.tier() == Tier::Eligible && Some(endpoint.id()) != tried
+        };
+        let index = self
+            .policy
+            .pick(&self.endpoints, &self.cursor, best)
+            .or_else(|| self.second_best(tried))?;
         Some(Lease::new(&self.endpoints[index]))
     }
 
     #[cold]
     fn second_best(&self, tried: Option<EndpointId>) -> Option<usize> {
-        let choices: [&dyn Fn(&Arc<Endpoint>) -> bool; 3] = [
-            &|endpoint| endpoint.tier() == Tier::IfNoneEligible && Some(endpoint.id()) != tried,
-            &|endpoint| endpoint.tier() == Tier::Eligible,
-            &|endpoint| endpoint.tier() == Tier::IfNoneEligible,
+        let choices = [
+            (Tier::IfNoneEligible, tried),
+            (Tier::Eligible, None),
+            (Tier::IfNoneEligible, None),
         ];
-        choices.iter().find_map(|choice| self.policy.pick(&self.endpoints, &self.cursor, choice))
+        choices.iter().find_map(|(tier, tried)| {
+            let fits = |endpoint: &Arc<Endpoint>| {
+                endpoint.tier() == *tier && Some(endpoint.id()) != *tried
+            };
+            self.policy.pick(&self.endpoints, &self.cursor, fits)
+        })
     }
 
     /// Lets the policy see who is eligible now. For the control side, after every change of an endpoint.
     pub fn refresh(&self) {
-        self.policy.refresh(&self.endpoints, |endpoint| endpoint.tier() == Tier::Eligible);
+        self.policy.refresh(&self.endpoints, |endpoint| {
+            endpoint.tier() == Tier::Eligible
+        });
         self.metrics.available.set(self.available() as i64);
     }
 
     /// How many endpoints may be picked.
     pub fn available(&self) -> usize {
-        let count = |tier| self.endpoints.iter().filter(|endpoint| endpoint.tier() == tier).count();
+        let count = |tier| {
+            self.endpoints
+                .iter()
+                .filter(|endpoint| endpoint.tier() == tier)
+                .count()
+        };
         match count(Tier::Eligible) {
             0 => count(Tier::IfNoneEligible),
             eligible => eligible,

@@ -71,7 +71,9 @@ impl State {
     /// What follows for picking.
     pub fn tier(&self) -> Tier {
         match (self.resolved, self.mode, self.health) {
-            (false, _, _) | (_, Mode::Draining | Mode::Disabled, _) | (_, _, Health::Down) => Tier::Never,
+            (false, _, _) | (_, Mode::Draining | Mode::Disabled, _) | (_, _, Health::Down) => {
+                Tier::Never
+            }
             (_, Mode::Active, Health::Unknown) => Tier::IfNoneEligible,
             (_, Mode::Active, Health::Up | Health::Unchecked) => Tier::Eligible,
         }
@@ -89,7 +91,15 @@ impl State {
 }
 
 /// Every word of [`State::word`].
-pub const WORDS: [&str; 7] = ["unchecked", "unknown", "up", "down", "unresolved", "draining", "disabled"];
+pub const WORDS: [&str; 7] = [
+    "unchecked",
+    "unknown",
+    "up",
+    "down",
+    "unresolved",
+    "draining",
+    "disabled",
+];
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -103,10 +113,22 @@ mod tests {
 
     #[test]
     fn only_the_active_resolved_and_not_down_are_picked() {
-        let state = |mode, health, resolved| State { health, mode, resolved, reason: None, since: SystemTime::UNIX_EPOCH };
+        let state = |mode, health, resolved| State {
+            health,
+            mode,
+            resolved,
+            reason: None,
+            since: SystemTime::UNIX_EPOCH,
+        };
         assert_eq!(state(Mode::Active, Health::Up, true).tier(), Tier::Eligible);
-        assert_eq!(state(Mode::Active, Health::Unchecked, true).tier(), Tier::Eligible);
-        assert_eq!(state(Mode::Active, Health::Unknown, true).tier(), Tier::IfNoneEligible);
+        assert_eq!(
+            state(Mode::Active, Health::Unchecked, true).tier(),
+            Tier::Eligible
+        );
+        assert_eq!(
+            state(Mode::Active, Health::Unknown, true).tier(),
+            Tier::IfNoneEligible
+        );
         assert_eq!(state(Mode::Active, Health::Down, true).tier(), Tier::Never);
         assert_eq!(state(Mode::Active, Health::Up, false).tier(), Tier::Never);
         assert_eq!(state(Mode::Draining, Health::Up, true).tier(), Tier::Never);

@@ -31,7 +31,13 @@ const PAUSE: Duration = Duration::from_millis(50);
 type Connections = Rc<RefCell<JoinSet<()>>>;
 
 /// Accepts on `socket` until `drain` begins; serves each connection in a task of its own.
-pub fn start(socket: std::net::TcpListener, slot: u32, local: &Rc<Local>, connections: &Connections, drain: &Rc<Drain>) -> io::Result<()> {
+pub fn start(
+    socket: std::net::TcpListener,
+    slot: u32,
+    local: &Rc<Local>,
+    connections: &Connections,
+    drain: &Rc<Drain>,
+) -> io::Result<()> {
     let accepting = Accepting {
         listener: TcpListener::from_std(socket)?,
         slot,
@@ -90,10 +96,20 @@ impl Accepting {
 
     /// Takes what has queued up before the socket is closed: the kernel would reset it.
     fn finish(self) {
-        let Self { listener, slot, local, connections, drain } = self;
-        let Ok(socket) = listener.into_std() else { return };
+        let Self {
+            listener,
+            slot,
+            local,
+            connections,
+            drain,
+        } = self;
+        let Ok(socket) = listener.into_std() else {
+            return;
+        };
         while let Ok((stream, address)) = socket.accept() {
-            let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+            let stream = stream
+                .set_nonblocking(true)
+                .and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
                 serve(stream, address, slot, &local, &connections, &drain);
             }
@@ -101,7 +117,14 @@ impl Accepting {
     }
 
     fn serve(&self, stream: TcpStream, address: SocketAddr) {
-        serve(stream, address, self.slot, &self.local, &self.connections, &self.drain);
+        serve(
+            stream,
+            address,
+            self.slot,
+            &self.local,
+            &self.connections,
+            &self.drain,
+        );
     }
 
     fn count_pause(&self) {
@@ -112,17 +135,33 @@ impl Accepting {
     }
 }
 
-fn serve(stream: TcpStream, address: SocketAddr, slot: u32, local: &Rc<Local>, connections: &Connections, drain: &Rc<Drain>) {
+fn serve(
+    stream: TcpStream,
+    address: SocketAddr,
+    slot: u32,
+    local: &Rc<Local>,
+    connections: &Connections,
+    drain: &Rc<Drain>,
+) {
     let snapshot = local.snapshot();
     // Without it the listener was removed this very moment.
-    let Some(index) = snapshot.listener_index(slot) else { return };
+    let Some(index) = snapshot.listener_index(slot) else {
+        return;
+    };
     let listener = Arc::clone(&snapshot.listeners[index]);
     let Some(permit) = Permit::acquire(&listener, &local.instance) else {
         listener.metrics.refused.inc();
         return;
     };
-    let (Ok(()), Ok(here)) = (stream.set_nodelay(true), stream.local_addr()) else { return };
-    let client = Rc::new(Client::new(address, here, (snapshot, index), Rc::clone(drain)));
+    let (Ok(()), Ok(here)) = (stream.set_nodelay(true), stream.local_addr()) else {
+        return;
+    };
+    let client = Rc::new(Client::new(
+        address,
+        here,
+        (snapshot, index),
+        Rc::clone(drain),
+    ));
     let local = Rc::clone(local);
     let mut connections = connections.borrow_mut();
     match &listener.tls {
@@ -147,7 +186,12 @@ fn serve(stream: TcpStream, address: SocketAddr, slot: u32, local: &Rc<Local>, c
     drop(connections);
 }
 
-async fn serve_tls(stream: TlsStream<TcpStream>, local: Rc<Local>, client: Rc<Client>, listener: Arc<Listener>) {
+async fn serve_tls(
+    stream: TlsStream<TcpStream>,
+    local: Rc<Local>,
+    client: Rc<Client>,
+    listener: Arc<Listener>,
+) {
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let _open = Open::new(&listener.metrics.http2, &listener.metrics.open_http2);
         Box::pin(serve_http2(stream, local, client, Arc::clone(&listener))).await;
@@ -157,7 +201,11 @@ async fn serve_tls(stream: TlsStream<TcpStream>, local: Rc<Local>, client: Rc<Cl
     }
 }
 
-async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, listener: &Listener) -> Option<TlsStream<TcpStream>> {
+async fn handshake(
+    acceptor: TlsAcceptor,
+    stream: TcpStream,
+    listener: &Listener,
+) -> Option<TlsStream<TcpStream>> {
     let metrics = &listener.metrics;
     match timeout(listener.timeouts.handshake, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
@@ -181,7 +229,10 @@ async fn handshake(acceptor: TlsAcceptor, stream: TcpStream, listener: &Listener
 
 /// Out of file descriptors, or of memory for sockets.
 fn is_exhausted(error: &io::Error) -> bool {
-    matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM))
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
+    )
 }
 
 /// One connection under the limits of its listener and of the process.
@@ -192,11 +243,17 @@ struct Permit {
 
 impl Permit {
     fn acquire(listener: &Listener, instance: &Arc<Instance>) -> Option<Self> {
-        let limit = listener.limits.connections.map_or(usize::MAX, std::num::NonZero::get);
+        let limit = listener
+            .limits
+            .connections
+            .map_or(usize::MAX, std::num::NonZero::get);
         // Taken first and given back by drop: two workers cannot both take the last place.
         let of_listener = listener.open.fetch_add(1, Relaxed);
         let of_process = instance.open.fetch_add(1, Relaxed);
-        let permit = Self { listener: Arc::clone(&listener.open), instance: Arc::clone(instance) };
+        let permit = Self {
+            listener: Arc::clone(&listener.open),
+            instance: Arc::clone(instance),
+        };
         (of_listener < limit && of_process < instance.max_connections).then_some(permit)
     }
 }

@@ -75,7 +75,9 @@ impl Worker {
     /// Starts the thread number `index`.
     pub fn spawn(index: usize, setup: Setup) -> io::Result<Self> {
         let (commands, receiver) = unbounded_channel();
-        let thread = std::thread::Builder::new().name(format!("worker-{index}")).spawn(move || supervise(setup, receiver))?;
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{index}"))
+            .spawn(move || supervise(setup, receiver))?;
         Ok(Self { commands, thread })
     }
 
@@ -94,7 +96,9 @@ impl Worker {
 fn supervise(setup: Setup, mut commands: UnboundedReceiver<Command>) {
     let mut sockets = HashMap::new();
     loop {
-        match catch_unwind(AssertUnwindSafe(|| run(&setup, &mut commands, &mut sockets))) {
+        match catch_unwind(AssertUnwindSafe(|| {
+            run(&setup, &mut commands, &mut sockets)
+        })) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error!(%error, "worker cannot run"),
             Err(_) => error!("worker panicked and is started again; its connections are lost"),
@@ -106,10 +110,19 @@ fn supervise(setup: Setup, mut commands: UnboundedReceiver<Command>) {
 /// Sockets by slot. The worker's own copies, so that they outlive a panic.
 type Sockets = HashMap<u32, TcpListener>;
 
-fn run(setup: &Setup, commands: &mut UnboundedReceiver<Command>, sockets: &mut Sockets) -> io::Result<()> {
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+fn run(
+    setup: &Setup,
+    commands: &mut UnboundedReceiver<Command>,
+    sockets: &mut Sockets,
+) -> io::Result<()> {
+    let runtime = Builder::new_current_thread()
+        .enable_all()
+        .build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let access_log = AccessLog::new(setup.log_writer.clone(), setup.metrics.access_log_dropped.clone());
+        let access_log = AccessLog::new(
+            setup.log_writer.clone(),
+            setup.metrics.access_log_dropped.clone(),
+        );
         let local = Local::new(
             setup.publisher.reader(),
             access_log,
@@ -117,7 +130,12 @@ fn run(setup: &Setup, commands: &mut UnboundedReceiver<Command>, sockets: &mut S
             Arc::clone(&setup.metrics),
             setup.seed,
         );
-        let mut serving = Serving { local: Rc::new(local), connections: Rc::default(), listening: HashMap::new(), draining: false };
+        let mut serving = Serving {
+            local: Rc::new(local),
+            connections: Rc::default(),
+            listening: HashMap::new(),
+            draining: false,
+        };
         for (slot, socket) in sockets.iter() {
             serving.listen(*slot, socket.try_clone()?)?;
         }
@@ -201,13 +219,21 @@ impl Serving {
     /// Closes idle connections that are too old, or whose endpoint is gone or takes nothing new.
     fn sweep(&self, now: Instant) {
         let snapshot = self.local.snapshot();
-        self.local.pool.sweep(now, |endpoint| pool_idle(&snapshot, endpoint));
+        self.local
+            .pool
+            .sweep(now, |endpoint| pool_idle(&snapshot, endpoint));
     }
 }
 
 fn pool_idle(snapshot: &Snapshot, endpoint: &crate::upstream::Endpoint) -> Option<Duration> {
-    let upstream = snapshot.upstreams.iter().find(|upstream| upstream.name == *endpoint.upstream())?;
-    let stays = upstream.endpoints.iter().any(|other| other.id() == endpoint.id());
+    let upstream = snapshot
+        .upstreams
+        .iter()
+        .find(|upstream| upstream.name == *endpoint.upstream())?;
+    let stays = upstream
+        .endpoints
+        .iter()
+        .any(|other| other.id() == endpoint.id());
     (stays && endpoint.state().mode == Mode::Active).then_some(upstream.timeouts.pool_idle)
 }
 
