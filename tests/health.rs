@@ -1,8 +1,11 @@
 //! Active health checks (semantics §4): who is admitted, who falls, who rises, and what clients see of it.
 
 use std::collections::BTreeSet;
+use std::process::Command;
+use std::sync::atomic::Ordering::SeqCst;
 use std::time::Duration;
 
+use crate::support::balancer::BINARY;
 use crate::support::{Balancer, Gate, Next, Origin, Refusing, eventually, get, simple};
 
 /// Fast enough for a test, slow enough for a busy machine.
@@ -40,7 +43,8 @@ fn endpoint_is_admitted_after_its_first_pass() {
     let balancer = Balancer::start(&config);
     balancer.await_health("app", "a", "up");
     balancer.await_health("app", "b", "up");
-    assert_eq!((a.probe_count(), b.probe_count()), (1, 1));
+    // The second probe comes within the interval, seldom at once; five of them do not.
+    assert!(a.probe_count() < 5 && b.probe_count() < 5);
     assert_eq!(answers(&balancer, 4), set(&["a", "b"]));
     assert_eq!(
         balancer.metrics().find(
@@ -123,16 +127,28 @@ fn endpoint_without_checks_is_taken_to_be_up() {
 }
 
 #[test]
-fn listeners_open_only_when_first_checks_have_passed() {
+fn start_waits_for_first_checks() {
+    let gate = Gate::new();
     let (a, b) = (Origin::named("a"), Origin::named("b"));
+    b.on_probe({
+        let gate = gate.clone();
+        move |exchange| {
+            gate.wait();
+            exchange.respond(200, &[], "")
+        }
+    });
     let config = config(
         &[("a", a.address()), ("b", b.address())],
-        "interval = \"60s\", timeout = \"2s\"",
+        "interval = \"60s\", timeout = \"30s\"",
     );
-    let balancer = Balancer::start(&format!(
-        "{config}\n[process]\nworkers = 1\nstartup_wait = \"20s\""
-    ));
-    assert_eq!((a.probe_count(), b.probe_count()), (1, 1));
+    let config = format!("{config}\n[process]\nworkers = 1\nstartup_wait = \"60s\"");
+    let balancer = Balancer::spawn(&config, |_| {}, Command::new(BINARY));
+    eventually("both are probed", || {
+        a.probe_count() >= 1 && b.probe_count() >= 1
+    });
+    assert!(balancer.events("ready").is_empty());
+    gate.open();
+    let balancer = balancer.ready();
     for name in ["a", "b"] {
         assert_eq!(balancer.endpoint("app", name)["health"], "up");
     }
@@ -149,10 +165,9 @@ fn endpoint_falls_after_three_failures_and_gets_no_new_request_until_it_has_rise
     balancer.await_health("app", "b", "up");
     assert_eq!(answers(&balancer, 4), set(&["a", "b"]));
 
-    let before = a.probe_count();
-    a.probe_status(500);
+    let failures = a.probe_status(500);
     balancer.await_health("app", "a", "down");
-    assert!(a.probe_count() - before >= 3, "three failures, not fewer");
+    assert!(failures.load(SeqCst) >= 3, "three failures, not fewer");
     let asked = a.request_count();
     assert_eq!(answers(&balancer, 20), set(&["b"]));
     assert_eq!(a.request_count(), asked);
@@ -176,10 +191,9 @@ fn endpoint_falls_after_three_failures_and_gets_no_new_request_until_it_has_rise
         1.0
     );
 
-    let before = a.probe_count();
-    a.probe_status(204);
+    let passes = a.probe_status(204);
     balancer.await_health("app", "a", "up");
-    assert!(a.probe_count() - before >= 2, "two passes, not fewer");
+    assert!(passes.load(SeqCst) >= 2, "two passes, not fewer");
     assert_eq!(answers(&balancer, 4), set(&["a", "b"]));
     assert_eq!(
         balancer.metrics().find("balancer_endpoint_up", &labels),
@@ -292,7 +306,7 @@ fn probe_asks_as_configured() {
     );
     let _balancer = Balancer::start(&config);
     eventually("both are probed", || {
-        a.probe_count() == 1 && b.probe_count() == 1
+        a.probe_count() >= 1 && b.probe_count() >= 1
     });
     let full = &a.probes()[0].head;
     assert_eq!(full.start, "GET /healthz?deep=1 HTTP/1.1");
@@ -420,7 +434,7 @@ fn first_probes_are_spread() {
     let checked = "[upstream.app]\nhealth = { interval = \"60s\" }";
     let _balancer = Balancer::start(&simple(&all).replace("[upstream.app]", checked));
     eventually("every endpoint is probed", || {
-        origins.iter().all(|origin| origin.probe_count() == 1)
+        origins.iter().all(|origin| origin.probe_count() >= 1)
     });
     let times: Vec<_> = origins.iter().map(|origin| origin.probes()[0].at).collect();
     let first = *times.iter().min().expect("fifty");

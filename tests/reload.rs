@@ -275,9 +275,9 @@ fn health_is_not_forgotten() {
             assert_eq!(get(balancer.http(), "/").text(), "a");
         }
     }
-    assert_eq!(
-        a.probe_count(),
-        1,
+    // The second probe may come at any time within the interval; four more do not.
+    assert!(
+        a.probe_count() < 4,
         "an unchanged check starts again with each reload"
     );
 }
@@ -466,7 +466,9 @@ fn new_listener_on_a_taken_address_rejects_the_reload() {
     assert_eq!(balancer.status()["generation"], 1);
     assert_eq!(last_reload_successful(&balancer), Some(0.0));
     drop(taken);
-    assert_eq!(balancer.reloaded(&two), 2);
+    eventually("the address is free", || {
+        matches!(balancer.reload(&two), Outcome::Accepted(2))
+    });
     assert_eq!(get(address, "/").status, 418);
 }
 

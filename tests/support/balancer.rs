@@ -112,8 +112,9 @@ impl Balancer {
         }
     }
 
+    /// Waits until a [`spawn`](Self::spawn)ed balancer is ready.
     #[track_caller]
-    fn ready(mut self) -> Self {
+    pub(crate) fn ready(mut self) -> Self {
         eventually("the balancer is ready", || {
             if let Some(status) = self.child.try_wait().unwrap() {
                 panic!("the balancer ended with {status} instead of getting ready");

@@ -156,7 +156,7 @@ impl Connection {
 
     /// Leaves with a reset.
     pub(crate) fn abort(self) {
-        reset_on_drop(self.reader.get_ref().socket());
+        reset(self.reader.get_ref().socket());
     }
 
     /// The certificate the balancer showed.
@@ -239,9 +239,11 @@ pub(crate) fn connect(address: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Makes the next close of `stream` a reset.
-pub(crate) fn reset_on_drop(stream: &TcpStream) {
+/// Ends `stream` with a reset, now: a close would wait for copies of the descriptor, and another test may be between
+/// `fork` and `exec`.
+pub(crate) fn reset(stream: &TcpStream) {
     let _ = socket2::SockRef::from(stream).set_linger(Some(Duration::ZERO));
+    let _ = rustix::net::connect_unspec(stream);
 }
 
 /// What a connection is made of.

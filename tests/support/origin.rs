@@ -6,12 +6,12 @@ use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, Once};
 use std::thread::{self, JoinHandle};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
-use super::client::reset_on_drop;
+use super::client::reset;
 use super::deadline::DEADLINE;
 use super::http1::{self, Body, Framing, Head};
 
@@ -122,9 +122,15 @@ impl Origin {
         *self.shared.on_probe.lock().unwrap() = Arc::new(handler);
     }
 
-    /// From now on probes get this status.
-    pub(crate) fn probe_status(&self, status: u16) {
-        self.on_probe(move |exchange| exchange.respond(status, &[], ""));
+    /// From now on probes get this status. How many did is counted.
+    pub(crate) fn probe_status(&self, status: u16) -> Arc<AtomicUsize> {
+        let answered = Arc::new(AtomicUsize::new(0));
+        let counter = answered.clone();
+        self.on_probe(move |exchange| {
+            counter.fetch_add(1, SeqCst);
+            exchange.respond(status, &[], "")
+        });
+        answered
     }
 
     /// Requests so far, without probes.
@@ -169,9 +175,9 @@ impl Origin {
     pub(crate) fn close_connections(&self, next: Next) {
         for (_, stream) in self.shared.streams.lock().unwrap().drain() {
             if next == Next::Reset {
-                reset_on_drop(&stream);
+                let _ = SockRef::from(&stream).set_linger(Some(Duration::ZERO));
             }
-            // Ends the read of the connection's thread, which then closes the socket.
+            // Ends the read of the connection's thread, which then ends the connection.
             let _ = stream.shutdown(Shutdown::Read);
         }
     }
@@ -226,6 +232,7 @@ fn accept(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
     thread::spawn(move || {
         for stream in listener.incoming() {
             if shared.stopping.load(SeqCst) {
+                let _ = SockRef::from(&listener).shutdown(Shutdown::Read);
                 return;
             }
             let Ok(stream) = stream else { continue };
@@ -239,8 +246,14 @@ fn accept(listener: TcpListener, shared: Arc<Shared>) -> JoinHandle<()> {
             let shared = shared.clone();
             thread::spawn(move || {
                 let next = shared.serve(&stream, number).unwrap_or(Next::Close);
-                if next == Next::Reset {
-                    reset_on_drop(&stream);
+                let told = SockRef::from(&stream)
+                    .linger()
+                    .is_ok_and(|linger| linger == Some(Duration::ZERO));
+                // Ended here and now, not by the close: another test may be between `fork` and `exec` and hold a copy.
+                if next == Next::Reset || told {
+                    reset(&stream);
+                } else {
+                    let _ = stream.shutdown(Shutdown::Write);
                 }
                 shared.streams.lock().unwrap().remove(&number);
                 drop(stream);
