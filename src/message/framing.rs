@@ -77,7 +77,6 @@ pub enum Phase {
 pub struct Framing {
     limits: HeadLimits,
     state: State,
-    heads: u64,
     /// A head of which only a part has come. Empty on the common path, where a head comes in one read.
     partial: Vec<u8>,
 }
@@ -126,7 +125,6 @@ impl Framing {
         Self {
             limits,
             state: State::Head,
-            heads: 0,
             partial: Vec::new(),
         }
     }
@@ -138,11 +136,6 @@ impl Framing {
             State::Head => Phase::Head,
             State::Length(_) | State::Chunk(_) => Phase::Body,
         }
-    }
-
-    /// Whole heads so far.
-    pub fn heads(&self) -> u64 {
-        self.heads
     }
 
     /// Takes the next bytes. On a violation, tells how many of them belong to what came before the offending message or chunk and may be used.
@@ -188,7 +181,6 @@ impl Framing {
             return match scan_head(head, &self.limits)? {
                 Some((length, state)) => {
                     self.state = state;
-                    self.heads += 1;
                     Ok(&head[length..])
                 }
                 None => {
@@ -206,7 +198,6 @@ impl Framing {
         match scan_head(&self.partial, &self.limits)? {
             Some((length, state)) => {
                 self.state = state;
-                self.heads += 1;
                 self.partial = Vec::new();
                 Ok(&bytes[length - before..])
             }
@@ -321,7 +312,11 @@ fn scan_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<(usize, State)>
     for at in memchr_iter(b'\n', bytes) {
         if at >= limits.head {
             let first = line == 0;
-            return Err(if first { too_long_line(bytes, limits) } else { Violation::HeadTooLarge });
+            return Err(if first {
+                too_long_line(bytes, limits)
+            } else {
+                Violation::HeadTooLarge
+            });
         }
         if at == line || bytes[at - 1] != b'\r' {
             return Err(Violation::BareLf);
@@ -392,10 +387,18 @@ impl HeadScan {
             return Err(Violation::ObsFold);
         }
         if let Some(value) = value_of(line, b"content-length") {
-            if self.length.is_some() || value.is_empty() || value.len() > 19 || !value.iter().all(u8::is_ascii_digit) {
+            if self.length.is_some()
+                || value.is_empty()
+                || value.len() > 19
+                || !value.iter().all(u8::is_ascii_digit)
+            {
                 return Err(Violation::ContentLength);
             }
-            self.length = Some(value.iter().fold(0, |length, digit| length * 10 + u64::from(digit - b'0')));
+            self.length = Some(
+                value
+                    .iter()
+                    .fold(0, |length, digit| length * 10 + u64::from(digit - b'0')),
+            );
         } else if let Some(value) = value_of(line, b"transfer-encoding") {
             if self.chunked || !value.eq_ignore_ascii_case(b"chunked") {
                 return Err(Violation::TransferEncoding);
@@ -418,7 +421,8 @@ impl HeadScan {
 
 /// The value of the field `name`, if `line` is that. A space before the colon the parser refuses.
 fn value_of<'a>(line: &'a [u8], name: &[u8]) -> Option<&'a [u8]> {
-    let is_it = line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name);
+    let is_it =
+        line.get(name.len()) == Some(&b':') && line[..name.len()].eq_ignore_ascii_case(name);
     is_it.then(|| line[name.len() + 1..].trim_ascii())
 }
 

@@ -129,21 +129,21 @@ impl Connection {
         async move {
             let mut response = pin!(response);
             poll_fn(|cx| match response.as_mut().poll(cx) {
-            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-            Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
-                Some(request) => SendError::Unsent(Box::new(request)),
-                None => SendError::Failed(error.into_error()),
-            })),
-            Poll::Pending => loop {
-                ready!(timer.as_mut().poll(cx));
-                let moved = upload.map(Progress::bytes);
-                if moved == seen {
-                    return Poll::Ready(Err(SendError::Timeout));
-                }
-                // A long upload is not a slow endpoint.
-                seen = moved;
-                timer.as_mut().reset(tokio::time::Instant::now() + limit);
-            },
+                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+                Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
+                    Some(request) => SendError::Unsent(Box::new(request)),
+                    None => SendError::Failed(error.into_error()),
+                })),
+                Poll::Pending => loop {
+                    ready!(timer.as_mut().poll(cx));
+                    let moved = upload.map(Progress::bytes);
+                    if moved == seen {
+                        return Poll::Ready(Err(SendError::Timeout));
+                    }
+                    // A long upload is not a slow endpoint.
+                    seen = moved;
+                    timer.as_mut().reset(tokio::time::Instant::now() + limit);
+                },
             })
             .await
         }

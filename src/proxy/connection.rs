@@ -46,6 +46,8 @@ pub struct Client {
     slot: u32,
     drain: Rc<Drain>,
     in_progress: Cell<u32>,
+    /// Requests begun whose response has not gone out whole.
+    unanswered: Cell<u32>,
     exchanges: Cell<u64>,
     idle_since: Cell<std::time::Instant>,
     linger: Cell<bool>,
@@ -75,6 +77,7 @@ impl Client {
             latest: RefCell::new((snapshot, index)),
             drain,
             in_progress: Cell::new(0),
+            unanswered: Cell::new(0),
             exchanges: Cell::new(0),
             idle_since: Cell::new(std::time::Instant::now()),
             linger: Cell::new(false),
@@ -126,6 +129,7 @@ impl Client {
     pub fn begin_exchange(&self) {
         self.in_progress.set(self.in_progress.get() + 1);
         self.exchanges.set(self.exchanges.get() + 1);
+        self.unanswered.set(self.unanswered.get() + 1);
     }
 
     /// Until here.
@@ -134,9 +138,14 @@ impl Client {
         self.idle_since.set(now);
     }
 
-    /// How many requests were begun.
-    pub fn exchanges(&self) -> u64 {
-        self.exchanges.get()
+    /// Whether there is a request whose response has not gone out whole.
+    pub fn awaits_response(&self) -> bool {
+        self.unanswered.get() > 0
+    }
+
+    /// All that was written has gone out: only what is in progress is unanswered.
+    pub fn end_responses(&self) {
+        self.unanswered.set(self.in_progress.get());
     }
 
     /// Whether no request is being served.
@@ -200,7 +209,11 @@ pub async fn serve_http1<S>(
     let mut stream = connection.into_parts().io.into_inner().into_inner();
     match end {
         End::Closed(Err(error)) if error.is_parse() && client.is_idle() => {
-            let error = if error.is_parse_too_large() { Violation::HeadTooLarge.into() } else { ProxyError::Malformed };
+            let error = if error.is_parse_too_large() {
+                Violation::HeadTooLarge.into()
+            } else {
+                ProxyError::Malformed
+            };
             Box::pin(refuse(&mut stream, error, &local, &client)).await;
         }
         End::Closed(_) if client.linger.get() => Box::pin(linger(&mut stream)).await,

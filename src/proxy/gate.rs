@@ -66,7 +66,14 @@ impl<S> Gate<S> {
             unflushed: Cell::new(false),
             muted: Cell::new(false),
         });
-        (Self { stream, watch: Rc::clone(&watch), client: Rc::clone(client) }, watch)
+        (
+            Self {
+                stream,
+                watch: Rc::clone(&watch),
+                client: Rc::clone(client),
+            },
+            watch,
+        )
     }
 
     /// The stream itself.
@@ -78,9 +85,8 @@ impl<S> Gate<S> {
     /// read. That goes nowhere; the connection's task makes a better one.
     fn is_uncalled_for(&self) -> bool {
         let watch = &*self.watch;
-        if !watch.unflushed.get() && self.client.is_idle() {
-            let framing = watch.framing.borrow();
-            watch.muted.set(framing.phase() == Phase::Head || framing.heads() > self.client.exchanges());
+        if !watch.unflushed.get() {
+            watch.muted.set(!self.client.awaits_response());
         }
         watch.muted.get()
     }
@@ -147,6 +153,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
         self.watch.unflushed.set(false);
+        self.client.end_responses();
         Poll::Ready(Ok(()))
     }
 
