@@ -1,13 +1,14 @@
 //! One HTTP/1.1 connection to an endpoint.
 
 use std::future::{Future, poll_fn};
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
@@ -113,42 +114,47 @@ impl Connection {
         }
     }
 
-    /// Sends `request`, waits for the head of its response: for `limit`
-    /// from when it was `sent`, counted anew while its body (`upload`) moves.
-    pub fn send<'a>(
-        &'a mut self,
-        request: Request<RequestBody>,
-        (sent, limit): (Instant, Duration),
-        upload: Option<&'a Progress>,
-    ) -> impl Future<Output = Result<Response<Incoming>, SendError>> + 'a {
-        self.timer.as_mut().reset((sent + limit).into());
+    /// Sends `request`. What is returned is to be awaited with [`Self::response`].
+    ///
+    /// Two steps, so that the request, which is large, moves from here straight to hyper.
+    pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
+        self.sender.try_send_request(request)
+    }
+
+    /// Waits for the head of the response to what was `sent` at `since`: for `limit`, counted anew while the request's body
+    /// (`upload`) moves.
+    pub async fn response(
+        &mut self,
+        mut sent: Pin<&mut impl Future<Output = Sent>>,
+        (since, limit): (Instant, Duration),
+        upload: Option<&Progress>,
+    ) -> Result<Response<Incoming>, SendError> {
         let timer = &mut self.timer;
-        // Sent here, not when first polled: the future has no room for a request that is on its way.
-        let response = self.sender.try_send_request(request);
+        timer.as_mut().reset((since + limit).into());
         let mut seen = upload.map(Progress::bytes);
-        async move {
-            let mut response = pin!(response);
-            poll_fn(|cx| match response.as_mut().poll(cx) {
-                Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-                Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
-                    Some(request) => SendError::Unsent(Box::new(request)),
-                    None => SendError::Failed(error.into_error()),
-                })),
-                Poll::Pending => loop {
-                    ready!(timer.as_mut().poll(cx));
-                    let moved = upload.map(Progress::bytes);
-                    if moved == seen {
-                        return Poll::Ready(Err(SendError::Timeout));
-                    }
-                    // A long upload is not a slow endpoint.
-                    seen = moved;
-                    timer.as_mut().reset(tokio::time::Instant::now() + limit);
-                },
-            })
-            .await
-        }
+        poll_fn(|cx| match sent.as_mut().poll(cx) {
+            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
+            Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
+                Some(request) => SendError::Unsent(Box::new(request)),
+                None => SendError::Failed(error.into_error()),
+            })),
+            Poll::Pending => loop {
+                ready!(timer.as_mut().poll(cx));
+                let moved = upload.map(Progress::bytes);
+                if moved == seen {
+                    return Poll::Ready(Err(SendError::Timeout));
+                }
+                // A long upload is not a slow endpoint.
+                seen = moved;
+                timer.as_mut().reset(tokio::time::Instant::now() + limit);
+            },
+        })
+        .await
     }
 }
+
+/// What comes of a request that was sent.
+type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 impl Drop for Connection {
     fn drop(&mut self) {

@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::convert::Infallible;
+use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -19,67 +20,88 @@ use crate::message::forwarded;
 use crate::message::upload::{RequestBody, Upload};
 use crate::route::Query;
 use crate::snapshot::{Action, Listener, Snapshot};
-use crate::upstream::Upstream;
 
 /// Serves one request. Total: whatever goes wrong becomes a reply here.
-pub async fn handle(
+///
+/// What needs no waiting is done before the future is made, so that the request, which is large, moves into it once.
+pub fn handle(
     local: Rc<Local>,
     client: Rc<Client>,
     mut request: Request<Incoming>,
-) -> Result<Response<ResponseBody>, Infallible> {
+) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
     let snapshot = local.snapshot();
     let version = request.version();
     let mut record = Record::begin(&local, &client, &snapshot, &request);
-    let result = match route(&local, &client, &snapshot, &mut request, &mut record) {
-        Ok(Routed::Forward(upstream)) => {
-            let mut request = Some(watch_body(request, &mut record));
-            retry::forward(&local, upstream, &mut request, &mut record).await
-        }
-        Ok(Routed::Reply(response)) => Ok(*response),
-        Err(error) => Err(error),
-    };
-    let mut response = result.unwrap_or_else(|error| {
-        record.set_error(error);
-        let mut response = reply::error(error);
-        let unread = record.upload_is_unread();
-        if unread || error.status() == StatusCode::BAD_REQUEST {
-            // What is left of the request's body would be read as the next request; and who sends what cannot be
-            // understood may be understood differently next time.
+    let routed = route(&local, &client, &snapshot, &mut request, &mut record);
+    let mut request = Some(watch_body(request, &mut record));
+    async move {
+        let result = match routed {
+            Ok(Routed::Forward(route)) => match &snapshot.routes[route].action {
+                Action::Forward(upstream) => {
+                    retry::forward(&local, upstream, &mut request, &mut record).await
+                }
+                Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
+                    Err(ProxyError::NoRoute)
+                }
+            },
+            Ok(Routed::Reply(response)) => Ok(*response),
+            Err(error) => Err(error),
+        };
+        let mut response = match result {
+            Ok(response) => response,
+            Err(error) => refuse(error, version, &client, &mut record),
+        };
+        if client.is_last_response(&local) {
             reply::close(version, &mut response);
         }
-        if unread {
-            client.linger();
-        }
-        response
-    });
-    if client.is_last_response(&local) {
+        record.ride_on(&mut response);
+        Ok(response)
+    }
+}
+
+/// The reply to a request that could not be served.
+#[cold]
+fn refuse(
+    error: ProxyError,
+    version: Version,
+    client: &Client,
+    record: &mut Record,
+) -> Response<ResponseBody> {
+    record.set_error(error);
+    let mut response = reply::error(error);
+    let unread = record.upload_is_unread();
+    if unread || error.status() == StatusCode::BAD_REQUEST {
+        // What is left of the request's body would be read as the next request; and who sends what cannot be
+        // understood may be understood differently next time.
         reply::close(version, &mut response);
     }
-    record.ride_on(&mut response);
-    Ok(response)
+    if unread {
+        client.linger();
+    }
+    response
 }
 
 /// Where a request goes.
-enum Routed<'a> {
-    /// To an endpoint; its head has been made ready for it.
-    Forward(&'a Arc<Upstream>),
+enum Routed {
+    /// To an endpoint, by the route at this index; its head has been made ready for it.
+    Forward(usize),
     /// Nowhere: this is the answer.
     Reply(Box<Response<ResponseBody>>),
 }
 
-impl From<Response<ResponseBody>> for Routed<'_> {
+impl From<Response<ResponseBody>> for Routed {
     fn from(response: Response<ResponseBody>) -> Self {
         Self::Reply(Box::new(response))
     }
 }
 
-fn route<'a>(
+fn route(
     local: &Local,
     client: &Client,
-    snapshot: &'a Snapshot,
+    snapshot: &Snapshot,
     request: &mut Request<Incoming>,
     record: &mut Record,
-) -> Result<Routed<'a>, ProxyError> {
+) -> Result<Routed, ProxyError> {
     if !request.body().is_end_stream() {
         record.begin_upload();
     }
@@ -113,23 +135,24 @@ fn route<'a>(
         raw_path,
         path: &path,
     });
-    let route = match found {
-        Ok(Some(index)) => &snapshot.routes[index],
+    let index = match found {
+        Ok(Some(index)) => index,
         Ok(None) => return Err(ProxyError::NoRoute),
         Err(ambiguous) => {
             snapshot.routes[ambiguous.route].metrics.ambiguous.inc();
             return Err(ProxyError::AmbiguousPath);
         }
     };
+    let route = &snapshot.routes[index];
     record.set_route(route);
-    let upstream = match &route.action {
-        Action::Forward(upstream) => upstream,
+    match &route.action {
+        Action::Forward(_) => {}
         Action::Redirect(redirect) => {
             return Ok(reply::redirect(redirect, &host, &path, query).into());
         }
         Action::Respond(respond) => return Ok(reply::respond(respond).into()),
         Action::NotFound => return Err(ProxyError::NoRoute),
-    };
+    }
     let canonical = match path {
         Cow::Owned(path) => Some(path),
         Cow::Borrowed(_) => None,
@@ -151,7 +174,7 @@ fn route<'a>(
         instance: &local.instance,
     };
     head::to_endpoint(request, canonical.as_deref(), origin)?;
-    Ok(Routed::Forward(upstream))
+    Ok(Routed::Forward(index))
 }
 
 /// Limits of a request that do not need its path.

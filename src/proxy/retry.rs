@@ -4,7 +4,7 @@
 //! opened (another endpoint is asked), or not a byte was written (`semantics`: rows A and B of the retry matrix).
 
 use std::future::Future;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
@@ -101,8 +101,9 @@ async fn ask(
             return Err(ProxyError::Closed.into());
         };
         let upload = record.upload().map(|upload| &**upload);
+        let answer = pin!(connection.send(whole));
         match connection
-            .send(whole, (sent, timeouts.response_head), upload)
+            .response(answer, (sent, timeouts.response_head), upload)
             .await
         {
             Ok(response) => break response,
