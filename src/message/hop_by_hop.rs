@@ -23,6 +23,10 @@ pub fn named_by_connection(
 ) -> Result<SmallVec<[HeaderName; 2]>, NamesProtected> {
     let mut names = SmallVec::new();
     for value in headers.get_all(header::CONNECTION) {
+        if value == "keep-alive" {
+            // What servers say that say anything.
+            continue;
+        }
         for option in value.as_bytes().split(|byte| *byte == b',') {
             // Not a field name: nothing to remove.
             let Ok(name) = HeaderName::from_bytes(option.trim_ascii()) else {

@@ -106,6 +106,12 @@ fn route(
         record.begin_upload();
     }
     let listener = Arc::clone(record.listener());
+    let proxies = &listener.trusted_proxies;
+    let trusted = forwarded::is_trusted(client.address().ip(), proxies);
+    if trusted {
+        let address = forwarded::client_address(request.headers(), client.address(), proxies);
+        record.set_client(address);
+    }
     let host = head::host(request)?;
     record.set_host(&host);
     within_limits(request, &listener)?;
@@ -158,15 +164,6 @@ fn route(
         Cow::Borrowed(_) => None,
     };
     drop(host);
-    let trusted = forwarded::is_trusted(client.address().ip(), &listener.trusted_proxies);
-    if trusted {
-        let proxies = &listener.trusted_proxies;
-        record.set_client(forwarded::client_address(
-            request.headers(),
-            client.address(),
-            proxies,
-        ));
-    }
     let origin = Origin {
         client,
         trusted,

@@ -233,8 +233,9 @@ impl Record {
 
     fn log(&self, error: Option<ProxyError>, request_bytes: u64, total: Duration) {
         let Some(details) = &self.details else { return };
+        // 499: the client left; below that only what an endpoint cut on its way.
         let failed =
-            self.status >= 499 || error.is_some_and(|error| error.fault() != Fault::Client);
+            self.status >= 499 || error.is_some_and(|error| error.fault() == Fault::Endpoint);
         if !failed
             && (details.only_errors
                 || (details.sample < 1.0 && self.local.random() >= details.sample))

@@ -145,7 +145,7 @@ impl Compiler {
             )?),
             None => None,
         };
-        let (tls, certificates, warnings) = tls.map_or_else(Default::default, |server| {
+        let (tls, certificates, mut warnings) = tls.map_or_else(Default::default, |server| {
             (Some(server.config), server.certificates, server.warnings)
         });
         let before = previous.and_then(|previous| {
@@ -164,11 +164,13 @@ impl Compiler {
             }
         };
         let metrics = ListenerMetrics::new(&self.metrics, &listener.name);
-        let https = config
-            .listeners
-            .iter()
-            .find(|other| other.tls.is_some())
-            .map_or(443, |other| other.address.port());
+        let https = config.listeners.iter().find(|other| other.tls.is_some());
+        if listener.redirect_to_https && https.is_none() {
+            warnings.push(listener.place.problem(
+                "redirect_to_https, but no listener has `tls`: clients are sent to port 443",
+            ));
+        }
+        let https = https.map_or(443, |other| other.address.port());
         let listener = Listener {
             name: Arc::clone(&listener.name),
             slot,
