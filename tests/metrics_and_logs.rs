@@ -728,3 +728,57 @@ fn status_shows_listeners_upstreams_and_routes() {
         "{status}"
     );
 }
+
+#[test]
+fn regression_response_with_trailers_was_counted_as_one_that_its_client_left() {
+    let origin = Origin::with("a", |exchange| {
+        exchange.write_then(
+            "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTrailer: x-sum\r\n\r\n\
+             3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n",
+            Next::Keep,
+        )
+    });
+    let balancer = Balancer::start(&config(&origin, "target = \"access.log\""));
+    let mut connection = Connection::open(balancer.http());
+    for _ in 0..3 {
+        connection.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nTE: trailers\r\n\r\n"));
+        assert_eq!(connection.reply().text(), "abc");
+    }
+    for record in await_records(&balancer.directory().join("access.log"), 3) {
+        assert_eq!(record["status"], 200, "{record}");
+        assert!(record["reason"].is_null(), "{record}");
+    }
+    assert_eq!(
+        origin.connections() - origin.probe_count(),
+        1,
+        "the connection is used again"
+    );
+}
+
+#[test]
+fn request_without_a_route_is_no_error_of_ours() {
+    let balancer = Balancer::start(
+        r#"
+        [listener.http]
+        address = "127.0.0.1:0"
+
+        [access_log]
+        target = "access.log"
+        only = "errors"
+
+        [[route]]
+        path = "/here"
+        respond = { body = "here" }
+
+        [[route]]
+        path = "/gone"
+        respond = { status = 503 }
+        "#,
+    );
+    for path in ["/here", "/nowhere", "/gone"] {
+        get(balancer.http(), path);
+    }
+    let records = await_records(&balancer.directory().join("access.log"), 1);
+    let paths: Vec<_> = records.iter().map(|record| record["path"].as_str()).collect();
+    assert_eq!(paths, [Some("/gone")]);
+}
