@@ -235,7 +235,10 @@ fn garbage_is_400_and_a_close() {
         assert_refused(&balancer, &origin, garbage.as_bytes(), 400);
     }
     assert_refused(&balancer, &origin, b"GET / HTTP/7.3\r\n\r\n", 505);
-    for head in ["G\u{1}T / HTTP/1.1\r\n\r\n", "GET / HTTP/1.1\r\na b: c\r\n\r\n"] {
+    for head in [
+        "G\u{1}T / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\na b: c\r\n\r\n",
+    ] {
         let mut connection = Connection::open(balancer.http());
         connection.send(head);
         // Also what the HTTP library refuses by itself is answered in our words.

@@ -741,7 +741,9 @@ fn regression_response_with_trailers_was_counted_as_one_that_its_client_left() {
     let balancer = Balancer::start(&config(&origin, "target = \"access.log\""));
     let mut connection = Connection::open(balancer.http());
     for _ in 0..3 {
-        connection.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nTE: trailers\r\n\r\n"));
+        connection.send(format!(
+            "GET / HTTP/1.1\r\nHost: {HOST}\r\nTE: trailers\r\n\r\n"
+        ));
         assert_eq!(connection.reply().text(), "abc");
     }
     for record in await_records(&balancer.directory().join("access.log"), 3) {
@@ -779,6 +781,9 @@ fn request_without_a_route_is_no_error_of_ours() {
         get(balancer.http(), path);
     }
     let records = await_records(&balancer.directory().join("access.log"), 1);
-    let paths: Vec<_> = records.iter().map(|record| record["path"].as_str()).collect();
+    let paths: Vec<_> = records
+        .iter()
+        .map(|record| record["path"].as_str())
+        .collect();
     assert_eq!(paths, [Some("/gone")]);
 }

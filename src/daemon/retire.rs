@@ -6,83 +6,278 @@ use std::time::Duration;
 
 use tokio::time::sleep;
 
-use crate::metrics::{Metrics, UpstreamMetrics};
+use crate::metrics::{ListenerMetrics, Metrics, UpstreamMetrics};
 use crate::proxy::error::REASONS;
-use crate::snapshot::{Publisher, Snapshot};
+use crate::snapshot::{Publisher, Route, Snapshot};
+use crate::units::Name;
 use crate::upstream::Endpoint;
 use crate::upstream::state::WORDS;
 
 /// A scrape interval in use: until then the last counts can still be seen.
 const LAST_SCRAPE: Duration = Duration::from_secs(60);
 
-/// Waits until what `previous` had and the current snapshot has not is finished, then removes its series, unless it is back.
+/// Until then every worker has let go of the snapshot before.
+const LET_GO: Duration = Duration::from_secs(2);
+
+/// Waits until what `previous` had and `current` has not is finished, then removes its series, unless it is back.
 pub async fn retire(metrics: Arc<Metrics>, previous: Arc<Snapshot>, publisher: Publisher) {
-    let gone = |snapshot: &Snapshot| -> Vec<Arc<Endpoint>> {
-        let names = endpoint_names(snapshot);
-        let endpoints = previous
-            .upstreams
-            .iter()
-            .flat_map(|upstream| upstream.endpoints.iter());
-        endpoints
-            .filter(|endpoint| !names.contains(&name(endpoint)))
-            .cloned()
-            .collect()
-    };
-    while gone(&publisher.current())
+    let gone = Gone::between(&previous, &publisher.current());
+    // A large snapshot takes milliseconds to drop: here, where nobody waits, not on a worker.
+    sleep(LET_GO).await;
+    drop(previous);
+    if gone.is_empty() {
+        return;
+    }
+    while gone
+        .endpoints
         .iter()
         .any(|endpoint| endpoint.in_flight() > 0)
     {
         sleep(Duration::from_secs(1)).await;
     }
     sleep(LAST_SCRAPE).await;
-    let current = publisher.current();
-    for endpoint in gone(&current) {
-        endpoint.metrics.retire(&metrics, REASONS, &WORDS);
-    }
-    for upstream in &previous.upstreams {
-        if current
-            .upstreams
-            .iter()
-            .all(|other| other.name != upstream.name)
-        {
-            UpstreamMetrics::retire(&metrics, &upstream.name);
+    gone.retire(&metrics, &publisher.current());
+}
+
+/// What a reload has removed.
+struct Gone {
+    listeners: Vec<Name>,
+    endpoints: Vec<Arc<Endpoint>>,
+    upstreams: Vec<Name>,
+    routes: Vec<Arc<Route>>,
+    /// Where a listener is gone: all routes, for what they counted there.
+    of_listeners: Vec<Arc<Route>>,
+    /// Listener and label.
+    certificates: Vec<(Name, String)>,
+}
+
+impl Gone {
+    fn between(previous: &Snapshot, current: &Snapshot) -> Self {
+        let endpoints = endpoint_names(current);
+        let upstreams = upstream_names(current);
+        let routes = route_names(current);
+        let certificates = certificate_names(current);
+        let listeners: Vec<Name> = listener_names(previous)
+            .difference(&listener_names(current))
+            .map(|name| (*name).into())
+            .collect();
+        let of_listeners = if listeners.is_empty() {
+            Vec::new()
+        } else {
+            previous.routes.clone()
+        };
+        Self {
+            listeners,
+            of_listeners,
+            endpoints: all_endpoints(previous)
+                .filter(|endpoint| !endpoints.contains(&name(endpoint)))
+                .cloned()
+                .collect(),
+            upstreams: upstream_names(previous)
+                .difference(&upstreams)
+                .map(|name| (*name).into())
+                .collect(),
+            routes: previous
+                .routes
+                .iter()
+                .filter(|route| !routes.contains(&*route.name))
+                .cloned()
+                .collect(),
+            certificates: certificate_names(previous)
+                .difference(&certificates)
+                .map(|(listener, label)| ((*listener).into(), (*label).to_owned()))
+                .collect(),
         }
     }
-    let routes: HashSet<&str> = current.routes.iter().map(|route| &*route.name).collect();
-    for route in previous
-        .routes
-        .iter()
-        .filter(|route| !routes.contains(&*route.name))
-    {
-        route.metrics.retire(&metrics, REASONS);
+
+    fn is_empty(&self) -> bool {
+        self.listeners.is_empty()
+            && self.endpoints.is_empty()
+            && self.upstreams.is_empty()
+            && self.routes.is_empty()
+            && self.certificates.is_empty()
     }
-    for listener in &previous.listeners {
-        for certificate in &listener.certificates {
-            let stays = current.listeners.iter().any(|other| {
-                other.name == listener.name
-                    && other
-                        .certificates
-                        .iter()
-                        .any(|another| another.label == certificate.label)
-            });
-            if !stays {
+
+    /// Removes the series of all that `current` has not got again.
+    fn retire(&self, metrics: &Metrics, current: &Snapshot) {
+        let listeners = listener_names(current);
+        for listener in self
+            .listeners
+            .iter()
+            .filter(|listener| !listeners.contains(&***listener))
+        {
+            ListenerMetrics::retire(metrics, listener);
+            for route in &self.of_listeners {
+                route.metrics.retire_listener(metrics, listener);
+            }
+        }
+        let endpoints = endpoint_names(current);
+        for endpoint in self
+            .endpoints
+            .iter()
+            .filter(|endpoint| !endpoints.contains(&name(endpoint)))
+        {
+            endpoint.metrics.retire(metrics, REASONS, &WORDS);
+        }
+        let upstreams = upstream_names(current);
+        for upstream in self
+            .upstreams
+            .iter()
+            .filter(|upstream| !upstreams.contains(&***upstream))
+        {
+            UpstreamMetrics::retire(metrics, upstream);
+        }
+        let routes = route_names(current);
+        for route in self
+            .routes
+            .iter()
+            .filter(|route| !routes.contains(&*route.name))
+        {
+            route.metrics.retire(metrics, REASONS);
+        }
+        let certificates = certificate_names(current);
+        for (listener, label) in &self.certificates {
+            if !certificates.contains(&(&**listener, label)) {
+                // A series that is not there is as good as removed.
                 let _ = metrics
                     .tls_certificate_not_after
-                    .remove_label_values(&[&*listener.name, &certificate.label]);
+                    .remove_label_values(&[&**listener, label]);
             }
         }
     }
 }
 
-fn endpoint_names(snapshot: &Snapshot) -> HashSet<(&str, &str)> {
+fn all_endpoints(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Endpoint>> {
     snapshot
         .upstreams
         .iter()
         .flat_map(|upstream| upstream.endpoints.iter())
+}
+
+fn endpoint_names(snapshot: &Snapshot) -> HashSet<(&str, &str)> {
+    all_endpoints(snapshot)
         .map(|endpoint| name(endpoint))
+        .collect()
+}
+
+fn listener_names(snapshot: &Snapshot) -> HashSet<&str> {
+    snapshot
+        .listeners
+        .iter()
+        .map(|listener| &*listener.name)
+        .collect()
+}
+
+fn upstream_names(snapshot: &Snapshot) -> HashSet<&str> {
+    snapshot
+        .upstreams
+        .iter()
+        .map(|upstream| &*upstream.name)
+        .collect()
+}
+
+fn route_names(snapshot: &Snapshot) -> HashSet<&str> {
+    snapshot.routes.iter().map(|route| &*route.name).collect()
+}
+
+fn certificate_names(snapshot: &Snapshot) -> HashSet<(&str, &str)> {
+    let listeners = snapshot.listeners.iter();
+    listeners
+        .flat_map(|listener| {
+            listener
+                .certificates
+                .iter()
+                .map(|certificate| (&*listener.name, &*certificate.label))
+        })
         .collect()
 }
 
 fn name(endpoint: &Endpoint) -> (&str, &str) {
     (endpoint.upstream(), endpoint.name())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use http::Method;
+
+    use super::*;
+    use crate::config;
+    use crate::metrics::encode;
+    use crate::snapshot::compile::Compiler;
+    use crate::tls::Tickets;
+
+    const BEFORE: &str = r#"
+        [listener.stays]
+        address = "127.0.0.1:1"
+        [listener.goes]
+        address = "127.0.0.1:2"
+        [upstream.kept]
+        endpoints = ["127.0.0.1:10", "127.0.0.1:11"]
+        [upstream.dropped]
+        endpoints = ["127.0.0.1:12"]
+        [[route]]
+        name = "main"
+        upstream = "kept"
+        [[route]]
+        name = "side"
+        path = "/side"
+        upstream = "dropped"
+    "#;
+    const AFTER: &str = r#"
+        [listener.stays]
+        address = "127.0.0.1:1"
+        [upstream.kept]
+        endpoints = ["127.0.0.1:10"]
+        [[route]]
+        name = "main"
+        upstream = "kept"
+    "#;
+
+    fn count(snapshot: &Snapshot) {
+        for listener in 0..snapshot.listeners.len() {
+            for route in &snapshot.routes {
+                route.metrics.count(listener, &Method::GET, 200);
+                route.metrics.count_error("closed");
+            }
+        }
+        for endpoint in all_endpoints(snapshot) {
+            endpoint.metrics.count(200);
+            endpoint.metrics.count_failure("closed");
+        }
+    }
+
+    #[test]
+    fn series_of_what_is_gone_vanish_and_those_of_what_stays_do_not() {
+        let metrics = Arc::new(Metrics::new());
+        let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
+        let mut compile = |source: &str, previous: Option<&Snapshot>| {
+            let config = config::parse(source, Path::new("balancer.toml")).unwrap();
+            compiler.compile(&config, previous).unwrap().snapshot
+        };
+        let before = compile(BEFORE, None);
+        let after = compile(AFTER, Some(&before));
+        count(&before);
+        let text = || String::from_utf8(encode::text(&metrics).unwrap()).unwrap();
+        let names = ["\"goes\"", "\"dropped\"", "\"side\"", ":11\"", ":12\""];
+        for name in names {
+            assert!(text().contains(name), "{name}");
+        }
+
+        let gone = Gone::between(&before, &after);
+        // What is back by then keeps its series.
+        gone.retire(&metrics, &before);
+        for name in names {
+            assert!(text().contains(name), "{name}");
+        }
+
+        gone.retire(&metrics, &after);
+        for name in names {
+            assert!(!text().contains(name), "{name} in {}", text());
+        }
+        for name in ["\"stays\"", "\"kept\"", "\"main\"", ":10\""] {
+            assert!(text().contains(name), "{name}");
+        }
+    }
 }

@@ -114,6 +114,30 @@ impl ListenerMetrics {
     }
 }
 
+impl ListenerMetrics {
+    /// Takes the series of the listener `name` away: it is gone.
+    pub fn retire(metrics: &Metrics, name: &str) {
+        for proto in ["http/1.1", "h2"] {
+            let _ = metrics.connections.remove_label_values(&[name, proto]);
+            let _ = metrics
+                .connections_total
+                .remove_label_values(&[name, proto]);
+        }
+        for (result, version) in [
+            ("failed", "none"),
+            ("timeout", "none"),
+            ("ok", "1.2"),
+            ("ok", "1.3"),
+        ] {
+            let _ = metrics
+                .tls_handshakes
+                .remove_label_values(&[name, result, version]);
+        }
+        let _ = metrics.connections_refused.remove_label_values(&[name]);
+        let _ = metrics.accept_pauses.remove_label_values(&[name]);
+    }
+}
+
 /// Counters of one route.
 #[derive(Debug)]
 pub struct RouteMetrics {
@@ -177,20 +201,25 @@ impl RouteMetrics {
         self.errors.with_label_values(&[&self.name, reason]).inc();
     }
 
+    /// Takes away the series of requests that came through `listener`: that is gone.
+    pub fn retire_listener(&self, metrics: &Metrics, listener: &str) {
+        let of_listener = self
+            .listeners
+            .iter()
+            .filter(|(name, _)| **name == *listener);
+        for (method, codes) in of_listener.flat_map(|(_, methods)| METHODS.iter().zip(methods)) {
+            for code in codes.seen() {
+                let mut buffer = itoa::Buffer::new();
+                let labels = [listener, &*self.name, *method, buffer.format(code)];
+                let _ = metrics.requests.remove_label_values(&labels);
+            }
+        }
+    }
+
     /// Takes this route's series away: it is gone.
     pub fn retire(&self, metrics: &Metrics, reasons: &[&str]) {
-        for (listener, methods) in &self.listeners {
-            for (method, codes) in METHODS.iter().zip(methods) {
-                for code in codes.seen() {
-                    // A series that is not there is as good as removed; so everywhere below.
-                    let _ = metrics.requests.remove_label_values(&[
-                        &**listener,
-                        &*self.name,
-                        *method,
-                        itoa::Buffer::new().format(code),
-                    ]);
-                }
-            }
+        for (listener, _) in &self.listeners {
+            self.retire_listener(metrics, listener);
         }
         for reason in reasons {
             let _ = metrics.errors.remove_label_values(&[&self.name, *reason]);

@@ -1,6 +1,6 @@
 //! Serves one client connection until it is closed, drained or broken.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
@@ -41,8 +41,6 @@ pub struct Client {
     address_value: HeaderValue,
     port_value: HeaderValue,
     scheme_value: HeaderValue,
-    /// The latest snapshot that has the listener, and the listener's index in it: used on when a reload removes it.
-    latest: RefCell<(Held, usize)>,
     slot: u32,
     drain: Rc<Drain>,
     in_progress: Cell<u32>,
@@ -54,14 +52,13 @@ pub struct Client {
 }
 
 impl Client {
-    /// A connection from `address`, accepted by the listener at `index` of `snapshot` on its address `local`.
+    /// A connection from `address`, accepted by `listener` on its address `local`.
     pub fn new(
         address: SocketAddr,
         local: SocketAddr,
-        (snapshot, index): (Held, usize),
+        listener: &Listener,
         drain: Rc<Drain>,
     ) -> Self {
-        let listener = &snapshot.listeners[index];
         let ascii =
             |text: &str| HeaderValue::from_str(text).expect("addresses and numbers are ASCII");
         Self {
@@ -74,7 +71,6 @@ impl Client {
                 "http"
             }),
             slot: listener.slot,
-            latest: RefCell::new((snapshot, index)),
             drain,
             in_progress: Cell::new(0),
             unanswered: Cell::new(0),
@@ -104,15 +100,15 @@ impl Client {
         &self.scheme_value
     }
 
-    /// The connection's listener as `snapshot` has it, and its index for the router.
-    pub fn listener_in(&self, snapshot: &Held) -> (Arc<Listener>, usize) {
-        let mut latest = self.latest.borrow_mut();
-        if !Rc::ptr_eq(&latest.0, snapshot)
-            && let Some(index) = snapshot.listener_index(self.slot)
-        {
-            *latest = (Rc::clone(snapshot), index);
+    /// The snapshot that serves a request now, and the index of the connection's listener in it.
+    pub fn snapshot(&self, local: &Local) -> (Held, usize) {
+        let current = local.snapshot();
+        if let Some(index) = current.listener_index(self.slot) {
+            return (current, index);
         }
-        (Arc::clone(&latest.0.listeners[latest.1]), latest.1)
+        let latest = self.drain.latest();
+        let index = latest.listener_index(self.slot).unwrap_or_default();
+        (latest, index)
     }
 
     /// Whether the connection ends with the response being made.

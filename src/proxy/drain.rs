@@ -5,15 +5,39 @@ use std::collections::HashMap;
 use std::rc::Rc;
 use std::task::Waker;
 
-/// Asks connections to end: when their listener is removed, or when the process shuts down.
-#[derive(Debug, Default)]
+use crate::snapshot::Held;
+
+/// Asks the connections of one listener to end: when it is removed, or when the process shuts down.
+#[derive(Debug)]
 pub struct Drain {
     begun: Cell<bool>,
+    latest: RefCell<Held>,
     next: Cell<u64>,
     wakers: RefCell<HashMap<u64, Waker>>,
 }
 
 impl Drain {
+    /// For a listener that `snapshot` has.
+    pub fn new(snapshot: Held) -> Self {
+        Self {
+            begun: Cell::default(),
+            latest: RefCell::new(snapshot),
+            next: Cell::default(),
+            wakers: RefCell::default(),
+        }
+    }
+
+    /// The latest snapshot that has the listener: connections go on with it once the listener is removed. One for all of
+    /// them, so that an idle connection keeps no old snapshot alive.
+    pub fn latest(&self) -> Held {
+        Rc::clone(&self.latest.borrow())
+    }
+
+    /// The listener is in `snapshot` as well.
+    pub fn follow(&self, snapshot: Held) {
+        self.latest.replace(snapshot);
+    }
+
     /// Asks all that listen to end.
     pub fn begin(&self) {
         self.begun.set(true);

@@ -29,9 +29,9 @@ pub fn handle(
     client: Rc<Client>,
     mut request: Request<Incoming>,
 ) -> impl Future<Output = Result<Response<ResponseBody>, Infallible>> {
-    let snapshot = local.snapshot();
+    let (snapshot, listener) = client.snapshot(&local);
     let version = request.version();
-    let mut record = Record::begin(&local, &client, &snapshot, &request);
+    let mut record = Record::begin(&local, &client, (&snapshot, listener), &request);
     let routed = route(&local, &client, &snapshot, &mut request, &mut record);
     let mut request = Some(watch_body(request, &mut record));
     async move {

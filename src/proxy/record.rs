@@ -65,12 +65,11 @@ impl Record {
     pub fn begin<B>(
         local: &Rc<Local>,
         client: &Rc<Client>,
-        snapshot: &Held,
+        (snapshot, listener_index): (&Held, usize),
         request: &http::Request<B>,
     ) -> Box<Self> {
         let begun = Instant::now();
         client.begin_exchange();
-        let (listener, listener_index) = client.listener_in(snapshot);
         let rule = snapshot.access_log;
         let request_id = local.request_id();
         let details = rule.on.then(|| {
@@ -90,7 +89,7 @@ impl Record {
         Box::new(Self {
             local: Rc::clone(local),
             client: Rc::clone(client),
-            listener,
+            listener: Arc::clone(&snapshot.listeners[listener_index]),
             listener_index,
             begun,
             request_id,
@@ -287,11 +286,11 @@ impl Drop for Record {
 
 /// Counts and logs a request that never became one: its bytes were refused.
 pub fn refused(local: &Rc<Local>, client: &Rc<Client>, error: ProxyError) {
-    let snapshot = local.snapshot();
+    let (snapshot, listener) = client.snapshot(local);
     let mut request = http::Request::new(());
     *request.method_mut() = Method::from_bytes(b"-").expect("`-` is a token");
     *request.uri_mut() = Uri::from_static("/");
-    let mut record = Record::begin(local, client, &snapshot, &request);
+    let mut record = Record::begin(local, client, (&snapshot, listener), &request);
     record.set_path("-");
     record.status = error.status().as_u16();
     record.finish(Some(error), Instant::now());

@@ -156,12 +156,7 @@ fn serve(
     let (Ok(()), Ok(here)) = (stream.set_nodelay(true), stream.local_addr()) else {
         return;
     };
-    let client = Rc::new(Client::new(
-        address,
-        here,
-        (snapshot, index),
-        Rc::clone(drain),
-    ));
+    let client = Rc::new(Client::new(address, here, &listener, Rc::clone(drain)));
     let local = Rc::clone(local);
     let mut connections = connections.borrow_mut();
     match &listener.tls {

@@ -188,7 +188,7 @@ impl Serving {
     }
 
     fn listen(&mut self, slot: u32, socket: TcpListener) -> io::Result<()> {
-        let drain = Rc::new(Drain::default());
+        let drain = Rc::new(Drain::new(self.local.snapshot()));
         accept::start(socket, slot, &self.local, &self.connections, &drain)?;
         self.listening.insert(slot, drain);
         Ok(())
@@ -199,7 +199,9 @@ impl Serving {
         sockets.retain(|slot, _| snapshot.listener_index(*slot).is_some());
         self.listening.retain(|slot, drain| {
             let stays = snapshot.listener_index(*slot).is_some();
-            if !stays {
+            if stays {
+                drain.follow(Rc::clone(&snapshot));
+            } else {
                 drain.begin();
             }
             stays
