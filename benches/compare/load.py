@@ -43,19 +43,12 @@ def wrk(program, directory, url, connections, seconds, headers=(), upload=None):
                 p50 / 1000, p99 / 1000, int(connect + read + write))
 
 
-def h2load(program, directory, url, clients, streams, seconds, h1=False, headers=(), rate=None):
-    """The same by h2load; `rate`: requests per second of all clients together."""
+def h2load(program, directory, url, seconds, *options):
+    """What h2load does with these options, which take about so many seconds."""
     log = os.path.join(directory, "h2load.log")
     with contextlib.suppress(FileNotFoundError):
         os.remove(log)
-    arguments = [program, f"-c{clients}", f"-m{streams}", "-t1", f"-D{seconds}", f"--log-file={log}"]
-    if h1:
-        arguments.append("--h1")
-    if rate:
-        arguments.append(f"--rps={rate / clients:.3f}")
-    for header in headers:
-        arguments += ["-H", header]
-    said = _finish("h2load", [*arguments, url], directory, seconds)
+    said = _finish("h2load", [program, "-t1", f"--log-file={log}", *options, url], directory, seconds)
     found = re.search(r"^requests: .* (\d+) succeeded, (\d+) failed, (\d+) errored, (\d+) timeout", said, re.MULTILINE)
     if not found:
         raise Refused(f"h2load did not measure anything: {said}")
@@ -75,7 +68,7 @@ def _finish(name, arguments, directory, seconds):
     """Runs to the end, on the load's core, and gives what was said."""
     with Process(name, arguments, LOAD_CORE, directory, output=subprocess.PIPE) as process:
         try:
-            said, _ = process.child.communicate(timeout=seconds + 20)
+            said, _ = process.child.communicate(timeout=2 * seconds + 20)
         except subprocess.TimeoutExpired:
             raise Refused(f"{name} does not end after {seconds} s") from None
         return said.decode(errors="replace") + process.complaint()

@@ -1,5 +1,6 @@
 """Makes figures of runs: medians, ratios per round, Markdown."""
 
+import re
 from statistics import median
 
 REFERENCES = ("nginx", "haproxy")
@@ -55,7 +56,7 @@ def markdown(result):
                 lines[-1] += " does not resume sessions"
         shares = [figures["others_share"] for figures in rows.values() if "others_share" in figures]
         lines += ["", f"Others took at most {max(shares):.1%} of the proxy's core (median run)." if shares else "", ""]
-    return "\n".join(lines).replace("\n\n\n", "\n\n").rstrip() + "\n"
+    return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
 
 
 def _ratio(runs, run, reference, name):
