@@ -10,8 +10,18 @@ import socket
 import subprocess
 import time
 
-PROXY_CORE = 0
-LOAD_CORE = 1
+
+def _cores():
+    """One core for the proxy, one for the load; not two threads of one core, where there is a choice."""
+    cores = sorted(os.sched_getaffinity(0))
+    siblings = f"/sys/devices/system/cpu/cpu{cores[0]}/topology/thread_siblings_list"
+    with contextlib.suppress(OSError), open(siblings, encoding="ascii") as file:
+        same = {int(core) for part in file.read().split(",") for core in part.split("-")}
+        cores[1:] = sorted(cores[1:], key=lambda core: core in same)
+    return cores[0], cores[1] if len(cores) > 1 else None
+
+
+PROXY_CORE, LOAD_CORE = _cores()
 TICK_MICROSECONDS = 1_000_000 / os.sysconf("SC_CLK_TCK")
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") / 1024
 
@@ -21,9 +31,9 @@ class Refused(Exception):
 
 
 class Process:
-    """A process of ours, with all it starts. Never outlives us."""
+    """A process of ours on one core or several, with all it starts. Never outlives us."""
 
-    def __init__(self, name, arguments, core, directory, output=subprocess.DEVNULL, environment=None):
+    def __init__(self, name, arguments, cores, directory, output=subprocess.DEVNULL, environment=None):
         self.name = name
         self.errors = os.path.join(directory, f"{name}.stderr")
         with open(self.errors, "wb") as errors:
@@ -35,7 +45,7 @@ class Process:
                 stdout=output,
                 stderr=errors,
                 process_group=0,  # Ctrl-C is for us; we end what we started
-                preexec_fn=lambda: _prepare(core),
+                preexec_fn=lambda: _prepare(cores),
             )
         _running.append(self)
 
@@ -122,9 +132,8 @@ class Process:
 
 def prepare():
     """Checks that this machine will do, and makes every way out of this program end what it started."""
-    cores = os.sched_getaffinity(0)
-    if not {PROXY_CORE, LOAD_CORE} <= cores:
-        raise Refused(f"needs cores {PROXY_CORE} and {LOAD_CORE}, one for the proxy and one for the load; has {sorted(cores)}")
+    if LOAD_CORE is None:
+        raise Refused("needs two cores, one for the proxy and one for the load; has one")
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.sched_setaffinity(0, {LOAD_CORE})
@@ -184,8 +193,8 @@ def wait_for_port(process, port, seconds=10):
     raise Refused(f"{process.name} does not listen on port {port} after {seconds} s: {process.complaint()}")
 
 
-def _prepare(core):
-    os.sched_setaffinity(0, {core})
+def _prepare(cores):
+    os.sched_setaffinity(0, {cores} if isinstance(cores, int) else cores)
     _libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: also if we are killed
 
 

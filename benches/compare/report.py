@@ -8,22 +8,28 @@ REFERENCES = ("nginx", "haproxy")
 
 def summarise(runs):
     """Per scenario and peer the median of each figure, and medians of the ratios to each reference in the same round."""
+    figures = {(run["scenario"], run["peer"], run["round"]): run["figures"] for run in runs}
     summary = {}
     for scenario, peer in dict.fromkeys((run["scenario"], run["peer"]) for run in runs):
-        own = [run for run in runs if (run["scenario"], run["peer"]) == (scenario, peer)]
-        figures = own[0]["figures"]
-        medians = {name: median(run["figures"][name] for run in own) for name, value in figures.items()
-                   if isinstance(value, (int, float)) and not isinstance(value, bool)}
-        medians["errors"] = sum(run["figures"]["errors"] for run in own)
-        medians["rounds"] = len(own)
-        if "resumes" in figures:
-            medians["resumes"] = all(run["figures"]["resumes"] for run in own)
-        for reference in REFERENCES:
-            for name in ("cpu_us", "user_us", "p99_ms", "kib_per_connection"):
-                ratios = [ratio for run in own if (ratio := _ratio(runs, run, reference, name))]
-                if ratios:
-                    medians[f"{name}_by_{reference}"] = median(ratios)
-        summary.setdefault(scenario, {})[peer] = medians
+        own = {key: value for key, value in figures.items() if key[:2] == (scenario, peer)}
+        first = next(iter(own.values()))
+        row = {name: median(values[name] for values in own.values()) for name in first if name != "resumes"}
+        row["errors"] = sum(values["errors"] for values in own.values())
+        row["rounds"] = len(own)
+        if "resumes" in first:
+            row["resumes"] = all(values["resumes"] for values in own.values())
+
+        def ratio(name, to_scenario, to_peer):
+            ratios = [values[name] / by[name] for (_, _, number), values in own.items()
+                      if (by := figures.get((to_scenario, to_peer, number))) and values.get(name) and by.get(name, 0) > 0]
+            return median(ratios) if ratios else None
+
+        for name in ("cpu_us", "user_us", "p99_ms", "kib_per_connection"):
+            for reference in REFERENCES:
+                row[f"{name}_by_{reference}"] = ratio(name, scenario, reference)
+        if scenario == "l":
+            row["cpu_us_by_off"] = ratio("cpu_us", "a", peer)
+        summary.setdefault(scenario, {})[peer] = {name: value for name, value in row.items() if value is not None}
     return summary
 
 
@@ -47,6 +53,7 @@ def markdown(result):
     for letter, rows in summary.items():
         lines += [f"## {letter}: {titles[letter]}", ""]
         columns = IDLE_COLUMNS if "kib_per_connection" in next(iter(rows.values())) else BUSY_COLUMNS
+        columns = [column for column in columns if any(column[1] in figures for figures in rows.values())]
         lines += [_row(["", *(title for title, *_ in columns)]), _rule(len(columns))]
         for peer, figures in rows.items():
             cells = [_number(None if figures.get(name) is None else figures[name] / scale, digits)
@@ -57,16 +64,6 @@ def markdown(result):
         shares = [figures["others_share"] for figures in rows.values() if "others_share" in figures]
         lines += ["", f"Others took at most {max(shares):.1%} of the proxy's core (median run)." if shares else "", ""]
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
-
-
-def _ratio(runs, run, reference, name):
-    """One run's figure by the reference's in the same round; None where there is none."""
-    value = run["figures"].get(name)
-    for other in runs:
-        if (other["round"], other["scenario"], other["peer"]) == (run["round"], run["scenario"], reference):
-            by = other["figures"].get(name)
-            return value / by if value and by and by > 0 else None
-    return None
 
 
 def _number(value, digits=1):
@@ -89,7 +86,7 @@ BUSY_COLUMNS = [
     ("requests/s", "requests_per_second", 1, 0), ("p50 ms", "p50_ms", 1, 2), ("p99 ms", "p99_ms", 1, 2),
     ("peak MiB", "peak_kib", 1024, 1), ("errors", "errors", 1, 0),
     ("CPU ÷ nginx", "cpu_us_by_nginx", 1, 2), ("CPU ÷ HAProxy", "cpu_us_by_haproxy", 1, 2),
-    ("user ÷ nginx", "user_us_by_nginx", 1, 2),
+    ("CPU ÷ log off", "cpu_us_by_off", 1, 2), ("user ÷ nginx", "user_us_by_nginx", 1, 2),
     ("p99 ÷ nginx", "p99_ms_by_nginx", 1, 2), ("p99 ÷ HAProxy", "p99_ms_by_haproxy", 1, 2),
 ]
 IDLE_COLUMNS = [

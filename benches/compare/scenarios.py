@@ -35,6 +35,10 @@ class Scenario:
     tls: bool = False
     access_log: bool = False
 
+    def takes(self, seconds):
+        """How long a run takes, roughly, in seconds."""
+        return seconds + WARM_UP_SECONDS + 1 if self.send else 2 * IDLE_SETTLE_SECONDS + (10 if self.tls else 3)
+
     def measure(self, bench, proxy):
         """One run against a proxy that has just been started, as a dictionary of figures."""
         return self._idle(bench, proxy) if self.send is None else self._busy(bench, proxy)
@@ -119,15 +123,15 @@ def _full_handshakes(bench, proxy, seconds):
 
 ALL = [
     Scenario("a", "HTTP/1.1 keep-alive, 1 KiB, 64 connections", _wrk("/1k", 64)),
-    Scenario("b", "the same over TLS 1.3", _wrk("/1k", 64, tls=True)),
+    Scenario("b", "HTTP/1.1 keep-alive over TLS 1.3, 1 KiB, 64 connections", _wrk("/1k", 64, tls=True)),
     Scenario("c", "HTTP/2 over TLS, 16 connections × 16 streams", _h2load("/1k", "-c16", "-m16")),
     Scenario("d", "full TLS handshake per request, ECDSA P-256, 1,000/s", _full_handshakes),
     Scenario("r", "resumed TLS handshake per request", _wrk("/1k", 32, tls=True, headers=("Connection: close",))),
     Scenario("e", "1 MiB replies, 16 connections", _wrk("/1m", 16)),
     Scenario("k", "100 KiB replies, 32 connections", _wrk("/100k", 32)),
     Scenario("f", "10 KiB uploads, 64 connections", _wrk("/sink", 64, upload=10 * 1024)),
-    Scenario("l", "as a, access log on", _wrk("/1k", 64), access_log=True),
-    Scenario("p", "as a, at a fixed rate", _at_fixed_rate),
+    Scenario("l", "HTTP/1.1 keep-alive, 1 KiB, 64 connections, access log on", _wrk("/1k", 64), access_log=True),
+    Scenario("p", "HTTP/1.1 keep-alive, 1 KiB, 64 connections, fixed rate", _at_fixed_rate),
     Scenario("i", "idle connections", None),
     Scenario("t", "idle connections over TLS", None, tls=True),
 ]
