@@ -1,0 +1,81 @@
+"""The app servers behind every proxy: two nginx processes with fixed answers."""
+
+import os
+from dataclasses import dataclass
+
+from machine import LOAD_CORE, Process, Refused, free_port, wait_for_port
+from tools import find
+
+PATHS = {"1k": 1024, "100k": 100 * 1024, "1m": 1024 * 1024}
+
+
+@dataclass
+class Origins:
+    """Where they are, and their processes."""
+
+    ports: list
+    processes: list
+
+    def addresses(self):
+        return [f"127.0.0.1:{port}" for port in self.ports]
+
+
+def start(directory, count=2):
+    """Starts `count` origins on the load's core."""
+    nginx = find("nginx")
+    if not nginx:
+        raise Refused("nginx is not installed: it serves as the app servers")
+    files = os.path.join(directory, "files")
+    os.makedirs(files, exist_ok=True)
+    for name, size in {**PATHS, "sink": 0}.items():
+        with open(os.path.join(files, name), "w", encoding="ascii") as file:
+            file.write("x" * size)
+    origins = Origins([], [])
+    for index in range(count):
+        port = free_port()
+        own = os.path.join(directory, f"origin{index}")
+        os.makedirs(own)
+        with open(os.path.join(own, "nginx.conf"), "w", encoding="ascii") as file:
+            file.write(CONFIGURATION % {"user": "user root;" if os.geteuid() == 0 else "", "port": port, "files": files,
+                                        "body": "x" * PATHS["1k"]})
+        process = Process(f"origin{index}", [nginx, "-p", own, "-e", "stderr", "-c", "nginx.conf"], LOAD_CORE, own)
+        wait_for_port(process, port)
+        origins.ports.append(port)
+        origins.processes.append(process)
+    return origins
+
+
+# /sink reads the whole body before it answers: `mirror` makes nginx wait for it, the error page is the answer.
+CONFIGURATION = """
+daemon off;
+worker_processes 1;
+pid nginx.pid;
+error_log stderr crit;
+%(user)s
+worker_rlimit_nofile 20000;
+events { worker_connections 10000; multi_accept on; }
+http {
+    access_log off;
+    sendfile on;
+    tcp_nodelay on;
+    keepalive_timeout 1h;
+    keepalive_requests 1000000000;
+    open_file_cache max=10 inactive=1h;
+    client_body_buffer_size 64k;
+    client_body_temp_path body;
+    proxy_temp_path proxy;
+    fastcgi_temp_path fastcgi;
+    uwsgi_temp_path uwsgi;
+    scgi_temp_path scgi;
+    default_type application/octet-stream;
+    server {
+        listen 127.0.0.1:%(port)d backlog=4096;
+        root %(files)s;
+        location = /1k { return 200 "%(body)s"; }
+        location = /healthz { return 200 "ok"; }
+        location = /sink { mirror /nothing; error_page 405 =200 @received; }
+        location = /nothing { internal; return 204; }
+        location @received { return 200 "received"; }
+    }
+}
+"""

@@ -1,0 +1,142 @@
+"""What is asked of every proxy, each scenario under one letter."""
+
+import os
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from typing import Callable
+
+import load
+from machine import LOAD_CORE, PROXY_CORE, Process, Refused, core_busy
+from peers import resumes
+
+
+@dataclass
+class Bench:
+    """What every scenario needs."""
+
+    wrk: str
+    h2load: str
+    directory: str
+    certificate: object
+    seconds: int
+    rate: int | None = None
+    connections: int = 5000
+
+
+@dataclass
+class Scenario:
+    """`send(bench, proxy, seconds)` loads a proxy and gives a `Load`; scenarios without it hold idle connections."""
+
+    letter: str
+    title: str
+    send: Callable | None = None
+    tls: bool = False
+    access_log: bool = False
+
+    def takes(self, seconds):
+        """How long a run takes, roughly, in seconds."""
+        return seconds + WARM_UP_SECONDS + 1 if self.send else 2 * IDLE_SETTLE_SECONDS + (10 if self.tls else 3)
+
+    def measure(self, bench, proxy):
+        """One run against a proxy that has just been started, as a dictionary of figures."""
+        return self._idle(bench, proxy) if self.send is None else self._busy(bench, proxy)
+
+    def _busy(self, bench, proxy):
+        self.send(bench, proxy, WARM_UP_SECONDS)
+        before, busy = proxy.process.cpu(), core_busy(PROXY_CORE)
+        result = self.send(bench, proxy, bench.seconds)
+        after, busy = proxy.process.cpu(), core_busy(PROXY_CORE) - busy
+        if not result.requests:
+            raise Refused("no request succeeded")
+        user, system = (end - start for start, end in zip(before, after))
+        figures = {
+            "requests": result.requests,
+            "seconds": result.seconds,
+            "requests_per_second": result.rate(),
+            "errors": result.errors,
+            "cpu_us": (user + system) / result.requests,
+            "user_us": user / result.requests,
+            "system_us": system / result.requests,
+            "p50_ms": result.p50,
+            "p99_ms": result.p99,
+            "peak_kib": proxy.process.peak(),
+            # what others took of the proxy's core: tells a quiet machine from a busy one
+            "others_share": max(0.0, (busy - user - system) / (result.seconds * 1e6)),
+        }
+        if self.letter == "r":
+            figures["resumes"] = resumes(proxy, bench.certificate)
+        return figures
+
+    def _idle(self, bench, proxy):
+        self._hold(bench, proxy, IDLE_WARM_UP)
+        before = proxy.process.memory()
+        memory, lost = self._hold(bench, proxy, bench.connections)
+        return {
+            "connections": bench.connections,
+            "errors": lost,
+            "kib_per_connection": (memory - before) / bench.connections,
+            "base_kib": before,
+            "peak_kib": proxy.process.peak(),
+        }
+
+    def _hold(self, bench, proxy, count):
+        """Opens connections, lets each make one request and rest; the proxy's memory then, and how many were lost."""
+        port = proxy.https if self.tls else proxy.http
+        chain = [bench.certificate.chain] if self.tls else []
+        holder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "idle.py")
+        with Process("idle", [sys.executable, holder, str(port), str(count), *chain], LOAD_CORE, bench.directory,
+                     output=subprocess.PIPE) as process:
+            if process.child.stdout.readline() != b"open\n":
+                raise Refused(f"idle connections did not open: {process.complaint()}")
+            time.sleep(IDLE_SETTLE_SECONDS)
+            memory = proxy.process.memory()
+            process.child.stdin.close()
+            lost = int(process.child.stdout.readline() or count)
+        return memory, lost
+
+
+def _wrk(path, connections, tls=False, headers=(), upload=None):
+    return lambda bench, proxy, seconds: load.wrk(
+        bench.wrk, bench.directory, proxy.url(path, tls), connections, seconds, headers, upload)
+
+
+def _h2load(path, *options, tls=True):
+    return lambda bench, proxy, seconds: load.h2load(
+        bench.h2load, bench.directory, proxy.url(path, tls), seconds, f"-D{seconds}", *options)
+
+
+def _at_fixed_rate(bench, proxy, seconds):
+    """Each of h2load's clients sends its share."""
+    return load.h2load(bench.h2load, bench.directory, proxy.url("/1k"), seconds, "--h1", "-c64", f"-D{seconds}",
+                       f"--rps={bench.rate / 64:.3f}")
+
+
+def _full_handshakes(bench, proxy, seconds):
+    """A fixed number of new clients in each hundredth of a second: what closes and connects again resumes its session,
+    in wrk as in h2load."""
+    count = HANDSHAKES_PER_SECOND * seconds
+    return load.h2load(bench.h2load, bench.directory, proxy.url("/1k", tls=True), seconds, "--h1", f"-c{count}",
+                       f"-n{count}", f"-r{HANDSHAKES_PER_SECOND // 100}", "--rate-period=10ms")
+
+
+ALL = [
+    Scenario("a", "HTTP/1.1 keep-alive, 1 KiB, 64 connections", _wrk("/1k", 64)),
+    Scenario("b", "HTTP/1.1 keep-alive over TLS 1.3, 1 KiB, 64 connections", _wrk("/1k", 64, tls=True)),
+    Scenario("c", "HTTP/2 over TLS, 16 connections × 16 streams", _h2load("/1k", "-c16", "-m16")),
+    Scenario("d", "full TLS handshake per request, ECDSA P-256, 1,000/s", _full_handshakes),
+    Scenario("r", "resumed TLS handshake per request", _wrk("/1k", 32, tls=True, headers=("Connection: close",))),
+    Scenario("e", "1 MiB replies, 16 connections", _wrk("/1m", 16)),
+    Scenario("k", "100 KiB replies, 32 connections", _wrk("/100k", 32)),
+    Scenario("f", "10 KiB uploads, 64 connections", _wrk("/sink", 64, upload=10 * 1024)),
+    Scenario("l", "HTTP/1.1 keep-alive, 1 KiB, 64 connections, access log on", _wrk("/1k", 64), access_log=True),
+    Scenario("p", "HTTP/1.1 keep-alive, 1 KiB, 64 connections, fixed rate", _at_fixed_rate),
+    Scenario("i", "idle connections", None),
+    Scenario("t", "idle connections over TLS", None, tls=True),
+]
+
+WARM_UP_SECONDS = 1
+HANDSHAKES_PER_SECOND = 1000  # every peer can; what one costs does not depend on how many wait
+IDLE_WARM_UP = 100  # connections, so that what a first request allocates once is not counted
+IDLE_SETTLE_SECONDS = 4  # longer than anyone waits before giving memory back
