@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
 use crate::admin::Admin;
@@ -63,8 +63,16 @@ pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
         }
     };
     let code = runtime.block_on(async {
+        // Before anything is awaited: a signal that comes early shall not end the process unasked.
+        let signals = match Signals::new() {
+            Ok(signals) => signals,
+            Err(error) => {
+                error!(%error, "signals cannot be received");
+                return ExitCode::FAILURE;
+            }
+        };
         match Daemon::start(path, config, compiled, compiler, metrics).await {
-            Ok(daemon) => daemon.serve(on_ready).await,
+            Ok(daemon) => daemon.serve(signals, on_ready).await,
             Err(error) => {
                 error!("{error}");
                 ExitCode::FAILURE
@@ -102,6 +110,31 @@ pub enum StartError {
         /// What it said.
         source: io::Error,
     },
+}
+
+/// What the process is told from outside.
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> io::Result<Self> {
+        Ok(Self {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+}
+
+/// Waits for either signal that ends the process.
+async fn end(terminate: &mut Signal, interrupt: &mut Signal) {
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
 }
 
 /// A running process.
@@ -158,7 +191,8 @@ impl Daemon {
         let admin_address = admin_listener
             .local_addr()
             .map_err(system("admin listener"))?;
-        let log_writer = log_writer::start(&config.access_log).map_err(system("access log"))?;
+        let log_writer = log_writer::start(&config.access_log, metrics.access_log_dropped.clone())
+            .map_err(system("access log"))?;
 
         apply(&snapshot, &config);
         names::resolve(&snapshot).await;
@@ -210,28 +244,12 @@ impl Daemon {
         })
     }
 
-    async fn serve(mut self, on_ready: OnReady) -> ExitCode {
-        // Before anything is awaited: a signal that comes early shall not end the process unasked.
-        let signals = signal(SignalKind::hangup()).and_then(|hangup| {
-            Ok((
-                hangup,
-                signal(SignalKind::terminate())?,
-                signal(SignalKind::interrupt())?,
-            ))
-        });
-        let (mut hangup, mut terminate, mut interrupt) = match signals {
-            Ok(signals) => signals,
-            Err(error) => {
-                error!(%error, "signals cannot be received");
-                return ExitCode::FAILURE;
-            }
-        };
+    async fn serve(mut self, mut signals: Signals, on_ready: OnReady) -> ExitCode {
         self.checker.follow(&self.publisher.current());
         tokio::spawn(names::keep_resolved(self.publisher.clone()));
         let asked_to_end = tokio::select! {
             () = wait_for_checks(&self.publisher, self.config.process.startup_wait) => false,
-            _ = terminate.recv() => true,
-            _ = interrupt.recv() => true,
+            () = end(&mut signals.terminate, &mut signals.interrupt) => true,
         };
         if asked_to_end {
             return ExitCode::SUCCESS;
@@ -242,12 +260,11 @@ impl Daemon {
         on_ready(&self.named_addresses(), self.admin_address);
         loop {
             tokio::select! {
-                _ = hangup.recv() => self.reload().await,
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                _ = signals.hangup.recv() => self.reload().await,
+                () = end(&mut signals.terminate, &mut signals.interrupt) => break,
             }
         }
-        self.shut_down(&mut terminate, &mut interrupt).await
+        self.shut_down(&mut signals).await
     }
 
     /// Gives new sockets to the workers: they accept from now on.

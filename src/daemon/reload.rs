@@ -61,14 +61,19 @@ impl Daemon {
 
     async fn take_over(&mut self, config: Config, compiled: Compiled) -> Result<(), ConfigErrors> {
         let Compiled { snapshot, warnings } = compiled;
-        let target = log_writer::open(&config.access_log).map_err(|error| {
-            ConfigErrors(vec![
-                config
-                    .access_log
-                    .place
-                    .problem(format!("cannot be opened: {error}")),
-            ])
-        })?;
+        let log = config.access_log.clone();
+        // Not here: a file system that hangs would hold everything else up.
+        let target = tokio::task::spawn_blocking(move || log_writer::open(&log))
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(|error| {
+                ConfigErrors(vec![
+                    config
+                        .access_log
+                        .place
+                        .problem(format!("cannot be opened: {error}")),
+                ])
+            })?;
         let opened = open(&snapshot, &self.addresses, self.workers.len())
             .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
         names::resolve(&snapshot).await;

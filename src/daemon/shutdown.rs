@@ -4,11 +4,10 @@ use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use tokio::signal::unix::Signal;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
-use super::Daemon;
+use super::{Daemon, Signals, end};
 use crate::worker::{Command, Worker};
 
 /// How often it is looked whether the workers have ended.
@@ -18,11 +17,7 @@ const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Drains and ends. Exit code 0, also when something had to be cut.
-    pub(super) async fn shut_down(
-        self,
-        terminate: &mut Signal,
-        interrupt: &mut Signal,
-    ) -> ExitCode {
+    pub(super) async fn shut_down(self, signals: &mut Signals) -> ExitCode {
         let process = &self.config.process;
         self.admin.set_unready(Some("shutting down"));
         info!(delay = ?process.shutdown_delay, grace = ?process.shutdown_grace, "shutting down");
@@ -36,8 +31,7 @@ impl Daemon {
         };
         let finished = tokio::select! {
             finished = drain => finished,
-            _ = terminate.recv() => false,
-            _ = interrupt.recv() => false,
+            () = end(&mut signals.terminate, &mut signals.interrupt) => false,
         };
         if !finished {
             let cut = self.instance.open.load(Relaxed);

@@ -29,6 +29,8 @@ pub struct Connection {
     stream: SharedStream,
     endpoint: Arc<Endpoint>,
     opened: Instant,
+    /// [`Endpoint::moves`] when it was opened.
+    moves: u32,
     /// One timer for all requests: moving its deadline onwards costs next to nothing.
     timer: Pin<Box<Sleep>>,
     idle: std::cell::Cell<bool>,
@@ -52,6 +54,7 @@ impl Connection {
         address: std::net::SocketAddr,
         limit: Duration,
     ) -> Result<Self, ConnectError> {
+        let moves = endpoint.moves();
         let stream = SharedStream::new(connect(address, limit).await?);
         let (sender, connection) = Builder::new()
             // One plain write is cheaper than a vectored one for what fits a buffer.
@@ -73,6 +76,7 @@ impl Connection {
             stream,
             endpoint: Arc::clone(endpoint),
             opened: Instant::now(),
+            moves,
             timer: Box::pin(tokio::time::sleep(limit)),
             idle: std::cell::Cell::new(false),
         })
@@ -90,12 +94,12 @@ impl Connection {
 
     /// Whether it is known to be of no more use.
     pub fn is_closed(&self) -> bool {
-        self.sender.is_closed()
+        self.sender.is_closed() || self.moves != self.endpoint.moves()
     }
 
     /// Whether an idle connection can take a request.
     pub fn is_usable(&self) -> bool {
-        self.sender.is_ready() && self.stream.is_quiet()
+        self.sender.is_ready() && self.moves == self.endpoint.moves() && self.stream.is_quiet()
     }
 
     /// Counts it as in use.

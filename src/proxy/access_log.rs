@@ -13,13 +13,13 @@ use time::format_description::well_known::Rfc3339;
 /// A block is handed over once it is this long.
 const BLOCK: usize = 32 * 1024;
 
-/// What the writer thread is told.
-#[derive(Debug)]
-pub enum LogMessage {
-    /// Whole lines to be written.
-    Lines(Vec<u8>),
-    /// Write to this target from now on, opened anew.
-    Target(Option<Box<dyn LogTarget>>),
+/// Whole lines on their way to be written.
+#[derive(Debug, Default)]
+pub struct Block {
+    /// The lines, each with its end.
+    pub bytes: Vec<u8>,
+    /// How many they are.
+    pub lines: u64,
 }
 
 /// Where lines go.
@@ -32,14 +32,14 @@ impl<T: std::io::Write + Send + std::fmt::Debug> LogTarget for T {}
 pub struct AccessLog {
     buffer: RefCell<Vec<u8>>,
     lines: Cell<u64>,
-    writer: SyncSender<LogMessage>,
+    writer: SyncSender<Block>,
     dropped: IntCounter,
     second: RefCell<(u64, String)>,
 }
 
 impl AccessLog {
     /// Lines go to `writer`; those that do not fit are counted in `dropped`.
-    pub fn new(writer: SyncSender<LogMessage>, dropped: IntCounter) -> Self {
+    pub fn new(writer: SyncSender<Block>, dropped: IntCounter) -> Self {
         Self {
             buffer: RefCell::default(),
             lines: Cell::new(0),
@@ -71,8 +71,12 @@ impl AccessLog {
 
     fn hand_over(&self, block: Vec<u8>) {
         let lines = self.lines.replace(0);
+        let block = Block {
+            bytes: block,
+            lines,
+        };
         if let Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) =
-            self.writer.try_send(LogMessage::Lines(block))
+            self.writer.try_send(block)
         {
             self.dropped.inc_by(lines);
         }
@@ -264,9 +268,7 @@ mod tests {
         let log = AccessLog::new(sender, IntCounter::new("x", "x").unwrap());
         log.write(&line("/\"\\\n\u{7f}\u{1b}[31m"));
         log.flush();
-        let Ok(LogMessage::Lines(block)) = receiver.try_recv() else {
-            panic!("no lines")
-        };
+        let block = receiver.try_recv().expect("lines").bytes;
         assert_eq!(block.iter().filter(|byte| **byte == b'\n').count(), 1);
         let parsed: serde_json::Value = serde_json::from_slice(&block).unwrap();
         assert_eq!(parsed["path"], "/\"\\\n\u{7f}\u{1b}[31m");

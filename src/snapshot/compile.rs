@@ -70,6 +70,16 @@ impl Compiler {
                 Err(mut found) => problems.append(&mut found),
             }
         }
+        problems.extend(cannot_be_opened(config));
+        if config.routes.is_empty()
+            && let Some(listener) = config.listeners.first()
+        {
+            warnings.push(
+                listener
+                    .place
+                    .problem("no `[[route]]`: every request is answered 404"),
+            );
+        }
         let matchers = config.routes.iter().map(Matchers::from).collect();
         let router = Router::compile(matchers).map_err(|conflicts| {
             problems.extend(conflicts.iter().map(|conflict| {
@@ -200,6 +210,11 @@ impl Compiler {
             .flat_map(|before| before.endpoints.iter())
             .map(|endpoint| (&**endpoint.name(), endpoint))
             .collect();
+        let unknown = if upstream.health.is_some() {
+            Health::Unknown
+        } else {
+            Health::Unchecked
+        };
         let endpoints =
             upstream
                 .endpoints
@@ -214,7 +229,7 @@ impl Compiler {
                         let endpoint = Endpoint::new(
                             Arc::clone(&upstream.name),
                             Arc::clone(&configured.name),
-                            configured.address.clone(),
+                            (configured.address.clone(), unknown),
                             metrics,
                         );
                         Arc::new(endpoint)
@@ -240,6 +255,39 @@ impl Compiler {
     }
 }
 
+/// What the system would refuse when the process starts, as far as it can be told beforehand.
+fn cannot_be_opened(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (index, listener) in config.listeners.iter().enumerate() {
+        let overlaps = |other: &&config::Listener| {
+            let (one, other) = (listener.address, other.address);
+            one.port() != 0
+                && one.port() == other.port()
+                && (one.ip().is_unspecified() || other.ip().is_unspecified())
+                && (one.is_ipv4() == other.is_ipv4() || one.is_ipv6() && one.ip().is_unspecified())
+        };
+        if let Some(other) = config.listeners[..index].iter().find(overlaps) {
+            problems.push(listener.place.problem(format!(
+                "{} overlaps {} of listener `{}`; give one of them another port",
+                listener.address, other.address, other.name
+            )));
+        }
+    }
+    if let AccessLogTarget::File(path) = &config.access_log.target
+        && let Some(folder) = path.parent()
+        && !folder.as_os_str().is_empty()
+        && !folder.is_dir()
+    {
+        problems.push(
+            config
+                .access_log
+                .place
+                .problem(format!("{} is no folder; make it first", folder.display())),
+        );
+    }
+    problems
+}
+
 /// Whether two listeners, each an address and a name, share their sockets. Port 0 says nothing of the address: there the name decides.
 fn is_same_address(one: (SocketAddr, &Name), other: (SocketAddr, &Name)) -> bool {
     one.0 == other.0 && (one.0.port() != 0 || one.1 == other.1)
@@ -252,18 +300,23 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
         for (endpoint, configured) in upstream.endpoints.iter().zip(&configured.endpoints) {
             endpoint.set_weight(configured.weight);
             // Nothing but the file sets a mode yet: what the file does not say is active.
-            endpoint.set_mode(configured.mode.unwrap_or(config::Mode::Active));
-            let health = endpoint.state().health;
-            match (&upstream.health, health) {
+            let mode = configured.mode.unwrap_or(config::Mode::Active);
+            let before = endpoint.state();
+            endpoint.set_mode(mode);
+            match (&upstream.health, before.health) {
                 (None, Health::Unchecked) => {}
-                (None, _) => {
+                (None, Health::Unknown | Health::Up | Health::Down) => {
                     endpoint.set_health(Health::Unchecked, None);
                 }
-                // Checks that begin on an endpoint in use do not take it out before they have found something.
-                (Some(_), Health::Unchecked) => {
-                    endpoint.set_health(Health::Unknown, Some("not checked yet".to_owned()));
+                // What was found before it was disabled says nothing of now.
+                (Some(_), _) if before.mode == config::Mode::Disabled && mode != before.mode => {
+                    endpoint.set_health(
+                        Health::Unknown,
+                        Some("not checked since it was disabled".to_owned()),
+                    );
                 }
-                (Some(_), Health::Unknown | Health::Up | Health::Down) => {}
+                // Checks that begin on an endpoint in use leave it in use until they have found something.
+                (Some(_), _) => {}
             }
         }
         upstream.refresh();

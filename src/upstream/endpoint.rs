@@ -25,6 +25,9 @@ pub struct Endpoint {
     address: Address,
     /// Where `address` leads now. Read when a connection is opened, not per request.
     resolved: Mutex<Option<SocketAddr>>,
+    /// Counts changes of `resolved`. Written by the control thread, read when connections are taken from and given back to
+    /// a pool. Relaxed: one that slips through is one of a moment earlier.
+    moves: AtomicU32,
     state: Mutex<State>,
     /// Its counters.
     pub metrics: EndpointMetrics,
@@ -44,15 +47,20 @@ struct Load {
 }
 
 impl Endpoint {
-    /// An endpoint nobody knows anything of yet.
-    pub fn new(upstream: Name, name: Name, address: Address, metrics: EndpointMetrics) -> Self {
+    /// An endpoint nobody knows anything of yet; `health` is unknown where it will be checked.
+    pub fn new(
+        upstream: Name,
+        name: Name,
+        (address, health): (Address, Health),
+        metrics: EndpointMetrics,
+    ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let resolved = match address {
             Address::Socket(address) => Some(address),
             Address::Name(..) => None,
         };
         let state = State {
-            health: Health::Unchecked,
+            health,
             mode: Mode::Active,
             resolved: resolved.is_some(),
             reason: resolved
@@ -71,6 +79,7 @@ impl Endpoint {
             name,
             address,
             resolved: Mutex::new(resolved),
+            moves: AtomicU32::new(0),
             state: Mutex::new(state),
             metrics,
         }
@@ -99,6 +108,11 @@ impl Endpoint {
     /// Where to connect; `None` while its name is not resolved.
     pub fn socket_address(&self) -> Option<SocketAddr> {
         *lock(&self.resolved)
+    }
+
+    /// How often its address has changed: a connection opened before the last change leads elsewhere.
+    pub fn moves(&self) -> u32 {
+        self.moves.load(Relaxed)
     }
 
     /// Requests assigned and not finished.
@@ -147,6 +161,9 @@ impl Endpoint {
         match found {
             Ok(address) => {
                 let before = lock(&self.resolved).replace(address);
+                if before != Some(address) {
+                    self.moves.fetch_add(1, Relaxed);
+                }
                 self.change(|state| {
                     if !state.resolved {
                         state.reason = None;

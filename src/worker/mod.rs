@@ -21,7 +21,7 @@ use tracing::error;
 
 use crate::config::Mode;
 use crate::metrics::Metrics;
-use crate::proxy::access_log::{AccessLog, LogMessage};
+use crate::proxy::access_log::{AccessLog, Block};
 use crate::proxy::drain::Drain;
 use crate::proxy::local::Local;
 use crate::snapshot::{Instance, Publisher, Snapshot};
@@ -59,7 +59,7 @@ pub struct Setup {
     /// For what is counted rarely.
     pub metrics: Arc<Metrics>,
     /// Where access log lines go.
-    pub log_writer: SyncSender<LogMessage>,
+    pub log_writer: SyncSender<Block>,
     /// Different for each worker and start.
     pub seed: u64,
 }
