@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime};
 
 use http::HeaderValue;
+use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
 
@@ -101,6 +102,18 @@ pub enum StartError {
         address: SocketAddr,
         /// What the system said.
         source: io::Error,
+    },
+    /// An address overlaps one that is open already.
+    #[error(
+        "listener `{listener}` cannot listen on {address}: its port is open on {open}; change the port, or restart"
+    )]
+    Overlap {
+        /// Whose address it is.
+        listener: Name,
+        /// The address.
+        address: SocketAddr,
+        /// What is open.
+        open: SocketAddr,
     },
     /// Anything else the system refused.
     #[error("{what}: {source}")]
@@ -315,7 +328,17 @@ fn open(
             address: listener.address,
             source,
         };
-        let sockets = listen::bind(listener.address, workers).map_err(failed)?;
+        let sockets = listen::bind(listener.address, workers).map_err(|source| {
+            let port = listener.address.port();
+            match is_open.iter().find(|(_, open)| open.port() == port) {
+                Some((_, open)) => StartError::Overlap {
+                    listener: Arc::clone(&listener.name),
+                    address: listener.address,
+                    open: *open,
+                },
+                None => failed(source),
+            }
+        })?;
         let address = sockets
             .first()
             .map_or(Ok(listener.address), TcpListener::local_addr)
@@ -354,9 +377,31 @@ fn instance(config: &Config) -> Instance {
             .process
             .max_connections
             .map_or(usize::MAX, std::num::NonZero::get),
+        descriptors_for: descriptors_for(config.process.workers.get()),
         close_spread: CLOSE_SPREAD.min(config.process.shutdown_grace / 2),
     }
 }
+
+/// For how many client connections the file descriptors suffice. Raises the limit as far as it may be raised.
+fn descriptors_for(workers: usize) -> usize {
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    // Where it cannot be raised the old one holds.
+    let _ = setrlimit(Resource::Nofile, limit);
+    let Some(limit) = getrlimit(Resource::Nofile).current else {
+        return usize::MAX;
+    };
+    let used = std::fs::read_dir("/proc/self/fd").map_or(SPARE_DESCRIPTORS, Iterator::count);
+    let left = usize::try_from(limit)
+        .unwrap_or(usize::MAX)
+        .saturating_sub(used + SPARE_DESCRIPTORS + workers * WORKER_DESCRIPTORS);
+    (left / 2).max(1)
+}
+
+/// A worker's own: its runtime's, and its copies of sockets.
+const WORKER_DESCRIPTORS: usize = 6;
+/// For checks, the admin listener, and files that are opened now and then.
+const SPARE_DESCRIPTORS: usize = 8;
 
 fn publish_gauges(metrics: &Metrics, snapshot: &Snapshot) {
     metrics

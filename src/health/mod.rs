@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::{info, warn};
 
 use crate::config;
+use crate::net::connect::is_own_shortage;
 use crate::snapshot::{Publisher, Snapshot};
 use crate::upstream::{Endpoint, EndpointId, Health};
 use probe::ProbeError;
@@ -122,7 +123,13 @@ impl Check {
                 .metrics
                 .check
                 .observe(begun.elapsed().as_secs_f64());
-            self.judge(&mut threshold, result);
+            match result {
+                // Our own trouble says nothing of the endpoint.
+                Err(ProbeError::Connect(error)) if is_own_shortage(&error) => {
+                    warn!(upstream = %endpoint.upstream(), endpoint = %endpoint.name(), %error, "endpoint cannot be checked");
+                }
+                result => self.judge(&mut threshold, result),
+            }
             let pause = if threshold.is_changing() {
                 health.fast_interval
             } else if first {

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
+use http::{HeaderMap, HeaderName};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -16,6 +17,9 @@ pub trait Guard {
 
     /// `bytes` of data came; an error cuts the body.
     fn on_data(&mut self, bytes: usize) -> Result<(), BodyError>;
+
+    /// Trailers came; what must not be passed on is taken out.
+    fn on_trailers(&mut self, trailers: &mut HeaderMap);
 
     /// The body has ended. Called at most once, last.
     fn on_end(&mut self, result: Result<(), &BodyError>);
@@ -147,7 +151,10 @@ impl<G: Guard + Unpin> http_body::Body for Body<G> {
                 body.end(Ok(()));
                 return Poll::Ready(None);
             }
-            Poll::Ready(Some(Ok(frame))) => {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                if let (Some(trailers), Some(guard)) = (frame.trailers_mut(), &mut body.guard) {
+                    guard.on_trailers(trailers);
+                }
                 let bytes = frame.data_ref().map_or(0, Bytes::len);
                 body.guard
                     .as_mut()
@@ -175,6 +182,18 @@ impl<G: Guard + Unpin> http_body::Body for Body<G> {
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Kind::Received(incoming) => incoming.size_hint(),
         }
+    }
+}
+
+/// Takes out every field whose name does not pass.
+pub fn retain(fields: &mut HeaderMap, passes: impl Fn(&str) -> bool) {
+    let names: Vec<HeaderName> = fields
+        .keys()
+        .filter(|name| !passes(name.as_str()))
+        .cloned()
+        .collect();
+    for name in names {
+        fields.remove(name);
     }
 }
 
@@ -207,6 +226,7 @@ mod tests {
                 Ok(())
             }
         }
+        fn on_trailers(&mut self, _: &mut HeaderMap) {}
         fn on_end(&mut self, result: Result<(), &BodyError>) {
             self.0.borrow_mut().end = Some(result.is_ok());
         }

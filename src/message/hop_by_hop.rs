@@ -98,7 +98,8 @@ pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) -> Result<(), Ambigu
     Ok(())
 }
 
-fn is_protected(name: &str) -> bool {
+/// Whether a field is end-to-end and acted on: `Connection` may not name it, and it has no place among trailers.
+pub fn is_protected(name: &str) -> bool {
     name.starts_with("content-")
         || name.starts_with("x-forwarded-")
         || matches!(

@@ -25,6 +25,11 @@ impl PauseTimer {
         }
     }
 
+    /// The longest pause.
+    pub fn limit(&self) -> Duration {
+        self.limit
+    }
+
     /// Something moved.
     pub fn moved(&mut self) {
         self.pausing = false;

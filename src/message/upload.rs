@@ -5,8 +5,11 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use super::body::{Body, BodyError, Guard};
+use http::HeaderMap;
+
+use super::body::{Body, BodyError, Guard, retain};
 use super::pause::PauseTimer;
+use super::{forwarded, hop_by_hop};
 
 /// The body of a request to an endpoint.
 pub type RequestBody = Body<Upload>;
@@ -83,6 +86,16 @@ impl Guard for Upload {
         } else {
             Ok(())
         }
+    }
+
+    fn on_trailers(&mut self, trailers: &mut HeaderMap) {
+        // What a request's head may not say its trailers may not say either: some servers merge the two.
+        retain(trailers, |name| {
+            !hop_by_hop::is_hop_by_hop(name)
+                && !hop_by_hop::is_protected(name)
+                && !forwarded::is_never_passed(name)
+                && !forwarded::is_for_trusted(name)
+        });
     }
 
     fn on_end(&mut self, result: Result<(), &BodyError>) {

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use rustix::io::Errno;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -26,6 +27,14 @@ pub enum ConnectError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+/// Whether a failure is this machine's own shortage of descriptors, memory or ports: it says nothing of the other side.
+pub fn is_own_shortage(error: &io::Error) -> bool {
+    matches!(
+        Errno::from_io_error(error),
+        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
+    )
 }
 
 /// Connects to `address` within `limit`.

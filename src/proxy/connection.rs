@@ -13,8 +13,11 @@ use http::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::{Instant, Sleep, sleep_until, timeout};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
 
 use super::drain::{Drain, DrainGuard};
 use super::error::ProxyError;
@@ -31,6 +34,10 @@ const LINGER: Duration = Duration::from_secs(2);
 /// And may send this much more.
 const LINGER_BYTES: usize = 1 << 20;
 
+/// Bytes of a response that wait for an HTTP/2 client. hyper's 400 KiB let a hundred streams hold 140 MB.
+const SEND_BUFFER: usize = 64 * 1024;
+/// How long a client may take nothing of what is not an endpoint's response: as long as by default of one that is.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
 /// hyper keeps this many header fields on its stack; told of another number it allocates for every request.
 const HEADERS_ON_STACK: usize = 100;
 
@@ -49,6 +56,12 @@ pub struct Client {
     exchanges: Cell<u64>,
     idle_since: Cell<std::time::Instant>,
     linger: Cell<bool>,
+    /// Rises whenever something goes out to the client or is asked for on its behalf.
+    moves: Cell<u64>,
+    /// Responses of which the client has to take something before more is asked for.
+    waiting_for_client: Cell<u32>,
+    /// For how long that may last.
+    stall_limit: Cell<Duration>,
 }
 
 impl Client {
@@ -77,6 +90,9 @@ impl Client {
             exchanges: Cell::new(0),
             idle_since: Cell::new(std::time::Instant::now()),
             linger: Cell::new(false),
+            moves: Cell::new(0),
+            waiting_for_client: Cell::new(0),
+            stall_limit: Cell::new(STALL_LIMIT),
         }
     }
 
@@ -121,6 +137,23 @@ impl Client {
         self.linger.set(true);
     }
 
+    /// Something goes out to the client, or more is asked for on its behalf.
+    pub fn moved(&self) {
+        self.moves.set(self.moves.get().wrapping_add(1));
+    }
+
+    /// A response waits for the client to take something, or does so no longer.
+    pub fn wait_for_client(&self, waits: bool) {
+        let waiting = self.waiting_for_client.get();
+        self.waiting_for_client
+            .set(if waits { waiting + 1 } else { waiting - 1 });
+    }
+
+    /// How long the client may take nothing.
+    pub fn set_stall_limit(&self, limit: Duration) {
+        self.stall_limit.set(limit);
+    }
+
     /// A request is served from here on.
     pub fn begin_exchange(&self) {
         self.in_progress.set(self.in_progress.get() + 1);
@@ -157,7 +190,7 @@ pub async fn serve_http1<S>(
     client: Rc<Client>,
     listener: Arc<Listener>,
 ) where
-    S: AsyncRead + AsyncWrite + Unpin + 'static,
+    S: AsyncRead + AsyncWrite + Reset + Unpin + 'static,
 {
     let limits = HeadLimits {
         head: listener.limits.header_bytes.as_usize(),
@@ -191,14 +224,19 @@ pub async fn serve_http1<S>(
         {
             return Poll::Ready(End::Refused(violation.into()));
         }
-        let phase = if client.is_idle() {
+        let unflushed = watch.is_unflushed();
+        let phase = if client.is_idle() && !unflushed {
             watch.phase()
         } else {
             Phase::Body
         };
         deadline
-            .poll(cx, phase)
-            .map(|error| error.map_or(End::Idle, End::Refused))
+            .poll(cx, phase, unflushed)
+            .map(|expired| match expired {
+                Expired::Idle => End::Idle,
+                Expired::SlowHead => End::Refused(ProxyError::HeadTimeout),
+                Expired::Stalled => End::Stalled,
+            })
     })
     .await;
 
@@ -212,12 +250,34 @@ pub async fn serve_http1<S>(
             };
             Box::pin(refuse(&mut stream, error, &local, &client)).await;
         }
+        // A response that was cut must not look like one that ended: to HTTP/1.0 a close is its end.
+        End::Closed(Err(error)) if error.is_user() => return stream.reset(),
+        End::Stalled => return stream.reset(),
         End::Closed(_) if client.linger.get() => Box::pin(linger(&mut stream)).await,
         End::Closed(_) => {}
         End::Refused(error) => Box::pin(refuse(&mut stream, error, &local, &client)).await,
         End::Idle => {}
     }
     let _ = timeout(LINGER, stream.shutdown()).await;
+}
+
+/// Can be closed so that the other side sees a failure.
+pub trait Reset {
+    /// Lets the close that follows be a reset.
+    fn reset(&self);
+}
+
+impl Reset for TcpStream {
+    fn reset(&self) {
+        // A stream that cannot be reset any more is broken already.
+        let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+}
+
+impl Reset for TlsStream<TcpStream> {
+    fn reset(&self) {
+        self.get_ref().0.reset();
+    }
 }
 
 /// Answers what never became a request.
@@ -239,6 +299,19 @@ enum End {
     Refused(ProxyError),
     /// Nothing happened on it for too long, or it was drained.
     Idle,
+    /// The client takes nothing of its response.
+    Stalled,
+}
+
+/// What has not happened in time.
+#[derive(Clone, Copy)]
+enum Expired {
+    /// Another request.
+    Idle,
+    /// The rest of a head.
+    SlowHead,
+    /// That the client takes what there is for it.
+    Stalled,
 }
 
 /// Lets a client that is still sending read the response: closing at once would reset the connection and could destroy
@@ -267,6 +340,8 @@ struct Deadline<'a> {
     begun: Instant,
     head_since: Option<Instant>,
     drain_at: Option<Instant>,
+    /// [`Client::moves`] as last seen while the client was waited for, and since when.
+    stalled: Option<(u64, Instant)>,
     armed: Instant,
     sleep: Pin<Box<Sleep>>,
     registered: bool,
@@ -284,6 +359,7 @@ impl<'a> Deadline<'a> {
             begun,
             head_since: None,
             drain_at: None,
+            stalled: None,
             armed,
             sleep: Box::pin(sleep_until(armed)),
             registered: false,
@@ -291,17 +367,17 @@ impl<'a> Deadline<'a> {
         }
     }
 
-    /// Ready once nothing has happened for too long: with the error to tell the client of, if any.
-    fn poll(&mut self, cx: &mut Context<'_>, phase: Phase) -> Poll<Option<ProxyError>> {
+    /// Ready once nothing has happened for too long.
+    fn poll(&mut self, cx: &mut Context<'_>, phase: Phase, unflushed: bool) -> Poll<Expired> {
         if self.drain_guard.is_none() {
             self.drain_guard = Some(self.client.drain.listen(cx.waker()));
         }
         loop {
-            match self.wanted(phase) {
+            match self.wanted(phase, unflushed) {
                 Some((at, _)) if at < self.armed => self.arm(at),
-                Some((at, error)) if self.sleep.is_elapsed() => {
+                Some((at, expired)) if self.sleep.is_elapsed() => {
                     if at <= Instant::now() {
-                        return Poll::Ready(error);
+                        return Poll::Ready(expired);
                     }
                     self.arm(at);
                 }
@@ -322,6 +398,14 @@ impl<'a> Deadline<'a> {
         }
     }
 
+    /// The same for a connection that is on its way out: only a client that takes nothing ends it.
+    fn poll_stalled(&mut self, cx: &mut Context<'_>, phase: Phase) -> Poll<()> {
+        match phase {
+            Phase::Body => self.poll(cx, phase, false).map(|_| ()),
+            Phase::Idle | Phase::Head => Poll::Pending,
+        }
+    }
+
     fn arm(&mut self, at: Instant) {
         self.armed = at;
         self.registered = false;
@@ -329,29 +413,47 @@ impl<'a> Deadline<'a> {
     }
 
     /// What is awaited now, until when, and what follows if it does not come.
-    fn wanted(&mut self, phase: Phase) -> Option<(Instant, Option<ProxyError>)> {
+    fn wanted(&mut self, phase: Phase, unflushed: bool) -> Option<(Instant, Expired)> {
         let timeouts = &self.listener.timeouts;
         if phase != Phase::Head {
             self.head_since = None;
         }
         let first = self.client.exchanges.get() == 0;
         match phase {
-            Phase::Body => None,
+            Phase::Body => self.stalled(unflushed).map(|at| (at, Expired::Stalled)),
             Phase::Head => {
                 // The first head counts from the connection's begin: what comes before it is no reason to wait longer.
                 let since = *self
                     .head_since
                     .get_or_insert_with(|| if first { self.begun } else { Instant::now() });
-                Some((since + timeouts.header, Some(ProxyError::HeadTimeout)))
+                Some((since + timeouts.header, Expired::SlowHead))
             }
             Phase::Idle => {
                 let at = match first {
                     true => self.begun + timeouts.header,
                     false => Instant::from_std(self.client.idle_since.get()) + timeouts.keep_alive,
                 };
-                Some((self.drained().map_or(at, |drained| drained.min(at)), None))
+                Some((
+                    self.drained().map_or(at, |drained| drained.min(at)),
+                    Expired::Idle,
+                ))
             }
         }
+    }
+
+    /// When a client has taken nothing for too long: counted from when it was last seen to take something.
+    fn stalled(&mut self, unflushed: bool) -> Option<Instant> {
+        if !unflushed && self.client.waiting_for_client.get() == 0 {
+            self.stalled = None;
+            return None;
+        }
+        let moves = self.client.moves.get();
+        let since = match self.stalled {
+            Some((seen, since)) if seen == moves => since,
+            _ => Instant::now(),
+        };
+        self.stalled = Some((moves, since));
+        Some(since + self.client.stall_limit.get())
     }
 
     /// When an idle connection is closed because of a drain: spread, so that not all clients come back at once.
@@ -391,32 +493,47 @@ pub async fn serve_http2<S>(
                 u32::try_from(listener.limits.header_bytes.get()).unwrap_or(u32::MAX)
             )
             .max_local_error_reset_streams(Some(1024))
+            // What a client that does not read can make us keep, per stream.
+            .max_send_buf_size(SEND_BUFFER)
             // A client that has gone without a word is noticed within 40 s.
             .keep_alive_interval(Duration::from_secs(30))
             .keep_alive_timeout(Duration::from_secs(10))
             .serve_connection(TokioIo::new(stream), service)
     );
     let mut deadline = Deadline::new(&listener, &local, &client);
-    let mut leaving = false;
+    let mut leaving: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|cx| {
         loop {
             if connection.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(());
             }
-            if leaving {
-                return Poll::Pending;
-            }
-            // A drain is said at once (GOAWAY): streams that are open go on. So is the end of an idle connection.
-            let drained = client.drain.has_begun() || local.closing.get();
             let phase = if client.is_idle() {
                 Phase::Idle
             } else {
                 Phase::Body
             };
-            if !drained && deadline.poll(cx, phase).is_pending() {
-                return Poll::Pending;
+            if let Some(last) = &mut leaving {
+                // GOAWAY was said. Streams that are open go on; a client that says nothing more is not waited for.
+                if last.as_mut().poll(cx).is_pending() {
+                    return deadline.poll_stalled(cx, phase);
+                }
+                if client.is_idle() {
+                    return Poll::Ready(());
+                }
+                last.set(sleep(LINGER));
+                continue;
             }
-            leaving = true;
+            // A drain is said at once; so is the end of an idle connection.
+            if !client.drain.has_begun() && !local.closing.get() {
+                match deadline.poll(cx, phase, false) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Expired::Stalled) => return Poll::Ready(()),
+                    // Without a single request there is nobody to say it to: maybe not even HTTP/2 is spoken.
+                    Poll::Ready(_) if client.exchanges.get() == 0 => return Poll::Ready(()),
+                    Poll::Ready(_) => {}
+                }
+            }
+            leaving = Some(Box::pin(sleep(LINGER)));
             connection.as_mut().graceful_shutdown();
         }
     })

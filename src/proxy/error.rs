@@ -43,6 +43,8 @@ pub enum ProxyError {
     BodyBroken,
     /// Nobody may be asked.
     NoEndpoint,
+    /// We are out of descriptors, memory or ports.
+    Exhausted,
     /// The endpoint refused the connection.
     ConnectRefused,
     /// The endpoint could not be reached.
@@ -130,7 +132,7 @@ impl ProxyError {
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoEndpoint => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectRefused
             | Self::ConnectFailed
             | Self::Closed
@@ -171,7 +173,7 @@ impl ProxyError {
             | Self::ResponseTimeout
             | Self::ResponseCut
             | Self::ResponseIdle => Fault::Endpoint,
-            Self::NoRoute | Self::NoEndpoint => Fault::Balancer,
+            Self::NoRoute | Self::NoEndpoint | Self::Exhausted => Fault::Balancer,
         }
     }
 
@@ -208,6 +210,7 @@ impl ProxyError {
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
             Self::NoEndpoint => "no_endpoint",
+            Self::Exhausted => "exhausted",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
@@ -243,6 +246,7 @@ impl ProxyError {
             Self::Loop => "balancer; error=proxy_loop_detected",
             Self::NoRoute => "balancer; error=destination_not_found",
             Self::NoEndpoint => "balancer; error=destination_unavailable",
+            Self::Exhausted => "balancer; error=connection_limit_reached",
             Self::ConnectRefused => "balancer; error=connection_refused",
             Self::ConnectFailed => "balancer; error=destination_ip_unroutable",
             Self::ConnectTimeout => "balancer; error=connection_timeout",
@@ -269,6 +273,7 @@ pub const REASONS: &[&str] = &[
     "connect_refused",
     "connect_timeout",
     "connection_names",
+    "exhausted",
     "garbage",
     "head_timeout",
     "head_too_large",

@@ -131,7 +131,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
             return Poll::Ready(Ok(bytes.len()));
         }
         self.watch.unflushed.set(true);
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        self.client.moved();
+        Poll::Ready(Ok(written))
     }
 
     fn poll_write_vectored(
@@ -143,7 +145,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
             return Poll::Ready(Ok(bytes.iter().map(|slice| slice.len()).sum()));
         }
         self.watch.unflushed.set(true);
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bytes)
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bytes))?;
+        self.client.moved();
+        Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {

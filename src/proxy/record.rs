@@ -5,13 +5,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{Method, Response, Uri, Version};
+use http::{HeaderMap, Method, Response, Uri, Version};
 
 use super::access_log::Line;
 use super::connection::Client;
 use super::error::{Fault, ProxyError};
 use super::local::{Local, RequestId};
-use crate::message::body::{Body, BodyError, Guard};
+use crate::message::body::{Body, BodyError, Guard, retain};
+use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::upload::{Progress, Stage};
 use crate::pool::Connection;
@@ -42,6 +43,7 @@ pub struct Record {
     attempts: u32,
     details: Option<Box<Details>>,
     from: Option<FromEndpoint>,
+    waits_for_client: bool,
     finished: bool,
 }
 
@@ -104,6 +106,7 @@ impl Record {
             attempts: 0,
             details,
             from: None,
+            waits_for_client: false,
             finished: false,
         })
     }
@@ -189,6 +192,7 @@ impl Record {
     /// An endpoint's response came; `from` is held until its body has ended.
     pub fn set_response(&mut self, from: FromEndpoint, now: Instant) {
         self.by_upstream = true;
+        self.client.set_stall_limit(from.pause.limit());
         self.from = Some(from);
         if let Some(details) = &mut self.details {
             details.head = Some(now.saturating_duration_since(self.begun));
@@ -198,11 +202,16 @@ impl Record {
     /// From here on the record rides in the response's body, with all that must be given back when that has ended.
     pub fn ride_on(mut self: Box<Self>, response: &mut Response<ResponseBody>) {
         self.status = response.status().as_u16();
-        response.body_mut().set_guard(Exchange(self));
+        let mut exchange = Exchange(self);
+        exchange.wait_for_client(true);
+        response.body_mut().set_guard(exchange);
     }
 
     fn finish(&mut self, error: Option<ProxyError>, now: Instant) {
         self.finished = true;
+        if self.waits_for_client {
+            self.client.wait_for_client(false);
+        }
         let error = error.or(self.error);
         if error == Some(ProxyError::ClientLeft) {
             self.status = ProxyError::ClientLeft.status().as_u16();
@@ -309,6 +318,18 @@ fn protocol(version: Version) -> &'static str {
 #[derive(Debug)]
 pub struct Exchange(Box<Record>);
 
+impl Exchange {
+    /// Notes who is waited for: the client, while hyper has what came and asks for no more, or the other side.
+    fn wait_for_client(&mut self, waits: bool) {
+        let record = &mut *self.0;
+        record.client.moved();
+        if record.waits_for_client != waits {
+            record.waits_for_client = waits;
+            record.client.wait_for_client(waits);
+        }
+    }
+}
+
 /// What an endpoint's response holds until its body has ended.
 #[derive(Debug)]
 pub struct FromEndpoint {
@@ -324,6 +345,7 @@ pub struct FromEndpoint {
 
 impl Guard for Exchange {
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        self.wait_for_client(false);
         match &mut self.0.from {
             Some(from) => from.pause.poll_pause(cx).map(|()| BodyError::Idle),
             None => Poll::Pending,
@@ -331,11 +353,18 @@ impl Guard for Exchange {
     }
 
     fn on_data(&mut self, bytes: usize) -> Result<(), BodyError> {
+        self.wait_for_client(true);
         self.0.response_bytes += bytes as u64;
         if let Some(from) = &mut self.0.from {
             from.pause.moved();
         }
         Ok(())
+    }
+
+    fn on_trailers(&mut self, trailers: &mut HeaderMap) {
+        retain(trailers, |name| {
+            !hop_by_hop::is_hop_by_hop(name) && name != "set-cookie"
+        });
     }
 
     fn on_end(&mut self, result: Result<(), &BodyError>) {

@@ -17,7 +17,7 @@ use super::record::{FromEndpoint, Record, ResponseBody};
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::upload::{RequestBody, Stage};
-use crate::net::connect::ConnectError;
+use crate::net::connect::{ConnectError, is_own_shortage};
 use crate::pool::{Connection, SendError};
 use crate::upstream::{Endpoint, EndpointId, Lease, Upstream};
 
@@ -186,6 +186,9 @@ fn open<'a>(
         opened.map_err(|error| {
             let error = match error {
                 ConnectError::Timeout { .. } => ProxyError::ConnectTimeout,
+                ConnectError::Failed { source, .. } if is_own_shortage(&source) => {
+                    return ProxyError::Exhausted.into();
+                }
                 ConnectError::Failed { source, .. }
                     if source.kind() == std::io::ErrorKind::ConnectionRefused =>
                 {

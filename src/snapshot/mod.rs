@@ -122,8 +122,17 @@ pub struct Instance {
     pub via_http2: HeaderValue,
     /// Client connections of all listeners together.
     pub open: AtomicUsize,
-    /// Their limit.
+    /// Their limit. Beyond, they are closed at once.
     pub max_connections: usize,
+    /// As many as file descriptors allow, each with a connection to an endpoint. Beyond, they wait to be accepted.
+    pub descriptors_for: usize,
     /// Longest time over which idle connections are closed on shutdown.
     pub close_spread: Duration,
+}
+
+impl Instance {
+    /// Whether file descriptors run short.
+    pub fn is_full(&self) -> bool {
+        self.open.load(std::sync::atomic::Ordering::Relaxed) >= self.descriptors_for
+    }
 }

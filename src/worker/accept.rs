@@ -11,7 +11,6 @@ use std::task::Poll;
 use std::time::Duration;
 
 use prometheus::{IntCounter, IntGauge};
-use rustix::io::Errno;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -19,6 +18,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
+use crate::net::connect::is_own_shortage;
 use crate::proxy::connection::{Client, serve_http1, serve_http2};
 use crate::proxy::drain::Drain;
 use crate::proxy::local::Local;
@@ -60,19 +60,22 @@ struct Accepting {
 impl Accepting {
     async fn run(self) {
         let mut pausing = false;
-        while let Some(accepted) = self.next().await {
+        loop {
+            if self.local.instance.is_full() && !self.drain.has_begun() {
+                // What is left is for connections to endpoints and for checks.
+                self.pause(&mut pausing, "file descriptors run short").await;
+                continue;
+            }
+            let Some(accepted) = self.next().await else {
+                break;
+            };
             match accepted {
                 Ok((stream, address)) => {
                     pausing = false;
                     self.serve(stream, address);
                 }
-                Err(error) if is_exhausted(&error) => {
-                    self.count_pause();
-                    if !pausing {
-                        warn!(%error, "accepting pauses until a connection closes; raise the limit of open files");
-                    }
-                    pausing = true;
-                    sleep(PAUSE).await;
+                Err(error) if is_own_shortage(&error) => {
+                    self.pause(&mut pausing, &error.to_string()).await;
                 }
                 // The client was gone before it was accepted.
                 Err(error) => debug!(%error, "accept failed"),
@@ -127,11 +130,18 @@ impl Accepting {
         );
     }
 
-    fn count_pause(&self) {
+    async fn pause(&self, pausing: &mut bool, why: &str) {
         let snapshot = self.local.snapshot();
         if let Some(index) = snapshot.listener_index(self.slot) {
             snapshot.listeners[index].metrics.accept_pauses.inc();
         }
+        if !std::mem::replace(pausing, true) {
+            warn!(
+                why,
+                "accepting pauses until a connection closes; raise the limit of open files"
+            );
+        }
+        sleep(PAUSE).await;
     }
 }
 
@@ -220,14 +230,6 @@ async fn handshake(
             None
         }
     }
-}
-
-/// Out of file descriptors, or of memory for sockets.
-fn is_exhausted(error: &io::Error) -> bool {
-    matches!(
-        Errno::from_io_error(error),
-        Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM)
-    )
 }
 
 /// One connection under the limits of its listener and of the process.
