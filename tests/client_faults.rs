@@ -447,7 +447,7 @@ fn one_request_in_single_bytes_is_a_request() {
 #[test]
 fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
     let config = "[listener.http]\naddress = \"127.0.0.1:0\"\n[[route]]\nrespond = { body = \"here\" }\n[process]\nworkers = 1";
-    let mut balancer = Balancer::start_limited(config, "ulimit -n 40");
+    let mut balancer = Balancer::start_limited(config, "ulimit -n 48");
     let mut established = Connection::open(balancer.http());
     assert_eq!(established.get("/").text(), "here");
 
@@ -456,26 +456,24 @@ fn running_out_of_descriptors_pauses_accepting_and_nothing_else() {
     for connection in &mut crowd {
         connection.send("GET / HTTP/1.1\r\nHost: app.test\r\n\r\n");
     }
-    let fds = format!("/proc/{}/fd", balancer.pid().as_raw_nonzero());
-    eventually("descriptors run out", || {
-        std::fs::read_dir(&fds).unwrap().count() >= 40
+    eventually("accepting pauses", || {
+        balancer.metrics().sum("balancer_accept_pauses_total", &[]) > 3.0
     });
     for _ in 0..20 {
         assert_eq!(established.get("/").text(), "here");
     }
-    let served = crowd.len() / 4; // the oldest, which are surely among the accepted
-    for connection in &mut crowd[..served] {
+    // The oldest are surely among the accepted.
+    for connection in &mut crowd[..2] {
         assert_eq!(connection.reply().text(), "here");
     }
     crowd.drain(..40);
-    for connection in &mut crowd {
+    for mut connection in crowd {
         assert_eq!(
             connection.reply().text(),
             "here",
             "accepting goes on when descriptors are there again"
         );
     }
-    drop(crowd);
     eventually("new connections are accepted", || {
         Connection::open(address).get("/").text() == "here"
     });

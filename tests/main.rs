@@ -15,6 +15,7 @@ mod client_faults;
 mod configuration;
 mod headers;
 mod health;
+mod hostile_clients;
 mod metrics_and_logs;
 mod newcomer;
 mod peers;
