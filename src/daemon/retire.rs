@@ -22,6 +22,7 @@ const LET_GO: Duration = Duration::from_secs(2);
 /// Waits until what `previous` had and `current` has not is finished, then removes its series, unless it is back.
 pub async fn retire(metrics: Arc<Metrics>, previous: Arc<Snapshot>, publisher: Publisher) {
     let gone = Gone::between(&previous, &publisher.current());
+    gone.retire_gauges(&metrics);
     // A large snapshot takes milliseconds to drop: here, where nobody waits, not on a worker.
     sleep(LET_GO).await;
     drop(previous);
@@ -96,6 +97,19 @@ impl Gone {
             && self.upstreams.is_empty()
             && self.routes.is_empty()
             && self.certificates.is_empty()
+    }
+
+    /// Removes at once what would go on saying that what is gone is there.
+    fn retire_gauges(&self, metrics: &Metrics) {
+        for endpoint in &self.endpoints {
+            endpoint.metrics.retire_gauges(metrics, &WORDS);
+        }
+        for upstream in &self.upstreams {
+            // A series that is not there is as good as removed.
+            let _ = metrics
+                .available_endpoints
+                .remove_label_values(&[&**upstream]);
+        }
     }
 
     /// Removes the series of all that `current` has not got again.

@@ -24,6 +24,9 @@ pub enum PathError {
     /// More `..` than there are segments before them.
     #[error("path climbs above its root")]
     ClimbsAboveRoot,
+    /// A byte that no UTF-8 has: an overlong spelling of something else, to a server that takes it.
+    #[error("path holds the encoded byte {0:#04x}, which no UTF-8 has")]
+    NotUtf8(u8),
     /// Still encoded after as many decodings as the most lenient server is thought to do.
     #[error("path is percent-encoded more than {MAX_DECODINGS} times")]
     TooDeeplyEncoded,
@@ -104,13 +107,13 @@ pub fn has_encoded_separator(canonical: &str) -> bool {
 /// The loosest reading of `path`, or `None` where that is the path itself (found out without allocation).
 ///
 /// Decodes up to three times, takes `\` for `/`, drops parameters (`;…`, and a decoded `?…` or `#…`) of every segment,
-/// merges `/`, resolves dot segments (the root is its own parent), lower-cases ASCII and cuts `.` and space from the end
-/// of every segment. Segments of nothing but dots and spaces are read as `..` when they hold two dots.
+/// merges `/`, resolves dot segments (the root is its own parent), takes for ASCII what folds to it, lower-cases ASCII and
+/// cuts spaces from both ends and `.` from the end of every segment. Segments of nothing but dots and spaces are read as `..` when they hold two dots.
 pub fn loosest(path: &str) -> Result<Option<Loosest>, PathError> {
     if is_own_loosest(path.as_bytes()) {
         return Ok(None);
     }
-    let decoded = decode_repeatedly(path.as_bytes())?;
+    let decoded = fold(decode_repeatedly(path.as_bytes())?)?;
     let mut reading = Loosest {
         path: Vec::with_capacity(decoded.len() + 1),
         climbs: false,
@@ -121,7 +124,11 @@ pub fn loosest(path: &str) -> Result<Option<Loosest>, PathError> {
             .iter()
             .position(|byte| matches!(byte, b';' | b'?' | b'#'))
             .unwrap_or(segment.len());
-        let segment = &segment[..end];
+        let begin = segment[..end]
+            .iter()
+            .take_while(|byte| **byte == b' ')
+            .count();
+        let segment = &segment[begin..end];
         let kept = segment
             .iter()
             .rposition(|byte| !matches!(byte, b'.' | b' '))
@@ -146,6 +153,38 @@ pub fn loosest(path: &str) -> Result<Option<Loosest>, PathError> {
         reading.path.push(b'/');
     }
     Ok(Some(reading))
+}
+
+/// Takes for ASCII what lenient servers take for ASCII: letters whose lower or upper case is an ASCII letter, full-width
+/// forms, and the spaces of Latin-1. Bytes that no UTF-8 has are an overlong spelling of something, or nothing.
+fn fold(decoded: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, PathError> {
+    if decoded.is_ascii() {
+        return Ok(decoded);
+    }
+    let mut folded = Vec::with_capacity(decoded.len());
+    for chunk in decoded.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            let ascii = match character {
+                '\u{130}' | '\u{131}' => 'i',
+                '\u{17f}' => 's',
+                '\u{212a}' => 'k',
+                '\u{85}' | '\u{a0}' => ' ',
+                '\u{ff01}'..='\u{ff5e}' => {
+                    char::from_u32(u32::from(character) - 0xfee0).unwrap_or(character)
+                }
+                _ => character,
+            };
+            folded.extend_from_slice(ascii.encode_utf8(&mut [0; 4]).as_bytes());
+        }
+        for byte in chunk.invalid() {
+            match byte {
+                0xc0 | 0xc1 | 0xf5..=0xff => return Err(PathError::NotUtf8(*byte)),
+                0x85 | 0xa0 => folded.push(b' '),
+                _ => folded.push(*byte),
+            }
+        }
+    }
+    Ok(Cow::Owned(folded))
 }
 
 /// The canonical path under construction; `out` begins and, between segments, ends with `/`.
@@ -439,7 +478,8 @@ mod tests {
         ] {
             assert_eq!(reading(path), loose, "{path}");
         }
-        assert_eq!(loosest("/%FFx").unwrap().unwrap().path, b"/\xffx");
+        assert_eq!(loosest("/%E9x").unwrap().unwrap().path, b"/\xe9x");
+        assert_eq!(loosest("/%FFx"), Err(PathError::NotUtf8(0xff)));
     }
 
     #[test]

@@ -21,7 +21,19 @@ pub fn is_for_trusted(name: &str) -> bool {
     name.starts_with("x-forwarded-")
         || matches!(
             name,
-            "forwarded" | "x-real-ip" | "x-original-url" | "x-rewrite-url" | "x-request-id"
+            "forwarded"
+                | "x-real-ip"
+                | "x-original-url"
+                | "x-rewrite-url"
+                | "x-request-id"
+                | "x-original-uri"
+                | "x-original-host"
+                | "x-client-ip"
+                | "true-client-ip"
+                | "client-ip"
+                | "x-cluster-client-ip"
+                | "x-script-name"
+                | "x-host"
         )
 }
 

@@ -195,6 +195,15 @@ impl Framing {
             .len()
             .min(self.limits.head.saturating_sub(before).saturating_add(1));
         self.partial.extend_from_slice(&bytes[..taken]);
+        // Without the end of a line nothing can be said that was not said before, except that it is too long.
+        let kept = self.partial.len();
+        let goes_on = memchr(b'\n', &bytes[..taken]).is_none();
+        if goes_on
+            && (kept <= self.limits.target
+                || kept <= self.limits.head && memchr(b'\n', &self.partial).is_some())
+        {
+            return Ok(&[]);
+        }
         match scan_head(&self.partial, &self.limits)? {
             Some((length, state)) => {
                 self.state = state;

@@ -66,14 +66,7 @@ pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) -> Result<(), Ambigu
         .filter(|name| is_hop_by_hop(name.as_str()))
         .cloned()
         .collect();
-    let repeats = headers.keys_len() != headers.len();
-    if repeats
-        && headers
-            .get_all(header::CONTENT_LENGTH)
-            .iter()
-            .nth(1)
-            .is_some()
-    {
+    if !has_plain_length(headers) {
         return Err(AmbiguousLength);
     }
     if names.is_empty() {
@@ -96,6 +89,15 @@ pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) -> Result<(), Ambigu
         headers.remove(name);
     }
     Ok(())
+}
+
+/// Whether the length is stated once, as a number, or not at all (RFC 9110 §8.6).
+pub fn has_plain_length(headers: &HeaderMap) -> bool {
+    let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
+    let is_number = |value: &HeaderValue| {
+        (1..20).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_digit)
+    };
+    lengths.next().is_none_or(is_number) && lengths.next().is_none()
 }
 
 /// Whether a field is end-to-end and acted on: `Connection` may not name it, and it has no place among trailers.
@@ -188,6 +190,9 @@ mod tests {
                 ("transfer-encoding", "chunked"),
             ],
             &[("transfer-encoding", "gzip, chunked")],
+            &[("content-length", "5, 5")],
+            &[("content-length", "")],
+            &[("content-length", "+5")],
         ] {
             assert_eq!(
                 strip_response(&mut headers(fields)),

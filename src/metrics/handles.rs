@@ -352,6 +352,23 @@ impl EndpointMetrics {
             .inc();
     }
 
+    /// Takes away what says how this endpoint is now.
+    pub fn retire_gauges(&self, metrics: &Metrics, states: &[&'static str]) {
+        let name = [&*self.upstream, &*self.endpoint];
+        for state in states {
+            let _ = metrics
+                .endpoint_state
+                .remove_label_values(&[name[0], name[1], *state]);
+        }
+        for family in [
+            &metrics.upstream_in_flight,
+            &metrics.endpoint_up,
+            &metrics.endpoint_weight,
+        ] {
+            let _ = family.remove_label_values(&name);
+        }
+    }
+
     /// Takes this endpoint's series away: it is gone.
     pub fn retire(&self, metrics: &Metrics, reasons: &[&'static str], states: &[&'static str]) {
         let name = [&*self.upstream, &*self.endpoint];
@@ -366,9 +383,7 @@ impl EndpointMetrics {
         for reason in reasons {
             let _ = metrics.upstream_failures.remove_label_values(&with(reason));
         }
-        for state in states {
-            let _ = metrics.endpoint_state.remove_label_values(&with(state));
-        }
+        self.retire_gauges(metrics, states);
         for state in ["active", "idle"] {
             let _ = metrics
                 .upstream_connections
@@ -389,13 +404,6 @@ impl EndpointMetrics {
         let _ = metrics.upstream_response.remove_label_values(&name);
         let _ = metrics.health_check.remove_label_values(&name);
         let _ = metrics.upstream_connection_reuse.remove_label_values(&name);
-        for family in [
-            &metrics.upstream_in_flight,
-            &metrics.endpoint_up,
-            &metrics.endpoint_weight,
-        ] {
-            let _ = family.remove_label_values(&name);
-        }
     }
 }
 

@@ -209,19 +209,34 @@ fn optional(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
     }
 }
 
-/// RFC 8259 §7: quotes, backslashes and control characters are escaped; DEL too, which terminals act on.
+/// RFC 8259 §7: quotes, backslashes and control characters are escaped; DEL and those of Latin-1 too,
+/// which terminals act on.
 fn text(out: &mut Vec<u8>, name: &str, value: &str) {
     key(out, name);
     out.push(b'"');
-    for byte in value.bytes() {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let mut bytes = value.bytes().enumerate();
+    while let Some((at, byte)) = bytes.next() {
         match byte {
             b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
             0..0x20 | 0x7f => {
-                const DIGITS: &[u8; 16] = b"0123456789abcdef";
                 out.extend_from_slice(b"\\u00");
                 out.extend_from_slice(&[
                     DIGITS[usize::from(byte >> 4)],
                     DIGITS[usize::from(byte & 15)],
+                ]);
+            }
+            // U+0080 to U+009F, the second set of control characters.
+            0xc2 if value
+                .as_bytes()
+                .get(at + 1)
+                .is_some_and(|next| *next < 0xa0) =>
+            {
+                let Some((_, next)) = bytes.next() else { break };
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[
+                    DIGITS[usize::from(next >> 4)],
+                    DIGITS[usize::from(next & 15)],
                 ]);
             }
             _ => out.push(byte),
@@ -266,12 +281,13 @@ mod tests {
     fn hostile_text_stays_inside_its_string() {
         let (sender, receiver) = sync_channel(1);
         let log = AccessLog::new(sender, IntCounter::new("x", "x").unwrap());
-        log.write(&line("/\"\\\n\u{7f}\u{1b}[31m"));
+        log.write(&line("/\"\\\n\u{7f}\u{1b}[31m\u{9b}é"));
         log.flush();
         let block = receiver.try_recv().expect("lines").bytes;
         assert_eq!(block.iter().filter(|byte| **byte == b'\n').count(), 1);
         let parsed: serde_json::Value = serde_json::from_slice(&block).unwrap();
-        assert_eq!(parsed["path"], "/\"\\\n\u{7f}\u{1b}[31m");
+        assert_eq!(parsed["path"], "/\"\\\n\u{7f}\u{1b}[31m\u{9b}é");
+        assert!(!block.contains(&0x9b));
         assert_eq!(parsed["total_ms"], 2.005);
         assert_eq!(parsed["status"], 200);
         assert!(parsed["time"].as_str().unwrap().ends_with('Z'));

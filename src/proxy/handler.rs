@@ -16,8 +16,9 @@ use super::local::Local;
 use super::record::{Record, ResponseBody};
 use super::{reply, retry};
 use crate::message::canonical_path::canonicalize;
-use crate::message::forwarded;
+use crate::message::framing::Violation;
 use crate::message::upload::{RequestBody, Upload};
+use crate::message::{forwarded, hop_by_hop};
 use crate::route::Query;
 use crate::snapshot::{Action, Listener, Snapshot};
 
@@ -185,6 +186,9 @@ fn within_limits(request: &Request<Incoming>, listener: &Listener) -> Result<(),
     if request.version() < Version::HTTP_2 {
         // The gate has seen to the rest.
         return Ok(());
+    }
+    if !hop_by_hop::has_plain_length(request.headers()) {
+        return Err(ProxyError::Framing(Violation::ContentLength));
     }
     if request.headers().len() > limits.headers {
         return Err(ProxyError::TooManyFields);
