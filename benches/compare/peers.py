@@ -160,6 +160,9 @@ http {{
             proxy_set_header X-Forwarded-For $remote_addr;
             proxy_set_header X-Forwarded-Proto $scheme;
             proxy_set_header X-Forwarded-Host $http_host;
+            proxy_set_header X-Forwarded-Port $server_port;
+            proxy_set_header X-Request-Id $request_id;
+            proxy_set_header Via "1.1 nginx";
         }}
     }}
 }}
@@ -199,6 +202,9 @@ frontend all
     http-request set-header X-Forwarded-Proto http if !{{ ssl_fc }}
     http-request set-header X-Forwarded-Proto https if {{ ssl_fc }}
     http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    http-request set-header X-Forwarded-Port %[dst_port]
+    http-request set-header X-Request-Id %[uuid()]
+    http-request set-header Via "1.1 haproxy"
     default_backend app
 backend app
     balance roundrobin
