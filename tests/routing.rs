@@ -82,6 +82,19 @@ const SPELLINGS: &[(&str, Expected)] = &[
     ("/%252561dmin", Refused),
     ("/admin.", Refused),
     ("/admin%20", Refused),
+    ("/%20admin", Refused),
+    ("/admin%C2%A0", Refused),
+    ("/admin%C2%85", Refused),
+    ("/admin%A0", Refused),
+    ("/admin%85", Refused),
+    ("/adm%C4%B1n", Refused),
+    ("/adm%C4%B0n", Refused),
+    ("/%EF%BD%81dmin", Refused),
+    ("/x%EF%BC%8F..%EF%BC%8Fadmin", Refused),
+    ("/x/%EF%BC%8E%EF%BC%8E/admin", Refused),
+    ("/%EF%BC%8561dmin", Refused),
+    ("/x%C0%AFadmin", Refused),
+    ("/x%E0%80%AFadmin", Refused),
     ("/..", Refused),
     ("/../admin", Refused),
     ("/x/../../admin", Refused),
@@ -99,6 +112,8 @@ const SPELLINGS: &[(&str, Expected)] = &[
     ("/X", App("/X")),
     ("/x;y", App("/x;y")),
     ("/x%20y", App("/x%20y")),
+    ("/caf%C3%A9", App("/caf%C3%A9")),
+    ("/%E4%B8%AD%E6%96%87", App("/%E4%B8%AD%E6%96%87")),
 ];
 
 fn exclusive_admin(authority: &Origin, app: &Origin, listener: &str) -> String {

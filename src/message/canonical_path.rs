@@ -107,13 +107,14 @@ pub fn has_encoded_separator(canonical: &str) -> bool {
 /// The loosest reading of `path`, or `None` where that is the path itself (found out without allocation).
 ///
 /// Decodes up to three times, takes `\` for `/`, drops parameters (`;…`, and a decoded `?…` or `#…`) of every segment,
-/// merges `/`, resolves dot segments (the root is its own parent), takes for ASCII what folds to it, lower-cases ASCII and
-/// cuts spaces from both ends and `.` from the end of every segment. Segments of nothing but dots and spaces are read as `..` when they hold two dots.
+/// merges `/`, resolves dot segments (the root is its own parent), takes for ASCII what folds to it, lower-cases ASCII
+/// and cuts spaces from both ends and `.` from the end of every segment. Segments of nothing but dots and spaces are read
+/// as `..` when they hold two dots.
 pub fn loosest(path: &str) -> Result<Option<Loosest>, PathError> {
     if is_own_loosest(path.as_bytes()) {
         return Ok(None);
     }
-    let decoded = fold(decode_repeatedly(path.as_bytes())?)?;
+    let decoded = decode_and_fold(path.as_bytes())?;
     let mut reading = Loosest {
         path: Vec::with_capacity(decoded.len() + 1),
         climbs: false,
@@ -155,11 +156,27 @@ pub fn loosest(path: &str) -> Result<Option<Loosest>, PathError> {
     Ok(Some(reading))
 }
 
+/// The path without escapes, with ASCII for what folds to it. A folded `%` (full-width) may begin further escapes.
+fn decode_and_fold(path: &[u8]) -> Result<Cow<'_, [u8]>, PathError> {
+    let mut decoded = decode_repeatedly(path)?;
+    for _ in 0..=MAX_DECODINGS {
+        if decoded.is_ascii() {
+            return Ok(decoded);
+        }
+        let folded = fold(&decoded)?;
+        decoded = match decode_repeatedly(&folded)? {
+            Cow::Borrowed(_) => return Ok(Cow::Owned(folded)),
+            Cow::Owned(again) => Cow::Owned(again),
+        };
+    }
+    Err(PathError::TooDeeplyEncoded)
+}
+
 /// Takes for ASCII what lenient servers take for ASCII: letters whose lower or upper case is an ASCII letter, full-width
-/// forms, and the spaces of Latin-1. Bytes that no UTF-8 has are an overlong spelling of something, or nothing.
-fn fold(decoded: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, PathError> {
-    if decoded.is_ascii() {
-        return Ok(decoded);
+/// forms, and white space, that of Latin-1 too. Bytes that no UTF-8 has are an overlong spelling of something, or nothing.
+fn fold(decoded: &[u8]) -> Result<Vec<u8>, PathError> {
+    if let Some(overlong) = overlong(decoded) {
+        return Err(PathError::NotUtf8(overlong));
     }
     let mut folded = Vec::with_capacity(decoded.len());
     for chunk in decoded.utf8_chunks() {
@@ -168,23 +185,31 @@ fn fold(decoded: Cow<'_, [u8]>) -> Result<Cow<'_, [u8]>, PathError> {
                 '\u{130}' | '\u{131}' => 'i',
                 '\u{17f}' => 's',
                 '\u{212a}' => 'k',
-                '\u{85}' | '\u{a0}' => ' ',
                 '\u{ff01}'..='\u{ff5e}' => {
                     char::from_u32(u32::from(character) - 0xfee0).unwrap_or(character)
                 }
+                _ if character.is_whitespace() => ' ',
                 _ => character,
             };
             folded.extend_from_slice(ascii.encode_utf8(&mut [0; 4]).as_bytes());
         }
-        for byte in chunk.invalid() {
-            match byte {
-                0xc0 | 0xc1 | 0xf5..=0xff => return Err(PathError::NotUtf8(*byte)),
-                0x85 | 0xa0 => folded.push(b' '),
-                _ => folded.push(*byte),
-            }
-        }
+        folded.extend(chunk.invalid().iter().map(|byte| match byte {
+            0x85 | 0xa0 => b' ',
+            _ => *byte,
+        }));
     }
-    Ok(Cow::Owned(folded))
+    Ok(folded)
+}
+
+/// A byte that begins no UTF-8, by itself or before the byte that follows it (RFC 3629 §3).
+fn overlong(decoded: &[u8]) -> Option<u8> {
+    let never = |byte: &u8| matches!(byte, 0xc0 | 0xc1 | 0xf5..=0xff);
+    decoded.iter().copied().find(never).or_else(|| {
+        decoded
+            .windows(2)
+            .find(|pair| matches!(pair, [0xe0, 0x80..=0x9f] | [0xf0, 0x80..=0x8f]))
+            .map(|pair| pair[0])
+    })
 }
 
 /// The canonical path under construction; `out` begins and, between segments, ends with `/`.
@@ -483,6 +508,66 @@ mod tests {
     }
 
     #[test]
+    fn what_folds_to_ascii_is_taken_for_it() {
+        for (path, loose) in [
+            ("/adm%C4%B1n", "/admin"),
+            ("/adm%C4%B0n", "/admin"),
+            ("/u%C5%BFer", "/user"),
+            ("/%E2%84%AAey", "/key"),
+            ("/%EF%BD%81dmin", "/admin"),
+            ("/%EF%BC%A1DMIN", "/admin"),
+            ("/x%EF%BC%8Fadmin", "/x/admin"),
+            ("/x/%EF%BC%8E%EF%BC%8E/admin", "/admin"),
+            ("/admin%EF%BC%9Bx", "/admin"),
+            ("/%EF%BC%8561dmin", "/admin"),
+            ("/%EF%BC%852561dmin", "/admin"),
+            ("/adm%25C4%B1n", "/admin"),
+            ("/%20admin", "/admin"),
+            ("/%20admin%20/%2520x", "/admin/x"),
+            ("/admin%C2%A0", "/admin"),
+            ("/admin%C2%85", "/admin"),
+            ("/admin%A0", "/admin"),
+            ("/admin%85", "/admin"),
+            ("/%E3%80%80admin%E2%80%A8", "/admin"),
+            ("/caf%C3%A9", "/caf\u{e9}"),
+            (
+                "/%E4%B8%AD%E6%96%87/%F0%9F%A6%80",
+                "/\u{4e2d}\u{6587}/\u{1f980}",
+            ),
+        ] {
+            assert_eq!(reading(path), loose, "{path}");
+        }
+    }
+
+    #[test]
+    fn bytes_that_no_utf8_has_leave_no_reading() {
+        for (path, byte) in [
+            ("/x%C0%AFadmin", 0xc0),
+            ("/x%C1%9Cadmin", 0xc1),
+            ("/x%E0%80%AFadmin", 0xe0),
+            ("/x%F0%80%80%AFadmin", 0xf0),
+            ("/x%25C0%25AFadmin", 0xc0),
+            ("/x%F5", 0xf5),
+            ("/x%FF", 0xff),
+        ] {
+            assert_eq!(loosest(path), Err(PathError::NotUtf8(byte)), "{path}");
+        }
+    }
+
+    #[test]
+    fn folding_comes_to_an_end() {
+        // Each layer is a full-width `%` whose last byte is escaped by the next.
+        let mut percent = "%EF%BC%85".to_owned();
+        for _ in 0..500 {
+            percent = format!("%EF%BC{percent}85");
+        }
+        assert_eq!(
+            loosest(&format!("/{percent}61dmin")),
+            Err(PathError::TooDeeplyEncoded)
+        );
+    }
+
+    #[test]
     fn a_path_without_disguise_is_its_own_loosest_reading() {
         for path in ["/", "/a/b/", "/.well-known/x", "/a.b/c", "/a..b", "/..a"] {
             assert_eq!(loosest(path), Ok(None), "{path}");
@@ -509,6 +594,7 @@ mod tests {
             1 => Just("..".to_owned()),
             1 => "%[0-9a-fA-F]{2}",
             1 => "%25[0-9a-fA-F]{2}",
+            1 => "%(C4%B1|C2%A0|85|EF%BC%8[5EF]|EF%BD%81|C3%A9)",
             1 => "%(2[eEfF]|5[cC]|3[bB]|20)",
             1 => "[;~%_!]",
         ];
