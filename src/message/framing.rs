@@ -79,6 +79,8 @@ pub struct Framing {
     state: State,
     /// A head of which only a part has come. Empty on the common path, where a head comes in one read.
     partial: Vec<u8>,
+    /// What was found in `partial`.
+    scan: HeadScan,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -126,6 +128,7 @@ impl Framing {
             limits,
             state: State::Head,
             partial: Vec::new(),
+            scan: HeadScan::default(),
         }
     }
 
@@ -178,13 +181,15 @@ impl Framing {
                 };
             }
             let head = &bytes[empty..];
-            return match scan_head(head, &self.limits)? {
+            let mut scan = HeadScan::default();
+            return match scan.go_on(head, &self.limits)? {
                 Some((length, state)) => {
                     self.state = state;
                     Ok(&head[length..])
                 }
                 None => {
                     self.partial.extend_from_slice(head);
+                    self.scan = scan;
                     Ok(&[])
                 }
             };
@@ -195,16 +200,7 @@ impl Framing {
             .len()
             .min(self.limits.head.saturating_sub(before).saturating_add(1));
         self.partial.extend_from_slice(&bytes[..taken]);
-        // Without the end of a line nothing can be said that was not said before, except that it is too long.
-        let kept = self.partial.len();
-        let goes_on = memchr(b'\n', &bytes[..taken]).is_none();
-        if goes_on
-            && (kept <= self.limits.target
-                || kept <= self.limits.head && memchr(b'\n', &self.partial).is_some())
-        {
-            return Ok(&[]);
-        }
-        match scan_head(&self.partial, &self.limits)? {
+        match self.scan.go_on(&self.partial, &self.limits)? {
             Some((length, state)) => {
                 self.state = state;
                 self.partial = Vec::new();
@@ -314,41 +310,6 @@ impl Framing {
     }
 }
 
-/// Looks at a head from its first byte on. `None`: it is not complete. Else its length and what follows it.
-fn scan_head(bytes: &[u8], limits: &HeadLimits) -> Result<Option<(usize, State)>, Violation> {
-    let mut head = HeadScan::default();
-    let mut line = 0; // where the line begins
-    for at in memchr_iter(b'\n', bytes) {
-        if at >= limits.head {
-            let first = line == 0;
-            return Err(if first {
-                too_long_line(bytes, limits)
-            } else {
-                Violation::HeadTooLarge
-            });
-        }
-        if at == line || bytes[at - 1] != b'\r' {
-            return Err(Violation::BareLf);
-        }
-        let content = &bytes[line..at - 1];
-        if line == 0 {
-            head.request_line(content, limits)?;
-        } else if content.is_empty() {
-            return Ok(Some((at + 1, head.body()?)));
-        } else {
-            head.field(content, limits)?;
-        }
-        line = at + 1;
-    }
-    if line == 0 && bytes.len() > limits.target + 32 {
-        return Err(too_long_line(bytes, limits));
-    }
-    if bytes.len() > limits.head {
-        return Err(Violation::HeadTooLarge);
-    }
-    Ok(None)
-}
-
 /// A first line that does not end in time: a long target, or no request line at all.
 fn too_long_line(bytes: &[u8], limits: &HeadLimits) -> Violation {
     match memchr(b' ', bytes) {
@@ -357,8 +318,13 @@ fn too_long_line(bytes: &[u8], limits: &HeadLimits) -> Violation {
     }
 }
 
-#[derive(Default)]
+/// What was found in a head so far.
+#[derive(Debug, Default)]
 struct HeadScan {
+    /// Where the line begins that has not ended.
+    line: usize,
+    /// Up to where the end of that line was looked for.
+    searched: usize,
     fields: usize,
     old: bool,
     length: Option<u64>,
@@ -366,6 +332,45 @@ struct HeadScan {
 }
 
 impl HeadScan {
+    /// Looks at what is new in the head that `bytes` begin with, from its first byte on. `None`: it is not complete. Else
+    /// its length and what follows it.
+    fn go_on(
+        &mut self,
+        bytes: &[u8],
+        limits: &HeadLimits,
+    ) -> Result<Option<(usize, State)>, Violation> {
+        let begin = self.searched;
+        self.searched = bytes.len();
+        for at in memchr_iter(b'\n', &bytes[begin..]).map(|at| begin + at) {
+            if at >= limits.head {
+                return Err(if self.line == 0 {
+                    too_long_line(bytes, limits)
+                } else {
+                    Violation::HeadTooLarge
+                });
+            }
+            if at == self.line || bytes[at - 1] != b'\r' {
+                return Err(Violation::BareLf);
+            }
+            let content = &bytes[self.line..at - 1];
+            if self.line == 0 {
+                self.request_line(content, limits)?;
+            } else if content.is_empty() {
+                return Ok(Some((at + 1, self.body()?)));
+            } else {
+                self.field(content, limits)?;
+            }
+            self.line = at + 1;
+        }
+        if self.line == 0 && bytes.len() > limits.target + 32 {
+            return Err(too_long_line(bytes, limits));
+        }
+        if bytes.len() > limits.head {
+            return Err(Violation::HeadTooLarge);
+        }
+        Ok(None)
+    }
+
     fn request_line(&mut self, line: &[u8], limits: &HeadLimits) -> Result<(), Violation> {
         let version = line.len().checked_sub(9).ok_or(Violation::RequestLine)?;
         self.old = match &line[version..] {
@@ -538,6 +543,55 @@ mod tests {
         assert_eq!(
             feed(format!("GET / HTTP/1.1\r\n{}\r\n", "A: b\r\n".repeat(10)).as_bytes()),
             Ok(Phase::Idle)
+        );
+    }
+
+    #[test]
+    fn a_head_that_comes_byte_by_byte_is_looked_at_once() {
+        let mut framing = Framing::new(HeadLimits {
+            head: 64 * 1024,
+            target: 8 * 1024,
+            fields: 100_000,
+        });
+        let mut head = b"GET / HTTP/1.1\r\n".to_vec();
+        while head.len() < 60 * 1024 {
+            head.extend_from_slice(b"a:\r\n");
+        }
+        for (fed, byte) in head.iter().enumerate() {
+            framing.feed(std::slice::from_ref(byte)).unwrap();
+            assert_eq!(framing.scan.searched, fed + 1);
+            // Only the line that has not ended may be looked at again.
+            assert!(framing.scan.searched - framing.scan.line <= 16);
+        }
+        assert_eq!(framing.scan.fields, (head.len() - 16) / 4);
+        framing.feed(b"\r\n").unwrap();
+        assert_eq!(framing.phase(), Phase::Idle);
+        // The next head is looked at from its own beginning.
+        framing.feed(b"G").unwrap();
+        assert_eq!((framing.scan.searched, framing.scan.fields), (1, 0));
+    }
+
+    #[test]
+    fn an_endless_line_is_refused_at_the_first_byte_too_many() {
+        let endless = |begin: &[u8]| {
+            let mut framing = Framing::new(LIMITS);
+            framing.feed(begin).unwrap();
+            (begin.len()..10_000)
+                .find_map(|fed| {
+                    framing
+                        .feed(b"a")
+                        .err()
+                        .map(|(_, violation)| (fed + 1, violation))
+                })
+                .expect("refused")
+        };
+        assert_eq!(
+            endless(b"GET /"),
+            (LIMITS.target + 33, Violation::TargetTooLong)
+        );
+        assert_eq!(
+            endless(b"GET / HTTP/1.1\r\nA: "),
+            (LIMITS.head + 1, Violation::HeadTooLarge)
         );
     }
 
