@@ -158,6 +158,14 @@ mod tests {
             "forwarded",
             "x-real-ip",
             "x-original-url",
+            "x-original-uri",
+            "x-original-host",
+            "x-client-ip",
+            "true-client-ip",
+            "client-ip",
+            "x-cluster-client-ip",
+            "x-script-name",
+            "x-host",
             "x-request-id",
         ] {
             assert!(is_for_trusted(name), "{name}");

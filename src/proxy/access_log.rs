@@ -209,8 +209,8 @@ fn optional(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
     }
 }
 
-/// RFC 8259 §7: quotes, backslashes and control characters are escaped; DEL and those of Latin-1 too,
-/// which terminals act on.
+/// RFC 8259 §7: quotes, backslashes and control characters are escaped; DEL and those of Latin-1 too, which terminals act
+/// on, and U+2028 and U+2029, which some readers take for the end of a line.
 fn text(out: &mut Vec<u8>, name: &str, value: &str) {
     key(out, name);
     out.push(b'"');
@@ -238,6 +238,16 @@ fn text(out: &mut Vec<u8>, name: &str, value: &str) {
                     DIGITS[usize::from(next >> 4)],
                     DIGITS[usize::from(next & 15)],
                 ]);
+            }
+            0xe2 if matches!(
+                value.as_bytes().get(at + 1..at + 3),
+                Some([0x80, 0xa8 | 0xa9])
+            ) =>
+            {
+                bytes.next();
+                let last = bytes.next().map_or(0xa8, |(_, last)| last);
+                out.extend_from_slice(b"\\u202");
+                out.push(DIGITS[usize::from(last & 15)]);
             }
             _ => out.push(byte),
         }
@@ -281,13 +291,19 @@ mod tests {
     fn hostile_text_stays_inside_its_string() {
         let (sender, receiver) = sync_channel(1);
         let log = AccessLog::new(sender, IntCounter::new("x", "x").unwrap());
-        log.write(&line("/\"\\\n\u{7f}\u{1b}[31m\u{9b}é"));
+        let hostile =
+            "/\"\\\n\u{7f}\u{1b}[31m\u{80}\u{9b}\u{9f}\u{2028}\u{2029}\u{2027}\u{a0}é中\u{e2}";
+        log.write(&line(hostile));
         log.flush();
         let block = receiver.try_recv().expect("lines").bytes;
         assert_eq!(block.iter().filter(|byte| **byte == b'\n').count(), 1);
         let parsed: serde_json::Value = serde_json::from_slice(&block).unwrap();
-        assert_eq!(parsed["path"], "/\"\\\n\u{7f}\u{1b}[31m\u{9b}é");
-        assert!(!block.contains(&0x9b));
+        assert_eq!(parsed["path"], hostile);
+        let written = std::str::from_utf8(&block).unwrap();
+        assert!(!written.trim_end_matches('\n').contains(|character: char| {
+            character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
+        }));
+        assert!(written.contains(r"\u0080\u009b\u009f\u2028\u2029"));
         assert_eq!(parsed["total_ms"], 2.005);
         assert_eq!(parsed["status"], 200);
         assert!(parsed["time"].as_str().unwrap().ends_with('Z'));
