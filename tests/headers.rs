@@ -405,6 +405,58 @@ fn conflicting_or_invalid_framing_is_refused() {
 }
 
 #[test]
+fn http_2_length_is_one_number() {
+    let origin = Origin::named("a");
+    let authority = Authority::new("test");
+    let balancer = start_secure(&origin, &authority);
+    let tls = Tls::new(&authority, HOST);
+    let head = [
+        (":method", "POST"),
+        (":scheme", "https"),
+        (":path", "/"),
+        (":authority", HOST),
+    ];
+    let mut frames = Frames::open(balancer.address("https"), &tls);
+    frames.request(1, &[&head[..], &[("content-length", "0")]].concat());
+    assert!(matches!(frames.ending(1), Ending::Reply(200, _)));
+    assert_eq!(origin.request_count(), 1);
+    // What the library behind us lets pass.
+    frames.request(
+        3,
+        &[
+            &head[..],
+            &[("content-length", "0"), ("content-length", "0")],
+        ]
+        .concat(),
+    );
+    let ending = frames.ending(3);
+    assert!(matches!(ending, Ending::Reply(400, _)), "{ending:?}");
+    for lengths in [
+        &["0", "5"][..],
+        &["0, 0"],
+        &["+0"],
+        &["-0"],
+        &[""],
+        &["00000000000000000000"],
+    ] {
+        let mut frames = Frames::open(balancer.address("https"), &tls);
+        let mut fields = head.to_vec();
+        fields.extend(lengths.iter().map(|length| ("content-length", *length)));
+        frames.request(1, &fields);
+        let ending = frames.ending(1);
+        assert!(
+            matches!(ending, Ending::Reply(400, _) | Ending::Reset(_)),
+            "{lengths:?}: {ending:?}"
+        );
+    }
+    assert_eq!(
+        origin.request_count(),
+        1,
+        "an ambiguous length was passed on"
+    );
+}
+
+#[test]
 fn malformed_chunks_never_become_a_whole_body() {
     let origin = Origin::with("a", |exchange| {
         if exchange.body().complete {
