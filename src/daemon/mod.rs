@@ -439,3 +439,23 @@ fn count_panics(metrics: &Arc<Metrics>) {
         error!(thread, %panic, backtrace = %std::backtrace::Backtrace::capture(), "panic");
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panics_are_counted_by_thread() {
+        let before = std::panic::take_hook();
+        let metrics = Arc::new(Metrics::new());
+        count_panics(&metrics);
+        let thread = std::thread::Builder::new().name("worker-7".to_owned());
+        let result = thread
+            .spawn(|| panic!("of the test's own making"))
+            .unwrap()
+            .join();
+        std::panic::set_hook(before);
+        assert!(result.is_err());
+        assert_eq!(metrics.panics.with_label_values(&["worker-7"]).get(), 1);
+    }
+}

@@ -92,13 +92,16 @@ impl Worker {
     }
 }
 
-/// Runs a worker; after a panic of its own (those of connections end only the connection) runs it again on the same sockets.
 fn supervise(setup: Setup, mut commands: UnboundedReceiver<Command>) {
     let mut sockets = HashMap::new();
+    survive(|| run(&setup, &mut commands, &mut sockets));
+}
+
+/// Runs a worker; after a panic of its own (those of connections end only the connection) runs it again, on the same
+/// sockets. The panic itself was logged and counted where it happened.
+fn survive(mut run: impl FnMut() -> io::Result<()>) {
     loop {
-        match catch_unwind(AssertUnwindSafe(|| {
-            run(&setup, &mut commands, &mut sockets)
-        })) {
+        match catch_unwind(AssertUnwindSafe(&mut run)) {
             Ok(Ok(())) => return,
             Ok(Err(error)) => error!(%error, "worker cannot run"),
             Err(_) => error!("worker panicked and is started again; its connections are lost"),
@@ -243,4 +246,41 @@ fn pool_idle(snapshot: &Snapshot, endpoint: &crate::upstream::Endpoint) -> Optio
 fn reap(connections: &RefCell<JoinSet<()>>) {
     let mut connections = connections.borrow_mut();
     while connections.try_join_next().is_some() {}
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn worker_that_panics_is_started_again() {
+        let mut runs = 0;
+        survive(|| {
+            runs += 1;
+            assert!(runs > 2, "a panic of the test's own making");
+            Ok(())
+        });
+        assert_eq!(runs, 3);
+    }
+
+    #[test]
+    fn connection_that_panics_ends_alone() {
+        let runtime = Builder::new_current_thread()
+            .build_local(LocalOptions::default())
+            .unwrap();
+        runtime.block_on(async {
+            let connections = RefCell::new(JoinSet::new());
+            let (sender, receiver) = tokio::sync::oneshot::channel();
+            connections
+                .borrow_mut()
+                .spawn_local(async { panic!("of the test's own making") });
+            connections.borrow_mut().spawn_local(async {
+                let _ = sender.send("served");
+            });
+            assert_eq!(receiver.await, Ok("served"));
+            tokio::task::yield_now().await;
+            reap(&connections);
+            assert!(connections.borrow().is_empty());
+        });
+    }
 }
