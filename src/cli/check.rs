@@ -4,8 +4,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use super::EXIT_CONFIG;
 use crate::config::{self, ConfigErrors};
+use crate::daemon::EXIT_CONFIG;
 use crate::metrics::Metrics;
 use crate::snapshot::compile::{Compiled, Compiler};
 use crate::tls::Tickets;

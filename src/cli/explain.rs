@@ -1,13 +1,17 @@
 //! `balancer explain`: which route takes a request, and why not the others. Reads the file only; asks no running balancer
 //! and sends nothing.
 
+use std::borrow::Cow;
 use std::fmt::Write;
 use std::path::Path;
 use std::process::ExitCode;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
+use super::EXIT_USAGE;
 use crate::config::{self, Action, Config, HostPattern, PathPattern, Policy, Problem, Route};
+use crate::daemon::EXIT_CONFIG;
+use crate::message::authority;
 use crate::message::canonical_path::canonicalize;
 use crate::route::{Explanation, Matchers, Mismatch, Outcome, Query, Router, Verdict};
 
@@ -48,7 +52,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
             for problem in problems {
                 eprintln!("{problem}");
             }
-            ExitCode::from(EXIT_CONFIGURATION)
+            ExitCode::from(EXIT_CONFIG)
         }
     }
 }
@@ -89,7 +93,7 @@ fn report(args: &Args, config: &Config, router: &Router) -> Result<Report, Failu
         .get(http::header::HOST)
         .and_then(|host| host.to_str().ok())
         .unwrap_or_default();
-    let host = bare_host(target.authority.unwrap_or(given));
+    let host = host(target.authority.unwrap_or(given)).map_err(Failure::Usage)?;
 
     let mut lines = Lines::default();
     lines.push("request", format!("{} {}", args.method, args.url));
@@ -99,7 +103,7 @@ fn report(args: &Args, config: &Config, router: &Router) -> Result<Report, Failu
         if host.is_empty() {
             "(none)".to_owned()
         } else {
-            host.clone()
+            host.to_string()
         },
     );
     let path = match canonicalize(target.path) {
@@ -411,19 +415,13 @@ fn listener(args: &Args, config: &Config, target: &Target<'_>) -> Result<usize, 
         })
 }
 
-/// Lower case, without port and trailing dot (RFC 9110 §7.2).
-fn bare_host(authority: &str) -> String {
-    let host = match authority.rsplit_once(':') {
-        Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
-        _ => authority,
-    };
-    host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase()
+/// The host as the data path reads it; empty where none is given.
+fn host(given: &str) -> Result<Cow<'_, str>, String> {
+    match given {
+        "" => Ok(Cow::Borrowed("")),
+        _ => authority::host(given).ok_or_else(|| format!("{given} is not a host")),
+    }
 }
-
-/// `EX_USAGE` of sysexits.
-const EXIT_USAGE: u8 = 64;
-/// `EX_CONFIG` of sysexits.
-const EXIT_CONFIGURATION: u8 = 78;
 
 #[cfg(test)]
 mod tests {
@@ -569,7 +567,7 @@ other routes
             ("[::1]", "[::1]"),
             ("", ""),
         ] {
-            assert_eq!(bare_host(authority), host);
+            assert_eq!(super::host(authority).as_deref(), Ok(host));
         }
     }
 

@@ -13,8 +13,6 @@ use clap::{Parser, Subcommand};
 
 /// sysexits(3): wrong usage.
 pub const EXIT_USAGE: u8 = 64;
-/// sysexits(3): invalid configuration.
-pub const EXIT_CONFIG: u8 = 78;
 
 /// A reverse-proxy load balancer: terminates TLS, checks its endpoints, routes by path, reloads without losing a request.
 #[derive(Debug, Parser)]

@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use super::EXIT_CONFIG;
-use crate::daemon::{self, OnReady};
+use crate::daemon::{self, EXIT_CONFIG, OnReady};
 use crate::{config, logging};
 
 /// Serves with the configuration at `path` until told to end.

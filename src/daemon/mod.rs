@@ -33,8 +33,8 @@ use crate::worker::{Command, Setup, Worker};
 /// Told once when everything is up: the listeners' real addresses and the admin's.
 pub type OnReady = Box<dyn FnOnce(&[(Name, SocketAddr)], SocketAddr) + Send>;
 
-/// sysexits(3)
-const EXIT_CONFIG: u8 = 78;
+/// sysexits(3): invalid configuration.
+pub const EXIT_CONFIG: u8 = 78;
 /// Over this long at most idle connections are closed on shutdown: clients that reconnect shall not come all at once.
 const CLOSE_SPREAD: Duration = Duration::from_secs(5);
 

@@ -118,7 +118,7 @@ const CHUNK_START: ChunkState = ChunkState::Size {
     extension: 0,
     cr: false,
 };
-/// Longest chunk extension passed over. Nothing in use is longer; unbounded ones were an attack (CVE-2023-44487's kin).
+/// Longest chunk extension passed over. Nothing in use is longer; unbounded ones were an attack (CVE-2023-39326).
 const EXTENSION_LIMIT: u16 = 256;
 
 impl Framing {

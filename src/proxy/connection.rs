@@ -128,8 +128,8 @@ impl Client {
     }
 
     /// Whether the connection ends with the response being made.
-    pub fn is_last_response(&self, local: &Local) -> bool {
-        self.drain.has_begun() || local.closing.get()
+    pub fn is_last_response(&self) -> bool {
+        self.drain.has_begun()
     }
 
     /// The client is still sending what nobody reads: it shall get the response before the connection is reset.
@@ -381,7 +381,7 @@ impl<'a> Deadline<'a> {
                     }
                     self.arm(at);
                 }
-                // Whatever comes next is awaited for at least this long.
+                // Nothing is awaited; what comes to be awaited sooner moves it again.
                 None if self.sleep.is_elapsed() => {
                     self.arm(Instant::now() + self.listener.timeouts.keep_alive)
                 }
@@ -458,7 +458,7 @@ impl<'a> Deadline<'a> {
 
     /// When an idle connection is closed because of a drain: spread, so that not all clients come back at once.
     fn drained(&mut self) -> Option<Instant> {
-        if self.drain_at.is_none() && (self.client.drain.has_begun() || self.local.closing.get()) {
+        if self.drain_at.is_none() && self.client.drain.has_begun() {
             self.drain_at = Some(
                 Instant::now()
                     + self
@@ -524,7 +524,7 @@ pub async fn serve_http2<S>(
                 continue;
             }
             // A drain is said at once; so is the end of an idle connection.
-            if !client.drain.has_begun() && !local.closing.get() {
+            if !client.drain.has_begun() {
                 match deadline.poll(cx, phase, false) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Expired::Stalled) => return Poll::Ready(()),

@@ -52,7 +52,7 @@ pub fn handle(
             Ok(response) => response,
             Err(error) => refuse(error, version, &client, &mut record),
         };
-        if client.is_last_response(&local) {
+        if client.is_last_response() {
             reply::close(version, &mut response);
         }
         record.ride_on(&mut response);

@@ -24,8 +24,6 @@ pub struct Local {
     pub instance: Arc<Instance>,
     /// For what is counted rarely.
     pub metrics: Arc<Metrics>,
-    /// Set when the process shuts down: the next response on a connection is its last.
-    pub closing: Cell<bool>,
     /// State of [`Local::request_id`] and [`Local::random`].
     random: Cell<u64>,
     request_prefix: u64,
@@ -47,7 +45,6 @@ impl Local {
             access_log,
             instance,
             metrics,
-            closing: Cell::new(false),
             random: Cell::new(seed | 1),
             request_prefix: seed & 0xffff_ffff_0000_0000,
             requests: Cell::new(seed & 0xffff),

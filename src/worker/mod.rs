@@ -214,7 +214,6 @@ impl Serving {
 
     fn drain(&mut self, sockets: &mut Sockets) {
         self.draining = true;
-        self.local.closing.set(true);
         sockets.clear();
         for drain in self.listening.values() {
             drain.begin();
