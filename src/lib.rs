@@ -3,7 +3,7 @@
 //! # The way of a request
 //!
 //! ```text
-//! net::listen ─► worker::accept ─► tls ─► proxy::connection ─► proxy::handler
+//! net::listen ─► worker::accept ─► tls ─► proxy::http1 | http2 ─► proxy::handler
 //!                                                                  │
 //!      route::router ─► upstream (balance) ─► pool ─► proxy::retry ┘─► response ─► log, metrics
 //! ```

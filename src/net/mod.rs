@@ -1,5 +1,6 @@
 //! Sockets. Of HTTP it knows only the spawner that hyper asks for.
 
+pub mod coalesce;
 pub mod connect;
 pub mod listen;
 pub mod local;

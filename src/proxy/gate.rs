@@ -9,9 +9,11 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
+use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use super::connection::Client;
+use super::client::Client;
+use super::http1::Stream;
 use crate::message::framing::{Framing, HeadLimits, Phase, Violation};
 
 /// What a gate has seen; shared with the connection's task.
@@ -55,6 +57,8 @@ pub struct Gate<S> {
     stream: S,
     watch: Rc<Watch>,
     client: Rc<Client>,
+    /// Let through before, but not used: it comes first.
+    unread: Bytes,
 }
 
 impl<S> Gate<S> {
@@ -71,9 +75,20 @@ impl<S> Gate<S> {
                 stream,
                 watch: Rc::clone(&watch),
                 client: Rc::clone(client),
+                unread: Bytes::new(),
             },
             watch,
         )
+    }
+
+    /// Takes back what was read and not used.
+    pub fn unread(&mut self, bytes: Bytes) {
+        // Without bytes it would still keep the buffer they were in.
+        self.unread = if bytes.is_empty() {
+            Bytes::new()
+        } else {
+            bytes
+        };
     }
 
     /// The stream itself.
@@ -92,6 +107,17 @@ impl<S> Gate<S> {
     }
 }
 
+impl<S: Stream> Gate<S> {
+    /// Ready when there may be something to read.
+    pub fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.unread.is_empty() {
+            self.stream.poll_readable(cx)
+        } else {
+            Poll::Ready(())
+        }
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
@@ -100,6 +126,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Gate<S> {
     ) -> Poll<io::Result<()>> {
         if let Some(violation) = self.watch.violation.get() {
             return self.watch.refuse(violation);
+        }
+        if !self.unread.is_empty() {
+            let length = self.unread.len().min(buffer.remaining());
+            buffer.put_slice(&self.unread.split_to(length));
+            return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;

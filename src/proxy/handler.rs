@@ -9,7 +9,7 @@ use std::sync::Arc;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
 
-use super::connection::Client;
+use super::client::Client;
 use super::error::ProxyError;
 use super::head::{self, Origin};
 use super::local::Local;

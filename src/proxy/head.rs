@@ -8,7 +8,7 @@ use http::{Request, Uri, Version};
 use http_body::Body;
 use smallvec::SmallVec;
 
-use super::connection::Client;
+use super::client::Client;
 use super::error::ProxyError;
 use super::local::RequestId;
 use crate::message::{authority, forwarded, hop_by_hop};

@@ -8,16 +8,19 @@
 //!                             └ retry: pick ─► pool ─► attempt at an endpoint┘
 //! ```
 //!
-//! [`connection`] serves a client's connection, [`handler`] one request of it, [`retry`] an exchange with endpoints,
+//! [`http1`] and [`http2`] serve a client's connection, [`handler`] one request of it, [`retry`] an exchange with endpoints,
 //! [`record`] what is left of it in the end. Whatever goes wrong is a [`error::ProxyError`] and becomes a reply in one place, the handler.
 
 pub mod access_log;
-pub mod connection;
+pub mod client;
+pub mod deadline;
 pub mod drain;
 pub mod error;
 pub mod gate;
 pub mod handler;
 pub mod head;
+pub mod http1;
+pub mod http2;
 pub mod local;
 pub mod record;
 pub mod reply;

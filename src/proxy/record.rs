@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Method, Response, Uri, Version};
 
 use super::access_log::Line;
-use super::connection::Client;
+use super::client::Client;
 use super::error::{Fault, ProxyError};
 use super::local::{Local, RequestId};
 use crate::message::body::{Body, BodyError, Guard, retain};

@@ -19,8 +19,10 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use crate::net::connect::is_own_shortage;
-use crate::proxy::connection::{Client, serve_http1, serve_http2};
+use crate::proxy::client::Client;
 use crate::proxy::drain::Drain;
+use crate::proxy::http1::serve_http1;
+use crate::proxy::http2::serve_http2;
 use crate::proxy::local::Local;
 use crate::snapshot::{Instance, Listener};
 
@@ -192,17 +194,18 @@ fn serve(
 }
 
 async fn serve_tls(
-    stream: TlsStream<TcpStream>,
+    stream: Box<TlsStream<TcpStream>>,
     local: Rc<Local>,
     client: Rc<Client>,
     listener: Arc<Listener>,
 ) {
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let _open = Open::new(&listener.metrics.http2, &listener.metrics.open_http2);
+        // Boxed, so that HTTP/1 does not keep room for it.
         Box::pin(serve_http2(stream, local, client, Arc::clone(&listener))).await;
     } else {
         let _open = Open::new(&listener.metrics.http1, &listener.metrics.open_http1);
-        Box::pin(serve_http1(stream, local, client, Arc::clone(&listener))).await;
+        serve_http1(stream, local, client, Arc::clone(&listener)).await;
     }
 }
 
@@ -210,7 +213,7 @@ async fn handshake(
     acceptor: TlsAcceptor,
     stream: TcpStream,
     listener: &Listener,
-) -> Option<TlsStream<TcpStream>> {
+) -> Option<Box<TlsStream<TcpStream>>> {
     let metrics = &listener.metrics;
     match timeout(listener.timeouts.handshake, acceptor.accept(stream)).await {
         Ok(Ok(stream)) => {
@@ -218,7 +221,8 @@ async fn handshake(
                 Some(rustls::ProtocolVersion::TLSv1_2) => metrics.handshakes_tls12.inc(),
                 _ => metrics.handshakes_tls13.inc(),
             }
-            Some(stream)
+            // Boxed: it is large, and changes hands several times.
+            Some(Box::new(stream))
         }
         Ok(Err(error)) => {
             metrics.handshakes_failed.inc();

@@ -1,0 +1,192 @@
+//! A client's connection, as its requests see it.
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::HeaderValue;
+
+use super::drain::Drain;
+use super::local::Local;
+use crate::snapshot::{Held, Listener};
+
+/// How long a client may take nothing of what is not an endpoint's response: as long as by default of one that is.
+const STALL_LIMIT: Duration = Duration::from_secs(60);
+
+/// A client's connection, as its requests see it.
+#[derive(Debug)]
+pub struct Client {
+    address: SocketAddr,
+    address_value: HeaderValue,
+    port_value: HeaderValue,
+    scheme_value: HeaderValue,
+    slot: u32,
+    drain: Rc<Drain>,
+    in_progress: Cell<u32>,
+    /// Requests begun whose response has not gone out whole.
+    unanswered: Cell<u32>,
+    exchanges: Cell<u64>,
+    idle_since: Cell<std::time::Instant>,
+    linger: Cell<bool>,
+    /// Rises whenever something goes out to the client or is asked for on its behalf.
+    moves: Cell<u64>,
+    /// Responses of which the client has to take something before more is asked for.
+    waiting_for_client: Cell<u32>,
+    /// For how long that may last.
+    stall_limit: Cell<Duration>,
+}
+
+impl Client {
+    /// A connection from `address`, accepted by `listener` on its address `local`.
+    pub fn new(
+        address: SocketAddr,
+        local: SocketAddr,
+        listener: &Listener,
+        drain: Rc<Drain>,
+    ) -> Self {
+        let ascii =
+            |text: &str| HeaderValue::from_str(text).expect("addresses and numbers are ASCII");
+        Self {
+            address,
+            address_value: ascii(&address.ip().to_canonical().to_string()),
+            port_value: ascii(itoa::Buffer::new().format(local.port())),
+            scheme_value: HeaderValue::from_static(if listener.tls.is_some() {
+                "https"
+            } else {
+                "http"
+            }),
+            slot: listener.slot,
+            drain,
+            in_progress: Cell::new(0),
+            unanswered: Cell::new(0),
+            exchanges: Cell::new(0),
+            idle_since: Cell::new(std::time::Instant::now()),
+            linger: Cell::new(false),
+            moves: Cell::new(0),
+            waiting_for_client: Cell::new(0),
+            stall_limit: Cell::new(STALL_LIMIT),
+        }
+    }
+
+    /// Who connected.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Its IP address as a field's value.
+    pub fn address_value(&self) -> &HeaderValue {
+        &self.address_value
+    }
+
+    /// The port it connected to, as a field's value.
+    pub fn port_value(&self) -> &HeaderValue {
+        &self.port_value
+    }
+
+    /// `http` or `https`.
+    pub fn scheme_value(&self) -> &HeaderValue {
+        &self.scheme_value
+    }
+
+    /// The snapshot that serves a request now, and the index of the connection's listener in it.
+    pub fn snapshot(&self, local: &Local) -> (Held, usize) {
+        let current = local.snapshot();
+        if let Some(index) = current.listener_index(self.slot) {
+            return (current, index);
+        }
+        let latest = self.drain.latest();
+        let index = latest.listener_index(self.slot).unwrap_or_default();
+        (latest, index)
+    }
+
+    /// Whether the connection ends with the response being made.
+    pub fn is_last_response(&self) -> bool {
+        self.drain.has_begun()
+    }
+
+    /// The client is still sending what nobody reads: it shall get the response before the connection is reset.
+    pub fn linger(&self) {
+        self.linger.set(true);
+    }
+
+    /// Something goes out to the client, or more is asked for on its behalf.
+    pub fn moved(&self) {
+        self.moves.set(self.moves.get().wrapping_add(1));
+    }
+
+    /// A response waits for the client to take something, or does so no longer.
+    pub fn wait_for_client(&self, waits: bool) {
+        let waiting = self.waiting_for_client.get();
+        self.waiting_for_client
+            .set(if waits { waiting + 1 } else { waiting - 1 });
+    }
+
+    /// How long the client may take nothing.
+    pub fn set_stall_limit(&self, limit: Duration) {
+        self.stall_limit.set(limit);
+    }
+
+    /// A request is served from here on.
+    pub fn begin_exchange(&self) {
+        self.in_progress.set(self.in_progress.get() + 1);
+        self.exchanges.set(self.exchanges.get() + 1);
+        self.unanswered.set(self.unanswered.get() + 1);
+    }
+
+    /// Until here.
+    pub fn end_exchange(&self, now: std::time::Instant) {
+        self.in_progress.set(self.in_progress.get() - 1);
+        self.idle_since.set(now);
+    }
+
+    /// Whether there is a request whose response has not gone out whole.
+    pub fn awaits_response(&self) -> bool {
+        self.unanswered.get() > 0
+    }
+
+    /// All that was written has gone out: only what is in progress is unanswered.
+    pub fn end_responses(&self) {
+        self.unanswered.set(self.in_progress.get());
+    }
+
+    /// What asks the connection to end.
+    pub(super) fn drain(&self) -> &Rc<Drain> {
+        &self.drain
+    }
+
+    /// Whether there has been no request yet.
+    pub(super) fn is_new(&self) -> bool {
+        self.exchanges.get() == 0
+    }
+
+    /// When the last exchange ended.
+    pub(super) fn idle_since(&self) -> std::time::Instant {
+        self.idle_since.get()
+    }
+
+    /// Whether there are responses of which the client has to take something.
+    pub(super) fn is_waited_for(&self) -> bool {
+        self.waiting_for_client.get() > 0
+    }
+
+    /// Changes whenever something moves, see [`Self::moved`].
+    pub(super) fn moves(&self) -> u64 {
+        self.moves.get()
+    }
+
+    /// How long the client may take nothing.
+    pub(super) fn stall_limit(&self) -> Duration {
+        self.stall_limit.get()
+    }
+
+    /// Whether the last response shall reach a client that is still sending.
+    pub(super) fn lingers(&self) -> bool {
+        self.linger.get()
+    }
+
+    /// Whether no request is being served.
+    pub fn is_idle(&self) -> bool {
+        self.in_progress.get() == 0
+    }
+}
