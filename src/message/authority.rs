@@ -2,17 +2,31 @@
 
 use std::borrow::Cow;
 
+use memchr::memchr;
+
 /// The host of an authority or `Host` field: lower case, without port and trailing dot. `None` where it is malformed.
 pub fn host(authority: &str) -> Option<Cow<'_, str>> {
     let (host, port) = split_port(authority)?;
-    if !port.bytes().all(|byte| byte.is_ascii_digit()) || port.len() > 5 {
+    if port.len() > 5 || !port.bytes().all(|byte| byte.is_ascii_digit()) {
         return None;
     }
     let host = host.strip_suffix('.').unwrap_or(host);
-    if host.is_empty() || !(host.starts_with('[') || host.bytes().all(is_host_byte)) {
+    if host.is_empty() {
         return None;
     }
-    Some(if host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+    let mut has_upper_case = false;
+    if host.starts_with('[') {
+        has_upper_case = host.bytes().any(|byte| byte.is_ascii_uppercase());
+    } else {
+        for byte in host.bytes() {
+            match BYTES[usize::from(byte)] {
+                Byte::Other => return None,
+                Byte::UpperCase => has_upper_case = true,
+                Byte::Plain => {}
+            }
+        }
+    }
+    Some(if has_upper_case {
         Cow::Owned(host.to_ascii_lowercase())
     } else {
         Cow::Borrowed(host)
@@ -31,29 +45,55 @@ fn split_port(authority: &str) -> Option<(&str, &str)> {
             None => None,
         };
     }
-    Some(authority.split_once(':').unwrap_or((authority, "")))
+    Some(match memchr(b':', authority.as_bytes()) {
+        Some(colon) => (&authority[..colon], &authority[colon + 1..]),
+        None => (authority, ""),
+    })
+}
+
+/// What a byte is in a host.
+#[derive(Clone, Copy)]
+enum Byte {
+    Plain,
+    UpperCase,
+    /// It has no place there.
+    Other,
 }
 
 /// RFC 3986 §3.2.2 `reg-name`, without percent-escapes, which no host in use has.
-fn is_host_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric()
-        || matches!(
-            byte,
-            b'-' | b'.'
-                | b'_'
-                | b'~'
-                | b'!'
-                | b'$'
-                | b'&'
-                | b'\''
-                | b'('
-                | b')'
-                | b'*'
-                | b'+'
-                | b','
-                | b';'
-                | b'='
-        )
+static BYTES: [Byte; 256] = {
+    let mut bytes = [Byte::Other; 256];
+    let mut at = 0;
+    while at < 128 {
+        let byte = at as u8;
+        if byte.is_ascii_uppercase() {
+            bytes[at] = Byte::UpperCase;
+        } else if byte.is_ascii_alphanumeric() || is_mark(byte) {
+            bytes[at] = Byte::Plain;
+        }
+        at += 1;
+    }
+    bytes
+};
+
+const fn is_mark(byte: u8) -> bool {
+    matches!(
+        byte,
+        b'-' | b'.'
+            | b'_'
+            | b'~'
+            | b'!'
+            | b'$'
+            | b'&'
+            | b'\''
+            | b'('
+            | b')'
+            | b'*'
+            | b'+'
+            | b','
+            | b';'
+            | b'='
+    )
 }
 
 #[cfg(test)]

@@ -9,12 +9,34 @@ use smallvec::SmallVec;
 #[error("Connection names an end-to-end field")]
 pub struct NamesProtected;
 
+const COUNT: usize = 6;
+
+/// Fields that are hop-by-hop by their own name.
+static HOP_BY_HOP: [HeaderName; COUNT] = [
+    header::CONNECTION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    header::TE,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+];
+
+/// Where a name stands in [`HOP_BY_HOP`].
+fn position(name: &str) -> Option<usize> {
+    Some(match name {
+        "connection" => 0,
+        "keep-alive" => 1,
+        "proxy-connection" => 2,
+        "te" => 3,
+        "transfer-encoding" => 4,
+        "upgrade" => 5,
+        _ => return None,
+    })
+}
+
 /// Whether a field is hop-by-hop by its own name.
 pub fn is_hop_by_hop(name: &str) -> bool {
-    matches!(
-        name,
-        "connection" | "keep-alive" | "proxy-connection" | "te" | "transfer-encoding" | "upgrade"
-    )
+    position(name).is_some()
 }
 
 /// The fields that `Connection` names.
@@ -61,32 +83,43 @@ pub struct AmbiguousLength;
 ///
 /// Refuses one whose framing is in doubt (RFC 9112 §6.3), which the parser has settled silently.
 pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) -> Result<(), AmbiguousLength> {
-    let mut names: SmallVec<[HeaderName; 4]> = headers
-        .keys()
-        .filter(|name| is_hop_by_hop(name.as_str()))
-        .cloned()
-        .collect();
-    if !has_plain_length(headers) {
-        return Err(AmbiguousLength);
-    }
-    if names.is_empty() {
-        return Ok(());
-    }
-    let mut codings = headers.get_all(header::TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let is_chunked = coding
-            .as_bytes()
-            .trim_ascii()
-            .eq_ignore_ascii_case(b"chunked");
-        if !is_chunked || codings.next().is_some() || headers.contains_key(header::CONTENT_LENGTH) {
-            return Err(AmbiguousLength);
+    let (mut lengths, mut codings, mut names_others) = (0, 0, false);
+    let mut found = [false; COUNT];
+    // One pass: a look-up for each name would cost more than the few fields there are.
+    for (name, value) in &*headers {
+        if *name == header::CONTENT_LENGTH {
+            lengths += 1;
+            if !is_length(value) {
+                return Err(AmbiguousLength);
+            }
+        } else if let Some(position) = position(name.as_str()) {
+            found[position] = true;
+            if *name == header::TRANSFER_ENCODING {
+                codings += 1;
+                if !value
+                    .as_bytes()
+                    .trim_ascii()
+                    .eq_ignore_ascii_case(b"chunked")
+                {
+                    return Err(AmbiguousLength);
+                }
+            }
+            names_others |=
+                *name == header::CONNECTION && value != "keep-alive" && value != "close";
         }
     }
-    if let Ok(named) = named_by_connection(headers) {
-        names.extend(named);
+    if lengths + codings > 1 {
+        return Err(AmbiguousLength);
     }
-    for name in names {
-        headers.remove(name);
+    if names_others && let Ok(named) = named_by_connection(headers) {
+        for name in named {
+            headers.remove(name);
+        }
+    }
+    for (name, found) in HOP_BY_HOP.iter().zip(found) {
+        if found {
+            headers.remove(name);
+        }
     }
     Ok(())
 }
@@ -94,10 +127,11 @@ pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) -> Result<(), Ambigu
 /// Whether the length is stated once, as a number, or not at all (RFC 9110 §8.6).
 pub fn has_plain_length(headers: &HeaderMap) -> bool {
     let mut lengths = headers.get_all(header::CONTENT_LENGTH).iter();
-    let is_number = |value: &HeaderValue| {
-        (1..20).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_digit)
-    };
-    lengths.next().is_none_or(is_number) && lengths.next().is_none()
+    lengths.next().is_none_or(is_length) && lengths.next().is_none()
+}
+
+fn is_length(value: &HeaderValue) -> bool {
+    (1..20).contains(&value.len()) && value.as_bytes().iter().all(u8::is_ascii_digit)
 }
 
 /// Whether a field is end-to-end and acted on: `Connection` may not name it, and it has no place among trailers.
@@ -168,10 +202,20 @@ mod tests {
     }
 
     #[test]
+    fn every_hop_by_hop_field_stands_where_it_is_looked_for() {
+        for (expected, name) in HOP_BY_HOP.iter().enumerate() {
+            assert_eq!(position(name.as_str()), Some(expected), "{name}");
+        }
+    }
+
+    #[test]
     fn responses_lose_what_concerns_the_connection_only() {
         let mut response = headers(&[
             ("connection", "x-a"),
             ("keep-alive", "timeout=5"),
+            ("proxy-connection", "close"),
+            ("te", "trailers"),
+            ("upgrade", "x"),
             ("x-a", "1"),
             ("x-b", "2"),
             ("transfer-encoding", "chunked"),

@@ -1,18 +1,60 @@
 //! Watches a request body on its way to an endpoint: limits it, and remembers how far it came.
 
 use std::cell::Cell;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::HeaderMap;
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
 
 use super::body::{Body, BodyError, Guard, retain};
 use super::pause::PauseTimer;
 use super::{forwarded, hop_by_hop};
 
-/// The body of a request to an endpoint.
-pub type RequestBody = Body<Upload>;
+/// The body of a request to an endpoint. Boxed where there is one: most requests have none, and all are moved often.
+#[derive(Debug)]
+pub struct RequestBody(Option<Box<Body<Upload>>>);
+
+impl RequestBody {
+    /// Nothing.
+    pub fn empty() -> Self {
+        Self(None)
+    }
+
+    /// What the client sends, watched by `upload`.
+    pub fn received(incoming: Incoming, upload: Upload) -> Self {
+        Self(Some(Box::new(Body::received(incoming).with_guard(upload))))
+    }
+}
+
+impl http_body::Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        match &mut self.0 {
+            Some(body) => Pin::new(&mut **body).poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.0.as_ref().is_none_or(|body| body.is_end_stream())
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.0
+            .as_ref()
+            .map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
+    }
+}
 
 /// How a request body goes; shared by its guard and the request's own task.
 #[derive(Debug, Default)]

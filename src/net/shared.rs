@@ -10,6 +10,8 @@ use rustix::net::RecvFlags;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::gather::poll_write_gathered;
+
 /// One of two handles to a stream: one for hyper, one to look.
 #[derive(Clone, Debug)]
 pub struct SharedStream(Rc<RefCell<TcpStream>>);
@@ -59,7 +61,7 @@ impl AsyncWrite for SharedStream {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, bytes)
+        poll_write_gathered(Pin::new(&mut *self.0.borrow_mut()), cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -57,8 +57,6 @@ impl Connection {
         let moves = endpoint.moves();
         let stream = SharedStream::new(connect(address, limit).await?);
         let (sender, connection) = Builder::new()
-            // One plain write is cheaper than a vectored one for what fits a buffer.
-            .writev(false)
             .handshake(TokioIo::new(stream.clone()))
             .await
             .map_err(|error| ConnectError::Failed {

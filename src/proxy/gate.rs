@@ -15,6 +15,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use super::client::Client;
 use super::http1::Stream;
 use crate::message::framing::{Framing, HeadLimits, Phase, Violation};
+use crate::net::gather::poll_write_gathered;
 
 /// What a gate has seen; shared with the connection's task.
 #[derive(Debug)]
@@ -176,13 +177,14 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Gate<S> {
             return Poll::Ready(Ok(bytes.iter().map(|slice| slice.len()).sum()));
         }
         self.watch.unflushed.set(true);
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bytes))?;
+        let written = ready!(poll_write_gathered(Pin::new(&mut self.stream), cx, bytes))?;
         self.client.moved();
         Poll::Ready(Ok(written))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
+        // Large bodies go out from where they are; what is small is gathered here.
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -20,7 +20,7 @@ use crate::message::framing::Violation;
 use crate::message::upload::{RequestBody, Upload};
 use crate::message::{forwarded, hop_by_hop};
 use crate::route::Query;
-use crate::snapshot::{Action, Listener, Snapshot};
+use crate::snapshot::{Action, Listener, Route, View};
 
 /// Serves one request. Total: whatever goes wrong becomes a reply here.
 ///
@@ -37,7 +37,7 @@ pub fn handle(
     let mut request = Some(watch_body(request, &mut record));
     async move {
         let result = match routed {
-            Ok(Routed::Forward(route)) => match &snapshot.routes[route].action {
+            Ok(Routed::Forward(route)) => match &route.action {
                 Action::Forward(upstream) => {
                     retry::forward(&local, upstream, &mut request, &mut record).await
                 }
@@ -84,8 +84,8 @@ fn refuse(
 
 /// Where a request goes.
 enum Routed {
-    /// To an endpoint, by the route at this index; its head has been made ready for it.
-    Forward(usize),
+    /// To an endpoint, by this route; its head has been made ready for it.
+    Forward(Rc<Arc<Route>>),
     /// Nowhere: this is the answer.
     Reply(Box<Response<ResponseBody>>),
 }
@@ -99,14 +99,14 @@ impl From<Response<ResponseBody>> for Routed {
 fn route(
     local: &Local,
     client: &Client,
-    snapshot: &Snapshot,
+    snapshot: &View,
     request: &mut Request<Incoming>,
     record: &mut Record,
 ) -> Result<Routed, ProxyError> {
     if !request.body().is_end_stream() {
         record.begin_upload();
     }
-    let listener = Arc::clone(record.listener());
+    let listener = Rc::clone(record.listener());
     let proxies = &listener.trusted_proxies;
     let trusted = forwarded::is_trusted(client.address().ip(), proxies);
     if trusted {
@@ -150,7 +150,7 @@ fn route(
             return Err(ProxyError::AmbiguousPath);
         }
     };
-    let route = &snapshot.routes[index];
+    let route = snapshot.route(index);
     record.set_route(route);
     match &route.action {
         Action::Forward(_) => {}
@@ -169,10 +169,10 @@ fn route(
         client,
         trusted,
         request_id: record.request_id(),
-        instance: &local.instance,
+        via: &local.via,
     };
     head::to_endpoint(request, canonical.as_deref(), origin)?;
-    Ok(Routed::Forward(index))
+    Ok(Routed::Forward(Rc::clone(route)))
 }
 
 /// Limits of a request that do not need its path.
@@ -209,10 +209,10 @@ fn watch_body(request: Request<Incoming>, record: &mut Record) -> Request<Reques
         if body.is_end_stream() {
             return RequestBody::empty();
         }
-        let listener = Arc::clone(record.listener());
+        let listener = Rc::clone(record.listener());
         let limit = listener.limits.body_bytes.map(|limit| limit.get());
         let progress = Rc::clone(record.begin_upload());
         let upload = Upload::new(progress, limit, listener.timeouts.body_idle);
-        RequestBody::received(body).with_guard(upload)
+        RequestBody::received(body, upload)
     })
 }

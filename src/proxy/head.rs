@@ -10,18 +10,19 @@ use smallvec::SmallVec;
 
 use super::client::Client;
 use super::error::ProxyError;
-use super::local::RequestId;
+use super::local::{RequestId, Via};
 use crate::message::{authority, forwarded, hop_by_hop};
-use crate::snapshot::Instance;
 
 /// The host a request is for: lower case, without port. Refuses what leaves room for two opinions.
 ///
 /// RFC 9112 §3.2: exactly one `Host`; an absolute-form target's authority takes its place. RFC 9113 §8.3.1: `Host` and
 /// `:authority` agree.
 pub fn host<B>(request: &Request<B>) -> Result<Cow<'_, str>, ProxyError> {
-    let mut hosts = request.headers().get_all(header::HOST).iter();
-    let (field, second) = (hosts.next(), hosts.next());
-    if second.is_some() {
+    let headers = request.headers();
+    let field = headers.get(header::HOST);
+    // Only where some field stands twice it can be this one.
+    if headers.len() != headers.keys_len() && headers.get_all(header::HOST).iter().nth(1).is_some()
+    {
         return Err(ProxyError::Host);
     }
     let target = request
@@ -55,8 +56,8 @@ pub struct Origin<'a> {
     pub trusted: bool,
     /// The request's id, unless a trusted proxy has given one.
     pub request_id: RequestId,
-    /// What this process is.
-    pub instance: &'a Instance,
+    /// What this process is called.
+    pub via: &'a Via,
 }
 
 /// Makes the head of `request` one for an endpoint: origin-form and canonical target, hop-by-hop fields removed, fields
@@ -67,7 +68,7 @@ pub fn to_endpoint<B: Body>(
     origin: Origin<'_>,
 ) -> Result<(), ProxyError> {
     let found = remove_fields(request.headers_mut(), origin.trusted)?;
-    if found.via && is_loop(request.headers(), origin.instance) {
+    if found.via && is_loop(request.headers(), origin.via) {
         return Err(ProxyError::Loop);
     }
     let received = request.version();
@@ -85,9 +86,9 @@ pub fn to_endpoint<B: Body>(
     headers.reserve(ADDED);
     let via = if received >= Version::HTTP_2 {
         join_cookies(headers);
-        &origin.instance.via_http2
+        &origin.via.http2
     } else {
-        &origin.instance.via_http1
+        &origin.via.http1
     };
     set_forwarded(headers, found, &origin);
     headers.append(header::VIA, via.clone());
@@ -141,8 +142,10 @@ fn remove_fields(headers: &mut HeaderMap, trusted: bool) -> Result<Found, ProxyE
             found.via = true;
         }
     }
-    for name in remove {
-        headers.remove(name);
+    if !remove.is_empty() {
+        for name in remove {
+            headers.remove(name);
+        }
     }
     found.forwarded &= trusted;
     found.request_id &= trusted;
@@ -150,7 +153,7 @@ fn remove_fields(headers: &mut HeaderMap, trusted: bool) -> Result<Found, ProxyE
 }
 
 /// Whether this process has passed the request on before.
-fn is_loop(headers: &HeaderMap, instance: &Instance) -> bool {
+fn is_loop(headers: &HeaderMap, own_via: &Via) -> bool {
     let own = |via: &HeaderValue, value: &HeaderValue| {
         value
             .as_bytes()
@@ -160,7 +163,7 @@ fn is_loop(headers: &HeaderMap, instance: &Instance) -> bool {
     headers
         .get_all(header::VIA)
         .iter()
-        .any(|value| own(&instance.via_http1, value) || own(&instance.via_http2, value))
+        .any(|value| own(&own_via.http1, value) || own(&own_via.http2, value))
 }
 
 fn set_target(uri: &mut Uri, canonical: Option<&str>) -> Result<(), ProxyError> {

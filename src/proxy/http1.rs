@@ -106,8 +106,6 @@ where
         // The gate and the deadlines below know more: they tell a slow head from an idle connection.
         .header_read_timeout(None)
         .max_header_size(limits.head + 1024)
-        // One plain write is cheaper than a vectored one for what fits a buffer.
-        .writev(false)
         .serve_connection(TokioIo::new(gate), service);
     let end = poll_fn(|cx| {
         if let Poll::Ready(result) = Pin::new(&mut connection).poll(cx) {

@@ -24,6 +24,8 @@ pub struct Local {
     pub instance: Arc<Instance>,
     /// For what is counted rarely.
     pub metrics: Arc<Metrics>,
+    /// What requests get as `Via`.
+    pub via: Via,
     /// State of [`Local::request_id`] and [`Local::random`].
     random: Cell<u64>,
     request_prefix: u64,
@@ -43,6 +45,10 @@ impl Local {
             reader,
             pool: Rc::new(Pool::default()),
             access_log,
+            via: Via {
+                http1: own(&instance.via_http1),
+                http2: own(&instance.via_http2),
+            },
             instance,
             metrics,
             random: Cell::new(seed | 1),
@@ -73,6 +79,19 @@ impl Local {
         self.random.set(state);
         (state >> 11) as f64 / (1_u64 << 53) as f64
     }
+}
+
+/// The `Via` entries of [`Instance`], in memory of the worker's own: every request raises and lowers their counts.
+#[derive(Debug)]
+pub struct Via {
+    /// Of requests that came over HTTP/1.
+    pub http1: HeaderValue,
+    /// Of those that came over HTTP/2.
+    pub http2: HeaderValue,
+}
+
+fn own(value: &HeaderValue) -> HeaderValue {
+    HeaderValue::from_bytes(value.as_bytes()).expect("a value's bytes are a value")
 }
 
 /// A request's id.

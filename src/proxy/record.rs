@@ -27,13 +27,13 @@ pub type ResponseBody = Body<Exchange>;
 pub struct Record {
     local: Rc<Local>,
     client: Rc<Client>,
-    listener: Arc<Listener>,
+    listener: Rc<Arc<Listener>>,
     listener_index: usize,
     begun: Instant,
     request_id: RequestId,
     method: Method,
     /// Its route; the one that stands for none before routing.
-    route: Arc<Route>,
+    route: Rc<Arc<Route>>,
     in_flight: bool,
     status: u16,
     by_upstream: bool,
@@ -91,12 +91,12 @@ impl Record {
         Box::new(Self {
             local: Rc::clone(local),
             client: Rc::clone(client),
-            listener: Arc::clone(&snapshot.listeners[listener_index]),
+            listener: Rc::clone(snapshot.listener(listener_index)),
             listener_index,
             begun,
             request_id,
             method: request.method().clone(),
-            route: Arc::clone(&snapshot.no_route),
+            route: Rc::clone(snapshot.no_route()),
             in_flight: false,
             status: ProxyError::ClientLeft.status().as_u16(),
             by_upstream: false,
@@ -122,7 +122,7 @@ impl Record {
     }
 
     /// The listener the request came in by.
-    pub fn listener(&self) -> &Arc<Listener> {
+    pub fn listener(&self) -> &Rc<Arc<Listener>> {
         &self.listener
     }
 
@@ -153,8 +153,8 @@ impl Record {
     }
 
     /// The request has a route: it counts as in flight there.
-    pub fn set_route(&mut self, route: &Arc<Route>) {
-        self.route = Arc::clone(route);
+    pub fn set_route(&mut self, route: &Rc<Arc<Route>>) {
+        self.route = Rc::clone(route);
         self.route.metrics.in_flight.inc();
         self.in_flight = true;
     }

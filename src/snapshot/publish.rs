@@ -1,12 +1,13 @@
 //! The one place where the current snapshot lives. The control thread publishes; workers read.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
+use std::ops::Deref;
 use std::rc::Rc;
 use std::sync::Arc;
 
 use arc_swap::{ArcSwap, Cache};
 
-use super::Snapshot;
+use super::{Listener, Route, Snapshot};
 
 /// Makes snapshots current. Held by the control thread.
 #[derive(Clone, Debug)]
@@ -30,7 +31,7 @@ impl Publisher {
 
     /// A reader for one worker.
     pub fn reader(&self) -> Reader {
-        let current = Rc::new(self.0.load_full());
+        let current = Rc::new(View::new(self.0.load_full()));
         Reader {
             cache: RefCell::new(Cache::new(Arc::clone(&self.0))),
             current: RefCell::new(current),
@@ -38,9 +39,56 @@ impl Publisher {
     }
 }
 
-/// A snapshot as a worker holds it: the count that requests raise and lower is the worker's own, so that cores do not
-/// fight over it.
-pub type Held = Rc<Arc<Snapshot>>;
+/// A snapshot as one worker holds it: the counts that requests raise and lower are the worker's own, so that cores do not
+/// fight over them.
+pub type Held = Rc<View>;
+
+/// One worker's hold on a snapshot.
+#[derive(Debug)]
+pub struct View {
+    snapshot: Arc<Snapshot>,
+    listeners: Box<[OnceCell<Rc<Arc<Listener>>>]>,
+    routes: Box<[OnceCell<Rc<Arc<Route>>>]>,
+    no_route: Rc<Arc<Route>>,
+}
+
+impl View {
+    fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self {
+            listeners: std::iter::repeat_with(OnceCell::new)
+                .take(snapshot.listeners.len())
+                .collect(),
+            routes: std::iter::repeat_with(OnceCell::new)
+                .take(snapshot.routes.len())
+                .collect(),
+            no_route: Rc::new(Arc::clone(&snapshot.no_route)),
+            snapshot,
+        }
+    }
+
+    /// The listener at `index`. Unlike the snapshot itself it can be kept for long.
+    pub fn listener(&self, index: usize) -> &Rc<Arc<Listener>> {
+        self.listeners[index].get_or_init(|| Rc::new(Arc::clone(&self.snapshot.listeners[index])))
+    }
+
+    /// The route at `index`, likewise.
+    pub fn route(&self, index: usize) -> &Rc<Arc<Route>> {
+        self.routes[index].get_or_init(|| Rc::new(Arc::clone(&self.snapshot.routes[index])))
+    }
+
+    /// The route that stands for none, likewise.
+    pub fn no_route(&self) -> &Rc<Arc<Route>> {
+        &self.no_route
+    }
+}
+
+impl Deref for View {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.snapshot
+    }
+}
 
 /// One worker's view of the current snapshot.
 #[derive(Debug)]
@@ -55,8 +103,8 @@ impl Reader {
         let mut cache = self.cache.borrow_mut();
         let latest = cache.load();
         let mut current = self.current.borrow_mut();
-        if !Arc::ptr_eq(latest, &current) {
-            *current = Rc::new(Arc::clone(latest));
+        if !Arc::ptr_eq(latest, &current.snapshot) {
+            *current = Rc::new(View::new(Arc::clone(latest)));
         }
         Rc::clone(&current)
     }
