@@ -24,6 +24,7 @@ def _cores():
 PROXY_CORE, LOAD_CORE = _cores()
 TICK_MICROSECONDS = 1_000_000 / os.sysconf("SC_CLK_TCK")
 PAGE_KIB = os.sysconf("SC_PAGE_SIZE") / 1024
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Refused(Exception):
@@ -36,18 +37,23 @@ class Process:
     def __init__(self, name, arguments, cores, directory, output=subprocess.DEVNULL, environment=None):
         self.name = name
         self.errors = os.path.join(directory, f"{name}.stderr")
-        with open(self.errors, "wb") as errors:
-            self.child = subprocess.Popen(
-                arguments,
-                cwd=directory,
-                env={**os.environ, **(environment or {})},
-                stdin=subprocess.PIPE,
-                stdout=output,
-                stderr=errors,
-                process_group=0,  # Ctrl-C is for us; we end what we started
-                preexec_fn=lambda: _prepare(cores),
-            )
-        _running.append(self)
+        # What ends us waits until the process is known to be ours.
+        blocked = signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)
+        try:
+            with open(self.errors, "wb") as errors:
+                self.child = subprocess.Popen(
+                    arguments,
+                    cwd=directory,
+                    env={**os.environ, **(environment or {})},
+                    stdin=subprocess.PIPE,
+                    stdout=output,
+                    stderr=errors,
+                    process_group=0,  # Ctrl-C is for us; we end what we started
+                    preexec_fn=lambda: _prepare(cores, blocked),
+                )
+            _running.append(self)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
 
     @property
     def pid(self):
@@ -141,7 +147,7 @@ def prepare():
     def leave(number, _):
         raise SystemExit(128 + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ENDING:
         signal.signal(number, leave)
 
 
@@ -193,7 +199,8 @@ def wait_for_port(process, port, seconds=10):
     raise Refused(f"{process.name} does not listen on port {port} after {seconds} s: {process.complaint()}")
 
 
-def _prepare(cores):
+def _prepare(cores, blocked):
+    signal.pthread_sigmask(signal.SIG_SETMASK, blocked)
     os.sched_setaffinity(0, {cores} if isinstance(cores, int) else cores)
     _libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: also if we are killed
 
