@@ -85,6 +85,11 @@ class Process:
                 system += int(stat[12]) + int(stat[14])
         return user * TICK_MICROSECONDS, system * TICK_MICROSECONDS
 
+    def listens(self, port):
+        """Whether one of the family has a socket that listens on `port`."""
+        sockets = sockets_of(port, LISTENING)
+        return bool(sockets) and any(sockets.intersection(descriptors(pid).values()) for pid in self.family())
+
     def memory(self):
         """Resident memory of the whole family now, in KiB."""
         return self._status("VmRSS:")
@@ -138,10 +143,14 @@ def prepare():
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
     os.sched_setaffinity(0, {LOAD_CORE})
 
+    ends = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
     def leave(number, _):
+        for other in ends:
+            signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C does not cut short what cleans up after the first
         raise SystemExit(128 + number)
 
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in ends:
         signal.signal(number, leave)
 
 
@@ -154,6 +163,26 @@ def stop_all():
 def open_files():
     """How many files a process of ours may have open."""
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+
+
+def sockets_of(port, state):
+    """Inodes of the TCP sockets bound to `port` that are in this state, as `/proc` numbers them."""
+    found = set()
+    with open("/proc/net/tcp", encoding="ascii") as lines:
+        for fields in map(str.split, lines):
+            if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def descriptors(pid):
+    """What each of a process's file descriptors is; nothing if it has ended."""
+    named = {}
+    with contextlib.suppress(OSError):
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                named[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+    return named
 
 
 def core_busy(core):
@@ -182,12 +211,12 @@ def free_port():
 
 
 def wait_for_port(process, port, seconds=10):
-    """Waits until `process` listens on `port`."""
+    """Waits until `process` itself listens on `port`: somebody else may have taken it in between."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.has_ended():
             raise Refused(f"{process.name} ended instead of listening on port {port}: {process.complaint()}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        if process.listens(port):
             return
         time.sleep(0.02)
     raise Refused(f"{process.name} does not listen on port {port} after {seconds} s: {process.complaint()}")
@@ -198,14 +227,18 @@ def _prepare(cores):
     _libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: also if we are killed
 
 
+def _read(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
 def _pids():
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 
 
 def _stat(pid):
     """The fields of /proc/PID/stat from the state on: the name before it may hold blanks."""
-    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-        return stat.read().rpartition(")")[2].split()
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def _birth(pid):
@@ -216,6 +249,7 @@ def _birth(pid):
         return None
 
 
+LISTENING = "0A"  # in /proc/net/tcp
 _running = []
 _given = set()
 _libc = ctypes.CDLL(None, use_errno=True)
