@@ -85,6 +85,16 @@ class Process:
                 system += int(stat[12]) + int(stat[14])
         return user * TICK_MICROSECONDS, system * TICK_MICROSECONDS
 
+    def cpu_by_thread(self):
+        """Time on a core so far of each thread by its name, in microseconds; exact, unlike `cpu`. Without descendants."""
+        spent = {}
+        for thread in os.listdir(f"/proc/{self.pid}/task"):
+            with contextlib.suppress(OSError):
+                name = _read(f"/proc/{self.pid}/task/{thread}/comm").strip()
+                nanoseconds = int(_read(f"/proc/{self.pid}/task/{thread}/schedstat").split()[0])
+                spent[name] = spent.get(name, 0) + nanoseconds / 1000
+        return spent
+
     def listens(self, port):
         """Whether one of the family has a socket that listens on `port`."""
         sockets = sockets_of(port, LISTENING)
@@ -93,6 +103,10 @@ class Process:
     def memory(self):
         """Resident memory of the whole family now, in KiB."""
         return self._status("VmRSS:")
+
+    def anonymous(self):
+        """The part of it that is not pages of files, which the kernel drops and reads again as it likes, in KiB."""
+        return self._status("RssAnon:")
 
     def peak(self):
         """Sum of the most that each of the family ever had resident, in KiB."""
@@ -249,7 +263,7 @@ def _birth(pid):
         return None
 
 
-LISTENING = "0A"  # in /proc/net/tcp
+ESTABLISHED, LISTENING = "01", "0A"  # as /proc/net/tcp says it
 _running = []
 _given = set()
 _libc = ctypes.CDLL(None, use_errno=True)

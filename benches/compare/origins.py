@@ -3,8 +3,8 @@
 import os
 from dataclasses import dataclass
 
-from machine import LOAD_CORE, Process, Refused, free_port, wait_for_port
-from tools import find
+from machine import LOAD_CORE, Process, free_port, wait_for_port
+from tools import needed
 
 PATHS = {"1k": 1024, "100k": 100 * 1024, "1m": 1024 * 1024}
 
@@ -22,9 +22,7 @@ class Origins:
 
 def start(directory, count=2):
     """Starts `count` origins on the load's core."""
-    nginx = find("nginx")
-    if not nginx:
-        raise Refused("nginx is not installed: it serves as the app servers")
+    nginx = needed("nginx", "it serves as the app servers")
     files = os.path.join(directory, "files")
     os.makedirs(files, exist_ok=True)
     for name, size in {**PATHS, "sink": 0}.items():

@@ -10,21 +10,29 @@ from machine import PROXY_CORE, Process, Refused, free_port, wait_for_port
 
 
 class Balancer:
-    """A running balancer with one worker, and its configuration file."""
+    """A running balancer and its configuration file; with a certificate it listens on `https`, too."""
 
-    def __init__(self, program, directory, body, cores=PROXY_CORE):
-        self.file = os.path.join(directory, "balancer.toml")
-        self.port, self.admin = free_port(), free_port()
+    def __init__(self, program, directory, body, cores=PROXY_CORE, workers=1, certificate=None):
+        self.port, self.https, self.admin = free_port(), free_port(), free_port()
+        self.workers, self.certificate = workers, certificate
+        own = os.path.join(directory, f"balancer-{self.port}")
+        os.makedirs(own)
+        self.file = os.path.join(own, "balancer.toml")
         self.write(body)
-        self.process = Process("balancer", [program, "--config", self.file], cores, directory)
+        self.process = Process("balancer", [program, "--config", self.file], cores, own)
         self._wait()
 
     def write(self, body):
         """Replaces the configuration in one step; a reload never sees half of it."""
+        tls = f"""
+[listener.https]
+address = "127.0.0.1:{self.https}"
+tls = {{ certificates = [{{ chain = "{self.certificate.chain}", key = "{self.certificate.key}" }}] }}
+""" if self.certificate else ""
         with open(self.file + ".new", "w", encoding="ascii") as file:
             file.write(f"""
 [process]
-workers = 1
+workers = {self.workers}
 shutdown_grace = "1s"
 [log]
 format = "json"
@@ -32,7 +40,7 @@ format = "json"
 address = "127.0.0.1:{self.admin}"
 [listener.http]
 address = "127.0.0.1:{self.port}"
-{body}""")
+{tls}{body}""")
         os.replace(self.file + ".new", self.file)
 
     def _wait(self):
@@ -59,3 +67,20 @@ address = "127.0.0.1:{self.port}"
 
     def generation(self):
         return int(self.metric("balancer_config_generation"))
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.process.stop()
+
+
+def forwarding(addresses, more=""):
+    """Sends every request to these app servers; `more` is said of the upstream."""
+    endpoints = ", ".join(f'"{address}"' for address in addresses)
+    return f'[upstream.app]\nendpoints = [{endpoints}]\n{more}\n[[route]]\npath = "/"\nupstream = "app"\n'
+
+
+def routes(name, count):
+    """So many further routes to the same upstream."""
+    return "".join(f'[[route]]\npath = "/{name}/service{index}"\nupstream = "app"\n' for index in range(count))
