@@ -209,10 +209,15 @@ def core_busy(core):
     return 0
 
 
+def port_range():
+    """The lowest and the highest port that a client gets."""
+    lowest, highest = map(int, _read("/proc/sys/net/ipv4/ip_local_port_range").split())
+    return lowest, highest
+
+
 def free_port():
     """A port nobody listens on, outside the range from which clients get theirs."""
-    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as ports:
-        lowest = int(ports.read().split()[0])
+    lowest, _ = port_range()
     for port in random.sample(range(lowest // 2, lowest), 200):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
