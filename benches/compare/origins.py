@@ -20,8 +20,8 @@ class Origins:
         return [f"127.0.0.1:{port}" for port in self.ports]
 
 
-def start(directory, count=2):
-    """Starts `count` origins on the load's core."""
+def start(directory, count=2, address="127.0.0.1"):
+    """Starts `count` origins on the load's core, which listen on `address`."""
     nginx = needed("nginx", "it serves as the app servers")
     files = os.path.join(directory, "files")
     os.makedirs(files, exist_ok=True)
@@ -34,7 +34,7 @@ def start(directory, count=2):
         own = os.path.join(directory, f"origin{index}")
         os.makedirs(own)
         with open(os.path.join(own, "nginx.conf"), "w", encoding="ascii") as file:
-            file.write(CONFIGURATION % {"user": "user root;" if os.geteuid() == 0 else "", "port": port, "files": files,
+            file.write(CONFIGURATION % {"user": "user root;" if os.geteuid() == 0 else "", "address": address, "port": port, "files": files,
                                         "body": "x" * PATHS["1k"]})
         process = Process(f"origin{index}", [nginx, "-p", own, "-e", "stderr", "-c", "nginx.conf"], LOAD_CORE, own)
         wait_for_port(process, port)
@@ -67,7 +67,7 @@ http {
     scgi_temp_path scgi;
     default_type application/octet-stream;
     server {
-        listen 127.0.0.1:%(port)d backlog=4096;
+        listen %(address)s:%(port)d backlog=4096;
         root %(files)s;
         location = /1k { return 200 "%(body)s"; }
         location = /healthz { return 200 "ok"; }
