@@ -1,6 +1,6 @@
-"""An app server that takes its time: `app.py PORT MILLISECONDS FILE`. Answers GETs after so many milliseconds, /healthz
-at once, and keeps the number of requests it is working on in the first four bytes of the file, to be read after its
-death."""
+"""An app server that takes its time: `app.py PORT MILLISECONDS FILE [ADDRESS…]`. Answers GETs after so many
+milliseconds, /healthz at once, and keeps the number of requests it is working on in the first four bytes of the file, to
+be read after its death."""
 
 import asyncio
 import mmap
@@ -8,13 +8,14 @@ import struct
 import sys
 
 PORT, PAUSE = int(sys.argv[1]), int(sys.argv[2]) / 1000
+ADDRESSES = sys.argv[4:] or ["127.0.0.1"]
 
 
 async def main():
     with open(sys.argv[3], "r+b") as file:
         counter = mmap.mmap(file.fileno(), 4)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(lambda: Connection(loop, counter), "127.0.0.1", PORT, backlog=1024)
+    server = await loop.create_server(lambda: Connection(loop, counter), ADDRESSES, PORT, backlog=1024)
     await server.serve_forever()
 
 

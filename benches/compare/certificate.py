@@ -4,8 +4,7 @@ import os
 import subprocess
 from dataclasses import dataclass
 
-from machine import Refused
-from tools import find
+from tools import needed
 
 
 @dataclass
@@ -18,9 +17,7 @@ class Certificate:
 
 
 def make(directory):
-    openssl = find("openssl")
-    if not openssl:
-        raise Refused("openssl is not installed: it makes the certificate")
+    openssl = needed("openssl", "it makes the certificate")
     made = Certificate(*(os.path.join(directory, name) for name in ("chain.pem", "key.pem", "both.pem")))
     subprocess.run(
         [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2",

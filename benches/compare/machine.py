@@ -91,9 +91,28 @@ class Process:
                 system += int(stat[12]) + int(stat[14])
         return user * TICK_MICROSECONDS, system * TICK_MICROSECONDS
 
+    def cpu_by_thread(self):
+        """Time on a core so far of each thread by its name, in microseconds; exact, unlike `cpu`. Without descendants."""
+        spent = {}
+        for thread in os.listdir(f"/proc/{self.pid}/task"):
+            with contextlib.suppress(OSError):
+                name = _read(f"/proc/{self.pid}/task/{thread}/comm").strip()
+                nanoseconds = int(_read(f"/proc/{self.pid}/task/{thread}/schedstat").split()[0])
+                spent[name] = spent.get(name, 0) + nanoseconds / 1000
+        return spent
+
+    def listens(self, port):
+        """Whether one of the family has a socket that listens on `port`."""
+        sockets = sockets_of(port, LISTENING)
+        return bool(sockets) and any(sockets.intersection(descriptors(pid).values()) for pid in self.family())
+
     def memory(self):
         """Resident memory of the whole family now, in KiB."""
         return self._status("VmRSS:")
+
+    def anonymous(self):
+        """The part of it that is not pages of files, which the kernel drops and reads again as it likes, in KiB."""
+        return self._status("RssAnon:")
 
     def peak(self):
         """Sum of the most that each of the family ever had resident, in KiB."""
@@ -145,6 +164,8 @@ def prepare():
     os.sched_setaffinity(0, {LOAD_CORE})
 
     def leave(number, _):
+        for other in ENDING:
+            signal.signal(other, signal.SIG_IGN)  # a second Ctrl-C does not cut short what cleans up after the first
         raise SystemExit(128 + number)
 
     for number in ENDING:
@@ -162,6 +183,26 @@ def open_files():
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
+def sockets_of(port, state):
+    """Inodes of the TCP sockets bound to `port` that are in this state, as `/proc` numbers them."""
+    found = set()
+    with open("/proc/net/tcp", encoding="ascii") as lines:
+        for fields in map(str.split, lines):
+            if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == port:
+                found.add(f"socket:[{fields[9]}]")
+    return found
+
+
+def descriptors(pid):
+    """What each of a process's file descriptors is; nothing if it has ended."""
+    named = {}
+    with contextlib.suppress(OSError):
+        for number in os.listdir(f"/proc/{pid}/fd"):
+            with contextlib.suppress(OSError):
+                named[int(number)] = os.readlink(f"/proc/{pid}/fd/{number}")
+    return named
+
+
 def core_busy(core):
     """Microseconds that a core has spent on anything so far."""
     with open("/proc/stat", encoding="ascii") as stat:
@@ -172,10 +213,15 @@ def core_busy(core):
     return 0
 
 
+def port_range():
+    """The lowest and the highest port that a client gets."""
+    lowest, highest = map(int, _read("/proc/sys/net/ipv4/ip_local_port_range").split())
+    return lowest, highest
+
+
 def free_port():
     """A port nobody listens on, outside the range from which clients get theirs."""
-    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as ports:
-        lowest = int(ports.read().split()[0])
+    lowest, _ = port_range()
     for port in random.sample(range(lowest // 2, lowest), 200):
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -188,12 +234,12 @@ def free_port():
 
 
 def wait_for_port(process, port, seconds=10):
-    """Waits until `process` listens on `port`."""
+    """Waits until `process` itself listens on `port`: somebody else may have taken it in between."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if process.has_ended():
             raise Refused(f"{process.name} ended instead of listening on port {port}: {process.complaint()}")
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+        if process.listens(port):
             return
         time.sleep(0.02)
     raise Refused(f"{process.name} does not listen on port {port} after {seconds} s: {process.complaint()}")
@@ -205,14 +251,18 @@ def _prepare(cores, blocked):
     _libc.prctl(1, signal.SIGTERM)  # PR_SET_PDEATHSIG: also if we are killed
 
 
+def _read(path):
+    with open(path, encoding="utf-8", errors="replace") as file:
+        return file.read()
+
+
 def _pids():
     return [int(entry) for entry in os.listdir("/proc") if entry.isdigit()]
 
 
 def _stat(pid):
     """The fields of /proc/PID/stat from the state on: the name before it may hold blanks."""
-    with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as stat:
-        return stat.read().rpartition(")")[2].split()
+    return _read(f"/proc/{pid}/stat").rpartition(")")[2].split()
 
 
 def _birth(pid):
@@ -223,6 +273,7 @@ def _birth(pid):
         return None
 
 
+ESTABLISHED, LISTENING = "01", "0A"  # as /proc/net/tcp says it
 _running = []
 _given = set()
 _libc = ctypes.CDLL(None, use_errno=True)

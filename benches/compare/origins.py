@@ -3,8 +3,8 @@
 import os
 from dataclasses import dataclass
 
-from machine import LOAD_CORE, Process, Refused, free_port, wait_for_port
-from tools import find
+from machine import LOAD_CORE, Process, free_port, wait_for_port
+from tools import needed
 
 PATHS = {"1k": 1024, "100k": 100 * 1024, "1m": 1024 * 1024}
 
@@ -20,11 +20,9 @@ class Origins:
         return [f"127.0.0.1:{port}" for port in self.ports]
 
 
-def start(directory, count=2):
-    """Starts `count` origins on the load's core."""
-    nginx = find("nginx")
-    if not nginx:
-        raise Refused("nginx is not installed: it serves as the app servers")
+def start(directory, count=2, address="127.0.0.1"):
+    """Starts `count` origins on the load's core, which listen on `address`."""
+    nginx = needed("nginx", "it serves as the app servers")
     files = os.path.join(directory, "files")
     os.makedirs(files, exist_ok=True)
     for name, size in {**PATHS, "sink": 0}.items():
@@ -36,7 +34,7 @@ def start(directory, count=2):
         own = os.path.join(directory, f"origin{index}")
         os.makedirs(own)
         with open(os.path.join(own, "nginx.conf"), "w", encoding="ascii") as file:
-            file.write(CONFIGURATION % {"user": "user root;" if os.geteuid() == 0 else "", "port": port, "files": files,
+            file.write(CONFIGURATION % {"user": "user root;" if os.geteuid() == 0 else "", "address": address, "port": port, "files": files,
                                         "body": "x" * PATHS["1k"]})
         process = Process(f"origin{index}", [nginx, "-p", own, "-e", "stderr", "-c", "nginx.conf"], LOAD_CORE, own)
         wait_for_port(process, port)
@@ -69,7 +67,7 @@ http {
     scgi_temp_path scgi;
     default_type application/octet-stream;
     server {
-        listen 127.0.0.1:%(port)d backlog=4096;
+        listen %(address)s:%(port)d backlog=4096;
         root %(files)s;
         location = /1k { return 200 "%(body)s"; }
         location = /healthz { return 200 "ok"; }

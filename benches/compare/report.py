@@ -50,20 +50,34 @@ def markdown(result):
             lines.append(_row([f"balancer ÷ {reference}", *(
                 _number(summary[letter].get("balancer", {}).get(f"cpu_us_by_{reference}"), 2) for letter in busy)]))
         lines.append("")
+    if "p" in summary:
+        columns = [column for column in FIXED_RATE_COLUMNS if any(column[1] in row for row in summary["p"].values())]
+        lines += [f"## p99 at {_rate(result)}", "", _row(["", *(title for title, *_ in columns)]), _rule(len(columns))]
+        lines += [_cells(peer, figures, columns) for peer, figures in summary["p"].items()]
+        lines.append("")
     for letter, rows in summary.items():
         lines += [f"## {letter}: {titles[letter]}", ""]
         columns = IDLE_COLUMNS if "kib_per_connection" in next(iter(rows.values())) else BUSY_COLUMNS
         columns = [column for column in columns if any(column[1] in figures for figures in rows.values())]
         lines += [_row(["", *(title for title, *_ in columns)]), _rule(len(columns))]
         for peer, figures in rows.items():
-            cells = [_number(None if figures.get(name) is None else figures[name] / scale, digits)
-                     for _, name, scale, digits in columns]
-            lines.append(_row([peer, *cells]))
+            lines.append(_cells(peer, figures, columns))
             if figures.get("resumes") is False:
                 lines[-1] += " does not resume sessions"
         shares = [figures["others_share"] for figures in rows.values() if "others_share" in figures]
         lines += ["", f"Others took at most {max(shares):.1%} of the proxy's core (median run)." if shares else "", ""]
     return re.sub("\n{3,}", "\n\n", "\n".join(lines)).rstrip() + "\n"
+
+
+def _rate(result):
+    """What scenario p's rate is of what can be had."""
+    rate = f"{result['rate']:,} requests/s"
+    return f"half of the maximum load of the slowest ({rate})" if result["rate_is_half"] else rate
+
+
+def _cells(peer, figures, columns):
+    return _row([peer, *(_number(None if figures.get(name) is None else figures[name] / scale, digits)
+                         for _, name, scale, digits in columns)])
 
 
 def _number(value, digits=1):
@@ -87,6 +101,10 @@ BUSY_COLUMNS = [
     ("peak MiB", "peak_kib", 1024, 1), ("errors", "errors", 1, 0),
     ("CPU ÷ nginx", "cpu_us_by_nginx", 1, 2), ("CPU ÷ HAProxy", "cpu_us_by_haproxy", 1, 2),
     ("CPU ÷ log off", "cpu_us_by_off", 1, 2), ("user ÷ nginx", "user_us_by_nginx", 1, 2),
+    ("p99 ÷ nginx", "p99_ms_by_nginx", 1, 2), ("p99 ÷ HAProxy", "p99_ms_by_haproxy", 1, 2),
+]
+FIXED_RATE_COLUMNS = [
+    ("reached requests/s", "requests_per_second", 1, 0), ("p50 ms", "p50_ms", 1, 2), ("p99 ms", "p99_ms", 1, 2),
     ("p99 ÷ nginx", "p99_ms_by_nginx", 1, 2), ("p99 ÷ HAProxy", "p99_ms_by_haproxy", 1, 2),
 ]
 IDLE_COLUMNS = [

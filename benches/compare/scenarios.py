@@ -1,14 +1,11 @@
 """What is asked of every proxy, each scenario under one letter."""
 
-import os
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from typing import Callable
 
+import holding
 import load
-from machine import LOAD_CORE, PROXY_CORE, Process, Refused, core_busy
+from machine import PROXY_CORE, Refused, core_busy
 from peers import resumes
 
 
@@ -37,7 +34,7 @@ class Scenario:
 
     def takes(self, seconds):
         """How long a run takes, roughly, in seconds."""
-        return seconds + WARM_UP_SECONDS + 1 if self.send else 2 * IDLE_SETTLE_SECONDS + (10 if self.tls else 3)
+        return seconds + WARM_UP_SECONDS + 1 if self.send else 2 * holding.SETTLE_SECONDS + (10 if self.tls else 3)
 
     def measure(self, bench, proxy):
         """One run against a proxy that has just been started, as a dictionary of figures."""
@@ -70,7 +67,7 @@ class Scenario:
         return figures
 
     def _idle(self, bench, proxy):
-        self._hold(bench, proxy, IDLE_WARM_UP)
+        self._hold(bench, proxy, holding.WARM_UP)
         before = proxy.process.memory()
         memory, lost = self._hold(bench, proxy, bench.connections)
         return {
@@ -83,18 +80,10 @@ class Scenario:
 
     def _hold(self, bench, proxy, count):
         """Opens connections, lets each make one request and rest; the proxy's memory then, and how many were lost."""
-        port = proxy.https if self.tls else proxy.http
-        chain = [bench.certificate.chain] if self.tls else []
-        holder = os.path.join(os.path.dirname(os.path.abspath(__file__)), "idle.py")
-        with Process("idle", [sys.executable, holder, str(port), str(count), *chain], LOAD_CORE, bench.directory,
-                     output=subprocess.PIPE) as process:
-            if process.child.stdout.readline() != b"open\n":
-                raise Refused(f"idle connections did not open: {process.complaint()}")
-            time.sleep(IDLE_SETTLE_SECONDS)
-            memory = proxy.process.memory()
-            process.child.stdin.close()
-            lost = int(process.child.stdout.readline() or count)
-        return memory, lost
+        port, certificate = (proxy.https, bench.certificate) if self.tls else (proxy.http, None)
+        with holding.Held(bench.directory, port, count, certificate) as held:
+            held.settle()
+            return proxy.process.memory(), held.close()
 
 
 def _wrk(path, connections, tls=False, headers=(), upload=None):
@@ -138,5 +127,3 @@ ALL = [
 
 WARM_UP_SECONDS = 1
 HANDSHAKES_PER_SECOND = 1000  # every peer can; what one costs does not depend on how many wait
-IDLE_WARM_UP = 100  # connections, so that what a first request allocates once is not counted
-IDLE_SETTLE_SECONDS = 4  # longer than anyone waits before giving memory back

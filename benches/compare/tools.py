@@ -5,11 +5,21 @@ import re
 import shutil
 import subprocess
 
+from machine import Refused
+
 
 def find(name, *directories):
     """The path of a program: in `directories`, then where the shell looks, then where system daemons are."""
     path = os.pathsep.join([*directories, os.environ.get("PATH", ""), "/usr/local/sbin", "/usr/sbin", "/sbin"])
     return shutil.which(name, path=path)
+
+
+def needed(name, purpose):
+    """The path of a program that we cannot do without."""
+    program = find(name)
+    if not program:
+        raise Refused(f"{name} is not installed: {purpose}")
+    return program
 
 
 def version(program, *arguments):
