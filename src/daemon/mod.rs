@@ -226,19 +226,14 @@ impl Daemon {
         tokio::spawn(serve_admin(admin_listener, Arc::clone(&admin)));
         info!(address = %admin_address, "admin open");
         let instance = Arc::new(instance(&config));
-        let workers = (0..workers)
-            .map(|index| {
-                let setup = Setup {
-                    publisher: publisher.clone(),
-                    instance: Arc::clone(&instance),
-                    metrics: Arc::clone(&metrics),
-                    log_writer: log_writer.sender(),
-                    seed: fastrand::u64(..),
-                };
-                Worker::spawn(index, setup)
-            })
-            .collect::<io::Result<_>>()
-            .map_err(system("worker thread"))?;
+        let workers = Worker::spawn_all(workers, || Setup {
+            publisher: publisher.clone(),
+            instance: Arc::clone(&instance),
+            metrics: Arc::clone(&metrics),
+            log_writer: log_writer.sender(),
+            seed: fastrand::u64(..),
+        })
+        .map_err(system("worker thread"))?;
         let checker = Checker::new(publisher.clone());
         Ok(Self {
             path: path.to_owned(),

@@ -26,26 +26,35 @@ use crate::proxy::http2::serve_http2;
 use crate::proxy::local::Local;
 use crate::snapshot::{Instance, Listener};
 
+use super::Team;
+use super::spread::Place;
+
 /// Out of descriptors or memory: one comes back when a connection closes.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// Connections of one worker.
 type Connections = Rc<RefCell<JoinSet<()>>>;
 
-/// Accepts on `socket` until `drain` begins; serves each connection in a task of its own.
-pub fn start(
-    socket: std::net::TcpListener,
-    slot: u32,
-    local: &Rc<Local>,
-    connections: &Connections,
-    drain: &Rc<Drain>,
-) -> io::Result<()> {
+/// Where connections of one listener come in to one worker.
+pub struct Door {
+    /// The listener's.
+    pub slot: u32,
+    /// The worker's belongings.
+    pub local: Rc<Local>,
+    /// The worker among the others.
+    pub team: Team,
+    /// The worker's connections.
+    pub connections: Connections,
+    /// Ends what came in here.
+    pub drain: Rc<Drain>,
+}
+
+/// Accepts on `socket` until the drain of `door` begins; serves each connection in a task of its own, here or at a worker
+/// that has fewer.
+pub fn start(socket: std::net::TcpListener, door: Door) -> io::Result<()> {
     let accepting = Accepting {
         listener: TcpListener::from_std(socket)?,
-        slot,
-        local: Rc::clone(local),
-        connections: Rc::clone(connections),
-        drain: Rc::clone(drain),
+        door,
     };
     tokio::task::spawn_local(accepting.run());
     Ok(())
@@ -53,17 +62,14 @@ pub fn start(
 
 struct Accepting {
     listener: TcpListener,
-    slot: u32,
-    local: Rc<Local>,
-    connections: Connections,
-    drain: Rc<Drain>,
+    door: Door,
 }
 
 impl Accepting {
     async fn run(self) {
         let mut pausing = false;
         loop {
-            if self.local.instance.is_full() && !self.drain.has_begun() {
+            if self.door.local.instance.is_full() && !self.door.drain.has_begun() {
                 // What is left is for connections to endpoints and for checks.
                 self.pause(&mut pausing, "file descriptors run short").await;
                 continue;
@@ -74,7 +80,7 @@ impl Accepting {
             match accepted {
                 Ok((stream, address)) => {
                     pausing = false;
-                    self.serve(stream, address);
+                    self.door.admit(stream, address);
                 }
                 Err(error) if is_own_shortage(&error) => {
                     self.pause(&mut pausing, &error.to_string()).await;
@@ -90,10 +96,10 @@ impl Accepting {
     async fn next(&self) -> Option<io::Result<(TcpStream, SocketAddr)>> {
         let mut guard = None;
         poll_fn(|cx| {
-            if self.drain.has_begun() {
+            if self.door.drain.has_begun() {
                 return Poll::Ready(None);
             }
-            guard.get_or_insert_with(|| self.drain.listen(cx.waker()));
+            guard.get_or_insert_with(|| self.door.drain.listen(cx.waker()));
             self.listener.poll_accept(cx).map(Some)
         })
         .await
@@ -101,13 +107,7 @@ impl Accepting {
 
     /// Takes what has queued up before the socket is closed: the kernel would reset it.
     fn finish(self) {
-        let Self {
-            listener,
-            slot,
-            local,
-            connections,
-            drain,
-        } = self;
+        let Self { listener, door } = self;
         let Ok(socket) = listener.into_std() else {
             return;
         };
@@ -116,25 +116,14 @@ impl Accepting {
                 .set_nonblocking(true)
                 .and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
-                serve(stream, address, slot, &local, &connections, &drain);
+                door.serve(stream, address, door.team.peers.place_at(door.team.index));
             }
         }
     }
 
-    fn serve(&self, stream: TcpStream, address: SocketAddr) {
-        serve(
-            stream,
-            address,
-            self.slot,
-            &self.local,
-            &self.connections,
-            &self.drain,
-        );
-    }
-
     async fn pause(&self, pausing: &mut bool, why: &str) {
-        let snapshot = self.local.snapshot();
-        if let Some(index) = snapshot.listener_index(self.slot) {
+        let snapshot = self.door.local.snapshot();
+        if let Some(index) = snapshot.listener_index(self.door.slot) {
             snapshot.listeners[index].metrics.accept_pauses.inc();
         }
         if !std::mem::replace(pausing, true) {
@@ -147,50 +136,70 @@ impl Accepting {
     }
 }
 
-fn serve(
-    stream: TcpStream,
-    address: SocketAddr,
-    slot: u32,
-    local: &Rc<Local>,
-    connections: &Connections,
-    drain: &Rc<Drain>,
-) {
-    let snapshot = local.snapshot();
-    // Without it the listener was removed this very moment.
-    let Some(index) = snapshot.listener_index(slot) else {
-        return;
-    };
-    let listener = Arc::clone(&snapshot.listeners[index]);
-    let Some(permit) = Permit::acquire(&listener, &local.instance) else {
-        listener.metrics.refused.inc();
-        return;
-    };
-    let (Ok(()), Ok(here)) = (stream.set_nodelay(true), stream.local_addr()) else {
-        return;
-    };
-    let client = Rc::new(Client::new(address, here, &listener, Rc::clone(drain)));
-    let local = Rc::clone(local);
-    let mut connections = connections.borrow_mut();
-    match &listener.tls {
-        None => {
-            connections.spawn_local(async move {
-                let _open = Open::new(&listener.metrics.http1, &listener.metrics.open_http1);
-                serve_http1(stream, local, client, listener).await;
-                drop(permit);
-            });
+impl Door {
+    /// Serves a connection that was accepted here, or hands it over to a worker that has clearly fewer.
+    fn admit(&self, stream: TcpStream, address: SocketAddr) {
+        let team = &self.team;
+        let place = team.peers.place(team.index);
+        if place.worker() == team.index || self.drain.has_begun() {
+            return self.serve(stream, address, place);
         }
-        Some(config) => {
-            let acceptor = TlsAcceptor::from(Arc::clone(config));
-            connections.spawn_local(async move {
-                // Boxed, so that a connection does not keep room for a handshake that is long over.
-                if let Some(stream) = Box::pin(handshake(acceptor, stream, &listener)).await {
-                    serve_tls(stream, local, client, listener).await;
-                }
-                drop(permit);
-            });
+        let returned = match stream.into_std() {
+            Ok(stream) => team.peers.hand_over(self.slot, stream, address, place),
+            Err(error) => return debug!(%error, "connection cannot be handed over"),
+        };
+        // That worker has ended: this one is not far from it, but still here.
+        if let Err((stream, place)) = returned
+            && let Ok(stream) = TcpStream::from_std(stream)
+        {
+            self.serve(stream, address, place);
         }
     }
-    drop(connections);
+
+    /// Serves a connection here.
+    pub fn serve(&self, stream: TcpStream, address: SocketAddr, place: Place) {
+        let snapshot = self.local.snapshot();
+        // Without it the listener was removed this very moment.
+        let Some(index) = snapshot.listener_index(self.slot) else {
+            return;
+        };
+        let listener = Arc::clone(&snapshot.listeners[index]);
+        let Some(permit) = Permit::acquire(&listener, &self.local.instance) else {
+            listener.metrics.refused.inc();
+            return;
+        };
+        let (Ok(()), Ok(here)) = (stream.set_nodelay(true), stream.local_addr()) else {
+            return;
+        };
+        let client = Rc::new(Client::new(
+            address,
+            here,
+            &listener,
+            Rc::clone(&self.drain),
+        ));
+        let local = Rc::clone(&self.local);
+        let mut connections = self.connections.borrow_mut();
+        match &listener.tls {
+            None => {
+                connections.spawn_local(async move {
+                    let _open = Open::new(&listener.metrics.http1, &listener.metrics.open_http1);
+                    serve_http1(stream, local, client, listener).await;
+                    drop((permit, place));
+                });
+            }
+            Some(config) => {
+                let acceptor = TlsAcceptor::from(Arc::clone(config));
+                connections.spawn_local(async move {
+                    // Boxed, so that a connection does not keep room for a handshake that is long over.
+                    if let Some(stream) = Box::pin(handshake(acceptor, stream, &listener)).await {
+                        serve_tls(stream, local, client, listener).await;
+                    }
+                    drop((permit, place));
+                });
+            }
+        }
+        drop(connections);
+    }
 }
 
 async fn serve_tls(

@@ -1,11 +1,12 @@
 //! One serving thread: a runtime of its own, its listeners' sockets, its connections. Shares nothing that could block another.
 
 pub mod accept;
+pub mod spread;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::io;
-use std::net::TcpListener;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -25,6 +26,8 @@ use crate::proxy::access_log::{AccessLog, Block};
 use crate::proxy::drain::Drain;
 use crate::proxy::local::Local;
 use crate::snapshot::{Instance, Publisher, Snapshot};
+use accept::Door;
+use spread::{Peers, Place};
 
 /// How often lines are handed to the access log and idle connections looked through.
 const TICK: Duration = Duration::from_millis(200);
@@ -40,6 +43,17 @@ pub enum Command {
         slot: u32,
         /// Bound and listening.
         socket: TcpListener,
+    },
+    /// Serve this connection, which another worker has accepted.
+    Serve {
+        /// Of the listener it came by.
+        slot: u32,
+        /// The connection.
+        stream: TcpStream,
+        /// Who connected.
+        address: SocketAddr,
+        /// Counts it here.
+        place: Place,
     },
     /// A snapshot was published: let go of the one before, and of listeners that are gone.
     Follow,
@@ -64,6 +78,15 @@ pub struct Setup {
     pub seed: u64,
 }
 
+/// A worker among the others.
+#[derive(Clone, Debug)]
+pub struct Team {
+    /// All of them.
+    pub peers: Arc<Peers>,
+    /// Which this one is.
+    pub index: usize,
+}
+
 /// A serving thread, as the control thread sees it.
 #[derive(Debug)]
 pub struct Worker {
@@ -72,13 +95,30 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts the thread number `index`.
-    pub fn spawn(index: usize, setup: Setup) -> io::Result<Self> {
-        let (commands, receiver) = unbounded_channel();
-        let thread = std::thread::Builder::new()
-            .name(format!("worker-{index}"))
-            .spawn(move || supervise(setup, receiver))?;
-        Ok(Self { commands, thread })
+    /// Starts `count` threads; `setup` makes what each is made from.
+    pub fn spawn_all(count: usize, setup: impl Fn() -> Setup) -> io::Result<Vec<Self>> {
+        let (commands, receivers): (Vec<_>, Vec<_>) =
+            (0..count).map(|_| unbounded_channel()).unzip();
+        let peers = Arc::new(Peers::new(commands.clone()));
+        let spawn = |(index, (commands, receiver))| {
+            let (setup, team) = (
+                setup(),
+                Team {
+                    peers: Arc::clone(&peers),
+                    index,
+                },
+            );
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || supervise(setup, team, receiver))?;
+            Ok(Self { commands, thread })
+        };
+        commands
+            .into_iter()
+            .zip(receivers)
+            .enumerate()
+            .map(spawn)
+            .collect()
     }
 
     /// Tells it something. A worker that has ended hears nothing any more.
@@ -92,9 +132,9 @@ impl Worker {
     }
 }
 
-fn supervise(setup: Setup, mut commands: UnboundedReceiver<Command>) {
+fn supervise(setup: Setup, team: Team, mut commands: UnboundedReceiver<Command>) {
     let mut sockets = HashMap::new();
-    survive(|| run(&setup, &mut commands, &mut sockets));
+    survive(|| run(&setup, &team, &mut commands, &mut sockets));
 }
 
 /// Runs a worker; after a panic of its own (those of connections end only the connection) runs it again, on the same
@@ -115,6 +155,7 @@ type Sockets = HashMap<u32, TcpListener>;
 
 fn run(
     setup: &Setup,
+    team: &Team,
     commands: &mut UnboundedReceiver<Command>,
     sockets: &mut Sockets,
 ) -> io::Result<()> {
@@ -135,6 +176,7 @@ fn run(
         );
         let mut serving = Serving {
             local: Rc::new(local),
+            team: team.clone(),
             connections: Rc::default(),
             listening: HashMap::new(),
             draining: false,
@@ -151,6 +193,7 @@ fn run(
 /// A worker at work.
 struct Serving {
     local: Rc<Local>,
+    team: Team,
     connections: Rc<RefCell<JoinSet<()>>>,
     listening: HashMap<u32, Rc<Drain>>,
     draining: bool,
@@ -161,9 +204,10 @@ impl Serving {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut swept = Instant::now();
+        let mut closed = false;
         loop {
             tokio::select! {
-                command = commands.recv() => match command {
+                command = commands.recv(), if !closed => match command {
                     Some(Command::Listen { slot, socket }) => {
                         let copy = socket.try_clone().and_then(|copy| self.listen(slot, copy));
                         if let Err(error) = copy {
@@ -171,9 +215,13 @@ impl Serving {
                         }
                         sockets.insert(slot, socket);
                     }
+                    Some(Command::Serve { slot, stream, address, place }) => {
+                        self.take_over(slot, stream, address, place);
+                    }
                     Some(Command::Follow) => self.follow(sockets),
                     Some(Command::Drain) => self.drain(sockets),
-                    Some(Command::Stop) | None => return,
+                    Some(Command::Stop) => return,
+                    None => closed = true,
                 },
                 _ = tick.tick() => {
                     self.local.access_log.flush();
@@ -185,16 +233,41 @@ impl Serving {
             }
             reap(&self.connections);
             if self.draining && self.connections.borrow().is_empty() {
-                return;
+                // What another worker has handed over just now is served all the same.
+                commands.close();
+                if closed || commands.is_empty() {
+                    return;
+                }
             }
         }
     }
 
     fn listen(&mut self, slot: u32, socket: TcpListener) -> io::Result<()> {
-        let drain = Rc::new(Drain::new(self.local.snapshot()));
-        accept::start(socket, slot, &self.local, &self.connections, &drain)?;
-        self.listening.insert(slot, drain);
-        Ok(())
+        let door = self.door(slot);
+        accept::start(socket, door)
+    }
+
+    /// Serves a connection that another worker has accepted, maybe before this one listens itself.
+    fn take_over(&mut self, slot: u32, stream: TcpStream, address: SocketAddr, place: Place) {
+        let door = self.door(slot);
+        match tokio::net::TcpStream::from_std(stream) {
+            Ok(stream) => door.serve(stream, address, place),
+            Err(error) => error!(%error, "connection cannot be taken over"),
+        }
+    }
+
+    fn door(&mut self, slot: u32) -> Door {
+        let drain = self
+            .listening
+            .entry(slot)
+            .or_insert_with(|| Rc::new(Drain::new(self.local.snapshot())));
+        Door {
+            slot,
+            local: Rc::clone(&self.local),
+            team: self.team.clone(),
+            connections: Rc::clone(&self.connections),
+            drain: Rc::clone(drain),
+        }
     }
 
     fn follow(&mut self, sockets: &mut Sockets) {
