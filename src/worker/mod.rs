@@ -31,6 +31,8 @@ use spread::{Peers, Place};
 
 /// How often lines are handed to the access log and idle connections looked through.
 const TICK: Duration = Duration::from_millis(200);
+/// More than any page of the allocator holds several of.
+const LARGE_ALLOCATION: usize = 8 << 20;
 /// Between a worker's panic and its restart: a panic that comes back at once shall not eat the processor.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
@@ -228,6 +230,7 @@ impl Serving {
                     if swept.elapsed() > Duration::from_secs(1) {
                         swept = Instant::now();
                         self.sweep(swept);
+                        give_memory_back();
                     }
                 }
             }
@@ -312,6 +315,14 @@ fn pool_idle(snapshot: &Snapshot, endpoint: &crate::upstream::Endpoint) -> Optio
         .iter()
         .any(|other| other.id() == endpoint.id());
     (stays && endpoint.state().mode == Mode::Active).then_some(upstream.timeouts.pool_idle)
+}
+
+/// Lets the allocator return pages that have been free for a while. It looks for them only when it is used for something
+/// large, and after a burst of connections nothing may come for hours.
+fn give_memory_back() {
+    drop(std::hint::black_box(Vec::<u8>::with_capacity(
+        LARGE_ALLOCATION,
+    )));
 }
 
 /// Forgets connections that have ended. Their panics, if any, were logged and counted where they happened.
