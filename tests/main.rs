@@ -16,6 +16,7 @@ mod configuration;
 mod headers;
 mod health;
 mod hostile_clients;
+mod idle_connections;
 mod metrics_and_logs;
 mod newcomer;
 mod peers;
