@@ -22,6 +22,13 @@ pub struct Block {
     pub lines: u64,
 }
 
+/// How a member of a line begins.
+macro_rules! key {
+    ($name:literal) => {
+        concat!(",\"", $name, "\":").as_bytes()
+    };
+}
+
 /// Where lines go.
 pub trait LogTarget: std::io::Write + Send + std::fmt::Debug {}
 
@@ -84,32 +91,29 @@ impl AccessLog {
         out.extend_from_slice(b"{\"time\":\"");
         self.time(out);
         out.push(b'"');
-        number(out, "generation", line.generation);
-        text(out, "request_id", line.request_id);
-        out.extend_from_slice(b",\"client\":\"");
-        // An address needs no escaping.
-        let _ = std::io::Write::write_fmt(out, format_args!("{}", line.client));
-        out.push(b'"');
-        text(out, "listener", line.listener);
-        text(out, "protocol", line.protocol);
-        text(out, "method", line.method);
-        text(out, "host", line.host);
-        text(out, "path", line.path);
-        optional(out, "raw_path", line.raw_path);
-        optional(out, "query", line.query);
-        text(out, "route", line.route);
-        optional(out, "upstream", line.upstream);
-        optional(out, "endpoint", line.endpoint);
-        number(out, "attempts", line.attempts);
-        number(out, "status", u64::from(line.status));
-        text(out, "who", line.who);
-        optional(out, "reason", line.reason);
-        number(out, "request_bytes", line.request_bytes);
-        number(out, "response_bytes", line.response_bytes);
+        number(out, key!("generation"), line.generation);
+        plain(out, key!("request_id"), line.request_id);
+        plain(out, key!("client"), line.client);
+        text(out, key!("listener"), line.listener);
+        plain(out, key!("protocol"), line.protocol);
+        text(out, key!("method"), line.method);
+        text(out, key!("host"), line.host);
+        text(out, key!("path"), line.path);
+        optional(out, key!("raw_path"), line.raw_path);
+        optional(out, key!("query"), line.query);
+        text(out, key!("route"), line.route);
+        optional(out, key!("upstream"), line.upstream);
+        optional(out, key!("endpoint"), line.endpoint);
+        number(out, key!("attempts"), line.attempts);
+        number(out, key!("status"), u64::from(line.status));
+        plain(out, key!("who"), line.who);
+        optional(out, key!("reason"), line.reason);
+        number(out, key!("request_bytes"), line.request_bytes);
+        number(out, key!("response_bytes"), line.response_bytes);
         if let Some(head) = line.head {
-            milliseconds(out, "head_ms", head);
+            milliseconds(out, key!("head_ms"), head);
         }
-        milliseconds(out, "total_ms", line.total);
+        milliseconds(out, key!("total_ms"), line.total);
         out.extend_from_slice(b"}\n");
     }
 
@@ -128,11 +132,8 @@ impl AccessLog {
             *second = (now.as_secs(), text.trim_end_matches('Z').to_owned());
         }
         out.extend_from_slice(second.1.as_bytes());
-        let millis = now.subsec_millis();
         out.push(b'.');
-        for digit in [millis / 100, millis / 10 % 10, millis % 10] {
-            out.push(b'0' + digit as u8);
-        }
+        thousandths(out, now.subsec_millis());
         out.push(b'Z');
     }
 }
@@ -145,7 +146,7 @@ pub struct Line<'a> {
     /// As in `X-Request-Id`.
     pub request_id: &'a str,
     /// The client's address, behind trusted proxies the one they name.
-    pub client: std::net::IpAddr,
+    pub client: &'a str,
     /// Where it came in.
     pub listener: &'a str,
     /// `HTTP/1.1` and the like.
@@ -184,73 +185,96 @@ pub struct Line<'a> {
     pub total: Duration,
 }
 
-fn key(out: &mut Vec<u8>, key: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
-}
-
-fn number(out: &mut Vec<u8>, name: &str, value: u64) {
-    key(out, name);
+fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
+    out.extend_from_slice(key);
     out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes());
 }
 
-fn milliseconds(out: &mut Vec<u8>, name: &str, value: Duration) {
-    key(out, name);
-    let micros = value.as_micros();
-    let _ = std::io::Write::write_fmt(out, format_args!("{}.{:03}", micros / 1000, micros % 1000));
+fn milliseconds(out: &mut Vec<u8>, key: &[u8], value: Duration) {
+    let micros = u64::try_from(value.as_micros()).unwrap_or(u64::MAX);
+    number(out, key, micros / 1000);
+    out.push(b'.');
+    thousandths(out, (micros % 1000) as u32);
 }
 
-fn optional(out: &mut Vec<u8>, name: &str, value: Option<&str>) {
+/// Three digits.
+fn thousandths(out: &mut Vec<u8>, value: u32) {
+    out.extend([value / 100, value / 10 % 10, value % 10].map(|digit| b'0' + digit as u8));
+}
+
+fn optional(out: &mut Vec<u8>, key: &[u8], value: Option<&str>) {
     if let Some(value) = value {
-        text(out, name, value);
+        text(out, key, value);
     }
+}
+
+/// A value of our own making, in which nothing is to be escaped.
+fn plain(out: &mut Vec<u8>, key: &[u8], value: &str) {
+    out.extend_from_slice(key);
+    out.push(b'"');
+    out.extend_from_slice(value.as_bytes());
+    out.push(b'"');
 }
 
 /// RFC 8259 §7: quotes, backslashes and control characters are escaped; DEL and those of Latin-1 too, which terminals act
 /// on, and U+2028 and U+2029, which some readers take for the end of a line.
-fn text(out: &mut Vec<u8>, name: &str, value: &str) {
-    key(out, name);
+fn text(out: &mut Vec<u8>, key: &[u8], value: &str) {
+    out.extend_from_slice(key);
     out.push(b'"');
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let mut bytes = value.bytes().enumerate();
-    while let Some((at, byte)) = bytes.next() {
-        match byte {
-            b'"' | b'\\' => out.extend_from_slice(&[b'\\', byte]),
-            0..0x20 | 0x7f => {
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[
-                    DIGITS[usize::from(byte >> 4)],
-                    DIGITS[usize::from(byte & 15)],
-                ]);
-            }
-            // U+0080 to U+009F, the second set of control characters.
-            0xc2 if value
-                .as_bytes()
-                .get(at + 1)
-                .is_some_and(|next| *next < 0xa0) =>
-            {
-                let Some((_, next)) = bytes.next() else { break };
-                out.extend_from_slice(b"\\u00");
-                out.extend_from_slice(&[
-                    DIGITS[usize::from(next >> 4)],
-                    DIGITS[usize::from(next & 15)],
-                ]);
-            }
-            0xe2 if matches!(
-                value.as_bytes().get(at + 1..at + 3),
-                Some([0x80, 0xa8 | 0xa9])
-            ) =>
-            {
-                bytes.next();
-                let last = bytes.next().map_or(0xa8, |(_, last)| last);
-                out.extend_from_slice(b"\\u202");
-                out.push(DIGITS[usize::from(last & 15)]);
-            }
-            _ => out.push(byte),
-        }
+    let mut rest = value.as_bytes();
+    // What needs no look goes over in one piece: nearly always that is all.
+    while let Some(at) = rest.iter().position(|byte| SUSPECT[usize::from(*byte)]) {
+        out.extend_from_slice(&rest[..at]);
+        rest = escape(out, &rest[at..]);
     }
+    out.extend_from_slice(rest);
     out.push(b'"');
+}
+
+/// Bytes that are escaped, or begin characters of which some are.
+static SUSPECT: [bool; 256] = {
+    let mut suspect = [false; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        suspect[byte] = matches!(byte as u8, b'"' | b'\\' | 0..0x20 | 0x7f | 0xc2 | 0xe2);
+        byte += 1;
+    }
+    suspect
+};
+
+/// Writes the character that `rest` begins with, escaped if it has to be, and gives what follows it.
+fn escape<'a>(out: &mut Vec<u8>, rest: &'a [u8]) -> &'a [u8] {
+    let length = match rest {
+        [byte @ (b'"' | b'\\'), ..] => {
+            out.extend_from_slice(&[b'\\', *byte]);
+            1
+        }
+        [byte @ (0..0x20 | 0x7f), ..] => {
+            unicode(out, u16::from(*byte));
+            1
+        }
+        // U+0080 to U+009F, the second set of control characters.
+        [0xc2, next @ 0x80..0xa0, ..] => {
+            unicode(out, u16::from(*next));
+            2
+        }
+        [0xe2, 0x80, last @ (0xa8 | 0xa9), ..] => {
+            unicode(out, 0x2000 | u16::from(*last - 0x80));
+            3
+        }
+        [byte, ..] => {
+            out.push(*byte);
+            1
+        }
+        [] => 0,
+    };
+    &rest[length..]
+}
+
+fn unicode(out: &mut Vec<u8>, code: u16) {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    out.extend_from_slice(b"\\u");
+    out.extend([12, 8, 4, 0].map(|shift| DIGITS[usize::from(code >> shift & 15)]));
 }
 
 #[cfg(test)]
@@ -263,7 +287,7 @@ mod tests {
         Line {
             generation: 3,
             request_id: "00ff",
-            client: "192.0.2.1".parse().unwrap(),
+            client: "192.0.2.1",
             listener: "https",
             protocol: "HTTP/2",
             method: "GET",

@@ -74,6 +74,11 @@ impl Client {
         self.address
     }
 
+    /// Its IP address as text.
+    pub fn address_text(&self) -> &str {
+        self.address_value.to_str().unwrap_or_default()
+    }
+
     /// Its IP address as a field's value.
     pub fn address_value(&self) -> &HeaderValue {
         &self.address_value

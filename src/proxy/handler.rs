@@ -4,7 +4,6 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -20,7 +19,7 @@ use crate::message::framing::Violation;
 use crate::message::upload::{RequestBody, Upload};
 use crate::message::{forwarded, hop_by_hop};
 use crate::route::Query;
-use crate::snapshot::{Action, Listener, Route, View};
+use crate::snapshot::{Action, Listener, Own, Route, View};
 
 /// Serves one request. Total: whatever goes wrong becomes a reply here.
 ///
@@ -85,7 +84,7 @@ fn refuse(
 /// Where a request goes.
 enum Routed {
     /// To an endpoint, by this route; its head has been made ready for it.
-    Forward(Rc<Arc<Route>>),
+    Forward(Own<Route>),
     /// Nowhere: this is the answer.
     Reply(Box<Response<ResponseBody>>),
 }
@@ -106,7 +105,7 @@ fn route(
     if !request.body().is_end_stream() {
         record.begin_upload();
     }
-    let listener = Rc::clone(record.listener());
+    let listener = record.listener().clone();
     let proxies = &listener.trusted_proxies;
     let trusted = forwarded::is_trusted(client.address().ip(), proxies);
     if trusted {
@@ -172,7 +171,7 @@ fn route(
         via: &local.via,
     };
     head::to_endpoint(request, canonical.as_deref(), origin)?;
-    Ok(Routed::Forward(Rc::clone(route)))
+    Ok(Routed::Forward(route.clone()))
 }
 
 /// Limits of a request that do not need its path.
@@ -209,7 +208,7 @@ fn watch_body(request: Request<Incoming>, record: &mut Record) -> Request<Reques
         if body.is_end_stream() {
             return RequestBody::empty();
         }
-        let listener = Rc::clone(record.listener());
+        let listener = record.listener().clone();
         let limit = listener.limits.body_bytes.map(|limit| limit.get());
         let progress = Rc::clone(record.begin_upload());
         let upload = Upload::new(progress, limit, listener.timeouts.body_idle);

@@ -1,5 +1,6 @@
 //! What is left of a request in the end: counters and a line in the access log. Rides in the response's body.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -16,7 +17,7 @@ use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::upload::{Progress, Stage};
 use crate::pool::Connection;
-use crate::snapshot::{Action, Held, Listener, Route};
+use crate::snapshot::{Action, Held, Listener, Own, Route};
 use crate::upstream::{Endpoint, Lease};
 
 /// The body of a response to a client.
@@ -27,13 +28,13 @@ pub type ResponseBody = Body<Exchange>;
 pub struct Record {
     local: Rc<Local>,
     client: Rc<Client>,
-    listener: Rc<Arc<Listener>>,
+    listener: Own<Listener>,
     listener_index: usize,
     begun: Instant,
     request_id: RequestId,
     method: Method,
     /// Its route; the one that stands for none before routing.
-    route: Rc<Arc<Route>>,
+    route: Own<Route>,
     in_flight: bool,
     status: u16,
     by_upstream: bool,
@@ -55,7 +56,8 @@ struct Details {
     only_errors: bool,
     version: Version,
     uri: Uri,
-    client: std::net::IpAddr,
+    /// As trusted proxies name it, where there are any.
+    client: Option<IpAddr>,
     host: Box<str>,
     path: Option<Box<str>>,
     endpoint: Option<Arc<Endpoint>>,
@@ -81,7 +83,7 @@ impl Record {
                 only_errors: rule.only_errors,
                 version: request.version(),
                 uri: request.uri().clone(),
-                client: client.address().ip(),
+                client: None,
                 host: Box::default(),
                 path: None,
                 endpoint: None,
@@ -91,12 +93,12 @@ impl Record {
         Box::new(Self {
             local: Rc::clone(local),
             client: Rc::clone(client),
-            listener: Rc::clone(snapshot.listener(listener_index)),
+            listener: snapshot.listener(listener_index).clone(),
             listener_index,
             begun,
             request_id,
             method: request.method().clone(),
-            route: Rc::clone(snapshot.no_route()),
+            route: snapshot.no_route().clone(),
             in_flight: false,
             status: ProxyError::ClientLeft.status().as_u16(),
             by_upstream: false,
@@ -122,7 +124,7 @@ impl Record {
     }
 
     /// The listener the request came in by.
-    pub fn listener(&self) -> &Rc<Arc<Listener>> {
+    pub fn listener(&self) -> &Own<Listener> {
         &self.listener
     }
 
@@ -132,9 +134,9 @@ impl Record {
     }
 
     /// The client's address as trusted proxies name it.
-    pub fn set_client(&mut self, address: std::net::IpAddr) {
+    pub fn set_client(&mut self, address: IpAddr) {
         if let Some(details) = &mut self.details {
-            details.client = address;
+            details.client = Some(address);
         }
     }
 
@@ -153,8 +155,8 @@ impl Record {
     }
 
     /// The request has a route: it counts as in flight there.
-    pub fn set_route(&mut self, route: &Rc<Arc<Route>>) {
-        self.route = Rc::clone(route);
+    pub fn set_route(&mut self, route: &Own<Route>) {
+        self.route = route.clone();
         self.route.metrics.in_flight.inc();
         self.in_flight = true;
     }
@@ -252,10 +254,14 @@ impl Record {
         }
         let raw_path = details.uri.path();
         let endpoint = details.endpoint.as_deref();
+        let named = details.client.map(|address| address.to_string());
+        let client = named
+            .as_deref()
+            .unwrap_or_else(|| self.client.address_text());
         self.local.access_log.write(&Line {
             generation: details.generation,
             request_id: self.request_id.as_str(),
-            client: details.client,
+            client,
             listener: &self.listener.name,
             protocol: protocol(details.version),
             method: self.method.as_str(),

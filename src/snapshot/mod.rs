@@ -11,7 +11,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
-pub use publish::{Held, Publisher, Reader, View};
+pub use publish::{Held, Own, Publisher, Reader, View};
 
 use crate::config;
 use crate::metrics::{ListenerMetrics, RouteMetrics};

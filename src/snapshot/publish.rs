@@ -43,13 +43,41 @@ impl Publisher {
 /// fight over them.
 pub type Held = Rc<View>;
 
+/// Something that all workers share, with a count of one worker's own.
+#[derive(Debug)]
+#[allow(
+    clippy::redundant_allocation,
+    reason = "the outer count is what it is for"
+)]
+pub struct Own<T>(Rc<Arc<T>>);
+
+impl<T> Own<T> {
+    fn new(shared: &Arc<T>) -> Self {
+        Self(Rc::new(Arc::clone(shared)))
+    }
+}
+
+impl<T> Clone for Own<T> {
+    fn clone(&self) -> Self {
+        Self(Rc::clone(&self.0))
+    }
+}
+
+impl<T> Deref for Own<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
 /// One worker's hold on a snapshot.
 #[derive(Debug)]
 pub struct View {
     snapshot: Arc<Snapshot>,
-    listeners: Box<[OnceCell<Rc<Arc<Listener>>>]>,
-    routes: Box<[OnceCell<Rc<Arc<Route>>>]>,
-    no_route: Rc<Arc<Route>>,
+    listeners: Box<[OnceCell<Own<Listener>>]>,
+    routes: Box<[OnceCell<Own<Route>>]>,
+    no_route: Own<Route>,
 }
 
 impl View {
@@ -61,23 +89,23 @@ impl View {
             routes: std::iter::repeat_with(OnceCell::new)
                 .take(snapshot.routes.len())
                 .collect(),
-            no_route: Rc::new(Arc::clone(&snapshot.no_route)),
+            no_route: Own::new(&snapshot.no_route),
             snapshot,
         }
     }
 
     /// The listener at `index`. Unlike the snapshot itself it can be kept for long.
-    pub fn listener(&self, index: usize) -> &Rc<Arc<Listener>> {
-        self.listeners[index].get_or_init(|| Rc::new(Arc::clone(&self.snapshot.listeners[index])))
+    pub fn listener(&self, index: usize) -> &Own<Listener> {
+        self.listeners[index].get_or_init(|| Own::new(&self.snapshot.listeners[index]))
     }
 
     /// The route at `index`, likewise.
-    pub fn route(&self, index: usize) -> &Rc<Arc<Route>> {
-        self.routes[index].get_or_init(|| Rc::new(Arc::clone(&self.snapshot.routes[index])))
+    pub fn route(&self, index: usize) -> &Own<Route> {
+        self.routes[index].get_or_init(|| Own::new(&self.snapshot.routes[index]))
     }
 
     /// The route that stands for none, likewise.
-    pub fn no_route(&self) -> &Rc<Arc<Route>> {
+    pub fn no_route(&self) -> &Own<Route> {
         &self.no_route
     }
 }
