@@ -113,6 +113,10 @@ upstream = "app"
         return [self.program, "--config", "balancer.toml"], {}
 
 
+class Profiled(Balancer):
+    name = "profiled"
+
+
 class Nginx(Peer):
     name = "nginx"
     version_arguments = ("-v",)

@@ -4,6 +4,7 @@ import re
 from statistics import median
 
 REFERENCES = ("nginx", "haproxy")
+OWN = ("balancer", "profiled")
 
 
 def summarise(runs):
@@ -46,9 +47,10 @@ def markdown(result):
         lines += ["## CPU per request, µs", "", _row(["", *busy]), _rule(len(busy))]
         lines += [_row([peer, *(_number(summary[letter].get(peer, {}).get("cpu_us")) for letter in busy)])
                   for peer in peers]
-        for reference in (name for name in REFERENCES if name in peers and "balancer" in peers):
-            lines.append(_row([f"balancer ÷ {reference}", *(
-                _number(summary[letter].get("balancer", {}).get(f"cpu_us_by_{reference}"), 2) for letter in busy)]))
+        for own in (name for name in OWN if name in peers):
+            for reference in (name for name in REFERENCES if name in peers):
+                lines.append(_row([f"{own} ÷ {reference}", *(
+                    _number(summary[letter].get(own, {}).get(f"cpu_us_by_{reference}"), 2) for letter in busy)]))
         lines.append("")
     if "p" in summary:
         columns = [column for column in FIXED_RATE_COLUMNS if any(column[1] in row for row in summary["p"].values())]
