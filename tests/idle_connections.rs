@@ -10,7 +10,7 @@ use rustix::process::Signal;
 
 use crate::support::certificates::Authority;
 use crate::support::client::{HOST, Tls};
-use crate::support::h2::{self, H2};
+use crate::support::h2::{self, Frames, H2};
 use crate::support::{Balancer, Connection, Origin, eventually, simple};
 
 /// Longer than a connection stays unused before it is parked.
@@ -103,6 +103,31 @@ fn parked_connection_serves_whatever_comes_next() {
 }
 
 #[test]
+fn regression_empty_lines_before_a_pause_stopped_the_worker() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let balancer = start(&origin, &authority, "");
+    let tls = Tls::new(&authority, HOST);
+    let mut connections = [
+        Connection::open(balancer.http()),
+        Connection::secure(balancer.address("https"), &tls).unwrap(),
+        Connection::open(balancer.http()),
+    ];
+    let [plain, secure, upload] = &mut connections;
+    plain.send("\r\n");
+    secure.send("\r\n");
+    // What clients of old sent after a body.
+    upload.send(format!(
+        "POST / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 4\r\n\r\nbody\r\n"
+    ));
+    assert_eq!(upload.reply().status, 200);
+    thread::sleep(UNUSED);
+    assert_eq!(Connection::open(balancer.http()).get("/").text(), "a");
+    for connection in &mut connections {
+        assert_eq!(connection.get("/").text(), "a");
+    }
+}
+
+#[test]
 fn parked_connection_keeps_its_deadlines() {
     let (origin, authority) = (Origin::named("a"), Authority::new("test"));
     let keys = "timeouts = { keep_alive = \"3s\", header = \"1500ms\" }";
@@ -155,6 +180,39 @@ fn http_2_connection_that_was_unused_serves_many_streams_whole() {
         }
         thread::sleep(UNUSED);
     }
+}
+
+#[test]
+fn http_2_download_by_a_slow_client_arrives_without_a_pause() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let large = "x".repeat(12 << 20);
+    let body = large.clone();
+    origin.on_request(move |exchange| exchange.respond(200, &[], &body));
+    let balancer = start(&origin, &authority, "");
+    let mut frames = Frames::open(balancer.address("https"), &Tls::new(&authority, HOST));
+    frames.take_much_slowly();
+    let fields = [
+        (":method", "GET"),
+        (":scheme", "https"),
+        (":path", "/"),
+        (":authority", HOST),
+    ];
+    frames.request(1, &fields);
+    let start = Instant::now();
+    let mut received = 0;
+    while received < large.len() {
+        let frame = frames.read().unwrap();
+        if frame.kind == Frames::DATA {
+            received += frame.payload.len();
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    // What is stuck comes with the next PING, after 30 s.
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "took {:?}",
+        start.elapsed()
+    );
 }
 
 #[test]

@@ -12,8 +12,9 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Beyond this the writer waits until the other side has taken what is held.
-const LIMIT: usize = 64 * 1024;
+/// Beyond this the writer waits until the other side has taken what is held. More would gain nothing, and a PING waits
+/// behind it.
+const LIMIT: usize = 16 * 1024;
 /// A write of this size goes out by itself: it gains nothing by a copy.
 const LARGE: usize = 16 * 1024;
 
@@ -26,6 +27,9 @@ struct Held<S> {
     stream: S,
     bytes: Vec<u8>,
     sent: usize,
+    /// The stream has taken bytes that it may still keep: TLS does when the socket is full.
+    unflushed: bool,
+    taken: u64,
 }
 
 impl<S> Coalesced<S> {
@@ -35,6 +39,8 @@ impl<S> Coalesced<S> {
             stream,
             bytes: Vec::new(),
             sent: 0,
+            unflushed: false,
+            taken: 0,
         }));
         (Self(Rc::clone(&held)), Self(held))
     }
@@ -43,6 +49,17 @@ impl<S> Coalesced<S> {
     pub fn waiting(&self) -> usize {
         let held = self.0.borrow();
         held.bytes.len() - held.sent
+    }
+
+    /// Whether all that was written has left.
+    pub fn is_sent(&self) -> bool {
+        let held = self.0.borrow();
+        held.bytes.is_empty() && !held.unflushed
+    }
+
+    /// Bytes that the stream has taken so far, and one more for each time that all had left: changes when something moves.
+    pub fn taken(&self) -> u64 {
+        self.0.borrow().taken
     }
 
     /// Gives memory back that nothing waits in.
@@ -64,15 +81,24 @@ impl<S: AsyncWrite + Unpin> Coalesced<S> {
 impl<S: AsyncWrite + Unpin> Held<S> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while self.sent < self.bytes.len() {
+            self.unflushed = true;
             let rest = &self.bytes[self.sent..];
             match ready!(Pin::new(&mut self.stream).poll_write(cx, rest))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                sent => self.sent += sent,
+                sent => {
+                    self.sent += sent;
+                    self.taken += sent as u64;
+                }
             }
         }
         self.bytes.clear();
         self.sent = 0;
-        Pin::new(&mut self.stream).poll_flush(cx)
+        if self.unflushed {
+            ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+            self.unflushed = false;
+            self.taken += 1;
+        }
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -106,7 +132,10 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Coalesced<S> {
             ready!(held.poll_send(cx))?;
         }
         if held.bytes.is_empty() && length >= LARGE {
-            return Pin::new(&mut held.stream).poll_write_vectored(cx, slices);
+            held.unflushed = true;
+            let written = ready!(Pin::new(&mut held.stream).poll_write_vectored(cx, slices))?;
+            held.taken += written as u64;
+            return Poll::Ready(Ok(written));
         }
         for slice in slices {
             held.bytes.extend_from_slice(slice);
@@ -147,9 +176,9 @@ mod tests {
             writer.write_all(word.as_bytes()).await.unwrap();
             writer.flush().await.unwrap();
         }
-        assert_eq!(sender.waiting(), 11);
+        assert_eq!((sender.waiting(), sender.is_sent()), (11, false));
         send(&sender).await.unwrap();
-        assert_eq!(sender.waiting(), 0);
+        assert_eq!((sender.waiting(), sender.is_sent()), (0, true));
         let mut received = [0; 64];
         let length = far.read(&mut received).await.unwrap();
         assert_eq!(&received[..length], b"onetwothree");
@@ -184,6 +213,68 @@ mod tests {
         };
         let (received, ()) = tokio::join!(reading, sending);
         assert_eq!(received, written);
+    }
+
+    /// Takes every write, and lets it go only when it is flushed for the second time: as TLS before a full socket.
+    struct Reluctant {
+        kept: Vec<u8>,
+        out: tokio::io::DuplexStream,
+        asked: bool,
+    }
+
+    impl AsyncWrite for Reluctant {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.kept.extend_from_slice(bytes);
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+            self.asked = !self.asked;
+            if self.asked {
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+            let kept = std::mem::take(&mut self.kept);
+            let written = ready!(Pin::new(&mut self.out).poll_write(cx, &kept))?;
+            assert_eq!(written, kept.len());
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[tokio::test]
+    async fn regression_what_the_stream_keeps_is_sent_only_when_it_is_flushed() {
+        for length in [10, LARGE] {
+            let (near, mut far) = tokio::io::duplex(64 * 1024);
+            let reluctant = Reluctant {
+                kept: Vec::new(),
+                out: near,
+                asked: false,
+            };
+            let (mut writer, sender) = Coalesced::new(reluctant);
+            let bytes = vec![7; length];
+            let wrote =
+                std::future::poll_fn(|cx| Pin::new(&mut writer).poll_write(cx, &bytes)).await;
+            assert_eq!(wrote.unwrap(), length);
+            let mut turns = 0;
+            std::future::poll_fn(|cx| {
+                turns += 1;
+                let sent = sender.poll_send(cx);
+                assert_eq!(sent.is_ready(), sender.is_sent(), "{length} bytes");
+                sent
+            })
+            .await
+            .unwrap();
+            assert_eq!(turns, 2, "{length} bytes");
+            far.read_exact(&mut vec![0; length]).await.unwrap();
+        }
     }
 
     #[tokio::test]

@@ -84,12 +84,10 @@ impl<S> Gate<S> {
 
     /// Takes back what was read and not used.
     pub fn unread(&mut self, bytes: Bytes) {
-        // Without bytes it would still keep the buffer they were in.
-        self.unread = if bytes.is_empty() {
-            Bytes::new()
-        } else {
-            bytes
-        };
+        // Empty lines before a request line are passed over (RFC 9112 §2.2), and were; without any byte there would still be
+        // the buffer they were in.
+        let is_blank = bytes.iter().all(|byte| matches!(byte, b'\r' | b'\n'));
+        self.unread = if is_blank { Bytes::new() } else { bytes };
     }
 
     /// The stream itself.

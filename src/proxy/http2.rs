@@ -66,13 +66,17 @@ pub async fn serve_http2<S>(
         client: &client,
         yielded: false,
         ended: false,
+        taken: 0,
     };
+    // What had been taken when GOAWAY was said, or the last time it was looked.
+    let mut taken_before = 0;
     poll_fn(|cx| {
         loop {
             if !sending.ended && connection.as_mut().poll(cx).is_ready() {
                 sending.ended = true;
             }
             if sending.yields(cx) {
+                deadline.set_unused(false);
                 return Poll::Pending;
             }
             let unsent = match sending.poll(cx) {
@@ -93,9 +97,11 @@ pub async fn serve_http2<S>(
                 if last.as_mut().poll(cx).is_pending() {
                     return deadline.poll_stalled(cx, phase, unsent);
                 }
-                if client.is_idle() {
+                // Responses that have ended may still be on their way out of hyper: not while the client takes something.
+                if client.is_idle() && !unsent && sending.taken == taken_before {
                     return Poll::Ready(());
                 }
+                taken_before = sending.taken;
                 last.set(sleep(LINGER));
                 continue;
             }
@@ -114,6 +120,7 @@ pub async fn serve_http2<S>(
                     Poll::Ready(_) => {}
                 }
             }
+            taken_before = sending.taken;
             leaving = Some(Box::pin(sleep(LINGER)));
             connection.as_mut().graceful_shutdown();
         }
@@ -128,6 +135,8 @@ struct Sending<'a, S> {
     yielded: bool,
     /// hyper has nothing more to say.
     ended: bool,
+    /// [`Coalesced::taken`] as last seen.
+    taken: u64,
 }
 
 impl<S: AsyncWrite + Unpin> Sending<'_, S> {
@@ -141,13 +150,15 @@ impl<S: AsyncWrite + Unpin> Sending<'_, S> {
         self.yielded
     }
 
-    fn poll(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let waiting = self.sender.waiting();
-        if waiting == 0 {
-            return Poll::Ready(Ok(()));
-        }
-        let sent = self.sender.poll_send(cx);
-        if self.sender.waiting() < waiting {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let sent = if self.sender.is_sent() {
+            Poll::Ready(Ok(()))
+        } else {
+            self.sender.poll_send(cx)
+        };
+        // hyper sends, too, where it writes more than is held.
+        let taken = self.sender.taken();
+        if std::mem::replace(&mut self.taken, taken) != taken {
             self.client.moved();
         }
         sent

@@ -136,7 +136,7 @@ impl Record {
     /// The client's address as trusted proxies name it.
     pub fn set_client(&mut self, address: IpAddr) {
         if let Some(details) = &mut self.details {
-            details.client = Some(address);
+            details.client = Some(address.to_canonical());
         }
     }
 

@@ -116,7 +116,7 @@ impl Accepting {
                 .set_nonblocking(true)
                 .and_then(|()| TcpStream::from_std(stream));
             if let Ok(stream) = stream {
-                door.serve(stream, address, door.team.peers.place_at(door.team.index));
+                door.admit(stream, address);
             }
         }
     }
@@ -139,33 +139,53 @@ impl Accepting {
 impl Door {
     /// Serves a connection that was accepted here, or hands it over to a worker that has clearly fewer.
     fn admit(&self, stream: TcpStream, address: SocketAddr) {
-        let team = &self.team;
-        let place = team.peers.place(team.index);
-        if place.worker() == team.index || self.drain.has_begun() {
-            return self.serve(stream, address, place);
+        let Some(listener) = self.listener() else {
+            return;
+        };
+        let Some(permit) = Permit::acquire(&listener, &self.local.instance) else {
+            listener.metrics.refused.inc();
+            return;
+        };
+        let Team { peers, index } = &self.team;
+        let place = if self.drain.has_begun() {
+            peers.place_at(*index)
+        } else {
+            peers.place(*index)
+        };
+        let worker = place.worker();
+        let admission = Admission {
+            _permit: permit,
+            place,
+        };
+        if worker == *index {
+            return self.serve(stream, address, admission);
         }
         let returned = match stream.into_std() {
-            Ok(stream) => team.peers.hand_over(self.slot, stream, address, place),
+            Ok(stream) => peers.hand_over(self.slot, stream, address, admission),
             Err(error) => return debug!(%error, "connection cannot be handed over"),
         };
         // That worker has ended: this one is not far from it, but still here.
-        if let Err((stream, place)) = returned
+        if let Err((stream, admission)) = returned
             && let Ok(stream) = TcpStream::from_std(stream)
         {
-            self.serve(stream, address, place);
+            self.serve(stream, address, admission);
         }
     }
 
+    /// The listener as it is now, or was last if it has been removed.
+    fn listener(&self) -> Option<Arc<Listener>> {
+        [self.local.snapshot(), self.drain.latest()]
+            .iter()
+            .find_map(|snapshot| {
+                let index = snapshot.listener_index(self.slot)?;
+                Some(Arc::clone(&snapshot.listeners[index]))
+            })
+    }
+
     /// Serves a connection here.
-    pub fn serve(&self, stream: TcpStream, address: SocketAddr, place: Place) {
-        let snapshot = self.local.snapshot();
-        // Without it the listener was removed this very moment.
-        let Some(index) = snapshot.listener_index(self.slot) else {
-            return;
-        };
-        let listener = Arc::clone(&snapshot.listeners[index]);
-        let Some(permit) = Permit::acquire(&listener, &self.local.instance) else {
-            listener.metrics.refused.inc();
+    pub fn serve(&self, stream: TcpStream, address: SocketAddr, admission: Admission) {
+        // Without it the listener was removed before this worker heard of it.
+        let Some(listener) = self.listener() else {
             return;
         };
         let (Ok(()), Ok(here)) = (stream.set_nodelay(true), stream.local_addr()) else {
@@ -184,7 +204,7 @@ impl Door {
                 connections.spawn_local(async move {
                     let _open = Open::new(&listener.metrics.http1, &listener.metrics.open_http1);
                     serve_http1(stream, local, client, listener).await;
-                    drop((permit, place));
+                    drop(admission);
                 });
             }
             Some(config) => {
@@ -194,7 +214,7 @@ impl Door {
                     if let Some(stream) = Box::pin(handshake(acceptor, stream, &listener)).await {
                         serve_tls(stream, local, client, listener).await;
                     }
-                    drop((permit, place));
+                    drop(admission);
                 });
             }
         }
@@ -245,7 +265,17 @@ async fn handshake(
     }
 }
 
+/// What a connection holds while it is open: it counts at a worker, at its listener and in the process. Taken by the worker
+/// that accepts, so that limits hold for those on their way to another as well.
+#[derive(Debug)]
+pub struct Admission {
+    _permit: Permit,
+    /// Whose connection it is.
+    pub place: Place,
+}
+
 /// One connection under the limits of its listener and of the process.
+#[derive(Debug)]
 struct Permit {
     listener: Arc<AtomicUsize>,
     instance: Arc<Instance>,

@@ -1,4 +1,4 @@
-//! One serving thread: a runtime of its own, its listeners' sockets, its connections. Shares nothing that could block another.
+//! One serving thread: a runtime of its own, its listeners' sockets, its connections. Waits for nothing that another does.
 
 pub mod accept;
 pub mod spread;
@@ -26,8 +26,8 @@ use crate::proxy::access_log::{AccessLog, Block};
 use crate::proxy::drain::Drain;
 use crate::proxy::local::Local;
 use crate::snapshot::{Instance, Publisher, Snapshot};
-use accept::Door;
-use spread::{Peers, Place};
+use accept::{Admission, Door};
+use spread::Peers;
 
 /// How often lines are handed to the access log and idle connections looked through.
 const TICK: Duration = Duration::from_millis(200);
@@ -36,7 +36,7 @@ const LARGE_ALLOCATION: usize = 8 << 20;
 /// Between a worker's panic and its restart: a panic that comes back at once shall not eat the processor.
 const RESTART_PAUSE: Duration = Duration::from_millis(100);
 
-/// What a worker is told by the control thread.
+/// What a worker is told, by the control thread or by another worker.
 #[derive(Debug)]
 pub enum Command {
     /// Accept on this socket, which belongs to the listener in `slot`.
@@ -54,8 +54,8 @@ pub enum Command {
         stream: TcpStream,
         /// Who connected.
         address: SocketAddr,
-        /// Counts it here.
-        place: Place,
+        /// Counts it, here already.
+        admission: Admission,
     },
     /// A snapshot was published: let go of the one before, and of listeners that are gone.
     Follow,
@@ -217,13 +217,16 @@ impl Serving {
                         }
                         sockets.insert(slot, socket);
                     }
-                    Some(Command::Serve { slot, stream, address, place }) => {
-                        self.take_over(slot, stream, address, place);
+                    Some(Command::Serve { slot, stream, address, admission }) => {
+                        self.take_over(slot, stream, address, admission);
                     }
                     Some(Command::Follow) => self.follow(sockets),
                     Some(Command::Drain) => self.drain(sockets),
                     Some(Command::Stop) => return,
-                    None => closed = true,
+                    None => {
+                        closed = true;
+                        self.draining = true;
+                    }
                 },
                 _ = tick.tick() => {
                     self.local.access_log.flush();
@@ -251,10 +254,26 @@ impl Serving {
     }
 
     /// Serves a connection that another worker has accepted, maybe before this one listens itself.
-    fn take_over(&mut self, slot: u32, stream: TcpStream, address: SocketAddr, place: Place) {
+    fn take_over(
+        &mut self,
+        slot: u32,
+        stream: TcpStream,
+        address: SocketAddr,
+        admission: Admission,
+    ) {
+        admission.place.taken_over();
+        let is_known = self.listening.contains_key(&slot)
+            || self.local.snapshot().listener_index(slot).is_some();
+        if !is_known {
+            // Its listener was removed while it was on its way.
+            return;
+        }
         let door = self.door(slot);
+        if self.draining {
+            door.drain.begin();
+        }
         match tokio::net::TcpStream::from_std(stream) {
-            Ok(stream) => door.serve(stream, address, place),
+            Ok(stream) => door.serve(stream, address, admission),
             Err(error) => error!(%error, "connection cannot be taken over"),
         }
     }
@@ -320,9 +339,10 @@ fn pool_idle(snapshot: &Snapshot, endpoint: &crate::upstream::Endpoint) -> Optio
 /// Lets the allocator return pages that have been free for a while. It looks for them only when it is used for something
 /// large, and after a burst of connections nothing may come for hours.
 fn give_memory_back() {
-    drop(std::hint::black_box(Vec::<u8>::with_capacity(
-        LARGE_ALLOCATION,
-    )));
+    let mut block = Vec::<u8>::new();
+    // Where there is nothing to be had, it is not this that needs it.
+    let _ = block.try_reserve_exact(LARGE_ALLOCATION);
+    drop(std::hint::black_box(block));
 }
 
 /// Forgets connections that have ended. Their panics, if any, were logged and counted where they happened.

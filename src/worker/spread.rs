@@ -11,6 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::mpsc::error::SendError;
 
 use super::Command;
+use super::accept::Admission;
 
 /// All workers of a process, as each of them sees the others.
 #[derive(Debug)]
@@ -19,12 +20,20 @@ pub struct Peers {
     commands: Box<[UnboundedSender<Command>]>,
 }
 
-/// Connections of one worker, those on their way to it included. Written by the worker that accepts and the one that
-/// serves, once for each connection. Relaxed: a choice that misses the latest change is a choice a moment earlier. On
-/// cache lines of its own, as workers look at it often.
+/// A worker that has not taken over so many gets no more: it is busy or stuck.
+const WAITING_LIMIT: usize = 32;
+
+/// Connections of one worker. Written by the worker that accepts and the one that serves, once for each connection.
+/// Relaxed: a choice that misses the latest change is a choice a moment earlier. On cache lines of its own, as workers
+/// look at it often.
 #[derive(Debug, Default)]
 #[repr(align(128))]
-struct Load(AtomicUsize);
+struct Load {
+    /// All, those on their way included.
+    connections: AtomicUsize,
+    /// Those on their way.
+    waiting: AtomicUsize,
+}
 
 impl Peers {
     /// Workers that take commands from `commands`.
@@ -37,7 +46,10 @@ impl Peers {
 
     /// A place for a connection that worker `own` has accepted: at `own`, unless it has clearly more than another.
     pub fn place(self: &Arc<Self>, own: usize) -> Place {
-        let loads = self.loads.iter().map(|load| load.0.load(Relaxed));
+        let loads = self.loads.iter().enumerate().map(|(worker, load)| {
+            let takes = worker == own || load.waiting.load(Relaxed) < WAITING_LIMIT;
+            takes.then(|| load.connections.load(Relaxed))
+        });
         Place::new(self, choose(own, loads))
     }
 
@@ -46,34 +58,45 @@ impl Peers {
         Place::new(self, own)
     }
 
-    /// Gives `stream`, accepted from `address` on the listener in `slot`, to the worker of `place`; both come back where
+    /// Gives `stream`, accepted from `address` on the listener in `slot`, to the worker it was admitted to; both come back where
     /// that worker has ended.
     pub fn hand_over(
         &self,
         slot: u32,
         stream: TcpStream,
         address: SocketAddr,
-        place: Place,
-    ) -> Result<(), (TcpStream, Place)> {
-        let worker = place.worker;
+        admission: Admission,
+    ) -> Result<(), (TcpStream, Admission)> {
+        let worker = admission.place.worker();
+        self.loads[worker].waiting.fetch_add(1, Relaxed);
         let sent = self.commands[worker].send(Command::Serve {
             slot,
             stream,
             address,
-            place,
+            admission,
         });
         match sent {
-            Err(SendError(Command::Serve { stream, place, .. })) => Err((stream, place)),
+            Err(SendError(Command::Serve {
+                stream, admission, ..
+            })) => {
+                admission.place.taken_over();
+                Err((stream, admission))
+            }
             Ok(()) | Err(_) => Ok(()),
         }
     }
 }
 
-/// The worker for a new connection. A difference of an eighth is let be: handing over costs more than it would gain.
-fn choose(own: usize, loads: impl Iterator<Item = usize> + Clone) -> usize {
-    let own_load = loads.clone().nth(own).unwrap_or_default();
-    match loads.enumerate().min_by_key(|(_, load)| *load) {
-        Some((least, load)) if own_load > load + own_load / 8 => least,
+/// The worker for a new connection, of those that have a load. A difference of an eighth is let be: handing over costs
+/// more than it would gain.
+fn choose(own: usize, loads: impl Iterator<Item = Option<usize>> + Clone) -> usize {
+    let own_load = loads.clone().nth(own).flatten().unwrap_or_default();
+    let least = loads
+        .enumerate()
+        .filter_map(|(worker, load)| Some((load?, worker)))
+        .min();
+    match least {
+        Some((load, worker)) if own_load > load + own_load / 8 => worker,
         _ => own,
     }
 }
@@ -87,7 +110,7 @@ pub struct Place {
 
 impl Place {
     fn new(peers: &Arc<Peers>, worker: usize) -> Self {
-        peers.loads[worker].0.fetch_add(1, Relaxed);
+        peers.loads[worker].connections.fetch_add(1, Relaxed);
         Self {
             peers: Arc::clone(peers),
             worker,
@@ -98,11 +121,18 @@ impl Place {
     pub fn worker(&self) -> usize {
         self.worker
     }
+
+    /// The connection is on its way no longer.
+    pub fn taken_over(&self) {
+        self.peers.loads[self.worker].waiting.fetch_sub(1, Relaxed);
+    }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.peers.loads[self.worker].0.fetch_sub(1, Relaxed);
+        self.peers.loads[self.worker]
+            .connections
+            .fetch_sub(1, Relaxed);
     }
 }
 
@@ -134,6 +164,16 @@ mod tests {
         assert_eq!((first.worker(), second.worker()), (0, 1));
         drop(first);
         assert_eq!(peers.place(1).worker(), 0);
+    }
+
+    #[test]
+    fn worker_that_takes_nothing_over_gets_no_more() {
+        let peers = peers(2);
+        peers.loads[1].waiting.store(WAITING_LIMIT, Relaxed);
+        let places: Vec<Place> = (0..9).map(|_| peers.place(0)).collect();
+        assert!(places.iter().all(|place| place.worker() == 0));
+        places[0].peers.loads[1].waiting.fetch_sub(1, Relaxed);
+        assert_eq!(peers.place(0).worker(), 1);
     }
 
     #[test]

@@ -12,6 +12,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConnection, StreamOwned};
+use socket2::SockRef;
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
@@ -220,6 +221,19 @@ impl Frames {
         frame.extend(payload);
         self.stream.write_all(&frame)?;
         self.stream.flush()
+    }
+
+    /// Lets the other side send as much as it likes, into a small socket buffer.
+    pub(crate) fn take_much_slowly(&mut self) {
+        const INITIAL_WINDOW_SIZE: [u8; 2] = [0, 4];
+        const WINDOW_UPDATE: u8 = 8;
+        let much = (1_u32 << 28).to_be_bytes();
+        let setting = [&INITIAL_WINDOW_SIZE[..], &much].concat();
+        self.write(Self::SETTINGS, 0, 0, &setting).unwrap();
+        self.write(WINDOW_UPDATE, 0, 0, &much).unwrap();
+        SockRef::from(&self.stream.sock)
+            .set_recv_buffer_size(128 * 1024)
+            .unwrap();
     }
 
     /// Sends a request without a body, its fields exactly as given.
