@@ -104,7 +104,8 @@ fn client_that_takes_nothing_gives_its_endpoint_back() {
             )
         })
         .collect();
-    eventually("they are served", || in_flight(&balancer) == 5);
+    // What stays true: on a busy machine the first may be given up before the last is served.
+    eventually("they are served", || origin.request_count() == 5);
     eventually("they are given up", || in_flight(&balancer) == 0);
     eventually("their connections are closed", || origin.open() == 0);
     drop(clients);
