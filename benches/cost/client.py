@@ -22,11 +22,26 @@ class Http1:
     def send(self, count):
         for _ in range(count):
             self.connection.sendall(self.request)
-            reply = http.client.HTTPResponse(self.connection, method=self.method)
-            reply.begin()
-            answer = (reply.status, len(reply.read()))
-            if answer != (200, self.expected):
-                raise Refused(f"the answer should be 200 with {self.expected} bytes, not {answer}")
+            check(self.connection, self.method, self.expected)
+
+
+class Resuming:
+    """A connection for each request, which resumes the TLS session of the one before."""
+
+    def __init__(self, port, path, expected, certificate):
+        self.port, self.context, self.session = port, client_context(certificate), None
+        self.request = f"GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n".encode()
+        self.expected = expected
+
+    def send(self, count):
+        for _ in range(count):
+            with socket_to(self.port, self.context, self.session) as connection:
+                connection.settimeout(TIMEOUT_SECONDS)
+                if self.session and not connection.session_reused:
+                    raise Refused("the session was not resumed")
+                connection.sendall(self.request)
+                check(connection, "GET", self.expected)
+                self.session = connection.session
 
 
 class H2load:
@@ -41,6 +56,14 @@ class H2load:
         result = load.h2load(self.program, self.directory, self.url, TIMEOUT_SECONDS, "-c1", "-m16", f"-n{count}")
         if (result.requests, result.errors) != (count, 0):
             raise Refused(f"of {count} requests {result.requests} succeeded, {result.errors} failed")
+
+
+def check(connection, method, expected):
+    reply = http.client.HTTPResponse(connection, method=method)
+    reply.begin()
+    answer = (reply.status, len(reply.read()))
+    if answer != (200, expected):
+        raise Refused(f"the answer should be 200 with {expected} bytes, not {answer}")
 
 
 FAILURES = (OSError, http.client.HTTPException)

@@ -21,7 +21,6 @@ pub struct Client {
     address_value: HeaderValue,
     port_value: HeaderValue,
     scheme_value: HeaderValue,
-    slot: u32,
     drain: Rc<Drain>,
     in_progress: Cell<u32>,
     /// Requests begun whose response has not gone out whole.
@@ -56,7 +55,6 @@ impl Client {
             } else {
                 "http"
             }),
-            slot: listener.slot,
             drain,
             in_progress: Cell::new(0),
             unanswered: Cell::new(0),
@@ -96,13 +94,8 @@ impl Client {
 
     /// The snapshot that serves a request now, and the index of the connection's listener in it.
     pub fn snapshot(&self, local: &Local) -> (Held, usize) {
-        let current = local.snapshot();
-        if let Some(index) = current.listener_index(self.slot) {
-            return (current, index);
-        }
-        let latest = self.drain.latest();
-        let index = latest.listener_index(self.slot).unwrap_or_default();
-        (latest, index)
+        let (snapshot, index) = self.drain.snapshot(local.snapshot());
+        (snapshot, index.unwrap_or_default())
     }
 
     /// Whether the connection ends with the response being made.

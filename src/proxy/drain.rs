@@ -10,6 +10,8 @@ use crate::snapshot::Held;
 /// Asks the connections of one listener to end: when it is removed, or when the process shuts down.
 #[derive(Debug)]
 pub struct Drain {
+    /// The listener's.
+    slot: u32,
     begun: Cell<bool>,
     latest: RefCell<Held>,
     next: Cell<u64>,
@@ -17,9 +19,10 @@ pub struct Drain {
 }
 
 impl Drain {
-    /// For a listener that `snapshot` has.
-    pub fn new(snapshot: Held) -> Self {
+    /// For the listener in `slot`, which `snapshot` has.
+    pub fn new(slot: u32, snapshot: Held) -> Self {
         Self {
+            slot,
             begun: Cell::default(),
             latest: RefCell::new(snapshot),
             next: Cell::default(),
@@ -27,10 +30,16 @@ impl Drain {
         }
     }
 
-    /// The latest snapshot that has the listener: connections go on with it once the listener is removed. One for all of
-    /// them, so that an idle connection keeps no old snapshot alive.
-    pub fn latest(&self) -> Held {
-        Rc::clone(&self.latest.borrow())
+    /// The snapshot connections of the listener go by, and the listener's index in it: `current`, or the latest that has the
+    /// listener once it is removed. One for all of them, so that an idle connection keeps no old snapshot alive. No index where
+    /// no snapshot had it.
+    pub fn snapshot(&self, current: Held) -> (Held, Option<usize>) {
+        if let Some(index) = current.listener_index(self.slot) {
+            return (current, Some(index));
+        }
+        let latest = Rc::clone(&self.latest.borrow());
+        let index = latest.listener_index(self.slot);
+        (latest, index)
     }
 
     /// The listener is in `snapshot` as well.

@@ -79,6 +79,7 @@ pub async fn serve_http1<S>(
         End::Refused(error) => Box::pin(refuse(&mut stream, error, &local, &client)).await,
         End::Unused | End::Idle => {}
     }
+    stream.hold_back();
     let _ = timeout(LINGER, stream.shutdown()).await;
 }
 
@@ -161,6 +162,9 @@ pub trait Stream: AsyncRead + AsyncWrite + Unpin {
     /// Lets the close that follows be a reset, so that the other side sees a failure.
     fn reset(&self);
 
+    /// Lets what is written from here on go out with the end of the stream: as one packet, not as several.
+    fn hold_back(&self);
+
     /// Ready when there may be something to read.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()>;
 }
@@ -169,6 +173,10 @@ impl Stream for TcpStream {
     fn reset(&self) {
         // A stream that cannot be reset any more is broken already.
         let _ = SockRef::from(self).set_linger(Some(Duration::ZERO));
+    }
+
+    fn hold_back(&self) {
+        // Its end is all that is written.
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
@@ -180,6 +188,11 @@ impl Stream for TcpStream {
 impl Stream for Box<TlsStream<TcpStream>> {
     fn reset(&self) {
         self.get_ref().0.reset();
+    }
+
+    fn hold_back(&self) {
+        // For close_notify. Without it there is one packet more.
+        let _ = rustix::net::sockopt::set_tcp_cork(self.get_ref().0, true);
     }
 
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {

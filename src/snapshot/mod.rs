@@ -16,7 +16,7 @@ pub use publish::{Held, Own, Publisher, Reader, View};
 use crate::config;
 use crate::metrics::{ListenerMetrics, RouteMetrics};
 use crate::route::Router;
-use crate::tls::CertificateInfo;
+use crate::tls::{ByDevice, CertificateInfo};
 use crate::units::Name;
 use crate::upstream::Upstream;
 
@@ -69,7 +69,7 @@ pub struct Listener {
     /// Its address as configured.
     pub address: SocketAddr,
     /// How to speak TLS.
-    pub tls: Option<Arc<rustls::ServerConfig>>,
+    pub tls: Option<ByDevice>,
     /// Its certificates.
     pub certificates: Vec<CertificateInfo>,
     /// Whether HTTP/2 is offered.

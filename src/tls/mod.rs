@@ -7,8 +7,10 @@ mod certificates;
 mod pem;
 mod resolver;
 mod server;
+mod suites;
 #[cfg(test)]
 mod testing;
 
 pub use certificates::CertificateInfo;
 pub use server::{Alpn, Server, Tickets, server};
+pub use suites::ByDevice;

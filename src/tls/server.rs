@@ -18,13 +18,14 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::certificates::{self, CertificateInfo};
 use super::resolver::Resolver;
+use super::suites::{self, ByDevice};
 use crate::config::{ClientAuth, ListenerTls, Problem, TlsVersion};
 
 /// What a listener's TLS needs at run time.
 #[derive(Clone, Debug)]
 pub struct Server {
-    /// For `tokio_rustls::TlsAcceptor`.
-    pub config: Arc<ServerConfig>,
+    /// What handshakes go by.
+    pub config: ByDevice,
     /// The certificates in use, in file order.
     pub certificates: Vec<CertificateInfo>,
     /// What is doubtful: an expired certificate, one no client will accept.
@@ -70,7 +71,7 @@ impl fmt::Debug for Tickets {
 
 /// Reads the certificates of `tls` and makes its server settings. Reports every problem, in file order.
 pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server, Vec<Problem>> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(suites::provider());
     let now = seconds_since_1970();
     let mut problems = Vec::new();
     let mut loaded = Vec::new();
@@ -99,9 +100,6 @@ pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server
     let mut config = config.with_cert_resolver(Arc::new(Resolver::new(&loaded)));
     config.alpn_protocols = alpn.wire_names();
     config.max_early_data_size = 0;
-    // The client's order of cipher suites stands: every suite offered is sound, and a device without AES instructions
-    // knows better than we that ChaCha20 suits it.
-    config.ignore_client_order = false;
     if authenticates_clients {
         // A session resumed is a certificate not asked for: here every connection proves who it is.
         config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -109,6 +107,8 @@ pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server
     } else {
         config.session_storage = tickets.sessions.clone();
         config.ticketer = tickets.ticketer.clone();
+        // One for each connection is what a client needs that uses each once (RFC 8446 appendix C.4).
+        config.send_tls13_tickets = 1;
     }
 
     let (certificates, warnings): (Vec<_>, Vec<_>) = loaded
@@ -116,7 +116,7 @@ pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server
         .map(|loaded| (loaded.info, loaded.warnings))
         .unzip();
     Ok(Server {
-        config: Arc::new(config),
+        config: ByDevice::new(config),
         certificates,
         warnings: warnings.concat(),
     })
@@ -183,7 +183,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use rustls::{ClientConfig, HandshakeKind, ProtocolVersion};
+    use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
 
@@ -307,6 +307,57 @@ mod tests {
                 "a.example"
             ),
             "rsa"
+        );
+    }
+
+    #[test]
+    fn cipher_suite_suits_the_clients_device() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let server = serve(&open(vec![authority.certificate(
+            &folder,
+            "a",
+            &["a.example"],
+        )]));
+        // A client that names suites with these ciphers in this order.
+        let agreed = |versions, ciphers: &[&str]| {
+            let mut provider = CryptoProvider::clone(&provider());
+            let name = |suite: &SupportedCipherSuite| format!("{:?}", suite.suite());
+            provider.cipher_suites = ciphers
+                .iter()
+                .flat_map(|cipher| {
+                    let all = suites::provider().cipher_suites;
+                    all.into_iter()
+                        .filter(move |suite| name(suite).contains(cipher))
+                })
+                .collect();
+            let client = client_of(Arc::new(provider), &authority, versions);
+            let (client, _) = handshake(&Arc::new(client), &server.config, "a.example").unwrap();
+            format!("{:?}", client.negotiated_cipher_suite().unwrap().suite())
+        };
+        for versions in [TLS_12, TLS_13] {
+            let agreed = |ciphers: &[&str]| agreed(versions, ciphers);
+            for quick_at_aes in [
+                ["AES_128", "AES_256", "CHACHA20"],
+                ["AES_256", "CHACHA20", "AES_128"],
+            ] {
+                assert!(agreed(&quick_at_aes).contains("AES_128"));
+            }
+            assert!(agreed(&["CHACHA20", "AES_128", "AES_256"]).contains("CHACHA20"));
+            assert!(agreed(&["AES_256", "CHACHA20"]).contains("AES_256"));
+            assert!(agreed(&["CHACHA20"]).contains("CHACHA20"));
+        }
+    }
+
+    #[test]
+    fn order_of_suites_leaves_none_out() {
+        let names = |suites: &[SupportedCipherSuite]| {
+            let mut names: Vec<_> = suites.iter().map(|suite| format!("{suite:?}")).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(
+            names(&suites::provider().cipher_suites),
+            names(aws_lc_rs::DEFAULT_CIPHER_SUITES)
         );
     }
 
@@ -455,7 +506,9 @@ mod tests {
             "a",
             &["a.example"],
         )]));
-        assert_eq!(server.config.max_early_data_size, 0);
+        for config in server.config.all() {
+            assert_eq!(config.max_early_data_size, 0);
+        }
     }
 
     #[test]

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
+use rustls::server::Acceptor;
 use rustls::{
-    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection,
-    SupportedProtocolVersion,
+    ClientConfig, ClientConnection, RootCertStore, ServerConnection, SupportedProtocolVersion,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
 use x509_parser::time::ASN1Time;
 
+use super::suites::ByDevice;
 use crate::config::{Certificate, Place};
 
 pub(super) fn provider() -> Arc<CryptoProvider> {
@@ -152,13 +153,18 @@ pub(super) fn client_of(
 /// Runs a whole handshake, and delivers the tickets that follow it.
 pub(super) fn handshake(
     client: &Arc<ClientConfig>,
-    server: &Arc<ServerConfig>,
+    server: &ByDevice,
     name: &str,
 ) -> Result<(ClientConnection, ServerConnection), rustls::Error> {
     let name = ServerName::try_from(name.to_owned()).unwrap();
     let mut client = ClientConnection::new(client.clone(), name)?;
-    let mut server = ServerConnection::new(server.clone())?;
     let mut wire = Vec::new();
+    client.write_tls(&mut wire).unwrap();
+    let mut acceptor = Acceptor::default();
+    acceptor.read_tls(&mut wire.as_slice()).unwrap();
+    let hello = acceptor.accept().map_err(|(error, _)| error)?.unwrap();
+    let config = Arc::clone(server.for_client(&hello.client_hello()));
+    let mut server = hello.into_connection(config).map_err(|(error, _)| error)?;
     loop {
         wire.clear();
         client.write_tls(&mut wire).unwrap();

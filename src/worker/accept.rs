@@ -11,10 +11,11 @@ use std::task::Poll;
 use std::time::Duration;
 
 use prometheus::{IntCounter, IntGauge};
+use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
@@ -25,6 +26,7 @@ use crate::proxy::http1::serve_http1;
 use crate::proxy::http2::serve_http2;
 use crate::proxy::local::Local;
 use crate::snapshot::{Instance, Listener};
+use crate::tls::ByDevice;
 
 use super::Team;
 use super::spread::Place;
@@ -139,10 +141,11 @@ impl Accepting {
 impl Door {
     /// Serves a connection that was accepted here, or hands it over to a worker that has clearly fewer.
     fn admit(&self, stream: TcpStream, address: SocketAddr) {
-        let Some(listener) = self.listener() else {
+        let (snapshot, Some(index)) = self.drain.snapshot(self.local.snapshot()) else {
             return;
         };
-        let Some(permit) = Permit::acquire(&listener, &self.local.instance) else {
+        let listener = &snapshot.listeners[index];
+        let Some(permit) = Permit::acquire(listener, &self.local.instance) else {
             listener.metrics.refused.inc();
             return;
         };
@@ -154,6 +157,7 @@ impl Door {
         };
         let worker = place.worker();
         let admission = Admission {
+            listener: Arc::clone(listener),
             _permit: permit,
             place,
         };
@@ -172,31 +176,14 @@ impl Door {
         }
     }
 
-    /// The listener as it is now, or was last if it has been removed.
-    fn listener(&self) -> Option<Arc<Listener>> {
-        [self.local.snapshot(), self.drain.latest()]
-            .iter()
-            .find_map(|snapshot| {
-                let index = snapshot.listener_index(self.slot)?;
-                Some(Arc::clone(&snapshot.listeners[index]))
-            })
-    }
-
     /// Serves a connection here.
     pub fn serve(&self, stream: TcpStream, address: SocketAddr, admission: Admission) {
-        // Without it the listener was removed before this worker heard of it.
-        let Some(listener) = self.listener() else {
-            return;
-        };
+        let Admission { listener, .. } = &admission;
         let (Ok(()), Ok(here)) = (stream.set_nodelay(true), stream.local_addr()) else {
             return;
         };
-        let client = Rc::new(Client::new(
-            address,
-            here,
-            &listener,
-            Rc::clone(&self.drain),
-        ));
+        let client = Rc::new(Client::new(address, here, listener, Rc::clone(&self.drain)));
+        let listener = Arc::clone(listener);
         let local = Rc::clone(&self.local);
         let mut connections = self.connections.borrow_mut();
         match &listener.tls {
@@ -208,10 +195,10 @@ impl Door {
                 });
             }
             Some(config) => {
-                let acceptor = TlsAcceptor::from(Arc::clone(config));
+                let config = config.clone();
                 connections.spawn_local(async move {
                     // Boxed, so that a connection does not keep room for a handshake that is long over.
-                    if let Some(stream) = Box::pin(handshake(acceptor, stream, &listener)).await {
+                    if let Some(stream) = Box::pin(handshake(config, stream, &listener)).await {
                         serve_tls(stream, local, client, listener).await;
                     }
                     drop(admission);
@@ -239,12 +226,17 @@ async fn serve_tls(
 }
 
 async fn handshake(
-    acceptor: TlsAcceptor,
+    config: ByDevice,
     stream: TcpStream,
     listener: &Listener,
 ) -> Option<Box<TlsStream<TcpStream>>> {
     let metrics = &listener.metrics;
-    match timeout(listener.timeouts.handshake, acceptor.accept(stream)).await {
+    let handshake = async {
+        let start = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let config = Arc::clone(config.for_client(&start.client_hello()));
+        start.into_stream(config).await
+    };
+    match timeout(listener.timeouts.handshake, handshake).await {
         Ok(Ok(stream)) => {
             match stream.get_ref().1.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_2) => metrics.handshakes_tls12.inc(),
@@ -269,6 +261,8 @@ async fn handshake(
 /// that accepts, so that limits hold for those on their way to another as well.
 #[derive(Debug)]
 pub struct Admission {
+    /// As it was then.
+    listener: Arc<Listener>,
     _permit: Permit,
     /// Whose connection it is.
     pub place: Place,

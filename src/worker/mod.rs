@@ -282,7 +282,7 @@ impl Serving {
         let drain = self
             .listening
             .entry(slot)
-            .or_insert_with(|| Rc::new(Drain::new(self.local.snapshot())));
+            .or_insert_with(|| Rc::new(Drain::new(slot, self.local.snapshot())));
         Door {
             slot,
             local: Rc::clone(&self.local),
