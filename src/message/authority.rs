@@ -7,7 +7,7 @@ use memchr::memchr;
 /// The host of an authority or `Host` field: lower case, without port and trailing dot. `None` where it is malformed.
 pub fn host(authority: &str) -> Option<Cow<'_, str>> {
     let (host, port) = split_port(authority)?;
-    if port.len() > 5 || !port.bytes().all(|byte| byte.is_ascii_digit()) {
+    if !is_port(port) {
         return None;
     }
     let host = host.strip_suffix('.').unwrap_or(host);
@@ -31,6 +31,12 @@ pub fn host(authority: &str) -> Option<Cow<'_, str>> {
     } else {
         Cow::Borrowed(host)
     })
+}
+
+/// Whether `port` is the number of one, or empty (RFC 3986 §3.2.3).
+fn is_port(port: &str) -> bool {
+    port.bytes().all(|byte| byte.is_ascii_digit())
+        && (port.len() < 5 || (port.len() == 5 && port <= "65535"))
 }
 
 /// Host and port; the port empty where there is none.

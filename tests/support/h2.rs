@@ -10,9 +10,11 @@ use http::{HeaderMap, Request, Response};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
+use hyper::upgrade::Upgraded;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::{ClientConnection, StreamOwned};
 use socket2::SockRef;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::runtime::{Builder, Handle};
 use tokio::task::JoinHandle;
 
@@ -114,9 +116,58 @@ impl H2 {
         }))
     }
 
+    /// Asks for `protocol` on `path`: the status, and the tunnel where it is a success.
+    pub(crate) fn tunnel(&self, protocol: &'static str, path: &str) -> (u16, Option<H2Tunnel>) {
+        // What the balancer offers comes before its first reply.
+        let _ = self.get("/");
+        let mut request = Request::connect(format!("https://{HOST}{path}"))
+            .header("sec-websocket-version", "13")
+            .header("origin", "https://page.test")
+            .body(Full::default())
+            .unwrap();
+        let protocol = hyper::ext::Protocol::from_static(protocol);
+        request.extensions_mut().insert(protocol);
+        let response = self.begin(request).unwrap();
+        let status = response.status();
+        let tunnel = status.is_success().then(|| {
+            let upgraded = RUNTIME
+                .block_on(within_deadline(hyper::upgrade::on(response)))
+                .unwrap();
+            H2Tunnel(TokioIo::new(upgraded))
+        });
+        (status.as_u16(), tunnel)
+    }
+
     /// Whether no further request can be sent.
     pub(crate) fn is_closed(&self) -> bool {
         self.sender.is_closed()
+    }
+}
+
+/// A stream that carries another protocol.
+pub(crate) struct H2Tunnel(TokioIo<Upgraded>);
+
+impl H2Tunnel {
+    pub(crate) fn send(&mut self, bytes: &[u8]) {
+        RUNTIME
+            .block_on(within_deadline(self.0.write_all(bytes)))
+            .unwrap();
+    }
+
+    pub(crate) fn read_exact(&mut self, bytes: &mut [u8]) {
+        RUNTIME
+            .block_on(within_deadline(self.0.read_exact(bytes)))
+            .unwrap();
+    }
+
+    /// Ends sending; what still comes.
+    pub(crate) fn finish(mut self) -> Vec<u8> {
+        let mut rest = Vec::new();
+        RUNTIME.block_on(within_deadline(async {
+            let _ = self.0.shutdown().await;
+            let _ = self.0.read_to_end(&mut rest).await;
+        }));
+        rest
     }
 }
 
@@ -206,6 +257,17 @@ impl Frames {
         frames
     }
 
+    /// Whether the other side offers tunnels (RFC 8441 §3): its settings come first.
+    pub(crate) fn offers_tunnels(&mut self) -> bool {
+        const ENABLE_CONNECT_PROTOCOL: [u8; 6] = [0, 8, 0, 0, 0, 1];
+        let settings = self.read().unwrap();
+        assert_eq!(settings.kind, Self::SETTINGS);
+        settings
+            .payload
+            .chunks(6)
+            .any(|setting| setting == ENABLE_CONNECT_PROTOCOL)
+    }
+
     pub(crate) fn write(
         &mut self,
         kind: u8,
@@ -238,18 +300,23 @@ impl Frames {
 
     /// Sends a request without a body, its fields exactly as given.
     pub(crate) fn request(&mut self, stream: u32, fields: &[(&str, &str)]) {
+        self.head(stream, fields, Self::END_STREAM);
+    }
+
+    /// Sends a request with a body in one frame.
+    pub(crate) fn request_with_body(&mut self, stream: u32, fields: &[(&str, &str)], body: &[u8]) {
+        self.head(stream, fields, 0);
+        let _ = self.write(Self::DATA, Self::END_STREAM, stream, body);
+    }
+
+    fn head(&mut self, stream: u32, fields: &[(&str, &str)], flags: u8) {
         let mut block = Vec::new();
         for (name, value) in fields {
             block.push(0); // literal, never in the table, new name
             push_string(&mut block, name);
             push_string(&mut block, value);
         }
-        let _ = self.write(
-            Self::HEADERS,
-            Self::END_HEADERS | Self::END_STREAM,
-            stream,
-            &block,
-        );
+        let _ = self.write(Self::HEADERS, Self::END_HEADERS | flags, stream, &block);
     }
 
     /// The next frame; settings and pings are answered on the way.
