@@ -25,4 +25,6 @@ mod reload;
 mod routing;
 mod serving;
 mod shutdown;
+mod smuggling;
+mod tunnels;
 mod upstream_faults;

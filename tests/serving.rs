@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::Request;
@@ -510,6 +510,61 @@ fn client_that_waits_for_100_continue_gets_it() {
     connection.send("hello");
     assert_eq!(connection.reply().text(), "hello");
     assert_eq!(connection.get("/").text(), "");
+}
+
+/// Holds its body back until it is asked for.
+const HELD_BACK: &str =
+    "POST /x HTTP/1.1\r\nHost: app.test\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n";
+
+#[test]
+fn body_is_asked_for_when_the_origin_asks() {
+    let gate = Gate::new();
+    let origin = {
+        let gate = gate.clone();
+        Origin::with("a", move |exchange| {
+            gate.wait();
+            let _ = exchange.write("HTTP/1.1 100 Continue\r\n\r\n");
+            let body = exchange.body();
+            exchange.respond(200, &[], &String::from_utf8_lossy(&body.bytes))
+        })
+    };
+    let balancer = Balancer::start(&simple(&[&origin]));
+    let mut connection = Connection::open(balancer.http());
+    let begun = Instant::now();
+    connection.send(HELD_BACK);
+    eventually("the origin has the head", || origin.request_count() == 1);
+    assert_eq!(
+        origin.last_request().head.field("expect"),
+        Some("100-continue")
+    );
+    gate.open();
+    assert!(connection.head().unwrap().start.starts_with("HTTP/1.1 100"));
+    assert!(
+        begun.elapsed() < Duration::from_secs(1),
+        "not only when its patience was over: {:?}",
+        begun.elapsed()
+    );
+    connection.send("hello");
+    assert_eq!(connection.reply().text(), "hello");
+}
+
+#[test]
+fn body_that_the_origin_refuses_is_never_asked_for() {
+    let origin = Origin::with("a", |exchange| {
+        exchange.write_then(
+            "HTTP/1.1 417 No\r\nContent-Length: 2\r\n\r\nno",
+            Next::Close,
+        )
+    });
+    let balancer = Balancer::start(&simple(&[&origin]));
+    let mut connection = Connection::open(balancer.http());
+    connection.send(HELD_BACK);
+    let head = connection.head().unwrap();
+    assert!(head.start.starts_with("HTTP/1.1 417"), "{head:?}");
+    assert!(connection.body(Framing::Length(2)).complete);
+    // The body may be on its way all the same: it is not the next request (RFC 9110 §10.1.1).
+    connection.send("hello");
+    assert!(connection.is_closed_by_peer());
 }
 
 #[test]

@@ -606,6 +606,7 @@ other routes
             methods: None,
             headers: Vec::new(),
             exclusive: false,
+            upgrades: Vec::new(),
             action: Action::Forward(0),
             place: place(),
         }
@@ -698,6 +699,7 @@ other routes
                     connect: second,
                     response_head: second,
                     stream_idle: second,
+                    tunnel_idle: second,
                     pool_idle: second,
                     max_age: second,
                 },

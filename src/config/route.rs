@@ -22,6 +22,9 @@ pub struct Route {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// `exclusive`: no other spelling of these paths may reach another route. Only with `path` or `path_exact`. Default false.
     pub exclusive: bool,
+    /// `upgrades`: protocols that a request may change its connection to, in lower case. Default `websocket` where there is an
+    /// `upstream`.
+    pub upgrades: Vec<Box<str>>,
     /// `upstream`, `redirect` or `respond`.
     pub action: Action,
     /// Where the table stands.

@@ -97,6 +97,8 @@ pub struct UpstreamTimeouts {
     pub response_head: Duration,
     /// `stream_idle`: longest pause in a response body. Default 60 s. On expiry the response is cut.
     pub stream_idle: Duration,
+    /// `tunnel_idle`: how long nothing may be said over a connection that has changed its protocol. Default 1 h.
+    pub tunnel_idle: Duration,
     /// `pool_idle`: how long an unused connection is kept. Default 4 s, below the 5 s after which Node.js closes.
     pub pool_idle: Duration,
     /// `max_age`: how long a connection is used at all. Default 1 h.

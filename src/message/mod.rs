@@ -3,8 +3,10 @@
 pub mod authority;
 pub mod body;
 pub mod canonical_path;
+pub mod expectation;
 pub mod forwarded;
 pub mod framing;
 pub mod hop_by_hop;
 pub mod pause;
+pub mod upgrade;
 pub mod upload;

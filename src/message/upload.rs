@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,12 +12,20 @@ use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::body::{Body, BodyError, Guard, retain};
+use super::expectation::Expectation;
 use super::pause::PauseTimer;
 use super::{forwarded, hop_by_hop};
 
 /// The body of a request to an endpoint. Boxed where there is one: most requests have none, and all are moved often.
 #[derive(Debug)]
-pub struct RequestBody(Option<Box<Body<Upload>>>);
+pub struct RequestBody(Option<Box<Received>>);
+
+#[derive(Debug)]
+struct Received {
+    body: Body<Upload>,
+    /// The body is asked for only when this is ready.
+    expectation: Option<Expectation>,
+}
 
 impl RequestBody {
     /// Nothing.
@@ -25,9 +33,12 @@ impl RequestBody {
         Self(None)
     }
 
-    /// What the client sends, watched by `upload`.
-    pub fn received(incoming: Incoming, upload: Upload) -> Self {
-        Self(Some(Box::new(Body::received(incoming).with_guard(upload))))
+    /// What the client sends, watched by `upload`; where it waits to be asked, not before `expectation` is ready.
+    pub fn received(incoming: Incoming, upload: Upload, expectation: Option<Expectation>) -> Self {
+        Self(Some(Box::new(Received {
+            body: Body::received(incoming).with_guard(upload),
+            expectation,
+        })))
     }
 }
 
@@ -40,19 +51,28 @@ impl http_body::Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         match &mut self.0 {
-            Some(body) => Pin::new(&mut **body).poll_frame(cx),
+            Some(received) => {
+                if let Some(expectation) = &mut received.expectation {
+                    ready!(expectation.poll(cx));
+                    received.expectation = None;
+                }
+                Pin::new(&mut received.body).poll_frame(cx)
+            }
             None => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|body| body.is_end_stream())
+        self.0
+            .as_ref()
+            .is_none_or(|received| received.body.is_end_stream())
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
+        self.0.as_ref().map_or_else(
+            || SizeHint::with_exact(0),
+            |received| received.body.size_hint(),
+        )
     }
 }
 
@@ -85,6 +105,11 @@ impl Progress {
     /// Bytes passed on so far.
     pub fn bytes(&self) -> u64 {
         self.bytes.get()
+    }
+
+    /// So many more were passed on, by other means.
+    pub fn add(&self, bytes: u64) {
+        self.bytes.set(self.bytes.get() + bytes);
     }
 
     /// How far it has come.

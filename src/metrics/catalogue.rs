@@ -66,6 +66,7 @@ families! {
     upstream_connect: HistogramVec = "balancer_upstream_connect_seconds" ["upstream"] "Time to open a connection to an endpoint.";
     upstream_in_flight: IntGaugeVec = "balancer_upstream_in_flight" ["upstream", "endpoint"] "Requests assigned to an endpoint and not finished.";
     upstream_connections: IntGaugeVec = "balancer_upstream_connections" ["upstream", "endpoint", "state"] "Open connections to an endpoint: active or idle.";
+    tunnels: IntGaugeVec = "balancer_tunnels" ["upstream", "endpoint"] "Connections that have changed their protocol, such as to WebSocket, and are open.";
     upstream_connection_reuse: IntCounterVec = "balancer_upstream_connection_reuse_total" ["upstream", "endpoint"] "Requests sent on a connection that was there already.";
     upstream_failures: IntCounterVec = "balancer_upstream_failures_total" ["upstream", "endpoint", "reason"] "Attempts that failed at an endpoint.";
     upstream_stale_connections: IntCounterVec = "balancer_upstream_stale_connection_total" ["upstream", "endpoint", "outcome"] "Idle connections found closed by the endpoint: avoided before use, retried unsent, or failed.";

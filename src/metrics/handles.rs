@@ -281,6 +281,8 @@ pub struct EndpointMetrics {
     pub connections_active: IntGauge,
     /// Connections waiting for use.
     pub connections_idle: IntGauge,
+    /// Tunnels open.
+    pub tunnels: IntGauge,
     /// Requests on a connection that was there already.
     pub reuse: IntCounter,
     /// Connections found closed before use.
@@ -319,6 +321,7 @@ impl EndpointMetrics {
             connections_idle: metrics
                 .upstream_connections
                 .with_label_values(&with("idle")),
+            tunnels: metrics.tunnels.with_label_values(&name),
             reuse: metrics.upstream_connection_reuse.with_label_values(&name),
             stale_avoided: metrics
                 .upstream_stale_connections
@@ -404,6 +407,7 @@ impl EndpointMetrics {
         let _ = metrics.upstream_response.remove_label_values(&name);
         let _ = metrics.health_check.remove_label_values(&name);
         let _ = metrics.upstream_connection_reuse.remove_label_values(&name);
+        let _ = metrics.tunnels.remove_label_values(&name);
     }
 }
 

@@ -5,4 +5,5 @@ pub mod connect;
 pub mod gather;
 pub mod listen;
 pub mod local;
+pub mod relay;
 pub mod shared;

@@ -6,12 +6,13 @@ use std::sync::Arc;
 use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::task::AbortHandle;
+use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use crate::message::upload::{Progress, RequestBody};
@@ -25,7 +26,7 @@ pub struct Connection {
     sender: SendRequest<RequestBody>,
     /// Drives the connection. Ended with it: hyper's own task stays alive when an endpoint answers before it has taken
     /// the whole request body (hyper #4176).
-    task: AbortHandle,
+    task: JoinHandle<Bytes>,
     stream: SharedStream,
     endpoint: Arc<Endpoint>,
     opened: Instant,
@@ -64,13 +65,15 @@ impl Connection {
                 source: std::io::Error::other(error),
             })?;
         let task = tokio::task::spawn_local(async move {
-            // What fails shows where the request waits.
-            let _ = connection.await;
+            // What fails shows where the request waits. Not shut down here: what follows a 101 goes over the same stream.
+            let mut connection = connection;
+            let _ = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+            connection.into_parts().read_buf
         });
         endpoint.metrics.connections_active.inc();
         Ok(Self {
             sender,
-            task: task.abort_handle(),
+            task,
             stream,
             endpoint: Arc::clone(endpoint),
             opened: Instant::now(),
@@ -114,6 +117,12 @@ impl Connection {
             self.endpoint.metrics.connections_active.dec();
             self.endpoint.metrics.connections_idle.inc();
         }
+    }
+
+    /// After a 101 response: the stream, and what came over it after that response. HTTP is spoken here no more.
+    pub async fn switch(&mut self) -> (SharedStream, Bytes) {
+        let early = (&mut self.task).await.unwrap_or_default();
+        (self.stream.clone(), early)
     }
 
     /// Sends `request`. What is returned is to be awaited with [`Self::response`].

@@ -1,6 +1,6 @@
 //! A client's connection, as its requests see it.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use http::HeaderValue;
 
 use super::drain::Drain;
 use super::local::Local;
+use super::tunnel::Tunnel;
 use crate::snapshot::{Held, Listener};
 
 /// How long a client may take nothing of what is not an endpoint's response: as long as by default of one that is.
@@ -34,6 +35,8 @@ pub struct Client {
     waiting_for_client: Cell<u32>,
     /// For how long that may last.
     stall_limit: Cell<Duration>,
+    /// What follows the response that is on its way.
+    tunnel: RefCell<Option<Box<Tunnel>>>,
 }
 
 impl Client {
@@ -64,6 +67,7 @@ impl Client {
             moves: Cell::new(0),
             waiting_for_client: Cell::new(0),
             stall_limit: Cell::new(STALL_LIMIT),
+            tunnel: RefCell::default(),
         }
     }
 
@@ -123,6 +127,21 @@ impl Client {
     /// How long the client may take nothing.
     pub fn set_stall_limit(&self, limit: Duration) {
         self.stall_limit.set(limit);
+    }
+
+    /// The response being made is the last of its protocol; `tunnel` follows.
+    pub fn set_tunnel(&self, tunnel: Tunnel) {
+        self.tunnel.replace(Some(Box::new(tunnel)));
+    }
+
+    /// Whether something else follows the last response.
+    pub fn has_tunnel(&self) -> bool {
+        self.tunnel.borrow().is_some()
+    }
+
+    /// What follows the last response.
+    pub fn take_tunnel(&self) -> Option<Box<Tunnel>> {
+        self.tunnel.take()
     }
 
     /// A request is served from here on.

@@ -31,6 +31,8 @@ pub enum ProxyError {
     TargetTooLong,
     /// CONNECT: we are no forward proxy.
     Connect,
+    /// A protocol that the route does not let a client change to (RFC 8441).
+    Upgrade,
     /// The request has been here before.
     Loop,
     /// No route takes it.
@@ -57,6 +59,10 @@ pub enum ProxyError {
     Garbage,
     /// The endpoint switched protocols unasked.
     Unasked101,
+    /// The endpoint answered as if it had changed protocols, and had not.
+    NotSwitched,
+    /// Nothing was said over a connection that has changed its protocol.
+    TunnelIdle,
     /// No response head in time.
     ResponseTimeout,
     /// The response body was cut by the endpoint.
@@ -129,6 +135,7 @@ impl ProxyError {
             | Self::BodyBroken => StatusCode::BAD_REQUEST,
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::Upgrade => StatusCode::NOT_IMPLEMENTED,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
@@ -138,10 +145,12 @@ impl ProxyError {
             | Self::Closed
             | Self::Garbage
             | Self::Unasked101
+            | Self::NotSwitched
             | Self::ResponseCut => StatusCode::BAD_GATEWAY,
-            Self::ConnectTimeout | Self::ResponseTimeout | Self::ResponseIdle => {
-                StatusCode::GATEWAY_TIMEOUT
-            }
+            Self::TunnelIdle
+            | Self::ConnectTimeout
+            | Self::ResponseTimeout
+            | Self::ResponseIdle => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientLeft => StatusCode::from_u16(499).expect("499 is a three-digit code"),
         }
     }
@@ -159,6 +168,7 @@ impl ProxyError {
             | Self::TooManyFields
             | Self::TargetTooLong
             | Self::Connect
+            | Self::Upgrade
             | Self::Loop
             | Self::BodyTooLarge
             | Self::BodyTimeout
@@ -170,10 +180,13 @@ impl ProxyError {
             | Self::Closed
             | Self::Garbage
             | Self::Unasked101
+            | Self::NotSwitched
             | Self::ResponseTimeout
             | Self::ResponseCut
             | Self::ResponseIdle => Fault::Endpoint,
-            Self::NoRoute | Self::NoEndpoint | Self::Exhausted => Fault::Balancer,
+            Self::TunnelIdle | Self::NoRoute | Self::NoEndpoint | Self::Exhausted => {
+                Fault::Balancer
+            }
         }
     }
 
@@ -204,6 +217,7 @@ impl ProxyError {
             Self::Path(_) => "path",
             Self::AmbiguousPath => "ambiguous_path",
             Self::Connect => "connect_method",
+            Self::Upgrade => "upgrade",
             Self::Loop => "loop",
             Self::NoRoute => "no_route",
             Self::BodyTooLarge => "body_too_large",
@@ -217,6 +231,8 @@ impl ProxyError {
             Self::Closed => "closed",
             Self::Garbage => "garbage",
             Self::Unasked101 => "unasked_101",
+            Self::NotSwitched => "not_switched",
+            Self::TunnelIdle => "tunnel_idle",
             Self::ResponseTimeout => "response_timeout",
             Self::ResponseCut => "response_cut",
             Self::ResponseIdle => "response_idle",
@@ -229,6 +245,9 @@ impl ProxyError {
         match self {
             Self::Connect => {
                 "balancer; error=http_request_denied; details=\"CONNECT is not offered\""
+            }
+            Self::Upgrade => {
+                "balancer; error=http_request_denied; details=\"protocol not allowed\""
             }
             Self::Framing(_)
             | Self::Malformed
@@ -254,7 +273,8 @@ impl ProxyError {
             Self::Garbage | Self::Unasked101 => "balancer; error=http_protocol_error",
             Self::ResponseTimeout => "balancer; error=http_response_timeout",
             Self::ResponseCut => "balancer; error=http_response_incomplete",
-            Self::ResponseIdle => "balancer; error=connection_read_timeout",
+            Self::NotSwitched => "balancer; error=http_upgrade_failed",
+            Self::ResponseIdle | Self::TunnelIdle => "balancer; error=connection_read_timeout",
         }
     }
 }
@@ -282,12 +302,15 @@ pub const REASONS: &[&str] = &[
     "malformed",
     "no_endpoint",
     "no_route",
+    "not_switched",
     "path",
     "response_cut",
     "response_idle",
     "response_timeout",
     "target_too_long",
     "too_many_fields",
+    "tunnel_idle",
     "unasked_101",
+    "upgrade",
     "version",
 ];

@@ -13,8 +13,10 @@ use super::error::ProxyError;
 use super::head::{self, Origin};
 use super::local::Local;
 use super::record::{Record, ResponseBody};
+use super::tunnel::{self, Asked};
 use super::{reply, retry};
 use crate::message::canonical_path::canonicalize;
+use crate::message::expectation::Expectation;
 use crate::message::framing::Violation;
 use crate::message::upload::{RequestBody, Upload};
 use crate::message::{forwarded, hop_by_hop};
@@ -33,7 +35,7 @@ pub fn handle(
     let version = request.version();
     let mut record = Record::begin(&local, &client, (&snapshot, listener), &request);
     let routed = route(&local, &client, &snapshot, &mut request, &mut record);
-    let mut request = Some(watch_body(request, &mut record));
+    let mut request = Some(watch_body(request, version, &mut record));
     async move {
         let result = match routed {
             Ok(Routed::Forward(route)) => match &route.action {
@@ -51,6 +53,14 @@ pub fn handle(
             Ok(response) => response,
             Err(error) => refuse(error, version, &client, &mut record),
         };
+        if let Some(asked) = record.take_asked() {
+            // Boxed, so that requests that ask for nothing keep no room for it.
+            let begun = Box::pin(tunnel::begin(asked, response, record, (&local, &client))).await;
+            let (as_any_other, Some(of_it)) = begun else {
+                return Ok(begun.0);
+            };
+            (response, record) = (as_any_other, of_it);
+        }
         if client.is_last_response() {
             reply::close(version, &mut response);
         }
@@ -70,9 +80,9 @@ fn refuse(
     record.set_error(error);
     let mut response = reply::error(error);
     let unread = record.upload_is_unread();
-    if unread || error.status() == StatusCode::BAD_REQUEST {
-        // What is left of the request's body would be read as the next request; and who sends what cannot be
-        // understood may be understood differently next time.
+    if unread || error == ProxyError::Connect || error.status() == StatusCode::BAD_REQUEST {
+        // What is left of the request's body would be read as the next request, as would what follows a CONNECT
+        // whose sender did not wait; and who sends what cannot be understood may be understood differently next time.
         reply::close(version, &mut response);
     }
     if unread {
@@ -115,7 +125,8 @@ fn route(
     let host = head::host(request)?;
     record.set_host(&host);
     within_limits(request, &listener)?;
-    if *request.method() == Method::CONNECT {
+    let is_extended = tunnel::is_extended(request);
+    if *request.method() == Method::CONNECT && !is_extended {
         return Err(ProxyError::Connect);
     }
     let raw_path = request.uri().path();
@@ -136,7 +147,11 @@ fn route(
     let found = snapshot.router.find(&Query {
         listener: record.listener_index(),
         host: &host,
-        method: request.method(),
+        method: if is_extended {
+            &Method::GET
+        } else {
+            request.method()
+        },
         headers: request.headers(),
         raw_path,
         path: &path,
@@ -164,13 +179,24 @@ fn route(
         Cow::Borrowed(_) => None,
     };
     drop(host);
+    let mut asked = None;
+    if is_extended {
+        asked = Some(tunnel::translate(request, &route.upgrades, local.nonce())?);
+    }
     let origin = Origin {
         client,
         trusted,
         request_id: record.request_id(),
         via: &local.via,
+        upgrades: &route.upgrades,
     };
-    head::to_endpoint(request, canonical.as_deref(), origin)?;
+    if let Some(protocol) = head::to_endpoint(request, canonical.as_deref(), origin)? {
+        asked = Some(Asked::new(*protocol));
+    }
+    if let Some(asked) = asked {
+        asked.set(request.headers_mut());
+        record.set_asked(asked);
+    }
     Ok(Routed::Forward(route.clone()))
 }
 
@@ -203,15 +229,22 @@ fn within_limits(request: &Request<Incoming>, listener: &Listener) -> Result<(),
 }
 
 /// The request with the listener's limits on its body.
-fn watch_body(request: Request<Incoming>, record: &mut Record) -> Request<RequestBody> {
+fn watch_body(
+    mut request: Request<Incoming>,
+    version: Version,
+    record: &mut Record,
+) -> Request<RequestBody> {
+    if request.body().is_end_stream() {
+        return request.map(|_| RequestBody::empty());
+    }
+    // Over HTTP/2 the library has no way to say 100: the client waits as long as it likes.
+    let is_held_back = version == Version::HTTP_11 && Expectation::is_stated(request.headers());
+    let expectation = is_held_back.then(|| Expectation::of(&mut request));
     request.map(|body| {
-        if body.is_end_stream() {
-            return RequestBody::empty();
-        }
         let listener = record.listener().clone();
         let limit = listener.limits.body_bytes.map(|limit| limit.get());
         let progress = Rc::clone(record.begin_upload());
         let upload = Upload::new(progress, limit, listener.timeouts.body_idle);
-        RequestBody::received(body, upload)
+        RequestBody::received(body, upload, expectation)
     })
 }

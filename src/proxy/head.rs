@@ -11,6 +11,7 @@ use smallvec::SmallVec;
 use super::client::Client;
 use super::error::ProxyError;
 use super::local::{RequestId, Via};
+use crate::message::upgrade::Protocol;
 use crate::message::{authority, forwarded, hop_by_hop};
 
 /// The host a request is for: lower case, without port. Refuses what leaves room for two opinions.
@@ -58,20 +59,25 @@ pub struct Origin<'a> {
     pub request_id: RequestId,
     /// What this process is called.
     pub via: &'a Via,
+    /// Protocols that the route lets the client change to.
+    pub upgrades: &'a [Box<str>],
 }
 
 /// Makes the head of `request` one for an endpoint: origin-form and canonical target, hop-by-hop fields removed, fields
-/// removed that this client may not send, ours set. `canonical` is the path where it differs from what was sent.
+/// removed that this client may not send, ours set. `canonical` is the path where it differs from what was sent. Gives the
+/// protocol that the client wants to change to, where the route lets it.
 pub fn to_endpoint<B: Body>(
     request: &mut Request<B>,
     canonical: Option<&str>,
     origin: Origin<'_>,
-) -> Result<(), ProxyError> {
-    let found = remove_fields(request.headers_mut(), origin.trusted)?;
+) -> Result<Option<Box<Protocol>>, ProxyError> {
+    let received = request.version();
+    let may_switch = received == Version::HTTP_11 && request.body().is_end_stream();
+    let upgrades = if may_switch { origin.upgrades } else { &[] };
+    let found = remove_fields(request.headers_mut(), origin.trusted, upgrades)?;
     if found.via && is_loop(request.headers(), origin.via) {
         return Err(ProxyError::Loop);
     }
-    let received = request.version();
     if let Some(authority) = request.uri().authority() {
         // The target's authority takes the place of `Host` (RFC 9112 §3.2.2); HTTP/2 has only that (RFC 9113 §8.3.1).
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::Host)?;
@@ -90,7 +96,7 @@ pub fn to_endpoint<B: Body>(
     } else {
         &origin.via.http1
     };
-    set_forwarded(headers, found, &origin);
+    set_forwarded(headers, &found, &origin);
     headers.append(header::VIA, via.clone());
     if found.trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));
@@ -102,15 +108,17 @@ pub fn to_endpoint<B: Body>(
             HeaderValue::from_static("chunked"),
         );
     }
-    Ok(())
+    Ok(found.protocol)
 }
 
 /// Fields that a request gets from us.
 const ADDED: usize = 6;
 
 /// What stood among the fields.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Debug, Default)]
 struct Found {
+    /// What the client wants to change its connection to, and may.
+    protocol: Option<Box<Protocol>>,
     via: bool,
     trailers: bool,
     forwarded: bool,
@@ -118,7 +126,11 @@ struct Found {
 }
 
 /// Removes, in one pass over the names, what concerns the client's connection only and what this client may not say.
-fn remove_fields(headers: &mut HeaderMap, trusted: bool) -> Result<Found, ProxyError> {
+fn remove_fields(
+    headers: &mut HeaderMap,
+    trusted: bool,
+    upgrades: &[Box<str>],
+) -> Result<Found, ProxyError> {
     let mut found = Found::default();
     let mut remove: SmallVec<[HeaderName; 8]> = SmallVec::new();
     for name in headers.keys() {
@@ -126,6 +138,7 @@ fn remove_fields(headers: &mut HeaderMap, trusted: bool) -> Result<Found, ProxyE
         if hop_by_hop::is_hop_by_hop(text) {
             match text {
                 "connection" => remove.extend(hop_by_hop::named_by_connection(headers)?),
+                "upgrade" => found.protocol = Protocol::asked(headers, upgrades).map(Box::new),
                 "te" => found.trailers = hop_by_hop::accepts_trailers(headers),
                 _ => {}
             }
@@ -201,7 +214,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn set_forwarded(headers: &mut HeaderMap, found: Found, origin: &Origin<'_>) {
+fn set_forwarded(headers: &mut HeaderMap, found: &Found, origin: &Origin<'_>) {
     let client = origin.client;
     let chain = if found.forwarded {
         forwarded::append(headers, client.address_value())

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -24,6 +25,7 @@ use super::handler::handle;
 use super::local::Local;
 use super::{record, reply};
 use crate::message::framing::{HeadLimits, Phase, Violation};
+use crate::net::relay;
 use crate::snapshot::Listener;
 
 /// After the last response, a client that is still sending gets this long to read it before the connection is reset.
@@ -61,6 +63,17 @@ pub async fn serve_http1<S>(
         }
     };
 
+    if let End::Switched(early) = end {
+        let mut stream = gate.into_inner();
+        if let Some(tunnel) = client.take_tunnel()
+            && let relay::End::Failed(_) = tunnel.run(&mut stream, early, &local).await
+        {
+            stream.reset();
+        }
+        return;
+    }
+    // Otherwise the client has left before it could begin.
+    drop(client.take_tunnel());
     let mut stream = gate.into_inner();
     match end {
         End::Closed(Err(error)) if error.is_parse() && client.is_idle() => {
@@ -77,7 +90,7 @@ pub async fn serve_http1<S>(
         End::Closed(_) if client.lingers() => Box::pin(linger(&mut stream)).await,
         End::Closed(_) => {}
         End::Refused(error) => Box::pin(refuse(&mut stream, error, &local, &client)).await,
-        End::Unused | End::Idle => {}
+        End::Unused | End::Idle | End::Switched(_) => {}
     }
     stream.hold_back();
     let _ = timeout(LINGER, stream.shutdown()).await;
@@ -136,6 +149,9 @@ where
     .await;
     let parts = connection.into_parts();
     let mut gate = parts.io.into_inner();
+    if matches!(end, End::Closed(Ok(()))) && client.has_tunnel() {
+        return (gate, End::Switched(parts.read_buf));
+    }
     gate.unread(parts.read_buf);
     (gate, end)
 }
@@ -215,6 +231,8 @@ where
 enum End {
     /// hyper has seen its end.
     Closed(hyper::Result<()>),
+    /// The last response was a 101: another protocol follows, of which this was read already.
+    Switched(Bytes),
     /// What was sent is not taken.
     Refused(ProxyError),
     /// It has not: no request came for a while.

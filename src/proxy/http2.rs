@@ -44,8 +44,13 @@ pub async fn serve_http2<S>(
         service_fn(move |request| handle(Rc::clone(&local), Rc::clone(&client), request))
     };
     let (writer, sender) = Coalesced::new(stream);
+    let mut builder = http2::Builder::new(LocalExecutor);
+    if listener.websocket {
+        // Browsers use it as soon as it is offered (RFC 8441 §3).
+        builder.enable_connect_protocol();
+    }
     let mut connection = pin!(
-        http2::Builder::new(LocalExecutor)
+        builder
             .timer(TokioTimer::new())
             .max_concurrent_streams(listener.limits.h2_streams)
             .max_header_list_size(

@@ -8,6 +8,7 @@ use http::HeaderValue;
 
 use super::access_log::AccessLog;
 use crate::metrics::Metrics;
+use crate::net::relay::Scratch;
 use crate::pool::Pool;
 use crate::snapshot::{Held, Instance, Reader};
 
@@ -26,6 +27,8 @@ pub struct Local {
     pub metrics: Arc<Metrics>,
     /// What requests get as `Via`.
     pub via: Via,
+    /// Room for what passes through tunnels.
+    pub scratch: Scratch,
     /// State of [`Local::request_id`] and [`Local::random`].
     random: Cell<u64>,
     request_prefix: u64,
@@ -49,6 +52,7 @@ impl Local {
                 http1: own(&instance.via_http1),
                 http2: own(&instance.via_http2),
             },
+            scratch: Scratch::default(),
             instance,
             metrics,
             random: Cell::new(seed | 1),
@@ -69,15 +73,25 @@ impl Local {
         RequestId::new(self.request_prefix | (number & 0xffff_ffff))
     }
 
+    /// 16 bytes that differ each time. Not secret.
+    pub fn nonce(&self) -> [u8; 16] {
+        let halves = [self.next(), self.next()];
+        std::array::from_fn(|index| halves[index / 8].to_le_bytes()[index % 8])
+    }
+
     /// A number in [0, 1), good enough to spread things. Not secret.
     pub fn random(&self) -> f64 {
+        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
+    }
+
+    fn next(&self) -> u64 {
         // xorshift64
         let mut state = self.random.get();
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
         self.random.set(state);
-        (state >> 11) as f64 / (1_u64 << 53) as f64
+        state
     }
 }
 

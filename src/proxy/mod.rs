@@ -25,3 +25,4 @@ pub mod local;
 pub mod record;
 pub mod reply;
 pub mod retry;
+pub mod tunnel;

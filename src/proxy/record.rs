@@ -6,16 +6,20 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, Response, Uri, Version};
+use bytes::Bytes;
+use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use prometheus::IntGauge;
 
 use super::access_log::Line;
 use super::client::Client;
 use super::error::{Fault, ProxyError};
 use super::local::{Local, RequestId};
+use super::tunnel::Asked;
 use crate::message::body::{Body, BodyError, Guard, retain};
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::upload::{Progress, Stage};
+use crate::net::shared::SharedStream;
 use crate::pool::Connection;
 use crate::snapshot::{Action, Held, Listener, Own, Route};
 use crate::upstream::{Endpoint, Lease};
@@ -43,8 +47,10 @@ pub struct Record {
     response_bytes: u64,
     attempts: u32,
     details: Option<Box<Details>>,
+    asked: Option<Box<Asked>>,
     from: Option<FromEndpoint>,
     waits_for_client: bool,
+    is_tunnel: bool,
     finished: bool,
 }
 
@@ -107,8 +113,10 @@ impl Record {
             response_bytes: 0,
             attempts: 0,
             details,
+            asked: None,
             from: None,
             waits_for_client: false,
+            is_tunnel: false,
             finished: false,
         })
     }
@@ -201,6 +209,50 @@ impl Record {
         }
     }
 
+    /// The client wants to change protocols.
+    pub fn set_asked(&mut self, asked: Box<Asked>) {
+        self.asked = Some(asked);
+    }
+
+    /// What the client wants to change to.
+    pub fn asked(&self) -> Option<&Asked> {
+        self.asked.as_deref()
+    }
+
+    /// The same, taken.
+    pub fn take_asked(&mut self) -> Option<Box<Asked>> {
+        self.asked.take()
+    }
+
+    /// The connection that has changed its protocol, what came over it early, and what counts it.
+    /// The client gets `status`.
+    pub async fn take_stream(
+        &mut self,
+        status: StatusCode,
+    ) -> Option<(SharedStream, Bytes, IntGauge)> {
+        self.status = status.as_u16();
+        self.is_tunnel = true;
+        let from = self.from.as_mut()?;
+        let (stream, early) = from.connection.switch().await;
+        Some((stream, early, from.lease.endpoint().metrics.tunnels.clone()))
+    }
+
+    /// How long nothing may be said in a tunnel.
+    pub fn tunnel_idle(&self) -> Duration {
+        match &self.route.action {
+            Action::Forward(upstream) => upstream.timeouts.tunnel_idle,
+            Action::Redirect(_) | Action::Respond(_) | Action::NotFound => Duration::ZERO,
+        }
+    }
+
+    /// A tunnel has ended, with so many bytes passed to the endpoint and to the client.
+    pub fn end_tunnel(mut self: Box<Self>, (forth, back): (u64, u64), error: Option<ProxyError>) {
+        self.from = None;
+        self.begin_upload().add(forth);
+        self.response_bytes = back;
+        self.finish(error, Instant::now());
+    }
+
     /// From here on the record rides in the response's body, with all that must be given back when that has ended.
     pub fn ride_on(mut self: Box<Self>, response: &mut Response<ResponseBody>) {
         self.status = response.status().as_u16();
@@ -224,7 +276,9 @@ impl Record {
             metrics.in_flight.dec();
         }
         metrics.count(self.listener_index, &self.method, self.status);
-        metrics.duration.observe(total.as_secs_f64());
+        if !self.is_tunnel {
+            metrics.duration.observe(total.as_secs_f64());
+        }
         let request_bytes = self.upload.as_ref().map_or(0, |upload| upload.bytes());
         if request_bytes > 0 {
             metrics.request_bytes.inc_by(request_bytes);

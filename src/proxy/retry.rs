@@ -14,6 +14,7 @@ use http::{Request, Response, StatusCode};
 use super::error::{Fault, ProxyError};
 use super::local::Local;
 use super::record::{FromEndpoint, Record, ResponseBody};
+use super::tunnel::Asked;
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::upload::{RequestBody, Stage};
@@ -141,9 +142,21 @@ async fn ask(
         .observe(now.saturating_duration_since(sent).as_secs_f64());
     endpoint.metrics.count(response.status().as_u16());
     let mut response = response.map(ResponseBody::received);
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        // Nobody asked for it: `Upgrade` is not passed on.
+    let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if is_switched
+        && !record
+            .asked()
+            .is_some_and(|asked| asked.is_agreed(response.headers()))
+    {
+        // Nobody asked for it: the connection says something else from here on.
         return Err(failed(endpoint, ProxyError::Unasked101, false));
+    }
+    if !is_switched
+        && response.status().is_success()
+        && record.asked().is_some_and(Asked::is_extended)
+    {
+        // To an HTTP/2 client any success says that the tunnel is there (RFC 8441 §5).
+        return Err(failed(endpoint, ProxyError::NotSwitched, false));
     }
     if hop_by_hop::strip_response(response.headers_mut()).is_err() {
         return Err(failed(endpoint, ProxyError::Garbage, false));

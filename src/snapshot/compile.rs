@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicUsize;
 use super::{AccessLogRule, Action, Listener, Route, Snapshot};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
+use crate::message::upgrade;
 use crate::metrics::{
     EndpointMetrics, ListenerMetrics, Metrics, RouteMetrics, UpstreamMetrics, handles,
 };
@@ -61,8 +62,8 @@ impl Compiler {
         let mut problems = Vec::new();
         let mut warnings = config.warnings.clone();
         let mut listeners = Vec::with_capacity(config.listeners.len());
-        for listener in &config.listeners {
-            match self.listener(listener, config, previous) {
+        for (index, listener) in config.listeners.iter().enumerate() {
+            match self.listener((index, listener), config, previous) {
                 Ok((listener, mut doubts)) => {
                     warnings.append(&mut doubts);
                     listeners.push(Arc::new(listener));
@@ -100,11 +101,12 @@ impl Compiler {
             .map(|upstream| Arc::new(self.upstream(upstream, previous)))
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
-        let route = |name: &Name, action| {
+        let route = |name: &Name, action, upgrades: &[Box<str>]| {
             let metrics = RouteMetrics::new(&self.metrics, name, listener_names());
             Arc::new(Route {
                 name: Arc::clone(name),
                 action,
+                upgrades: upgrades.into(),
                 metrics,
             })
         };
@@ -119,7 +121,7 @@ impl Compiler {
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
                     config::Action::Respond(respond) => Action::Respond(respond.clone()),
                 };
-                route(&configured.name, action)
+                route(&configured.name, action, &configured.upgrades)
             })
             .collect();
         let snapshot = Snapshot {
@@ -127,7 +129,7 @@ impl Compiler {
             listeners,
             router,
             routes,
-            no_route: route(&handles::NO_ROUTE.into(), Action::NotFound),
+            no_route: route(&handles::NO_ROUTE.into(), Action::NotFound, &[]),
             upstreams,
             access_log: AccessLogRule {
                 on: config.access_log.target != AccessLogTarget::Off,
@@ -140,7 +142,7 @@ impl Compiler {
 
     fn listener(
         &mut self,
-        listener: &config::Listener,
+        (index, listener): (usize, &config::Listener),
         config: &Config,
         previous: Option<&Snapshot>,
     ) -> Result<(Listener, Vec<Problem>), Vec<Problem>> {
@@ -188,6 +190,14 @@ impl Compiler {
             tls,
             certificates,
             http2: listener.http2,
+            websocket: config.routes.iter().any(|route| {
+                let listens = route.listeners.as_ref();
+                listens.is_none_or(|listeners| listeners.contains(&index))
+                    && route
+                        .upgrades
+                        .iter()
+                        .any(|name| **name == *upgrade::WEBSOCKET)
+            }),
             trusted_proxies: listener.trusted_proxies.clone(),
             redirect_to_https: listener.redirect_to_https.then_some(https),
             timeouts: listener.timeouts,

@@ -74,6 +74,8 @@ pub struct Listener {
     pub certificates: Vec<CertificateInfo>,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
+    /// Whether some route lets its clients speak WebSocket.
+    pub websocket: bool,
     /// Peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
     /// The port of the TLS listener to send clients to, where every request is redirected.
@@ -95,6 +97,8 @@ pub struct Route {
     pub name: Name,
     /// What it does.
     pub action: Action,
+    /// Protocols that a request may change its connection to, in lower case.
+    pub upgrades: Box<[Box<str>]>,
     /// Its counters.
     pub metrics: RouteMetrics,
 }

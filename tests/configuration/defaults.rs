@@ -84,6 +84,7 @@ fn of_an_upstream() {
         connect: 2 * SECOND,
         response_head: 60 * SECOND,
         stream_idle: 60 * SECOND,
+        tunnel_idle: 3600 * SECOND,
         pool_idle: 4 * SECOND,
         max_age: 3600 * SECOND,
     };

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use socket2::{Domain, SockRef, Socket, Type};
 
+use balancer::message::upgrade::websocket_accept;
+
 use super::client::reset;
 use super::deadline::DEADLINE;
 use super::http1::{self, Body, Framing, Head};
@@ -381,6 +383,30 @@ impl Exchange<'_> {
     pub(crate) fn respond_with_name(&mut self) -> Next {
         let name = self.name.to_owned();
         self.respond(200, &[("X-Origin", &name)], &name)
+    }
+
+    /// Agrees to WebSocket as a proper server does (RFC 6455 §4.2.2), and says back what it hears until its end.
+    pub(crate) fn echo(&mut self) -> Next {
+        let key = self.head.field("sec-websocket-key").unwrap_or_default();
+        let accept = websocket_accept(&key.parse().unwrap());
+        let _ = self.write(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: {}\r\n\r\n",
+            accept.to_str().unwrap()
+        ));
+        self.echo_bytes()
+    }
+
+    /// Says back what it hears until its end.
+    pub(crate) fn echo_bytes(&mut self) -> Next {
+        loop {
+            let Ok(heard) = self.reader.fill_buf().map(<[u8]>::to_vec) else {
+                return Next::Reset;
+            };
+            self.reader.consume(heard.len());
+            if heard.is_empty() || self.write(heard).is_err() {
+                return Next::Close;
+            }
+        }
     }
 
     /// Waits until the balancer ends the connection; false if it does not, or sends more.

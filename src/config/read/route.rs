@@ -2,7 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 
-use http::Method;
+use http::{HeaderName, Method};
 use regex::RegexBuilder;
 
 use super::action::action;
@@ -10,7 +10,8 @@ use super::{Declared, header, host, name, path, reference};
 use crate::config::file::Table;
 use crate::config::suggest::hint;
 use crate::config::value::Value;
-use crate::config::{HostPattern, MethodSet, PathPattern, Route};
+use crate::config::{Action, HostPattern, MethodSet, PathPattern, Route};
+use crate::message::upgrade;
 use crate::units::Name;
 
 pub(super) fn routes(root: &mut Table<'_>, declared: &Declared) -> Vec<Route> {
@@ -87,9 +88,14 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         Some(exclusive)
     });
     let action = action(table, declared);
+    let upgrades = table.get("upgrades").and_then(|value| {
+        if !matches!(action, Some(Action::Forward(_)) | None) {
+            value.report("only with `upstream`: nobody else can change protocols");
+        }
+        upgrades(&value)
+    });
     table.not_yet(&[
         "query",
-        "upgrades",
         "rewrite",
         "request_headers",
         "response_headers",
@@ -100,6 +106,10 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
     ]);
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
+    let upgrades = upgrades.unwrap_or_else(|| match action {
+        Some(Action::Forward(_)) => vec![upgrade::WEBSOCKET.into()],
+        _ => Vec::new(),
+    });
     Some(Route {
         name,
         listeners,
@@ -108,6 +118,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         methods,
         headers,
         exclusive,
+        upgrades,
         action: action?,
         place: table.place(),
     })
@@ -237,6 +248,42 @@ fn methods(value: &Value<'_>) -> Option<MethodSet> {
         methods.push(method);
     }
     Some(MethodSet(methods))
+}
+
+fn upgrades(value: &Value<'_>) -> Option<Vec<Box<str>>> {
+    let elements = value.array("an array such as [\"websocket\"]")?;
+    let mut names: Vec<Box<str>> = Vec::new();
+    for element in &elements {
+        let Some(name) = upgrade_name(element) else {
+            continue;
+        };
+        if names.contains(&name) {
+            element.report(format!("{element} is listed twice"));
+        }
+        names.push(name);
+    }
+    Some(names)
+}
+
+fn upgrade_name(value: &Value<'_>) -> Option<Box<str>> {
+    let what = "a protocol's name such as \"websocket\"";
+    let name = value.string_such_as(what)?.to_ascii_lowercase();
+    let protocol = name.split('/').next().unwrap_or_default();
+    // A name is a token (RFC 9110 §7.8), and so is every header name.
+    if name.split('/').count() > 2
+        || name
+            .split('/')
+            .any(|part| HeaderName::from_bytes(part.as_bytes()).is_err())
+    {
+        return value.expected(what);
+    }
+    if matches!(protocol, "h2c" | "http" | "tls") {
+        value.report(format!(
+            "{value} would hide further requests from the routes; HTTP/2 and TLS are spoken without it"
+        ));
+        return None;
+    }
+    Some(name.into())
 }
 
 fn method(value: &Value<'_>) -> Option<Method> {

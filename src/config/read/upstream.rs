@@ -144,21 +144,21 @@ fn timeouts(table: &mut Table<'_>) -> UpstreamTimeouts {
             .and_then(|value| value.duration())
             .unwrap_or(default)
     };
-    let timeouts = UpstreamTimeouts {
+    UpstreamTimeouts {
         connect: read("connect", TIMEOUTS.connect),
         response_head: read("response_head", TIMEOUTS.response_head),
         stream_idle: read("stream_idle", TIMEOUTS.stream_idle),
+        tunnel_idle: read("tunnel_idle", TIMEOUTS.tunnel_idle),
         pool_idle: read("pool_idle", TIMEOUTS.pool_idle),
         max_age: read("max_age", TIMEOUTS.max_age),
-    };
-    table.not_yet(&["tunnel_idle"]);
-    timeouts
+    }
 }
 
 const TIMEOUTS: UpstreamTimeouts = UpstreamTimeouts {
     connect: Duration::from_secs(2),
     response_head: Duration::from_secs(60),
     stream_idle: Duration::from_secs(60),
+    tunnel_idle: Duration::from_secs(3600),
     pool_idle: Duration::from_secs(4),
     max_age: Duration::from_secs(3600),
 };

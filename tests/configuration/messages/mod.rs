@@ -106,10 +106,6 @@ fn keys_and_values_of_a_later_version() {
             "health = { kind = \"grpc\" }",
             "3:19: upstream.b.health.kind: \"grpc\" is not supported yet; use \"http\" or \"tcp\"",
         ),
-        (
-            "timeouts = { tunnel_idle = \"1h\" }",
-            "3:14: upstream.b.timeouts.tunnel_idle: not supported yet",
-        ),
         ("tls = {}", "3:1: upstream.b.tls: not supported yet"),
         ("passive = {}", "3:1: upstream.b.passive: not supported yet"),
         ("retry = {}", "3:1: upstream.b.retry: not supported yet"),
@@ -130,7 +126,6 @@ fn keys_and_values_of_a_later_version() {
         );
     }
     let keys = [
-        "upgrades",
         "rewrite",
         "request_headers",
         "response_headers",

@@ -1,6 +1,6 @@
 //! `[[route]]`
 
-use super::each_value_has;
+use super::{each_has, each_value_has};
 use crate::configuration::problems_behind_base;
 
 /// A route that only lacks what `text` says.
@@ -235,4 +235,37 @@ fn responses() {
             ),
         ],
     );
+}
+
+#[test]
+fn upgrades() {
+    each_value_has(
+        "[[route]]\nupstream = \"app\"\nupgrades = ",
+        &[
+            (
+                "\"websocket\"",
+                "must be an array such as [\"websocket\"], got \"websocket\"",
+            ),
+            (
+                "[\"web socket\"]",
+                "must be a protocol's name such as \"websocket\", got \"web socket\"",
+            ),
+            (
+                "[\"a/b/c\"]",
+                "must be a protocol's name such as \"websocket\", got \"a/b/c\"",
+            ),
+            (
+                "[\"websocket\", \"WebSocket\"]",
+                "\"WebSocket\" is listed twice",
+            ),
+            (
+                "[\"h2c\"]",
+                "\"h2c\" would hide further requests from the routes; HTTP/2 and TLS are spoken without it",
+            ),
+        ],
+    );
+    each_has(&[(
+        "[[route]]\nrespond = { status = 204 }\nupgrades = [\"websocket\"]\n",
+        "3:12: route[0].upgrades: only with `upstream`: nobody else can change protocols",
+    )]);
 }
