@@ -4,6 +4,7 @@ import contextlib
 import os
 import re
 import subprocess
+import sys
 from dataclasses import dataclass
 
 from machine import LOAD_CORE, Process, Refused
@@ -57,6 +58,18 @@ def h2load(program, directory, url, seconds, *options):
     os.remove(log)
     return Load(int(found.group(1)), float(seconds), int(found.group(2)),
                 percentile(latencies, 50) / 1000, percentile(latencies, 99) / 1000)
+
+
+def talk(directory, port, tunnels, rate, seconds):
+    """WebSocket messages to an echo and back, so many each second over so many tunnels."""
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "talk.py")
+    arguments = [sys.executable, program, str(port), str(tunnels), str(rate), str(seconds)]
+    said = _finish("talk", arguments, directory, seconds)
+    found = re.search(r"^talked (.*)$", said, re.MULTILINE)
+    if not found:
+        raise Refused(f"nobody talked: {said}")
+    messages, took, errors, p50, p99 = map(float, found.group(1).split())
+    return Load(int(messages), took, int(errors), p50, p99)
 
 
 def percentile(ordered, percent):

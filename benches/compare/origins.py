@@ -1,6 +1,7 @@
 """The app servers behind every proxy: two nginx processes with fixed answers."""
 
 import os
+import sys
 from dataclasses import dataclass
 
 from machine import LOAD_CORE, Process, free_port, wait_for_port
@@ -41,6 +42,14 @@ def start(directory, count=2, address="127.0.0.1"):
         origins.ports.append(port)
         origins.processes.append(process)
     return origins
+
+
+def start_echo(directory):
+    """Starts a WebSocket server that says back what it hears; its address."""
+    port = free_port()
+    program = os.path.join(os.path.dirname(os.path.abspath(__file__)), "echo.py")
+    wait_for_port(Process("echo", [sys.executable, program, str(port)], LOAD_CORE, directory), port)
+    return f"127.0.0.1:{port}"
 
 
 # /sink reads the whole body before it answers: `mirror` makes nginx wait for it, the error page is the answer.

@@ -25,6 +25,7 @@ class Setting:
     origins: list
     certificate: Certificate
     access_log: bool = False
+    echo: str = ""  # a WebSocket server, reached at /ws; empty: there is none
 
 
 @dataclass
@@ -91,6 +92,13 @@ class Balancer(Peer):
     def configure(self, directory, setting, ports):
         log = 'target = "access.log"' if setting.access_log else 'target = "off"'
         endpoints = ", ".join(f'"{address}"' for address in setting.origins)
+        echo = f"""
+[upstream.echo]
+endpoints = ["{setting.echo}"]
+[[route]]
+path = "/ws"
+upstream = "echo"
+""" if setting.echo else ""
         _write(directory, "balancer.toml", f"""
 [process]
 workers = 1
@@ -113,7 +121,7 @@ endpoints = [{endpoints}]
 [[route]]
 path = "/"
 upstream = "app"
-""")
+{echo}""")
         return [self.program, "--config", "balancer.toml"], {}
 
 
@@ -129,6 +137,14 @@ class Nginx(Peer):
         log = "access_log access.log combined buffer=64k flush=1s;" if setting.access_log else "access_log off;"
         user = "user root;" if os.geteuid() == 0 else ""
         servers = "".join(f"server {address}; " for address in setting.origins)
+        echo = f"""
+        location /ws {{
+            proxy_pass http://{setting.echo};
+            proxy_http_version 1.1;
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header Connection upgrade;
+            proxy_read_timeout 1h;
+        }}""" if setting.echo else ""
         _write(directory, "nginx.conf", f"""
 daemon off;
 worker_processes 1;
@@ -157,7 +173,7 @@ http {{
         ssl_protocols TLSv1.3;
         ssl_conf_command Ciphersuites {CIPHER_SUITES};
         ssl_prefer_server_ciphers on;
-        ssl_session_cache shared:tls:20m;
+        ssl_session_cache shared:tls:20m;{echo}
         location / {{
             proxy_pass http://app;
             proxy_http_version 1.1;
@@ -188,6 +204,8 @@ class Haproxy(Peer):
         log = "log global\n    option httplog" if setting.access_log else "no log"
         servers = "".join(f"    server app{index} {address} pool-max-conn -1\n"
                           for index, address in enumerate(setting.origins))
+        to_echo = "use_backend echo if { path /ws }" if setting.echo else ""
+        echo = f"backend echo\n    timeout tunnel 1h\n    server echo {setting.echo}\n" if setting.echo else ""
         _write(directory, "haproxy.cfg", f"""
 global
     nbthread 1
@@ -216,10 +234,11 @@ frontend all
     http-request set-header X-Forwarded-Port %[dst_port]
     http-request set-header X-Request-Id %[uuid()]
     http-request set-header Via "1.1 haproxy"
+    {to_echo}
     default_backend app
 backend app
     balance roundrobin
-{servers}""")
+{servers}{echo}""")
         return [self.program, "-db", "-f", "haproxy.cfg"], {}
 
 
@@ -236,6 +255,14 @@ class Envoy(Peer):
             typed_config: {"@type": type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog, path: access.log}
 """ if setting.access_log else ""
 
+        to_echo = '{match: {path: /ws}, route: {cluster: echo, timeout: 0s}}, ' if setting.echo else ""
+        echo = f"""
+  - name: echo
+    type: STATIC
+    connect_timeout: 2s
+    load_assignment: {{cluster_name: echo, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {setting.echo.split(":")[1]}}}}}}}}}]}}]}}
+""" if setting.echo else ""
+
         def listener(name, port, transport):
             return f"""
   - name: {name}
@@ -250,10 +277,11 @@ class Envoy(Peer):
           use_remote_address: true
           generate_request_id: false
           common_http_protocol_options: {{idle_timeout: 75s}}
+          upgrade_configs: [{{upgrade_type: websocket}}]
 {log}
           route_config:
             virtual_hosts:
-            - {{name: all, domains: ["*"], routes: [{{match: {{prefix: "/"}}, route: {{cluster: app, append_x_forwarded_host: true}}}}]}}
+            - {{name: all, domains: ["*"], routes: [{to_echo}{{match: {{prefix: "/"}}, route: {{cluster: app, append_x_forwarded_host: true}}}}]}}
           http_filters:
           - name: router
             typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
@@ -283,7 +311,7 @@ static_resources:
     lb_policy: ROUND_ROBIN
     circuit_breakers: {{thresholds: [{{max_connections: 100000, max_pending_requests: 100000, max_requests: 100000}}]}}
     load_assignment: {{cluster_name: app, endpoints: [{{lb_endpoints: [{endpoints}]}}]}}
-""")
+{echo}""")
         return [self.program, "-c", "envoy.yaml", "--concurrency", "1", "--disable-hot-restart", "-l", "error"], {}
 
 
@@ -293,6 +321,8 @@ class Traefik(Peer):
 
     def configure(self, directory, setting, ports):
         servers = "".join(f"{{url: 'http://{address}'}}, " for address in setting.origins)
+        to_echo = "ws: {rule: \"Path(`/ws`)\", priority: 100, entryPoints: [http], service: echo}" if setting.echo else ""
+        echo = f", echo: {{loadBalancer: {{servers: [{{url: 'http://{setting.echo}'}}]}}}}" if setting.echo else ""
         log = "accessLog: {filePath: access.log, bufferingSize: 1000}" if setting.access_log else ""
         _write(directory, "traefik.yaml", f"""
 global: {{checkNewVersion: false, sendAnonymousUsage: false}}
@@ -309,7 +339,8 @@ http:
   routers:
     plain: {{rule: "PathPrefix(`/`)", entryPoints: [http], service: app}}
     tls: {{rule: "PathPrefix(`/`)", entryPoints: [https], service: app, tls: {{}}}}
-  services: {{app: {{loadBalancer: {{servers: [{servers}]}}}}}}
+    {to_echo}
+  services: {{app: {{loadBalancer: {{servers: [{servers}]}}}}{echo}}}
 tls:
   options: {{default: {{minVersion: VersionTLS13}}}}
   stores: {{default: {{defaultCertificate: {{certFile: "{setting.certificate.chain}", keyFile: "{setting.certificate.key}"}}}}}}

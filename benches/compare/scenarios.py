@@ -102,6 +102,10 @@ def _at_fixed_rate(bench, proxy, seconds):
                        f"--rps={bench.rate / 64:.3f}")
 
 
+def _talk(bench, proxy, seconds):
+    return load.talk(bench.directory, proxy.http, 64, MESSAGES_PER_SECOND, seconds)
+
+
 def _full_handshakes(bench, proxy, seconds):
     """A fixed number of new clients in each hundredth of a second: what closes and connects again resumes its session,
     in wrk as in h2load."""
@@ -120,10 +124,12 @@ ALL = [
     Scenario("k", "100 KiB replies, 32 connections", _wrk("/100k", 32)),
     Scenario("f", "10 KiB uploads, 64 connections", _wrk("/sink", 64, upload=10 * 1024)),
     Scenario("l", "HTTP/1.1 keep-alive, 1 KiB, 64 connections, access log on", _wrk("/1k", 64), access_log=True),
+    Scenario("w", "WebSocket echo, 64 tunnels, 10,000 messages/s of 125 bytes each way", _talk),
     Scenario("p", "HTTP/1.1 keep-alive, 1 KiB, 64 connections, fixed rate", _at_fixed_rate),
     Scenario("i", "idle connections", None),
     Scenario("t", "idle connections over TLS", None, tls=True),
 ]
 
 WARM_UP_SECONDS = 1
+MESSAGES_PER_SECOND = 10_000
 HANDSHAKES_PER_SECOND = 1000  # every peer can; what one costs does not depend on how many wait
