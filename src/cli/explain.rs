@@ -624,6 +624,7 @@ other routes
             http2: true,
             http1: true,
             trusted_proxies: Vec::new(),
+            proxy_protocol: None,
             redirect_to_https: false,
             timeouts: ListenerTimeouts {
                 handshake: second,

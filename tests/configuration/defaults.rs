@@ -46,6 +46,7 @@ fn of_a_listener() {
     assert_eq!(listener.place.to_string(), "f:2:11: listener.http.address");
     assert!(listener.tls.is_none() && listener.http1 && listener.http2);
     assert!(listener.trusted_proxies.is_empty() && !listener.redirect_to_https);
+    assert_eq!(listener.proxy_protocol, None);
     let timeouts = ListenerTimeouts {
         handshake: 10 * SECOND,
         header: 10 * SECOND,
@@ -178,6 +179,10 @@ policy = "least-connections"
 [upstream.http]
 endpoints = ["127.0.0.1:1"]
 health = { path = "/h?a=b", host = "h:80", headers = { x-a = "b" }, expect_status = "200, 300-399" }
+[listener.passed_on]
+address = "127.0.0.1:1"
+proxy_protocol = "required"
+proxy_protocol_from = ["10.0.0.0/8", "2001:db8::1"]
 [process]
 workers = 3
 max_connections = 10
@@ -245,6 +250,8 @@ only = "errors"
         ]
     );
     assert_eq!(host.as_ref().unwrap(), "h:80");
+    let networks = ["10.0.0.0/8", "2001:db8::1/128"].map(|network| network.parse().unwrap());
+    assert_eq!(config.listeners[2].proxy_protocol, Some(networks.to_vec()));
     assert_eq!(
         (config.process.workers.get(), config.process.startup_wait),
         (3, Duration::ZERO)

@@ -76,10 +76,6 @@ fn keys_and_values_of_a_later_version() {
             "2:1: admin.token_file: not supported yet",
         ),
         (
-            "[listener.b]\naddress = \"0.0.0.0:1\"\nproxy_protocol = \"required\"\n",
-            "3:18: listener.b.proxy_protocol: \"required\" is not supported yet; use \"off\"",
-        ),
-        (
             "[upstream.b]\nendpoints = [{ address = \"h:1\", backup = true }]\n",
             "2:33: upstream.b.endpoints[0].backup: not supported yet",
         ),
