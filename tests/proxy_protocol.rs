@@ -1,6 +1,8 @@
-//! PROXY protocol headers: who a client is when a proxy in front says so.
+//! PROXY protocol headers: who a client is when a proxy in front says so, and who it is told to endpoints.
 
 mod inbound;
+mod outbound;
+mod programs;
 
 use std::net::{IpAddr, SocketAddr};
 

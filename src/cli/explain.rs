@@ -702,6 +702,7 @@ other routes
                     pool_idle: second,
                     max_age: second,
                 },
+                proxy_protocol: None,
                 place: place(),
             }],
             routes: vec![

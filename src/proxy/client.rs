@@ -18,6 +18,7 @@ const STALL_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
+    local: SocketAddr,
     address_value: HeaderValue,
     port_value: HeaderValue,
     scheme_value: HeaderValue,
@@ -48,6 +49,7 @@ impl Client {
             |text: &str| HeaderValue::from_str(text).expect("addresses and numbers are ASCII");
         Self {
             address,
+            local,
             address_value: ascii(&address.ip().to_canonical().to_string()),
             port_value: ascii(itoa::Buffer::new().format(local.port())),
             scheme_value: HeaderValue::from_static(if listener.tls.is_some() {
@@ -70,6 +72,11 @@ impl Client {
     /// Who connected.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it connected to.
+    pub fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// Its IP address as text.

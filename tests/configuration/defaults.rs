@@ -8,6 +8,7 @@ use balancer::config::{
     ListenerTimeouts, LogFormat, LogLevel, Mode, PathPattern, Policy, Probe, Redirect, StatusRange,
     TlsVersion, UpstreamTimeouts,
 };
+use balancer::message::proxy_protocol::Version;
 use balancer::units::ByteSize;
 use http::{Method, StatusCode};
 
@@ -80,6 +81,7 @@ fn of_an_upstream() {
     let upstream = &config.upstreams[1];
     assert_eq!(upstream.place.to_string(), "f:8:1: upstream.b");
     assert_eq!(upstream.policy, Policy::RoundRobin);
+    assert_eq!(upstream.proxy_protocol, None);
     assert_eq!(config.upstreams[0].health, None);
     let timeouts = UpstreamTimeouts {
         connect: 2 * SECOND,
@@ -179,6 +181,7 @@ policy = "least-connections"
 [upstream.http]
 endpoints = ["127.0.0.1:1"]
 health = { path = "/h?a=b", host = "h:80", headers = { x-a = "b" }, expect_status = "200, 300-399" }
+proxy_protocol = "v2"
 [listener.passed_on]
 address = "127.0.0.1:1"
 proxy_protocol = "required"
@@ -250,6 +253,10 @@ only = "errors"
         ]
     );
     assert_eq!(host.as_ref().unwrap(), "h:80");
+    assert_eq!(
+        (tcp.proxy_protocol, http.proxy_protocol),
+        (None, Some(Version::V2))
+    );
     let networks = ["10.0.0.0/8", "2001:db8::1/128"].map(|network| network.parse().unwrap());
     assert_eq!(config.listeners[2].proxy_protocol, Some(networks.to_vec()));
     assert_eq!(

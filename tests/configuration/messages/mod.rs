@@ -198,7 +198,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `health`, `timeouts`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `proxy_protocol`, `health`, `timeouts`",
         ),
         (
             "[access_log]\nsample = 0\n",
