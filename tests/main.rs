@@ -20,6 +20,7 @@ mod idle_connections;
 mod metrics_and_logs;
 mod newcomer;
 mod peers;
+mod proxy_protocol;
 mod readme;
 mod reload;
 mod routing;

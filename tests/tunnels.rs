@@ -1,5 +1,7 @@
 //! Tunnels: WebSocket over HTTP/1.1 (RFC 6455) and HTTP/2 (RFC 8441), and other protocols where a route allows them.
 
+use std::io::{Read, Write};
+use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -500,6 +502,46 @@ fn exclusive_paths_are_exclusive_for_tunnels_too() {
         );
     }
     assert_eq!((app.request_count(), authority.request_count()), (0, 2));
+}
+
+#[test]
+fn tunnel_to_an_endpoint_that_expects_the_proxy_protocol() {
+    let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = endpoint.local_addr().unwrap();
+    let asked = thread::spawn(move || {
+        let (mut stream, _) = endpoint.accept().unwrap();
+        let mut asked = Vec::new();
+        while !asked.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).unwrap();
+            asked.extend(byte);
+        }
+        stream
+            .write_all(b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhi")
+            .unwrap();
+        String::from_utf8(asked).unwrap()
+    });
+    let balancer = Balancer::start(&format!(
+        "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [\"{address}\"]\n\
+         proxy_protocol = \"v1\"\n[[route]]\nupstream = \"app\"\n"
+    ));
+    let mut connection = Connection::open(balancer.http());
+    connection.send(request("/"));
+    assert!(
+        connection
+            .head()
+            .unwrap()
+            .start
+            .starts_with("HTTP/1.1 101 ")
+    );
+    let mut heard = [0; 2];
+    connection.read_exact(&mut heard).unwrap();
+    let asked = asked.join().unwrap();
+    assert!(
+        asked.starts_with("PROXY TCP4 127.0.0.1 127.0.0.1 "),
+        "{asked}"
+    );
+    assert!(asked.contains("\r\nconnection: upgrade\r\n"), "{asked}");
 }
 
 #[test]

@@ -625,6 +625,7 @@ other routes
             http2: true,
             http1: true,
             trusted_proxies: Vec::new(),
+            proxy_protocol: None,
             redirect_to_https: false,
             timeouts: ListenerTimeouts {
                 handshake: second,
@@ -703,6 +704,7 @@ other routes
                     pool_idle: second,
                     max_age: second,
                 },
+                proxy_protocol: None,
                 place: place(),
             }],
             routes: vec![

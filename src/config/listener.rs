@@ -25,6 +25,9 @@ pub struct Listener {
     pub http1: bool,
     /// `trusted_proxies`: peers whose forwarding headers are believed. Default none.
     pub trusted_proxies: Vec<IpNet>,
+    /// `proxy_protocol = "required"`: every connection begins with a PROXY protocol header and comes from one of these
+    /// networks, `proxy_protocol_from`; at least one. Default: off.
+    pub proxy_protocol: Option<Vec<IpNet>>,
     /// `redirect_to_https`: answer every request with a 308 to `https`. Only on a plain listener. Default false.
     pub redirect_to_https: bool,
     /// `timeouts`

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::{Health, Place};
+use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
 /// `[upstream.NAME]`
@@ -20,6 +21,8 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// `timeouts`
     pub timeouts: UpstreamTimeouts,
+    /// `proxy_protocol`: what goes first on every connection to an endpoint. Default: off.
+    pub proxy_protocol: Option<Version>,
     /// Where the table stands.
     pub place: Place,
 }

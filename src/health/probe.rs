@@ -8,9 +8,11 @@ use http::{Request, StatusCode, Uri};
 use http_body_util::Empty;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use crate::config::Probe;
+use crate::message::proxy_protocol::encode;
 use crate::upstream::Endpoint;
 
 /// Why a probe failed.
@@ -36,9 +38,16 @@ pub enum ProbeError {
 /// Asks `endpoint`. The caller limits the time.
 pub async fn probe(endpoint: &Endpoint, probe: &Probe) -> Result<(), ProbeError> {
     let address = endpoint.socket_address().ok_or(ProbeError::Unresolved)?;
-    let stream = TcpStream::connect(address)
+    let mut stream = TcpStream::connect(address)
         .await
         .map_err(ProbeError::Connect)?;
+    if let Some(version) = endpoint.proxy_protocol() {
+        // For nobody: this is no client's connection.
+        stream
+            .write_all(&encode(version, None))
+            .await
+            .map_err(ProbeError::Connect)?;
+    }
     let Probe::Http {
         path,
         host,

@@ -1,4 +1,4 @@
-//! Rules of HTTP messages, without I/O. Knows nothing of sockets, routes or endpoints.
+//! Rules of HTTP messages and of what may come before them, without I/O. Knows nothing of sockets, routes or endpoints.
 
 pub mod authority;
 pub mod body;
@@ -8,5 +8,6 @@ pub mod forwarded;
 pub mod framing;
 pub mod hop_by_hop;
 pub mod pause;
+pub mod proxy_protocol;
 pub mod upgrade;
 pub mod upload;

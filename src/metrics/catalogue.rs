@@ -52,6 +52,7 @@ families! {
     connections_total: IntCounterVec = "balancer_connections_total" ["listener", "proto"] "Client connections accepted.";
     connections_refused: IntCounterVec = "balancer_connections_refused_total" ["listener"] "Client connections closed at once because a limit was reached.";
     accept_pauses: IntCounterVec = "balancer_accept_pauses_total" ["listener"] "Times that accepting paused, out of file descriptors or memory.";
+    proxy_protocol_rejected: IntCounterVec = "balancer_proxy_protocol_rejected_total" ["listener", "reason"] "Client connections closed for want of a PROXY protocol header that could be taken.";
     tls_handshakes: IntCounterVec = "balancer_tls_handshakes_total" ["listener", "result", "version"] "TLS handshakes with clients.";
     tls_certificate_not_after: IntGaugeVec = "balancer_tls_certificate_not_after_timestamp_seconds" ["listener", "certificate"] "When a certificate expires, in Unix time.";
     requests: IntCounterVec = "balancer_requests_total" ["listener", "route", "method", "code"] "Requests finished. Code 499: the client left.";

@@ -79,6 +79,12 @@ pub struct ListenerMetrics {
     pub refused: IntCounter,
     /// Pauses of accepting.
     pub accept_pauses: IntCounter,
+    /// Connections from someone of whom no PROXY protocol header is taken.
+    pub proxy_protocol_source: IntCounter,
+    /// Connections that began with something else than a PROXY protocol header.
+    pub proxy_protocol_malformed: IntCounter,
+    /// Connections on which no whole PROXY protocol header came in time.
+    pub proxy_protocol_timeout: IntCounter,
     /// Handshakes that failed.
     pub handshakes_failed: IntCounter,
     /// Handshakes not finished in time.
@@ -97,6 +103,11 @@ impl ListenerMetrics {
                 .tls_handshakes
                 .with_label_values(&[name, result, version])
         };
+        let rejected = |reason| {
+            metrics
+                .proxy_protocol_rejected
+                .with_label_values(&[name, reason])
+        };
         Self {
             open_http1: metrics.connections.with_label_values(&[name, "http/1.1"]),
             open_http2: metrics.connections.with_label_values(&[name, "h2"]),
@@ -106,6 +117,9 @@ impl ListenerMetrics {
             http2: metrics.connections_total.with_label_values(&[name, "h2"]),
             refused: metrics.connections_refused.with_label_values(&[name]),
             accept_pauses: metrics.accept_pauses.with_label_values(&[name]),
+            proxy_protocol_source: rejected("source"),
+            proxy_protocol_malformed: rejected("malformed"),
+            proxy_protocol_timeout: rejected("timeout"),
             handshakes_failed: handshakes("failed", "none"),
             handshakes_timed_out: handshakes("timeout", "none"),
             handshakes_tls12: handshakes("ok", "1.2"),
@@ -132,6 +146,11 @@ impl ListenerMetrics {
             let _ = metrics
                 .tls_handshakes
                 .remove_label_values(&[name, result, version]);
+        }
+        for reason in ["source", "malformed", "timeout"] {
+            let _ = metrics
+                .proxy_protocol_rejected
+                .remove_label_values(&[name, reason]);
         }
         let _ = metrics.connections_refused.remove_label_values(&[name]);
         let _ = metrics.accept_pauses.remove_label_values(&[name]);

@@ -1,10 +1,11 @@
-//! Opens a connection within a time.
+//! Opens a connection within a time, and says what must be said first on it.
 
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
@@ -37,9 +38,13 @@ pub fn is_own_shortage(error: &io::Error) -> bool {
     )
 }
 
-/// Connects to `address` within `limit`.
-pub async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
-    let stream = match timeout(limit, TcpStream::connect(address)).await {
+/// Connects to `address` within `limit`. The bytes of `preface` come before anything that is written later.
+pub async fn connect(
+    address: SocketAddr,
+    limit: Duration,
+    preface: Option<&[u8]>,
+) -> Result<TcpStream, ConnectError> {
+    let mut stream = match timeout(limit, TcpStream::connect(address)).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(source)) => return Err(ConnectError::Failed { address, source }),
         Err(_) => {
@@ -53,5 +58,12 @@ pub async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, 
     stream
         .set_nodelay(true)
         .map_err(|source| ConnectError::Failed { address, source })?;
+    if let Some(preface) = preface {
+        // Far less than a new socket takes at once.
+        stream
+            .write_all(preface)
+            .await
+            .map_err(|source| ConnectError::Failed { address, source })?;
+    }
     Ok(stream)
 }

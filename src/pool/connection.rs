@@ -49,14 +49,15 @@ pub enum SendError {
 }
 
 impl Connection {
-    /// Connects to `endpoint` within `limit`.
+    /// Connects to `endpoint` within `limit`. What `preface` holds goes first.
     pub async fn open(
         endpoint: &Arc<Endpoint>,
         address: std::net::SocketAddr,
         limit: Duration,
+        preface: Option<&[u8]>,
     ) -> Result<Self, ConnectError> {
         let moves = endpoint.moves();
-        let stream = SharedStream::new(connect(address, limit).await?);
+        let stream = SharedStream::new(connect(address, limit, preface).await?);
         let (sender, connection) = Builder::new()
             .handshake(TokioIo::new(stream.clone()))
             .await

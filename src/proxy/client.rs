@@ -19,6 +19,7 @@ const STALL_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Client {
     address: SocketAddr,
+    local: SocketAddr,
     address_value: HeaderValue,
     port_value: HeaderValue,
     scheme_value: HeaderValue,
@@ -51,6 +52,7 @@ impl Client {
             |text: &str| HeaderValue::from_str(text).expect("addresses and numbers are ASCII");
         Self {
             address,
+            local,
             address_value: ascii(&address.ip().to_canonical().to_string()),
             port_value: ascii(itoa::Buffer::new().format(local.port())),
             scheme_value: HeaderValue::from_static(if listener.tls.is_some() {
@@ -74,6 +76,11 @@ impl Client {
     /// Who connected.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it connected to.
+    pub fn local(&self) -> SocketAddr {
+        self.local
     }
 
     /// Its IP address as text.

@@ -22,6 +22,7 @@ pub mod head;
 pub mod http1;
 pub mod http2;
 pub mod local;
+pub mod preface;
 pub mod record;
 pub mod reply;
 pub mod retry;

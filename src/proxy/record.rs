@@ -131,6 +131,11 @@ impl Record {
         self.request_id
     }
 
+    /// The client's connection.
+    pub fn client(&self) -> &Client {
+        &self.client
+    }
+
     /// The listener the request came in by.
     pub fn listener(&self) -> &Own<Listener> {
         &self.listener
@@ -399,8 +404,8 @@ pub struct FromEndpoint {
     pub connection: Connection,
     /// Limits pauses of the body.
     pub pause: PauseTimer,
-    /// How long the connection may be used at all.
-    pub max_age: Duration,
+    /// How long the connection may be used at all. `None`: for this response only.
+    pub max_age: Option<Duration>,
 }
 
 impl Guard for Exchange {
@@ -432,16 +437,15 @@ impl Guard for Exchange {
         let record = &mut *self.0;
         if let Some(from) = record.from.take() {
             // hyper #4176: a connection whose request body was not wanted whole never becomes ready again.
-            if result.is_ok() && !record.upload_is_unread() {
-                record
-                    .local
-                    .pool
-                    .checkin(from.connection, now, from.max_age);
-            } else if let Err(error) = result {
+            if let Err(error) = result {
                 from.lease
                     .endpoint()
                     .metrics
                     .count_failure(cut(error).reason());
+            } else if !record.upload_is_unread()
+                && let Some(max_age) = from.max_age
+            {
+                record.local.pool.checkin(from.connection, now, max_age);
             }
         }
         record.finish(result.err().map(cut), now);

@@ -13,6 +13,7 @@ use http::{Request, Response, StatusCode};
 
 use super::error::{Fault, ProxyError};
 use super::local::Local;
+use super::preface;
 use super::record::{FromEndpoint, Record, ResponseBody};
 use super::tunnel::Asked;
 use crate::message::hop_by_hop;
@@ -92,7 +93,11 @@ async fn ask(
             connection
         }
         None => {
-            let opened = open(upstream, endpoint).await?;
+            let preface = endpoint
+                .proxy_protocol()
+                .zip(request.as_mut())
+                .map(|(version, request)| preface::begin(version, request, record));
+            let opened = open(upstream, endpoint, preface).await?;
             sent = Instant::now();
             opened
         }
@@ -117,7 +122,8 @@ async fn ask(
                 endpoint.metrics.stale_retried.inc();
                 local.pool.purge(endpoint.id());
                 reused = false;
-                connection = open(upstream, endpoint).await?;
+                // Connections that need a preface are not reused.
+                connection = open(upstream, endpoint, None).await?;
                 sent = Instant::now();
             }
             Err(SendError::Failed(error)) => {
@@ -162,7 +168,11 @@ async fn ask(
         return Err(failed(endpoint, ProxyError::Garbage, false));
     }
     let pause = PauseTimer::new(timeouts.stream_idle);
-    let max_age = timeouts.max_age;
+    // A connection that began with a client's address is not kept for another.
+    let max_age = endpoint
+        .proxy_protocol()
+        .is_none()
+        .then_some(timeouts.max_age);
     record.set_response(
         FromEndpoint {
             lease,
@@ -181,15 +191,19 @@ fn failed(endpoint: &Endpoint, error: ProxyError, unsent: bool) -> Failed {
     Failed { error, unsent }
 }
 
-/// A new connection. Boxed: it is rare, and requests shall not carry room for it.
+/// A new connection, `preface` first. Boxed: it is rare, and requests shall not carry room for it.
 fn open<'a>(
     upstream: &'a Upstream,
     endpoint: &'a Arc<Endpoint>,
+    preface: Option<Vec<u8>>,
 ) -> Pin<Box<dyn Future<Output = Result<Connection, Failed>> + 'a>> {
     Box::pin(async move {
         let begun = Instant::now();
         let opened = match endpoint.socket_address() {
-            Some(address) => Connection::open(endpoint, address, upstream.timeouts.connect).await,
+            Some(address) => {
+                let limit = upstream.timeouts.connect;
+                Connection::open(endpoint, address, limit, preface.as_deref()).await
+            }
             None => return Err(failed(endpoint, ProxyError::ConnectFailed, true)),
         };
         upstream

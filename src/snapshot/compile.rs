@@ -1,6 +1,6 @@
 //! From a configuration and the snapshot before it to the next snapshot.
 //!
-//! What is the same thing in both keeps its state: endpoints by (upstream, name, address), round-robin positions by
+//! What is the same thing in both keeps its state: endpoints by (upstream, name, address, PROXY protocol), round-robin positions by
 //! upstream, sockets by address. Reads certificates; binds nothing.
 
 use std::collections::HashMap;
@@ -199,6 +199,7 @@ impl Compiler {
                         .any(|name| **name == *upgrade::WEBSOCKET)
             }),
             trusted_proxies: listener.trusted_proxies.clone(),
+            proxy_protocol: listener.proxy_protocol.clone(),
             redirect_to_https: listener.redirect_to_https.then_some(https),
             timeouts: listener.timeouts,
             limits: listener.limits,
@@ -230,7 +231,10 @@ impl Compiler {
                 .endpoints
                 .iter()
                 .map(|configured| match known.get(&*configured.name) {
-                    Some(endpoint) if *endpoint.address() == configured.address => {
+                    Some(endpoint)
+                        if *endpoint.address() == configured.address
+                            && endpoint.proxy_protocol() == upstream.proxy_protocol =>
+                    {
                         Arc::clone(endpoint)
                     }
                     _ => {
@@ -242,7 +246,7 @@ impl Compiler {
                             (configured.address.clone(), unknown),
                             metrics,
                         );
-                        Arc::new(endpoint)
+                        Arc::new(endpoint.with_proxy_protocol(upstream.proxy_protocol))
                     }
                 });
         Upstream {

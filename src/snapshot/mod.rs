@@ -78,6 +78,8 @@ pub struct Listener {
     pub websocket: bool,
     /// Peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Peers a PROXY protocol header is required from; nobody else may connect. `None`: connections begin without one.
+    pub proxy_protocol: Option<Vec<IpNet>>,
     /// The port of the TLS listener to send clients to, where every request is redirected.
     pub redirect_to_https: Option<u16>,
     /// Its time limits.

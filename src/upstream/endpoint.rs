@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use super::state::{Health, State, Tier};
 use crate::balance::Candidate;
 use crate::config::{Address, Mode};
+use crate::message::proxy_protocol;
 use crate::metrics::EndpointMetrics;
 use crate::units::{Name, Weight};
 
@@ -23,6 +24,7 @@ pub struct Endpoint {
     upstream: Name,
     name: Name,
     address: Address,
+    proxy_protocol: Option<proxy_protocol::Version>,
     /// Where `address` leads now. Read when a connection is opened, not per request.
     resolved: Mutex<Option<SocketAddr>>,
     /// Counts changes of `resolved`. Written by the control thread, read when connections are taken from and given back to
@@ -78,10 +80,19 @@ impl Endpoint {
             upstream,
             name,
             address,
+            proxy_protocol: None,
             resolved: Mutex::new(resolved),
             moves: AtomicU32::new(0),
             state: Mutex::new(state),
             metrics,
+        }
+    }
+
+    /// The same, but every connection to it begins with a PROXY protocol header.
+    pub fn with_proxy_protocol(self, version: Option<proxy_protocol::Version>) -> Self {
+        Self {
+            proxy_protocol: version,
+            ..self
         }
     }
 
@@ -103,6 +114,12 @@ impl Endpoint {
     /// Its address as configured.
     pub fn address(&self) -> &Address {
         &self.address
+    }
+
+    /// The PROXY protocol header that it expects first on every connection, if any. Such a connection is one client's: it
+    /// serves one request and is not kept.
+    pub fn proxy_protocol(&self) -> Option<proxy_protocol::Version> {
+        self.proxy_protocol
     }
 
     /// Where to connect; `None` while its name is not resolved.

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use prometheus::{IntCounter, IntGauge};
 use rustls::server::Acceptor;
@@ -29,6 +29,7 @@ use crate::snapshot::{Instance, Listener};
 use crate::tls::ByDevice;
 
 use super::Team;
+use super::proxied::{self, Ends};
 use super::spread::Place;
 
 /// Out of descriptors or memory: one comes back when a connection closes.
@@ -182,6 +183,12 @@ impl Door {
         let (Ok(()), Ok(here)) = (stream.set_nodelay(true), stream.local_addr()) else {
             return;
         };
+        if let Some(senders) = &listener.proxy_protocol {
+            if proxied::is_sender(address, senders, listener) {
+                self.serve_proxied(stream, (address, here), admission);
+            }
+            return;
+        }
         let client = Rc::new(Client::new(address, here, listener, Rc::clone(&self.drain)));
         let listener = Arc::clone(listener);
         let local = Rc::clone(&self.local);
@@ -197,8 +204,11 @@ impl Door {
             Some(config) => {
                 let config = config.clone();
                 connections.spawn_local(async move {
+                    let limit = listener.timeouts.handshake;
                     // Boxed, so that a connection does not keep room for a handshake that is long over.
-                    if let Some(stream) = Box::pin(handshake(config, stream, &listener)).await {
+                    if let Some(stream) =
+                        Box::pin(handshake(config, stream, &listener, limit)).await
+                    {
                         serve_tls(stream, local, client, listener).await;
                     }
                     drop(admission);
@@ -206,6 +216,37 @@ impl Door {
             }
         }
         drop(connections);
+    }
+
+    /// Serves a connection whose ends are those that its PROXY protocol header tells. The handshake's time limit is for both.
+    fn serve_proxied(&self, mut stream: TcpStream, ends: Ends, admission: Admission) {
+        let (local, drain) = (Rc::clone(&self.local), Rc::clone(&self.drain));
+        self.connections.borrow_mut().spawn_local(async move {
+            let listener = &admission.listener;
+            let begun = Instant::now();
+            // Boxed, like the handshake.
+            let received = Box::pin(proxied::receive(&mut stream, ends, listener)).await;
+            let Some((address, here)) = received else {
+                return;
+            };
+            let client = Rc::new(Client::new(address, here, listener, drain));
+            let listener = Arc::clone(listener);
+            match &listener.tls {
+                None => {
+                    let _open = Open::new(&listener.metrics.http1, &listener.metrics.open_http1);
+                    serve_http1(stream, local, client, Arc::clone(&listener)).await;
+                }
+                Some(config) => {
+                    let limit = listener.timeouts.handshake;
+                    let left = limit.saturating_sub(begun.elapsed());
+                    let handshake = handshake(config.clone(), stream, &listener, left);
+                    if let Some(stream) = Box::pin(handshake).await {
+                        serve_tls(stream, local, client, Arc::clone(&listener)).await;
+                    }
+                }
+            }
+            drop(admission);
+        });
     }
 }
 
@@ -229,6 +270,7 @@ async fn handshake(
     config: ByDevice,
     stream: TcpStream,
     listener: &Listener,
+    limit: Duration,
 ) -> Option<Box<TlsStream<TcpStream>>> {
     let metrics = &listener.metrics;
     let handshake = async {
@@ -236,7 +278,7 @@ async fn handshake(
         let config = Arc::clone(config.for_client(&start.client_hello()));
         start.into_stream(config).await
     };
-    match timeout(listener.timeouts.handshake, handshake).await {
+    match timeout(limit, handshake).await {
         Ok(Ok(stream)) => {
             match stream.get_ref().1.protocol_version() {
                 Some(rustls::ProtocolVersion::TLSv1_2) => metrics.handshakes_tls12.inc(),

@@ -1,6 +1,7 @@
 //! One serving thread: a runtime of its own, its listeners' sockets, its connections. Waits for nothing that another does.
 
 pub mod accept;
+mod proxied;
 pub mod spread;
 
 use std::cell::RefCell;

@@ -8,6 +8,7 @@ use balancer::config::{
     ListenerTimeouts, LogFormat, LogLevel, Mode, PathPattern, Policy, Probe, Redirect, StatusRange,
     TlsVersion, UpstreamTimeouts,
 };
+use balancer::message::proxy_protocol::Version;
 use balancer::units::ByteSize;
 use http::{Method, StatusCode};
 
@@ -46,6 +47,7 @@ fn of_a_listener() {
     assert_eq!(listener.place.to_string(), "f:2:11: listener.http.address");
     assert!(listener.tls.is_none() && listener.http1 && listener.http2);
     assert!(listener.trusted_proxies.is_empty() && !listener.redirect_to_https);
+    assert_eq!(listener.proxy_protocol, None);
     let timeouts = ListenerTimeouts {
         handshake: 10 * SECOND,
         header: 10 * SECOND,
@@ -79,6 +81,7 @@ fn of_an_upstream() {
     let upstream = &config.upstreams[1];
     assert_eq!(upstream.place.to_string(), "f:8:1: upstream.b");
     assert_eq!(upstream.policy, Policy::RoundRobin);
+    assert_eq!(upstream.proxy_protocol, None);
     assert_eq!(config.upstreams[0].health, None);
     let timeouts = UpstreamTimeouts {
         connect: 2 * SECOND,
@@ -179,6 +182,11 @@ policy = "least-connections"
 [upstream.http]
 endpoints = ["127.0.0.1:1"]
 health = { path = "/h?a=b", host = "h:80", headers = { x-a = "b" }, expect_status = "200, 300-399" }
+proxy_protocol = "v2"
+[listener.passed_on]
+address = "127.0.0.1:1"
+proxy_protocol = "required"
+proxy_protocol_from = ["10.0.0.0/8", "2001:db8::1"]
 [process]
 workers = 3
 max_connections = 10
@@ -246,6 +254,12 @@ only = "errors"
         ]
     );
     assert_eq!(host.as_ref().unwrap(), "h:80");
+    assert_eq!(
+        (tcp.proxy_protocol, http.proxy_protocol),
+        (None, Some(Version::V2))
+    );
+    let networks = ["10.0.0.0/8", "2001:db8::1/128"].map(|network| network.parse().unwrap());
+    assert_eq!(config.listeners[2].proxy_protocol, Some(networks.to_vec()));
     assert_eq!(
         (config.process.workers.get(), config.process.startup_wait),
         (3, Duration::ZERO)

@@ -42,16 +42,19 @@ impl Connection {
     }
 
     pub(crate) fn try_open(address: SocketAddr) -> io::Result<Self> {
-        Ok(Self {
-            reader: BufReader::new(Box::new(connect(address)?)),
-        })
+        connect(address).map(Self::over)
     }
 
     /// A TLS connection, after its whole handshake.
     pub(crate) fn secure(address: SocketAddr, tls: &Tls) -> io::Result<Self> {
-        Ok(Self {
-            reader: BufReader::new(Box::new(tls.connect(address)?)),
-        })
+        tls.connect(address).map(Self::over)
+    }
+
+    /// On a stream that is there already.
+    pub(crate) fn over(stream: impl Stream + 'static) -> Self {
+        Self {
+            reader: BufReader::new(Box::new(stream)),
+        }
     }
 
     /// Sends bytes; a peer that has closed already is not a failure here, the reply tells.
@@ -303,7 +306,14 @@ impl Tls {
         &self,
         address: SocketAddr,
     ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
-        let mut socket = connect(address)?;
+        self.over(connect(address)?)
+    }
+
+    /// Completes the handshake on a connection that is there already.
+    pub(crate) fn over(
+        &self,
+        mut socket: TcpStream,
+    ) -> io::Result<StreamOwned<ClientConnection, TcpStream>> {
         let mut connection = ClientConnection::new(self.config.clone(), self.server_name.clone())
             .map_err(io::Error::other)?;
         while connection.is_handshaking() {

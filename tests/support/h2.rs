@@ -52,9 +52,13 @@ impl H2Reply {
 impl H2 {
     /// Connects over TLS, offering only HTTP/2.
     pub(crate) fn connect(address: SocketAddr, tls: &Tls) -> Self {
+        Self::over(connect(address).unwrap(), tls)
+    }
+
+    /// The same on a connection that is there already.
+    pub(crate) fn over(socket: TcpStream, tls: &Tls) -> Self {
         let tls = tls.offering(&["h2"]);
         RUNTIME.block_on(async move {
-            let socket = connect(address).unwrap();
             socket.set_nonblocking(true).unwrap();
             let socket = tokio::net::TcpStream::from_std(socket).unwrap();
             let connector = tokio_rustls::TlsConnector::from(tls.config.clone());

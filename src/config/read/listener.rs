@@ -31,9 +31,7 @@ pub(super) fn listener(entry: &Value<'_>) -> Option<Listener> {
             .get("trusted_proxies")
             .and_then(|value| networks(&value))
             .unwrap_or_default();
-        if let Some(value) = table.get("proxy_protocol") {
-            value.one_of(&[("off", ())], &["required"]);
-        }
+        let proxy_protocol = proxy_protocol(table);
         let redirect_to_https = table.get("redirect_to_https").and_then(|value| {
             let redirect = value.bool()?;
             if redirect && tls_value.is_some() {
@@ -59,6 +57,7 @@ pub(super) fn listener(entry: &Value<'_>) -> Option<Listener> {
             http2,
             http1,
             trusted_proxies,
+            proxy_protocol,
             redirect_to_https: redirect_to_https.unwrap_or(false),
             timeouts,
             limits,
@@ -87,8 +86,37 @@ fn protocols(value: &Value<'_>, has_tls: bool) -> Option<(bool, bool)> {
     Some((http2, http1))
 }
 
+/// The networks a PROXY protocol header is required from, where it is.
+fn proxy_protocol(table: &mut Table<'_>) -> Option<Vec<IpNet>> {
+    let value = table.get("proxy_protocol");
+    let from_value = table.get("proxy_protocol_from");
+    let from = from_value.as_ref().map(networks);
+    let required = match &value {
+        Some(value) => value.one_of(&[("off", false), ("required", true)], &[])?,
+        None => false,
+    };
+    match (required, &from_value, from.flatten()) {
+        (true, Some(value), Some(networks)) => {
+            value.non_empty_array(NETWORKS, "; name the networks of the proxies in front")?;
+            Some(networks)
+        }
+        (true, None, _) => {
+            value?.report("needs proxy_protocol_from, the networks of the proxies in front, such as proxy_protocol_from = [\"10.0.0.0/8\"]");
+            None
+        }
+        (false, Some(value), Some(networks)) if !networks.is_empty() => {
+            value.source.report(
+                value.key_place(),
+                "has no effect unless proxy_protocol is \"required\"",
+            );
+            None
+        }
+        (true | false, ..) => None,
+    }
+}
+
 fn networks(value: &Value<'_>) -> Option<Vec<IpNet>> {
-    let elements = value.array("an array of networks such as [\"10.0.0.0/8\"]")?;
+    let elements = value.array(NETWORKS)?;
     Some(elements.iter().filter_map(network).collect())
 }
 
@@ -236,6 +264,8 @@ fn limits(table: &mut Table<'_>) -> ListenerLimits {
             .unwrap_or(LIMITS.h2_streams),
     }
 }
+
+const NETWORKS: &str = "an array of networks such as [\"10.0.0.0/8\"]";
 
 const TIMEOUTS: ListenerTimeouts = ListenerTimeouts {
     handshake: Duration::from_secs(10),

@@ -7,6 +7,7 @@ use super::{health, host, name};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
+use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
 pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
@@ -26,6 +27,15 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         if let Some(value) = table.get("protocol") {
             value.one_of(&[("http/1.1", ())], &["h2"]);
         }
+        let versions = [
+            ("off", None),
+            ("v1", Some(Version::V1)),
+            ("v2", Some(Version::V2)),
+        ];
+        let proxy_protocol = table
+            .get("proxy_protocol")
+            .and_then(|value| value.one_of(&versions, &[]))
+            .flatten();
         let health = table
             .get("health")
             .and_then(|value| value.table(health::health));
@@ -48,6 +58,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             endpoints: endpoints?,
             health,
             timeouts,
+            proxy_protocol,
             place: table.place(),
         })
     })?

@@ -81,6 +81,34 @@ fn listeners() {
                 "must be an array of networks such as [\"10.0.0.0/8\"], got \"10.0.0.0/8\"",
             ),
             (
+                "proxy_protocol = \"require\"",
+                "must be \"off\" or \"required\", got \"require\"; did you mean \"required\"?",
+            ),
+            (
+                "proxy_protocol = \"required\"",
+                "needs proxy_protocol_from, the networks of the proxies in front, such as proxy_protocol_from = [\"10.0.0.0/8\"]",
+            ),
+            (
+                "proxy_protocol = \"required\"\nproxy_protocol_from = []",
+                "must not be empty; name the networks of the proxies in front",
+            ),
+            (
+                "proxy_protocol = \"required\"\nproxy_protocol_from = \"10.0.0.0/8\"",
+                "must be an array of networks such as [\"10.0.0.0/8\"], got \"10.0.0.0/8\"",
+            ),
+            (
+                "proxy_protocol = \"required\"\nproxy_protocol_from = [\"10.0.0.1/8\"]",
+                "has bits set beyond its prefix; write \"10.0.0.0/8\", got \"10.0.0.1/8\"",
+            ),
+            (
+                "proxy_protocol_from = [\"10.0.0.0/8\"]",
+                "has no effect unless proxy_protocol is \"required\"",
+            ),
+            (
+                "proxy_protocol = \"off\"\nproxy_protocol_from = [\"10.0.0.0/8\"]",
+                "has no effect unless proxy_protocol is \"required\"",
+            ),
+            (
                 "timeouts = { header = \"0s\" }",
                 "must be longer than zero, got \"0s\"",
             ),

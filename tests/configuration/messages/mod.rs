@@ -76,10 +76,6 @@ fn keys_and_values_of_a_later_version() {
             "2:1: admin.token_file: not supported yet",
         ),
         (
-            "[listener.b]\naddress = \"0.0.0.0:1\"\nproxy_protocol = \"required\"\n",
-            "3:18: listener.b.proxy_protocol: \"required\" is not supported yet; use \"off\"",
-        ),
-        (
             "[upstream.b]\nendpoints = [{ address = \"h:1\", backup = true }]\n",
             "2:33: upstream.b.endpoints[0].backup: not supported yet",
         ),
@@ -197,7 +193,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `health`, `timeouts`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `proxy_protocol`, `health`, `timeouts`",
         ),
         (
             "[access_log]\nsample = 0\n",

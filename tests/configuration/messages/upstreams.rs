@@ -68,6 +68,10 @@ fn upstreams() {
                 "must be \"round-robin\" or \"least-connections\", got \"round_robin\"; did you mean \"round-robin\"?",
             ),
             (
+                "proxy_protocol = \"required\"",
+                "must be \"off\", \"v1\" or \"v2\", got \"required\"",
+            ),
+            (
                 "health = { path = \"healthz\" }",
                 "must be a path such as \"/healthz\", got \"healthz\"",
             ),
