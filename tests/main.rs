@@ -13,6 +13,7 @@ mod architecture;
 mod balancing;
 mod client_faults;
 mod configuration;
+mod header_changes;
 mod headers;
 mod health;
 mod hostile_clients;

@@ -9,7 +9,10 @@ use std::process::ExitCode;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::EXIT_USAGE;
-use crate::config::{self, Action, Config, HostPattern, PathPattern, Policy, Problem, Route};
+use crate::config::{
+    self, Action, Config, FieldValue, HeaderChanges, HostPattern, PathPattern, Policy, Problem,
+    Route,
+};
 use crate::daemon::EXIT_CONFIG;
 use crate::message::authority;
 use crate::message::canonical_path::canonicalize;
@@ -145,6 +148,14 @@ fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &Explanation
             let route = &config.routes[index];
             lines.push("route", route.name.to_string());
             lines.push("action", action(config, &route.action));
+            for (label, changes) in [
+                ("request headers", &route.request_headers),
+                ("response headers", &route.response_headers),
+            ] {
+                if let Some(changes) = changes {
+                    lines.push(label, header_changes(changes));
+                }
+            }
             let beaten = explanation
                 .routes
                 .iter()
@@ -295,6 +306,22 @@ fn action(config: &Config, action: &Action) -> String {
         }
         Action::Respond(respond) => format!("respond {}", respond.status.as_u16()),
     }
+}
+
+/// Names only: values may be secrets.
+fn header_changes(changes: &HeaderChanges) -> String {
+    let names =
+        |fields: &[(HeaderName, FieldValue)]| join(fields.iter().map(|(name, _)| name), ", ");
+    let changes = [
+        ("remove", join(&changes.remove, ", ")),
+        ("set", names(&changes.set)),
+        ("add", names(&changes.add)),
+    ];
+    let made = changes.into_iter().filter(|(_, names)| !names.is_empty());
+    join(
+        made.map(|(change, names)| format!("{change} {names}")),
+        "; ",
+    )
 }
 
 fn host_text(pattern: &HostPattern) -> String {
@@ -516,6 +543,32 @@ other routes
     }
 
     #[test]
+    fn changes_of_headers_are_told_without_their_values() {
+        let mut config = config();
+        let constant = |name| {
+            let value = HeaderValue::from_static("secret");
+            (HeaderName::from_static(name), FieldValue::Constant(value))
+        };
+        config.routes[1].request_headers = Some(HeaderChanges {
+            remove: vec![HeaderName::from_static("cookie")],
+            set: vec![constant("host"), constant("x-a")],
+            add: vec![constant("x-b")],
+        });
+        config.routes[1].response_headers = Some(HeaderChanges {
+            add: vec![constant("x-c")],
+            ..HeaderChanges::default()
+        });
+        let router = compile(&config).unwrap();
+        let text = report(&args("/x", &[]), &config, &router).unwrap().text;
+        assert!(
+            text.contains("request headers   remove cookie; set host, x-a; add x-b\n"),
+            "{text}"
+        );
+        assert!(text.contains("response headers  add x-c\n"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[test]
     fn wrong_usage_is_told_apart_from_a_refusal() {
         let config = config();
         let router = compile(&config).unwrap();
@@ -607,6 +660,8 @@ other routes
             headers: Vec::new(),
             exclusive: false,
             action: Action::Forward(0),
+            request_headers: None,
+            response_headers: None,
             place: place(),
         }
     }

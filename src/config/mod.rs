@@ -3,6 +3,7 @@
 //! [`load`] reads the file; every problem in it is reported at once. Names resolve, lists that must hold something do,
 //! units are typed. Knows nothing of sockets; certificates are read later, when the snapshot is compiled.
 
+pub mod changes;
 pub mod error;
 mod file;
 pub mod health;
@@ -18,6 +19,7 @@ mod warnings;
 
 use std::path::Path;
 
+pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use error::{ConfigErrors, Place, Problem};
 pub use health::{Health, Probe, StatusRange};
 pub use listener::{

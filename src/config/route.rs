@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::Place;
+use super::{HeaderChanges, Place};
 use crate::units::Name;
 
 /// `[[route]]`
@@ -24,6 +24,10 @@ pub struct Route {
     pub exclusive: bool,
     /// `upstream`, `redirect` or `respond`.
     pub action: Action,
+    /// `request_headers`: changes of requests to endpoints. Only with `upstream`. Default none.
+    pub request_headers: Option<HeaderChanges>,
+    /// `response_headers`: changes of every response to this route's requests, whoever made it. Default none.
+    pub response_headers: Option<HeaderChanges>,
     /// Where the table stands.
     pub place: Place,
 }

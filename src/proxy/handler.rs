@@ -14,6 +14,8 @@ use super::head::{self, Origin};
 use super::local::Local;
 use super::record::{Record, ResponseBody};
 use super::{reply, retry};
+use crate::filter;
+use crate::filter::headers::Facts;
 use crate::message::canonical_path::canonicalize;
 use crate::message::framing::Violation;
 use crate::message::upload::{RequestBody, Upload};
@@ -51,6 +53,11 @@ pub fn handle(
             Ok(response) => response,
             Err(error) => refuse(error, version, &client, &mut record),
         };
+        if let Some(filters) = &record.route().filters
+            && let Some(changes) = &filters.response
+        {
+            filter::headers::apply(changes, response.headers_mut(), record.facts());
+        }
         if client.is_last_response() {
             reply::close(version, &mut response);
         }
@@ -108,9 +115,10 @@ fn route(
     let listener = record.listener().clone();
     let proxies = &listener.trusted_proxies;
     let trusted = forwarded::is_trusted(client.address().ip(), proxies);
+    let mut client_ip = client.address().ip();
     if trusted {
-        let address = forwarded::client_address(request.headers(), client.address(), proxies);
-        record.set_client(address);
+        client_ip = forwarded::client_address(request.headers(), client.address(), proxies);
+        record.set_client(client_ip);
     }
     let host = head::host(request)?;
     record.set_host(&host);
@@ -151,6 +159,20 @@ fn route(
     };
     let route = snapshot.route(index);
     record.set_route(route);
+    let filters = route.filters.as_deref();
+    if filters.is_some_and(|filters| filters.has_variables) {
+        let given = request.headers().get(forwarded::X_REQUEST_ID);
+        record.set_facts(Facts {
+            client_ip,
+            host: host.as_ref().into(),
+            path: path.as_ref().into(),
+            request_id: given
+                .filter(|_| trusted)
+                .cloned()
+                .unwrap_or_else(|| record.request_id().to_value()),
+            scheme: client.scheme_value().clone(),
+        });
+    }
     match &route.action {
         Action::Forward(_) => {}
         Action::Redirect(redirect) => {
@@ -171,6 +193,10 @@ fn route(
         via: &local.via,
     };
     head::to_endpoint(request, canonical.as_deref(), origin)?;
+    // After ours, which none of them may name.
+    if let Some(changes) = filters.and_then(|filters| filters.request.as_ref()) {
+        filter::headers::apply(changes, request.headers_mut(), record.facts());
+    }
     Ok(Routed::Forward(route.clone()))
 }
 

@@ -12,6 +12,7 @@ use super::access_log::Line;
 use super::client::Client;
 use super::error::{Fault, ProxyError};
 use super::local::{Local, RequestId};
+use crate::filter::headers::Facts;
 use crate::message::body::{Body, BodyError, Guard, retain};
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
@@ -43,6 +44,7 @@ pub struct Record {
     response_bytes: u64,
     attempts: u32,
     details: Option<Box<Details>>,
+    facts: Option<Box<Facts>>,
     from: Option<FromEndpoint>,
     waits_for_client: bool,
     finished: bool,
@@ -107,6 +109,7 @@ impl Record {
             response_bytes: 0,
             attempts: 0,
             details,
+            facts: None,
             from: None,
             waits_for_client: false,
             finished: false,
@@ -159,6 +162,21 @@ impl Record {
         self.route = route.clone();
         self.route.metrics.in_flight.inc();
         self.in_flight = true;
+    }
+
+    /// Its route; the one that stands for none before routing.
+    pub fn route(&self) -> &Own<Route> {
+        &self.route
+    }
+
+    /// What variables stand for, where its route uses some.
+    pub fn set_facts(&mut self, facts: Facts) {
+        self.facts = Some(Box::new(facts));
+    }
+
+    /// The same, where it is known.
+    pub fn facts(&self) -> Option<&Facts> {
+        self.facts.as_deref()
     }
 
     /// The request has a body, which is watched by what is returned.

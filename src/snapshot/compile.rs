@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use super::{AccessLogRule, Action, Listener, Route, Snapshot};
+use super::{AccessLogRule, Action, Filters, Listener, Route, Snapshot};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::metrics::{
@@ -100,11 +100,12 @@ impl Compiler {
             .map(|upstream| Arc::new(self.upstream(upstream, previous)))
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
-        let route = |name: &Name, action| {
+        let route = |name: &Name, action, filters| {
             let metrics = RouteMetrics::new(&self.metrics, name, listener_names());
             Arc::new(Route {
                 name: Arc::clone(name),
                 action,
+                filters,
                 metrics,
             })
         };
@@ -119,7 +120,7 @@ impl Compiler {
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
                     config::Action::Respond(respond) => Action::Respond(respond.clone()),
                 };
-                route(&configured.name, action)
+                route(&configured.name, action, Filters::of(configured))
             })
             .collect();
         let snapshot = Snapshot {
@@ -127,7 +128,7 @@ impl Compiler {
             listeners,
             router,
             routes,
-            no_route: route(&handles::NO_ROUTE.into(), Action::NotFound),
+            no_route: route(&handles::NO_ROUTE.into(), Action::NotFound, None),
             upstreams,
             access_log: AccessLogRule {
                 on: config.access_log.target != AccessLogTarget::Off,

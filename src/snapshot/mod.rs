@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 pub use publish::{Held, Own, Publisher, Reader, View};
 
-use crate::config;
+use crate::config::{self, HeaderChanges};
 use crate::metrics::{ListenerMetrics, RouteMetrics};
 use crate::route::Router;
 use crate::tls::{ByDevice, CertificateInfo};
@@ -88,15 +88,44 @@ pub struct Listener {
     pub metrics: ListenerMetrics,
 }
 
-/// A route's name, action and counters. Its matchers are the router's.
+/// A route's name, action, changes and counters. Its matchers are the router's.
 #[derive(Debug)]
 pub struct Route {
     /// Its name.
     pub name: Name,
     /// What it does.
     pub action: Action,
+    /// What it changes in messages; most routes change nothing.
+    pub filters: Option<Box<Filters>>,
     /// Its counters.
     pub metrics: RouteMetrics,
+}
+
+/// What a route changes in messages.
+#[derive(Debug)]
+pub struct Filters {
+    /// In the header of requests to endpoints.
+    pub request: Option<HeaderChanges>,
+    /// In the header of responses to clients.
+    pub response: Option<HeaderChanges>,
+    /// Whether some value of these differs from request to request.
+    pub has_variables: bool,
+}
+
+impl Filters {
+    /// Of a configured route; `None` where it changes nothing.
+    fn of(route: &config::Route) -> Option<Box<Self>> {
+        let (request, response) = (&route.request_headers, &route.response_headers);
+        if request.is_none() && response.is_none() {
+            return None;
+        }
+        let mut changes = request.iter().chain(response);
+        Some(Box::new(Self {
+            has_variables: changes.any(HeaderChanges::has_variables),
+            request: request.clone(),
+            response: response.clone(),
+        }))
+    }
 }
 
 /// What a route does.

@@ -2,6 +2,7 @@
 //! Reads on after a problem, so that all of them are known at once. Touches no file and no socket.
 
 mod action;
+mod changes;
 mod header;
 mod health;
 mod host;

@@ -6,11 +6,12 @@ use http::Method;
 use regex::RegexBuilder;
 
 use super::action::action;
+use super::changes::{Direction, changes};
 use super::{Declared, header, host, name, path, reference};
 use crate::config::file::Table;
 use crate::config::suggest::hint;
 use crate::config::value::Value;
-use crate::config::{HostPattern, MethodSet, PathPattern, Route};
+use crate::config::{Action, HostPattern, MethodSet, PathPattern, Route};
 use crate::units::Name;
 
 pub(super) fn routes(root: &mut Table<'_>, declared: &Declared) -> Vec<Route> {
@@ -87,16 +88,15 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         Some(exclusive)
     });
     let action = action(table, declared);
+    let request_headers = table.get("request_headers").and_then(|value| {
+        only_with_upstream(&value, action.as_ref());
+        changes(&value, Direction::Request)
+    });
+    let response_headers = table
+        .get("response_headers")
+        .and_then(|value| changes(&value, Direction::Response));
     table.not_yet(&[
-        "query",
-        "upgrades",
-        "rewrite",
-        "request_headers",
-        "response_headers",
-        "timeouts",
-        "limits",
-        "retry",
-        "mirror",
+        "query", "upgrades", "rewrite", "timeouts", "limits", "retry", "mirror",
     ]);
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
@@ -109,8 +109,20 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         headers,
         exclusive,
         action: action?,
+        request_headers,
+        response_headers,
         place: table.place(),
     })
+}
+
+/// Notes a problem where a route that asks no endpoint says how to ask one.
+fn only_with_upstream(value: &Value<'_>, action: Option<&Action>) {
+    if let Some(Action::Redirect(_) | Action::Respond(_)) = action {
+        value.source.report(
+            value.key_place(),
+            "only with `upstream`: this route sends nothing to an endpoint",
+        );
+    }
 }
 
 fn listeners(value: &Value<'_>, declared: &Declared) -> Option<Vec<usize>> {

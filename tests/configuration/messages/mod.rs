@@ -130,15 +130,7 @@ fn keys_and_values_of_a_later_version() {
         );
     }
     let keys = [
-        "upgrades",
-        "rewrite",
-        "request_headers",
-        "response_headers",
-        "timeouts",
-        "limits",
-        "retry",
-        "mirror",
-        "query",
+        "upgrades", "rewrite", "timeouts", "limits", "retry", "mirror", "query",
     ];
     for key in keys {
         let text = format!("[[route]]\nupstream = \"app\"\n{key} = []\n");

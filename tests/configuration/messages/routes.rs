@@ -236,3 +236,140 @@ fn responses() {
         ],
     );
 }
+
+#[test]
+fn changes_of_headers() {
+    let route = "[[route]]\nupstream = \"app\"\n";
+    let own = "belongs to the connection and is set by the balancer; leave it out";
+    let identity = "says who asked and is set by the balancer; leave it out";
+    for name in [
+        "connection",
+        "te",
+        "transfer-encoding",
+        "content-length",
+        "trailer",
+    ] {
+        for key in ["request_headers", "response_headers"] {
+            let expected = format!("{name} {own}");
+            each_value_has(
+                route,
+                &[
+                    (
+                        &format!("{key} = {{ set = {{ {name} = \"1\" }} }}"),
+                        &expected,
+                    ),
+                    (
+                        &format!("{key} = {{ add = {{ {name} = \"1\" }} }}"),
+                        &expected,
+                    ),
+                    (&format!("{key} = {{ remove = [\"{name}\"] }}"), &expected),
+                ],
+            );
+        }
+    }
+    for name in [
+        "via",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-request-id",
+    ] {
+        let expected = format!("{name} {identity}");
+        each_value_has(
+            route,
+            &[
+                (
+                    &format!("request_headers = {{ set = {{ {name} = \"1\" }} }}"),
+                    &expected,
+                ),
+                (
+                    &format!("request_headers = {{ remove = [\"{name}\"] }}"),
+                    &expected,
+                ),
+            ],
+        );
+    }
+    each_value_has(
+        route,
+        &[
+            ("request_headers = []", "must be a table, got an array"),
+            (
+                "request_headers = { st = {} }",
+                "unknown key; did you mean `set`?",
+            ),
+            (
+                "request_headers = { set = [] }",
+                "must be a table such as { x-name = \"value\" }, got an array",
+            ),
+            (
+                "request_headers = { remove = \"x-a\" }",
+                "must be an array such as [\"x-name\"], got \"x-a\"",
+            ),
+            (
+                "request_headers = { remove = [1] }",
+                "must be the name of a header, got 1",
+            ),
+            (
+                "request_headers = { remove = [\":authority\"] }",
+                "\":authority\" is not a header name",
+            ),
+            (
+                "request_headers = { set = { \"a b\" = \"1\" } }",
+                "\"a b\" is not a header name",
+            ),
+            (
+                "request_headers = { set = { x-a = \"1\", X-A = \"2\" } }",
+                "x-a is there twice; header names do not differ by case",
+            ),
+            (
+                "request_headers = { set = { x-a = \"1\" }, remove = [\"X-A\"] }",
+                "x-a is in `set` already; a name stands in one of `set`, `add` and `remove`",
+            ),
+            (
+                "request_headers = { set = { x-a = \"secret\\r\\n\" } }",
+                "must be printable ASCII",
+            ),
+            (
+                "request_headers = { set = { x-a = \" secret\" } }",
+                "must not begin or end with a space",
+            ),
+            (
+                "request_headers = { set = { x-a = 1 } }",
+                "must be a string, got 1",
+            ),
+            (
+                "response_headers = { set = { x-a = \"$hots\" } }",
+                "knows only $client_ip, $host, $path, $request_id and $scheme, not \"$hots\"; a dollar sign is written \"$$\"",
+            ),
+            (
+                "request_headers = { add = { host = \"a\" } }",
+                "host can only be in `set`: a request has exactly one",
+            ),
+            (
+                "request_headers = { remove = [\"host\"] }",
+                "host can only be in `set`: a request has exactly one",
+            ),
+            (
+                "request_headers = { set = { host = \"a b\" } }",
+                "must be a host such as \"app.internal\" or \"app.internal:8080\"; it takes no variables, got \"a b\"",
+            ),
+            (
+                "request_headers = { set = { host = \"$host\" } }",
+                "must be a host such as \"app.internal\" or \"app.internal:8080\"; it takes no variables, got \"$host\"",
+            ),
+            (
+                "response_headers = { set = { host = \"a\" } }",
+                "host is no field of a response",
+            ),
+        ],
+    );
+    each_value_has(
+        "[[route]]\nrespond = {}\n",
+        &[(
+            "request_headers = { remove = [\"x-a\"] }",
+            "only with `upstream`: this route sends nothing to an endpoint",
+        )],
+    );
+}
