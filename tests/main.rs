@@ -23,6 +23,7 @@ mod newcomer;
 mod peers;
 mod readme;
 mod reload;
+mod rewriting;
 mod routing;
 mod serving;
 mod shutdown;

@@ -11,9 +11,10 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use super::EXIT_USAGE;
 use crate::config::{
     self, Action, Config, FieldValue, HeaderChanges, HostPattern, PathPattern, Policy, Problem,
-    Route,
+    Rewrite, Route,
 };
 use crate::daemon::EXIT_CONFIG;
+use crate::filter;
 use crate::message::authority;
 use crate::message::canonical_path::canonicalize;
 use crate::route::{Explanation, Matchers, Mismatch, Outcome, Query, Router, Verdict};
@@ -134,12 +135,15 @@ fn report(args: &Args, config: &Config, router: &Router) -> Result<Report, Failu
     };
     let explanation = router.explain(&query);
     explain_outcome(&mut lines, config, &explanation);
+    let mut routed = matches!(explanation.outcome, Outcome::Route(_));
+    if let Outcome::Route(index) = explanation.outcome
+        && let Some(rewrite) = &config.routes[index].rewrite
+    {
+        routed = explain_rewrite(&mut lines, (config, router), (index, rewrite), &query);
+    }
     let mut text = lines.text();
     text.push_str(&other_routes(config, &explanation));
-    Ok(Report {
-        text,
-        routed: matches!(explanation.outcome, Outcome::Route(_)),
-    })
+    Ok(Report { text, routed })
 }
 
 fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &Explanation) {
@@ -176,6 +180,40 @@ fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &Explanation
                 format!("400, {ambiguous}; guards the exclusive route {guarded}"),
             );
         }
+    }
+}
+
+/// What the endpoint is asked for, as the data path works it out. False where that is refused.
+fn explain_rewrite(
+    lines: &mut Lines,
+    (config, router): (&Config, &Router),
+    (index, rewrite): (usize, &Rewrite),
+    asked: &Query<'_>,
+) -> bool {
+    let path = match filter::rewrite::rewrite(rewrite, asked.path) {
+        Ok(path) => path,
+        Err(error) => {
+            lines.push("refused", format!("500, {error}"));
+            return false;
+        }
+    };
+    lines.push("sent path", path.to_string());
+    let made = Query {
+        raw_path: &path,
+        path: &path,
+        ..*asked
+    };
+    let upstream = |route: usize| config.routes[route].action.upstream();
+    match router.exclusive(&made) {
+        Some(other) if upstream(other) != upstream(index) => {
+            let name = &config.routes[other].name;
+            lines.push(
+                "refused",
+                format!("500, the rewritten path belongs to the exclusive route {name}"),
+            );
+            false
+        }
+        Some(_) | None => true,
     }
 }
 
@@ -569,6 +607,34 @@ other routes
     }
 
     #[test]
+    fn a_rewritten_path_is_told_or_why_it_is_refused() {
+        let mut config = config();
+        let rewriting = |to: &str| {
+            Some(Rewrite::Prefix {
+                from: "".into(),
+                to: to.into(),
+            })
+        };
+        config.upstreams.push(config.upstreams[0].clone());
+        config.routes[1].action = Action::Forward(1);
+        config.routes[1].rewrite = rewriting("/v2");
+        let router = compile(&config).unwrap();
+        let told = report(&args("/x//y", &[]), &config, &router).unwrap();
+        assert!(told.text.contains("sent path  /v2/x/y\n"), "{}", told.text);
+        assert!(told.routed);
+        config.routes[1].rewrite = rewriting("/admin");
+        let told = report(&args("/x", &[]), &config, &router).unwrap();
+        assert!(
+            told.text.contains(
+                "refused    500, the rewritten path belongs to the exclusive route admin\n"
+            ),
+            "{}",
+            told.text
+        );
+        assert!(!told.routed);
+    }
+
+    #[test]
     fn wrong_usage_is_told_apart_from_a_refusal() {
         let config = config();
         let router = compile(&config).unwrap();
@@ -660,6 +726,7 @@ other routes
             headers: Vec::new(),
             exclusive: false,
             action: Action::Forward(0),
+            rewrite: None,
             request_headers: None,
             response_headers: None,
             place: place(),

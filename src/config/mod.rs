@@ -28,7 +28,7 @@ pub use listener::{
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };
-pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Route};
+pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Rewrite, Route};
 pub use upstream::{Address, Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
 
 use file::Source;

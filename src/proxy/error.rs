@@ -35,6 +35,8 @@ pub enum ProxyError {
     Loop,
     /// No route takes it.
     NoRoute,
+    /// What the route makes of the path is no path, or one of an exclusive route.
+    Rewrite,
     /// The body is larger than allowed.
     BodyTooLarge,
     /// The body paused for too long.
@@ -131,6 +133,7 @@ impl ProxyError {
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Rewrite => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoEndpoint | Self::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectRefused
@@ -173,7 +176,7 @@ impl ProxyError {
             | Self::ResponseTimeout
             | Self::ResponseCut
             | Self::ResponseIdle => Fault::Endpoint,
-            Self::NoRoute | Self::NoEndpoint | Self::Exhausted => Fault::Balancer,
+            Self::NoRoute | Self::Rewrite | Self::NoEndpoint | Self::Exhausted => Fault::Balancer,
         }
     }
 
@@ -206,6 +209,7 @@ impl ProxyError {
             Self::Connect => "connect_method",
             Self::Loop => "loop",
             Self::NoRoute => "no_route",
+            Self::Rewrite => "rewrite",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
@@ -245,6 +249,7 @@ impl ProxyError {
             Self::AmbiguousPath => "balancer; error=http_request_error; details=\"ambiguous path\"",
             Self::Loop => "balancer; error=proxy_loop_detected",
             Self::NoRoute => "balancer; error=destination_not_found",
+            Self::Rewrite => "balancer; error=proxy_configuration_error",
             Self::NoEndpoint => "balancer; error=destination_unavailable",
             Self::Exhausted => "balancer; error=connection_limit_reached",
             Self::ConnectRefused => "balancer; error=connection_refused",
@@ -286,6 +291,7 @@ pub const REASONS: &[&str] = &[
     "response_cut",
     "response_idle",
     "response_timeout",
+    "rewrite",
     "target_too_long",
     "too_many_fields",
     "unasked_101",

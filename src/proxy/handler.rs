@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -14,6 +15,7 @@ use super::head::{self, Origin};
 use super::local::Local;
 use super::record::{Record, ResponseBody};
 use super::{reply, retry};
+use crate::config::Rewrite;
 use crate::filter;
 use crate::filter::headers::Facts;
 use crate::message::canonical_path::canonicalize;
@@ -141,15 +143,15 @@ fn route(
     if let Some(port) = listener.redirect_to_https {
         return Ok(reply::redirect_to_https(port, &host, &path, query).into());
     }
-    let found = snapshot.router.find(&Query {
+    let asked = Query {
         listener: record.listener_index(),
         host: &host,
         method: request.method(),
         headers: request.headers(),
         raw_path,
         path: &path,
-    });
-    let index = match found {
+    };
+    let index = match snapshot.router.find(&asked) {
         Ok(Some(index)) => index,
         Ok(None) => return Err(ProxyError::NoRoute),
         Err(ambiguous) => {
@@ -181,9 +183,12 @@ fn route(
         Action::Respond(respond) => return Ok(reply::respond(respond).into()),
         Action::NotFound => return Err(ProxyError::NoRoute),
     }
-    let canonical = match path {
-        Cow::Owned(path) => Some(path),
-        Cow::Borrowed(_) => None,
+    let sent = match filters.and_then(|filters| filters.rewrite.as_ref()) {
+        Some(rewrite) => Some(rewritten(snapshot, (index, rewrite), &asked)?),
+        None => match path {
+            Cow::Owned(path) => Some(path),
+            Cow::Borrowed(_) => None,
+        },
     };
     drop(host);
     let origin = Origin {
@@ -192,12 +197,36 @@ fn route(
         request_id: record.request_id(),
         via: &local.via,
     };
-    head::to_endpoint(request, canonical.as_deref(), origin)?;
+    head::to_endpoint(request, sent.as_deref(), origin)?;
     // After ours, which none of them may name.
     if let Some(changes) = filters.and_then(|filters| filters.request.as_ref()) {
         filter::headers::apply(changes, request.headers_mut(), record.facts());
     }
     Ok(Routed::Forward(route.clone()))
+}
+
+/// The path to ask an endpoint of the route at `index` for, where that rewrites paths. Routes were matched with the
+/// client's path, so an exclusive route would not see a path of its own that was only made here: that goes nowhere but to
+/// its own upstream.
+fn rewritten(
+    snapshot: &View,
+    (index, rewrite): (usize, &Rewrite),
+    asked: &Query<'_>,
+) -> Result<String, ProxyError> {
+    let path = filter::rewrite::rewrite(rewrite, asked.path).map_err(|_| ProxyError::Rewrite)?;
+    let made = Query {
+        raw_path: &path,
+        path: &path,
+        ..*asked
+    };
+    let upstream = |route: usize| match &snapshot.routes[route].action {
+        Action::Forward(upstream) => Some(Arc::as_ptr(upstream)),
+        Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
+    };
+    match snapshot.router.exclusive(&made) {
+        Some(other) if upstream(other) != upstream(index) => Err(ProxyError::Rewrite),
+        Some(_) | None => Ok(path.into_owned()),
+    }
 }
 
 /// Limits of a request that do not need its path.

@@ -13,7 +13,7 @@ use ipnet::IpNet;
 
 pub use publish::{Held, Own, Publisher, Reader, View};
 
-use crate::config::{self, HeaderChanges};
+use crate::config::{self, HeaderChanges, Rewrite};
 use crate::metrics::{ListenerMetrics, RouteMetrics};
 use crate::route::Router;
 use crate::tls::{ByDevice, CertificateInfo};
@@ -104,6 +104,8 @@ pub struct Route {
 /// What a route changes in messages.
 #[derive(Debug)]
 pub struct Filters {
+    /// The path endpoints are asked for.
+    pub rewrite: Option<Rewrite>,
     /// In the header of requests to endpoints.
     pub request: Option<HeaderChanges>,
     /// In the header of responses to clients.
@@ -116,12 +118,13 @@ impl Filters {
     /// Of a configured route; `None` where it changes nothing.
     fn of(route: &config::Route) -> Option<Box<Self>> {
         let (request, response) = (&route.request_headers, &route.response_headers);
-        if request.is_none() && response.is_none() {
+        if route.rewrite.is_none() && request.is_none() && response.is_none() {
             return None;
         }
         let mut changes = request.iter().chain(response);
         Some(Box::new(Self {
             has_variables: changes.any(HeaderChanges::has_variables),
+            rewrite: route.rewrite.clone(),
             request: request.clone(),
             response: response.clone(),
         }))

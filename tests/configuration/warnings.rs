@@ -146,3 +146,36 @@ fn an_exclusive_route_that_nobody_shadows() {
         1
     );
 }
+
+#[test]
+fn a_route_that_makes_nothing_but_paths_of_an_exclusive_route() {
+    let with = |upstream: &str, prefix: &str, more: &str| {
+        let text = format!(
+            r#"[upstream.app]
+endpoints = ["127.0.0.1:1"]
+[upstream.b]
+endpoints = ["127.0.0.1:1"]
+[[route]]
+path = "/admin"
+exclusive = true
+upstream = "app"
+{more}
+[[route]]
+name = "old"
+path = "/old"
+upstream = "{upstream}"
+rewrite = {{ prefix = "{prefix}" }}
+"#
+        );
+        let found = warnings(&text);
+        found.iter().any(|warning| {
+            warning.contains("every path it makes belongs to the exclusive route \"/admin\"")
+        })
+    };
+    assert!(with("b", "/admin", ""));
+    assert!(with("b", "/admin/x", ""));
+    assert!(!with("b", "/", ""));
+    assert!(!with("b", "/administrator", ""));
+    assert!(!with("app", "/admin", ""), "its own upstream");
+    assert!(!with("b", "/admin", "hosts = [\"a.com\"]"), "another host");
+}

@@ -10,6 +10,7 @@ mod listener;
 mod name;
 mod path;
 mod process;
+mod rewrite;
 mod route;
 mod upstream;
 

@@ -3,10 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use http::Method;
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 
 use super::action::action;
 use super::changes::{Direction, changes};
+use super::rewrite::rewrite;
 use super::{Declared, header, host, name, path, reference};
 use crate::config::file::Table;
 use crate::config::suggest::hint;
@@ -88,6 +89,10 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         Some(exclusive)
     });
     let action = action(table, declared);
+    let rewrite = table.get("rewrite").and_then(|value| {
+        only_with_upstream(&value, action.as_ref());
+        rewrite(&value, path.as_ref())
+    });
     let request_headers = table.get("request_headers").and_then(|value| {
         only_with_upstream(&value, action.as_ref());
         changes(&value, Direction::Request)
@@ -95,9 +100,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
     let response_headers = table
         .get("response_headers")
         .and_then(|value| changes(&value, Direction::Response));
-    table.not_yet(&[
-        "query", "upgrades", "rewrite", "timeouts", "limits", "retry", "mirror",
-    ]);
+    table.not_yet(&["query", "upgrades", "timeouts", "limits", "retry", "mirror"]);
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
     Some(Route {
@@ -109,6 +112,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         headers,
         exclusive,
         action: action?,
+        rewrite,
         request_headers,
         response_headers,
         place: table.place(),
@@ -212,6 +216,11 @@ fn canonical<'a>(value: &Value<'a>) -> Option<&'a str> {
 }
 
 fn path_regex(value: &Value<'_>) -> Option<PathPattern> {
+    regex(value).map(PathPattern::Regex)
+}
+
+/// A regular expression for paths.
+pub(super) fn regex(value: &Value<'_>) -> Option<Regex> {
     let text = value.string_such_as("a regular expression such as \"^/v[0-9]+/\"")?;
     let regex = RegexBuilder::new(text)
         .size_limit(LARGEST_REGEX)
@@ -230,7 +239,7 @@ fn path_regex(value: &Value<'_>) -> Option<PathPattern> {
                 )
             }
         });
-    value.noted(regex).map(PathPattern::Regex)
+    value.noted(regex)
 }
 
 fn methods(value: &Value<'_>) -> Option<MethodSet> {

@@ -129,9 +129,7 @@ fn keys_and_values_of_a_later_version() {
             [expected]
         );
     }
-    let keys = [
-        "upgrades", "rewrite", "timeouts", "limits", "retry", "mirror", "query",
-    ];
+    let keys = ["upgrades", "timeouts", "limits", "retry", "mirror", "query"];
     for key in keys {
         let text = format!("[[route]]\nupstream = \"app\"\n{key} = []\n");
         assert_eq!(

@@ -373,3 +373,92 @@ fn changes_of_headers() {
         )],
     );
 }
+
+#[test]
+fn rewrites() {
+    let route = "[[route]]\nupstream = \"app\"\npath = \"/a\"\n";
+    each_value_has(
+        route,
+        &[
+            ("rewrite = \"/b\"", "must be a table, got \"/b\""),
+            ("rewrite = {}", "needs either `prefix`, or `regex` and `to`"),
+            (
+                "rewrite = { prefix = \"/b\", to = \"/c\" }",
+                "needs either `prefix`, or `regex` and `to`",
+            ),
+            (
+                "rewrite = { regex = \"b\" }",
+                "needs either `prefix`, or `regex` and `to`",
+            ),
+            (
+                "rewrite = { prefx = \"/b\", regex = \"b\", to = \"/c\" }",
+                "unknown key; did you mean `prefix`?",
+            ),
+            (
+                "rewrite = { prefix = \"b\" }",
+                "must begin with \"/\", got \"b\"",
+            ),
+            (
+                "rewrite = { prefix = \"/b//c\" }",
+                "must be in canonical spelling: write \"/b/c\", got \"/b//c\"",
+            ),
+            (
+                "rewrite = { regex = \"(\", to = \"/\" }",
+                "is not a regular expression: unclosed group, got \"(\"",
+            ),
+            (
+                "rewrite = { regex = \"^/a\", to = \"/b?c\" }",
+                "must not hold '?', got \"/b?c\"",
+            ),
+            (
+                "rewrite = { prefix = \"/<b>\" }",
+                "must not hold '<', got \"/<b>\"",
+            ),
+            (
+                "rewrite = { regex = \"^/a$\", to = \"\" }",
+                "must begin with \"/\", got \"\"",
+            ),
+            (
+                "rewrite = { regex = \"^/a\", to = \"b\" }",
+                "must begin with \"/\": it takes the place of a path's begin, got \"b\"",
+            ),
+            (
+                "rewrite = { regex = \"^/a$\", to = \"/b/../..\" }",
+                "must not climb above \"/\", got \"/b/../..\"",
+            ),
+            (
+                "rewrite = { regex = \"^/(a)\", to = \"/$2\" }",
+                "names a group that `regex` does not have: \"$2\" (a dollar sign is written \"$$\", and \"${1}\" where a letter follows), got \"/$2\"",
+            ),
+            (
+                "rewrite = { regex = \"^/(a)\", to = \"/$1b\" }",
+                "names a group that `regex` does not have: \"$1b\" (a dollar sign is written \"$$\", and \"${1}\" where a letter follows), got \"/$1b\"",
+            ),
+        ],
+    );
+    each_value_has(
+        "[[route]]\nupstream = \"app\"\npath_exact = \"/a\"\n",
+        &[(
+            "rewrite = { prefix = \"/b\" }",
+            "only with `path`, of which it takes the place; use `regex` and `to`",
+        )],
+    );
+    each_value_has(
+        "[[route]]\nrespond = {}\n",
+        &[(
+            "rewrite = { prefix = \"/b\" }",
+            "only with `upstream`: this route sends nothing to an endpoint",
+        )],
+    );
+    for rewrite in [
+        "{ prefix = \"/\" }",
+        "{ regex = \"^/(?<x>a)(b)?\", to = \"/${x}c$x/$1$2$$\" }",
+        "{ regex = \"a\", to = \"b\" }",
+        "{ regex = \"^/a\", to = \"\" }",
+        "{ regex = \"^/a|b$\", to = \"c\" }",
+        "{ regex = \"^(.*)$\", to = \"$1.html\" }",
+    ] {
+        let found = problems_behind_base(&format!("{route}rewrite = {rewrite}\n"));
+        assert_eq!(found, [""; 0], "{rewrite}");
+    }
+}
