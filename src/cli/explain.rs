@@ -746,6 +746,7 @@ other routes
             http2: true,
             http1: true,
             trusted_proxies: Vec::new(),
+            forwarded: ForwardedFields::XForwarded,
             redirect_to_https: false,
             timeouts: ListenerTimeouts {
                 handshake: second,

@@ -25,6 +25,8 @@ pub struct Listener {
     pub http1: bool,
     /// `trusted_proxies`: peers whose forwarding headers are believed. Default none.
     pub trusted_proxies: Vec<IpNet>,
+    /// `forwarded`: in which fields endpoints are told of the client. Default `"x-forwarded"`.
+    pub forwarded: ForwardedFields,
     /// `redirect_to_https`: answer every request with a 308 to `https`. Only on a plain listener. Default false.
     pub redirect_to_https: bool,
     /// `timeouts`
@@ -33,6 +35,17 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// Where `address` stands.
     pub place: Place,
+}
+
+/// `listener.forwarded`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ForwardedFields {
+    /// `"x-forwarded"`: `X-Forwarded-For`, `-Proto`, `-Port` and `-Host`.
+    XForwarded,
+    /// `"forwarded"`: `Forwarded` (RFC 7239).
+    Forwarded,
+    /// `"both"`
+    Both,
 }
 
 /// `listener.tls`

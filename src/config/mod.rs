@@ -23,7 +23,8 @@ pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use error::{ConfigErrors, Place, Problem};
 pub use health::{Health, Probe, StatusRange};
 pub use listener::{
-    Certificate, ClientAuth, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, TlsVersion,
+    Certificate, ClientAuth, ForwardedFields, Listener, ListenerLimits, ListenerTimeouts,
+    ListenerTls, TlsVersion,
 };
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,

@@ -4,6 +4,7 @@ pub mod authority;
 pub mod body;
 pub mod canonical_path;
 pub mod forwarded;
+pub mod forwarded_field;
 pub mod framing;
 pub mod hop_by_hop;
 pub mod pause;

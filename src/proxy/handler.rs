@@ -194,6 +194,7 @@ fn route(
     let origin = Origin {
         client,
         trusted,
+        fields: listener.forwarded,
         request_id: record.request_id(),
         via: &local.via,
     };

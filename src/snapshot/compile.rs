@@ -190,6 +190,7 @@ impl Compiler {
             certificates,
             http2: listener.http2,
             trusted_proxies: listener.trusted_proxies.clone(),
+            forwarded: listener.forwarded,
             redirect_to_https: listener.redirect_to_https.then_some(https),
             timeouts: listener.timeouts,
             limits: listener.limits,

@@ -76,6 +76,8 @@ pub struct Listener {
     pub http2: bool,
     /// Peers whose forwarding fields are believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// In which fields endpoints are told of the client.
+    pub forwarded: config::ForwardedFields,
     /// The port of the TLS listener to send clients to, where every request is redirected.
     pub redirect_to_https: Option<u16>,
     /// Its time limits.

@@ -10,8 +10,8 @@ use super::socket_address;
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{
-    Certificate, ClientAuth, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Place,
-    TlsVersion,
+    Certificate, ClientAuth, ForwardedFields, Listener, ListenerLimits, ListenerTimeouts,
+    ListenerTls, Place, TlsVersion,
 };
 use crate::units::ByteSize;
 
@@ -31,6 +31,10 @@ pub(super) fn listener(entry: &Value<'_>) -> Option<Listener> {
             .get("trusted_proxies")
             .and_then(|value| networks(&value))
             .unwrap_or_default();
+        let forwarded = table
+            .get("forwarded")
+            .and_then(|value| value.one_of(&FORWARDED, &[]))
+            .unwrap_or(ForwardedFields::XForwarded);
         if let Some(value) = table.get("proxy_protocol") {
             value.one_of(&[("off", ())], &["required"]);
         }
@@ -59,6 +63,7 @@ pub(super) fn listener(entry: &Value<'_>) -> Option<Listener> {
             http2,
             http1,
             trusted_proxies,
+            forwarded,
             redirect_to_https: redirect_to_https.unwrap_or(false),
             timeouts,
             limits,
@@ -236,6 +241,12 @@ fn limits(table: &mut Table<'_>) -> ListenerLimits {
             .unwrap_or(LIMITS.h2_streams),
     }
 }
+
+const FORWARDED: [(&str, ForwardedFields); 3] = [
+    ("x-forwarded", ForwardedFields::XForwarded),
+    ("forwarded", ForwardedFields::Forwarded),
+    ("both", ForwardedFields::Both),
+];
 
 const TIMEOUTS: ListenerTimeouts = ListenerTimeouts {
     handshake: Duration::from_secs(10),

@@ -103,6 +103,10 @@ fn listeners() {
             ("limits = { connections = 0 }", "must be at least 1, got 0"),
             ("limits = { h2_streams = 0 }", "must be 1–2147483647, got 0"),
             ("limits = { headers = 20000 }", "must be 1–10000, got 20000"),
+            (
+                "forwarded = \"rfc7239\"",
+                "must be \"x-forwarded\", \"forwarded\" or \"both\", got \"rfc7239\"",
+            ),
             ("tls = true", "must be a table, got true"),
             (
                 "tls = {}",
