@@ -120,7 +120,7 @@ fn forwarded_of_a_trusted_proxy_is_read_and_appended_to() {
         (
             "Forwarded: for=\"203.0.113.9\r\n",
             "127.0.0.1",
-            "for=\"203.0.113.9, ",
+            "for=unknown, ",
             "unknown, ",
         ),
     ] {

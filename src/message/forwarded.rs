@@ -298,8 +298,8 @@ mod tests {
             format!("for=6.6.6.6, for=unknown, for=\"[::2]\", {own}")
         );
         assert_eq!(
-            element(&forwarded(&["for=a", "for=b"]), true),
-            format!("for=a, for=b, {own}")
+            element(&forwarded(&["for=a", "for=\"b", "for=c"]), true),
+            format!("for=a, for=unknown, for=c, {own}")
         );
         let mut both = forwarded(&["for=6.6.6.6;proto=https"]);
         both.insert(X_FORWARDED_FOR, HeaderValue::from_static("6.6.6.6"));

@@ -8,4 +8,5 @@ pub mod forwarded_field;
 pub mod framing;
 pub mod hop_by_hop;
 pub mod pause;
+pub mod trace;
 pub mod upload;

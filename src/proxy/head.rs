@@ -12,7 +12,7 @@ use super::client::Client;
 use super::error::ProxyError;
 use super::local::{RequestId, Via};
 use crate::config::ForwardedFields;
-use crate::message::{authority, forwarded, hop_by_hop};
+use crate::message::{authority, forwarded, hop_by_hop, trace};
 
 /// The host a request is for: lower case, without port. Refuses what leaves room for two opinions.
 ///
@@ -143,6 +143,9 @@ fn remove_fields(headers: &mut HeaderMap, trusted: bool) -> Result<Found, ProxyE
             found.request_id |= *name == forwarded::X_REQUEST_ID;
         } else if text == "via" {
             found.via = true;
+        } else if text == "traceparent" && !trace::has_valid_parent(headers) {
+            // W3C Trace Context §3.2.2.3, §4.3: what cannot be read is not passed on, and its state neither.
+            remove.extend([trace::TRACEPARENT, trace::TRACESTATE]);
         }
     }
     if !remove.is_empty() {
