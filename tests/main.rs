@@ -18,6 +18,7 @@ mod header_changes;
 mod headers;
 mod health;
 mod hostile_clients;
+mod hsts;
 mod idle_connections;
 mod metrics_and_logs;
 mod newcomer;

@@ -747,6 +747,7 @@ other routes
             http1: true,
             trusted_proxies: Vec::new(),
             forwarded: ForwardedFields::XForwarded,
+            hsts: None,
             redirect_to_https: false,
             timeouts: ListenerTimeouts {
                 handshake: second,

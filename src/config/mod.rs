@@ -23,7 +23,7 @@ pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use error::{ConfigErrors, Place, Problem};
 pub use health::{Health, Probe, StatusRange};
 pub use listener::{
-    Certificate, ClientAuth, ForwardedFields, Listener, ListenerLimits, ListenerTimeouts,
+    Certificate, ClientAuth, ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts,
     ListenerTls, TlsVersion,
 };
 pub use process::{

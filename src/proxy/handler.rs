@@ -55,6 +55,10 @@ pub fn handle(
             Ok(response) => response,
             Err(error) => refuse(error, version, &client, &mut record),
         };
+        if let Some(hsts) = &record.listener().hsts {
+            reply::secure(response.headers_mut(), hsts);
+        }
+        // Last, so that a route may say something else than its listener.
         if let Some(filters) = &record.route().filters
             && let Some(changes) = &filters.response
         {

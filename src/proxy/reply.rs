@@ -1,11 +1,12 @@
 //! Responses we author ourselves.
 
-use http::header::{self, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Uri, Version};
 
 use super::error::{ProxyError, RETRY_AFTER};
 use super::record::ResponseBody;
 use crate::config;
+use crate::snapshot::Listener;
 
 /// What a client gets instead of a response.
 pub fn error(error: ProxyError) -> Response<ResponseBody> {
@@ -34,17 +35,31 @@ pub fn error(error: ProxyError) -> Response<ResponseBody> {
 }
 
 /// The same, as the bytes of an HTTP/1.1 response after which the connection is closed: for requests that never became one.
-pub fn error_bytes(error: ProxyError) -> Vec<u8> {
+pub fn error_bytes(error: ProxyError, listener: &Listener) -> Vec<u8> {
+    let mut response = self::error(error);
+    let headers = response.headers_mut();
+    if let Some(hsts) = &listener.hsts {
+        secure(headers, hsts);
+    }
     let status = error.status();
     let body = text(status);
-    format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: text/plain; charset=utf-8\r\nproxy-status: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let mut bytes = format!(
+        "HTTP/1.1 {} {}\r\n",
         status.as_u16(),
-        status.canonical_reason().unwrap_or_default(),
-        error.proxy_status(),
-        body.len(),
+        status.canonical_reason().unwrap_or_default()
     )
-    .into_bytes()
+    .into_bytes();
+    for (name, value) in &*headers {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(body.as_bytes());
+    bytes
 }
 
 fn text(status: StatusCode) -> String {
@@ -142,6 +157,13 @@ pub fn options() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
+}
+
+/// Says that clients shall come over https only, unless the endpoint has said something of it (RFC 6797 §7.1).
+pub fn secure(headers: &mut HeaderMap, hsts: &HeaderValue) {
+    headers
+        .entry(header::STRICT_TRANSPORT_SECURITY)
+        .or_insert_with(|| hsts.clone());
 }
 
 /// Says that the connection ends with this response. HTTP/2 has its own way of saying so.

@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use http::HeaderValue;
+
 use super::{AccessLogRule, Action, Filters, Listener, Route, Snapshot};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
@@ -191,6 +193,7 @@ impl Compiler {
             http2: listener.http2,
             trusted_proxies: listener.trusted_proxies.clone(),
             forwarded: listener.forwarded,
+            hsts: listener.hsts.as_ref().and_then(hsts),
             redirect_to_https: listener.redirect_to_https.then_some(https),
             timeouts: listener.timeouts,
             limits: listener.limits,
@@ -255,6 +258,18 @@ impl Compiler {
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
     }
+}
+
+/// RFC 6797 §6.1.
+fn hsts(hsts: &config::Hsts) -> Option<HeaderValue> {
+    let mut value = format!("max-age={}", hsts.max_age.as_secs());
+    if hsts.include_subdomains {
+        value.push_str("; includeSubDomains");
+    }
+    if hsts.preload {
+        value.push_str("; preload");
+    }
+    HeaderValue::try_from(value).ok()
 }
 
 /// What the system would refuse when the process starts, as far as it can be told beforehand.

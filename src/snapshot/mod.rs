@@ -78,6 +78,8 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// In which fields endpoints are told of the client.
     pub forwarded: config::ForwardedFields,
+    /// What every response has as `Strict-Transport-Security`, unless its endpoint says something else.
+    pub hsts: Option<HeaderValue>,
     /// The port of the TLS listener to send clients to, where every request is redirected.
     pub redirect_to_https: Option<u16>,
     /// Its time limits.

@@ -179,3 +179,22 @@ rewrite = {{ prefix = "{prefix}" }}
     assert!(!with("app", "/admin", ""), "its own upstream");
     assert!(!with("b", "/admin", "hosts = [\"a.com\"]"), "another host");
 }
+
+#[test]
+fn preloading_without_what_it_asks_for() {
+    let with = |hsts: &str| {
+        let text = format!(
+            "[listener.b]\naddress = \"0.0.0.0:1\"\ntls = {{ certificates = [{{ chain = \"a\", key = \"b\" }}] }}\nhsts = {{ {hsts} }}\n"
+        );
+        let found = warnings(&text);
+        found
+            .iter()
+            .any(|warning| warning.contains("listener.b.hsts: lists of preloaded domains ask for"))
+    };
+    assert!(with("preload = true"));
+    assert!(with(
+        "preload = true, include_subdomains = true, max_age = \"1h\""
+    ));
+    assert!(!with("preload = true, include_subdomains = true"));
+    assert!(!with(""));
+}

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::hsts::hsts;
 use super::process::count;
 use super::socket_address;
 use crate::config::file::Table;
@@ -38,6 +39,9 @@ pub(super) fn listener(entry: &Value<'_>) -> Option<Listener> {
         if let Some(value) = table.get("proxy_protocol") {
             value.one_of(&[("off", ())], &["required"]);
         }
+        let hsts = table
+            .get("hsts")
+            .and_then(|value| hsts(&value, tls_value.is_some()));
         let redirect_to_https = table.get("redirect_to_https").and_then(|value| {
             let redirect = value.bool()?;
             if redirect && tls_value.is_some() {
@@ -64,6 +68,7 @@ pub(super) fn listener(entry: &Value<'_>) -> Option<Listener> {
             http1,
             trusted_proxies,
             forwarded,
+            hsts,
             redirect_to_https: redirect_to_https.unwrap_or(false),
             timeouts,
             limits,

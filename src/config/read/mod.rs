@@ -6,6 +6,7 @@ mod changes;
 mod header;
 mod health;
 mod host;
+mod hsts;
 mod listener;
 mod name;
 mod path;
