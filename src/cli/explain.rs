@@ -809,6 +809,7 @@ other routes
                 address: ([127, 0, 0, 1], 9900).into(),
                 place: place(),
             },
+            error_pages: Vec::new(),
             listeners: vec![listener("http", false), listener("https", true)],
             upstreams: vec![Upstream {
                 name: name("authority"),

@@ -5,6 +5,7 @@
 
 pub mod changes;
 pub mod error;
+pub mod error_pages;
 mod file;
 pub mod health;
 pub mod listener;
@@ -21,6 +22,7 @@ use std::path::Path;
 
 pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use error::{ConfigErrors, Place, Problem};
+pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use health::{Health, Probe, StatusRange};
 pub use listener::{
     Certificate, ClientAuth, ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts,
@@ -45,6 +47,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// `[admin]`
     pub admin: Admin,
+    /// `[error_pages]`, in file order. Default none.
+    pub error_pages: Vec<ErrorPage>,
     /// `[listener.NAME]`, in file order; at least one.
     pub listeners: Vec<Listener>,
     /// `[upstream.NAME]`, in file order.

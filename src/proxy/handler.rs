@@ -81,7 +81,7 @@ fn refuse(
     record: &mut Record,
 ) -> Response<ResponseBody> {
     record.set_error(error);
-    let mut response = reply::error(error);
+    let mut response = reply::error(error, record.asker());
     let unread = record.upload_is_unread();
     if unread || error.status() == StatusCode::BAD_REQUEST {
         // What is left of the request's body would be read as the next request; and who sends what cannot be

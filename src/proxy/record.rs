@@ -6,12 +6,14 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use http::{HeaderMap, Method, Response, Uri, Version};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, Uri, Version};
 
 use super::access_log::Line;
 use super::client::Client;
 use super::error::{Fault, ProxyError};
 use super::local::{Local, RequestId};
+use super::reply::Asker;
 use crate::filter::headers::Facts;
 use crate::message::body::{Body, BodyError, Guard, retain};
 use crate::message::hop_by_hop;
@@ -45,6 +47,8 @@ pub struct Record {
     attempts: u32,
     details: Option<Box<Details>>,
     facts: Option<Box<Facts>>,
+    /// What the client takes, until an endpoint has answered.
+    accept: Option<HeaderValue>,
     from: Option<FromEndpoint>,
     waits_for_client: bool,
     finished: bool,
@@ -110,6 +114,7 @@ impl Record {
             attempts: 0,
             details,
             facts: None,
+            accept: request.headers().get(header::ACCEPT).cloned(),
             from: None,
             waits_for_client: false,
             finished: false,
@@ -179,6 +184,15 @@ impl Record {
         self.facts.as_deref()
     }
 
+    /// What to know of the client for an answer of our own.
+    pub fn asker(&self) -> Asker<'_> {
+        Asker {
+            accept: self.accept.as_ref(),
+            is_head: self.method == Method::HEAD,
+            pages: Some(&self.listener.error_pages),
+        }
+    }
+
     /// The request has a body, which is watched by what is returned.
     pub fn begin_upload(&mut self) -> &Rc<Progress> {
         self.upload.get_or_insert_default()
@@ -212,6 +226,8 @@ impl Record {
     /// An endpoint's response came; `from` is held until its body has ended.
     pub fn set_response(&mut self, from: FromEndpoint, now: Instant) {
         self.by_upstream = true;
+        // It keeps the memory of the whole head from being used again.
+        self.accept = None;
         self.client.set_stall_limit(from.pause.limit());
         self.from = Some(from);
         if let Some(details) = &mut self.details {

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicUsize;
 
 use http::HeaderValue;
 
-use super::{AccessLogRule, Action, Filters, Listener, Route, Snapshot};
+use super::{AccessLogRule, Action, Filters, Listener, Pages, Route, Snapshot};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::metrics::{
@@ -62,10 +62,17 @@ impl Compiler {
     ) -> Result<Compiled, ConfigErrors> {
         let mut problems = Vec::new();
         let mut warnings = config.warnings.clone();
+        let error_pages = Arc::new(
+            Pages::read(&config.error_pages).unwrap_or_else(|mut found| {
+                problems.append(&mut found);
+                Pages::default()
+            }),
+        );
         let mut listeners = Vec::with_capacity(config.listeners.len());
         for listener in &config.listeners {
             match self.listener(listener, config, previous) {
-                Ok((listener, mut doubts)) => {
+                Ok((mut listener, mut doubts)) => {
+                    listener.error_pages = Arc::clone(&error_pages);
                     warnings.append(&mut doubts);
                     listeners.push(Arc::new(listener));
                 }
@@ -194,6 +201,7 @@ impl Compiler {
             trusted_proxies: listener.trusted_proxies.clone(),
             forwarded: listener.forwarded,
             hsts: listener.hsts.as_ref().and_then(hsts),
+            error_pages: Arc::default(),
             redirect_to_https: listener.redirect_to_https.then_some(https),
             timeouts: listener.timeouts,
             limits: listener.limits,

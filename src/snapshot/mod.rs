@@ -1,6 +1,7 @@
 //! All that a request may consult: compiled, immutable, numbered. Replaced as a whole, never changed.
 
 pub mod compile;
+pub mod pages;
 pub mod publish;
 
 use std::net::SocketAddr;
@@ -11,6 +12,7 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
+pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
 
 use crate::config::{self, HeaderChanges, Rewrite};
@@ -80,6 +82,8 @@ pub struct Listener {
     pub forwarded: config::ForwardedFields,
     /// What every response has as `Strict-Transport-Security`, unless its endpoint says something else.
     pub hsts: Option<HeaderValue>,
+    /// What is said in the place of short error messages; the same on all listeners.
+    pub error_pages: Arc<Pages>,
     /// The port of the TLS listener to send clients to, where every request is redirected.
     pub redirect_to_https: Option<u16>,
     /// Its time limits.
