@@ -1,6 +1,8 @@
 //! `balancer explain`: which route takes a request, and why not the others. Reads the file only; asks no running balancer
 //! and sends nothing.
 
+mod changes;
+
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::path::Path;
@@ -9,12 +11,8 @@ use std::process::ExitCode;
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 use super::EXIT_USAGE;
-use crate::config::{
-    self, Action, Config, FieldValue, HeaderChanges, HostPattern, PathPattern, Policy, Problem,
-    Rewrite, Route,
-};
+use crate::config::{self, Action, Config, HostPattern, PathPattern, Policy, Problem, Route};
 use crate::daemon::EXIT_CONFIG;
-use crate::filter;
 use crate::message::authority;
 use crate::message::canonical_path::canonicalize;
 use crate::route::{Explanation, Matchers, Mismatch, Outcome, Query, Router, Verdict};
@@ -139,7 +137,7 @@ fn report(args: &Args, config: &Config, router: &Router) -> Result<Report, Failu
     if let Outcome::Route(index) = explanation.outcome
         && let Some(rewrite) = &config.routes[index].rewrite
     {
-        routed = explain_rewrite(&mut lines, (config, router), (index, rewrite), &query);
+        routed = changes::explain_rewrite(&mut lines, (config, router), (index, rewrite), &query);
     }
     let mut text = lines.text();
     text.push_str(&other_routes(config, &explanation));
@@ -152,14 +150,7 @@ fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &Explanation
             let route = &config.routes[index];
             lines.push("route", route.name.to_string());
             lines.push("action", action(config, &route.action));
-            for (label, changes) in [
-                ("request headers", &route.request_headers),
-                ("response headers", &route.response_headers),
-            ] {
-                if let Some(changes) = changes {
-                    lines.push(label, header_changes(changes));
-                }
-            }
+            changes::explain_headers(lines, route);
             let beaten = explanation
                 .routes
                 .iter()
@@ -180,40 +171,6 @@ fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &Explanation
                 format!("400, {ambiguous}; guards the exclusive route {guarded}"),
             );
         }
-    }
-}
-
-/// What the endpoint is asked for, as the data path works it out. False where that is refused.
-fn explain_rewrite(
-    lines: &mut Lines,
-    (config, router): (&Config, &Router),
-    (index, rewrite): (usize, &Rewrite),
-    asked: &Query<'_>,
-) -> bool {
-    let path = match filter::rewrite::rewrite(rewrite, asked.path) {
-        Ok(path) => path,
-        Err(error) => {
-            lines.push("refused", format!("500, {error}"));
-            return false;
-        }
-    };
-    lines.push("sent path", path.to_string());
-    let made = Query {
-        raw_path: &path,
-        path: &path,
-        ..*asked
-    };
-    let upstream = |route: usize| config.routes[route].action.upstream();
-    match router.exclusive(&made) {
-        Some(other) if upstream(other) != upstream(index) => {
-            let name = &config.routes[other].name;
-            lines.push(
-                "refused",
-                format!("500, the rewritten path belongs to the exclusive route {name}"),
-            );
-            false
-        }
-        Some(_) | None => true,
     }
 }
 
@@ -344,22 +301,6 @@ fn action(config: &Config, action: &Action) -> String {
         }
         Action::Respond(respond) => format!("respond {}", respond.status.as_u16()),
     }
-}
-
-/// Names only: values may be secrets.
-fn header_changes(changes: &HeaderChanges) -> String {
-    let names =
-        |fields: &[(HeaderName, FieldValue)]| join(fields.iter().map(|(name, _)| name), ", ");
-    let changes = [
-        ("remove", join(&changes.remove, ", ")),
-        ("set", names(&changes.set)),
-        ("add", names(&changes.add)),
-    ];
-    let made = changes.into_iter().filter(|(_, names)| !names.is_empty());
-    join(
-        made.map(|(change, names)| format!("{change} {names}")),
-        "; ",
-    )
 }
 
 fn host_text(pattern: &HostPattern) -> String {
