@@ -5,7 +5,7 @@
 //! ```text
 //! net::listen ─► worker::accept ─► tls ─► proxy::http1 | http2 ─► proxy::handler
 //!                                                                  │
-//!      route::router ─► upstream (balance) ─► pool ─► proxy::retry ┘─► response ─► log, metrics
+//!      route::router ─► filter ─► upstream (balance) ─► pool ─► proxy::retry ┘─► filter ─► response ─► log, metrics
 //! ```
 //!
 //! # The way of the configuration
@@ -36,7 +36,8 @@ pub mod proxy;
 pub mod snapshot;
 // 5: which route takes a request
 pub mod route;
-// 4: connections to endpoints
+// 4: connections to endpoints; what routes change in messages
+pub mod filter;
 pub mod pool;
 // 3: groups of endpoints
 pub mod upstream;

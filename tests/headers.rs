@@ -232,6 +232,34 @@ fn header_names_with_underscores_are_dropped() {
 }
 
 #[test]
+fn traces_are_passed_on_unless_they_cannot_be_read() {
+    let origin = Origin::named("a");
+    let balancer = Balancer::start(&simple(&[&origin]));
+    let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let head = seen(
+        &balancer,
+        &origin,
+        &format!("Traceparent: {valid}\r\nTracestate: a=1\r\nTracestate: b=2\r\n"),
+    );
+    assert_eq!(head.field("traceparent"), Some(valid));
+    assert_eq!(head.all("tracestate"), ["a=1", "b=2"]);
+    for invalid in [
+        valid.to_uppercase(),
+        valid.replace("00-4", "ff-4"),
+        format!("{valid}\r\nTraceparent: {valid}"),
+    ] {
+        let lines = format!("Tracestate: a=1\r\nTraceparent: {invalid}\r\nX-Kept: 1\r\n");
+        let head = seen(&balancer, &origin, &lines);
+        assert!(
+            !head.has("traceparent") && !head.has("tracestate"),
+            "{head:?}"
+        );
+        assert_eq!(head.field("x-kept"), Some("1"));
+    }
+    assert!(!seen(&balancer, &origin, "").has("traceparent"));
+}
+
+#[test]
 fn every_request_gets_an_id_of_its_own() {
     let origin = Origin::named("a");
     let balancer = Balancer::start(&simple(&[&origin]));

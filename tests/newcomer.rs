@@ -231,6 +231,12 @@ fn every_example_passes_its_check() {
         let output = run(place, &["certs"]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     }
+    let pages = examples.join("pages");
+    fs::create_dir(&pages).unwrap();
+    for entry in fs::read_dir(root.join("examples/pages")).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), pages.join(entry.file_name())).unwrap();
+    }
     for file in files {
         let place = if file.parent() == Some(root) {
             directory.path()

@@ -114,6 +114,28 @@ fn statuses_table_lists_every_reason_once() {
 }
 
 #[test]
+fn error_pages_can_be_had_for_every_status_of_the_table() {
+    let readme = text("README.md");
+    let statuses: BTreeSet<u16> = rows(&readme)
+        .filter(|cells| cells.len() == 4)
+        .filter_map(|cells| cells[0].parse().ok())
+        .filter(|status| *status != 499) // never sent
+        .collect();
+    assert_eq!(
+        statuses,
+        BTreeSet::from(balancer::config::OWN_STATUSES),
+        "the table and the keys agree"
+    );
+    let listed: Vec<_> = balancer::config::OWN_STATUSES
+        .iter()
+        .map(u16::to_string)
+        .collect();
+    let (last, others) = listed.split_last().unwrap();
+    let sentence = format!("Keys are statuses: {} or {last}.", others.join(", "));
+    assert!(readme.contains(&sentence), "not in the README: {sentence}");
+}
+
+#[test]
 fn every_key_of_the_commented_configuration_is_explained() {
     let (readme, configuration) = (text("README.md"), text("balancer.toml"));
     let keys = keys(&configuration);

@@ -391,7 +391,7 @@ fn much_passes_whole_at_the_pace_of_the_slower() {
     let mut socket = connection.socket();
     let writer = thread::spawn(move || {
         let data: Vec<u8> = (0..MUCH).map(|index| (index / 7) as u8).collect();
-        std::io::Write::write_all(&mut socket, &data).unwrap();
+        Write::write_all(&mut socket, &data).unwrap();
     });
     let mut heard = vec![0; MUCH];
     connection.read_exact(&mut heard).unwrap();

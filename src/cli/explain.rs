@@ -1,6 +1,8 @@
 //! `balancer explain`: which route takes a request, and why not the others. Reads the file only; asks no running balancer
 //! and sends nothing.
 
+mod changes;
+
 use std::borrow::Cow;
 use std::fmt::Write;
 use std::path::Path;
@@ -131,12 +133,15 @@ fn report(args: &Args, config: &Config, router: &Router) -> Result<Report, Failu
     };
     let explanation = router.explain(&query);
     explain_outcome(&mut lines, config, &explanation);
+    let mut routed = matches!(explanation.outcome, Outcome::Route(_));
+    if let Outcome::Route(index) = explanation.outcome
+        && let Some(rewrite) = &config.routes[index].rewrite
+    {
+        routed = changes::explain_rewrite(&mut lines, (config, router), (index, rewrite), &query);
+    }
     let mut text = lines.text();
     text.push_str(&other_routes(config, &explanation));
-    Ok(Report {
-        text,
-        routed: matches!(explanation.outcome, Outcome::Route(_)),
-    })
+    Ok(Report { text, routed })
 }
 
 fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &Explanation) {
@@ -145,6 +150,7 @@ fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &Explanation
             let route = &config.routes[index];
             lines.push("route", route.name.to_string());
             lines.push("action", action(config, &route.action));
+            changes::explain_headers(lines, route);
             let beaten = explanation
                 .routes
                 .iter()
@@ -516,6 +522,60 @@ other routes
     }
 
     #[test]
+    fn changes_of_headers_are_told_without_their_values() {
+        let mut config = config();
+        let constant = |name| {
+            let value = HeaderValue::from_static("secret");
+            (HeaderName::from_static(name), FieldValue::Constant(value))
+        };
+        config.routes[1].request_headers = Some(HeaderChanges {
+            remove: vec![HeaderName::from_static("cookie")],
+            set: vec![constant("host"), constant("x-a")],
+            add: vec![constant("x-b")],
+        });
+        config.routes[1].response_headers = Some(HeaderChanges {
+            add: vec![constant("x-c")],
+            ..HeaderChanges::default()
+        });
+        let router = compile(&config).unwrap();
+        let text = report(&args("/x", &[]), &config, &router).unwrap().text;
+        assert!(
+            text.contains("request headers   remove cookie; set host, x-a; add x-b\n"),
+            "{text}"
+        );
+        assert!(text.contains("response headers  add x-c\n"), "{text}");
+        assert!(!text.contains("secret"), "{text}");
+    }
+
+    #[test]
+    fn a_rewritten_path_is_told_or_why_it_is_refused() {
+        let mut config = config();
+        let rewriting = |to: &str| {
+            Some(Rewrite::Prefix {
+                from: "".into(),
+                to: to.into(),
+            })
+        };
+        config.upstreams.push(config.upstreams[0].clone());
+        config.routes[1].action = Action::Forward(1);
+        config.routes[1].rewrite = rewriting("/v2");
+        let router = compile(&config).unwrap();
+        let told = report(&args("/x//y", &[]), &config, &router).unwrap();
+        assert!(told.text.contains("sent path  /v2/x/y\n"), "{}", told.text);
+        assert!(told.routed);
+        config.routes[1].rewrite = rewriting("/admin");
+        let told = report(&args("/x", &[]), &config, &router).unwrap();
+        assert!(
+            told.text.contains(
+                "refused    500, the rewritten path belongs to the exclusive route admin\n"
+            ),
+            "{}",
+            told.text
+        );
+        assert!(!told.routed);
+    }
+
+    #[test]
     fn wrong_usage_is_told_apart_from_a_refusal() {
         let config = config();
         let router = compile(&config).unwrap();
@@ -608,6 +668,9 @@ other routes
             exclusive: false,
             upgrades: Vec::new(),
             action: Action::Forward(0),
+            rewrite: None,
+            request_headers: None,
+            response_headers: None,
             place: place(),
         }
     }
@@ -626,6 +689,8 @@ other routes
             http1: true,
             trusted_proxies: Vec::new(),
             proxy_protocol: None,
+            forwarded: ForwardedFields::XForwarded,
+            hsts: None,
             redirect_to_https: false,
             timeouts: ListenerTimeouts {
                 handshake: second,
@@ -687,6 +752,7 @@ other routes
                 address: ([127, 0, 0, 1], 9900).into(),
                 place: place(),
             },
+            error_pages: Vec::new(),
             listeners: vec![listener("http", false), listener("https", true)],
             upstreams: vec![Upstream {
                 name: name("authority"),

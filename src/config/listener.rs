@@ -28,6 +28,10 @@ pub struct Listener {
     /// `proxy_protocol = "required"`: every connection begins with a PROXY protocol header and comes from one of these
     /// networks, `proxy_protocol_from`; at least one. Default: off.
     pub proxy_protocol: Option<Vec<IpNet>>,
+    /// `forwarded`: in which fields endpoints are told of the client. Default `"x-forwarded"`.
+    pub forwarded: ForwardedFields,
+    /// `hsts`. Only with `tls`. Default: nothing is said.
+    pub hsts: Option<Hsts>,
     /// `redirect_to_https`: answer every request with a 308 to `https`. Only on a plain listener. Default false.
     pub redirect_to_https: bool,
     /// `timeouts`
@@ -36,6 +40,28 @@ pub struct Listener {
     pub limits: ListenerLimits,
     /// Where `address` stands.
     pub place: Place,
+}
+
+/// `listener.hsts`: that clients shall come over https only (RFC 6797).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Hsts {
+    /// `max_age`: for how long, in whole seconds; 0 ends it. Default a year.
+    pub max_age: Duration,
+    /// `include_subdomains`. Default false.
+    pub include_subdomains: bool,
+    /// `preload`: that the domain may be put into lists that browsers come with. Default false.
+    pub preload: bool,
+}
+
+/// `listener.forwarded`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum ForwardedFields {
+    /// `"x-forwarded"`: `X-Forwarded-For`, `-Proto`, `-Port` and `-Host`.
+    XForwarded,
+    /// `"forwarded"`: `Forwarded` (RFC 7239).
+    Forwarded,
+    /// `"both"`
+    Both,
 }
 
 /// `listener.tls`

@@ -3,7 +3,9 @@
 //! [`load`] reads the file; every problem in it is reported at once. Names resolve, lists that must hold something do,
 //! units are typed. Knows nothing of sockets; certificates are read later, when the snapshot is compiled.
 
+pub mod changes;
 pub mod error;
+pub mod error_pages;
 mod file;
 pub mod health;
 pub mod listener;
@@ -18,15 +20,18 @@ mod warnings;
 
 use std::path::Path;
 
+pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use error::{ConfigErrors, Place, Problem};
+pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use health::{Health, Probe, StatusRange};
 pub use listener::{
-    Certificate, ClientAuth, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, TlsVersion,
+    Certificate, ClientAuth, ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts,
+    ListenerTls, TlsVersion,
 };
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };
-pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Route};
+pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Rewrite, Route};
 pub use upstream::{Address, Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
 
 use file::Source;
@@ -42,6 +47,8 @@ pub struct Config {
     pub access_log: AccessLog,
     /// `[admin]`
     pub admin: Admin,
+    /// `[error_pages]`, in file order. Default none.
+    pub error_pages: Vec<ErrorPage>,
     /// `[listener.NAME]`, in file order; at least one.
     pub listeners: Vec<Listener>,
     /// `[upstream.NAME]`, in file order.

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::Place;
+use super::{HeaderChanges, Place};
 use crate::units::Name;
 
 /// `[[route]]`
@@ -27,6 +27,12 @@ pub struct Route {
     pub upgrades: Vec<Box<str>>,
     /// `upstream`, `redirect` or `respond`.
     pub action: Action,
+    /// `rewrite`: the path an endpoint is asked for. Only with `upstream`. Default: the path that was matched.
+    pub rewrite: Option<Rewrite>,
+    /// `request_headers`: changes of requests to endpoints. Only with `upstream`. Default none.
+    pub request_headers: Option<HeaderChanges>,
+    /// `response_headers`: changes of every response to this route's requests, whoever made it. Default none.
+    pub response_headers: Option<HeaderChanges>,
     /// Where the table stands.
     pub place: Place,
 }
@@ -71,6 +77,35 @@ pub enum Action {
     Redirect(Redirect),
     /// `respond`
     Respond(Respond),
+}
+
+impl Action {
+    /// The upstream, where there is one.
+    pub fn upstream(&self) -> Option<usize> {
+        match self {
+            Self::Forward(upstream) => Some(*upstream),
+            Self::Redirect(_) | Self::Respond(_) => None,
+        }
+    }
+}
+
+/// `route.rewrite`
+#[derive(Clone, Debug)]
+pub enum Rewrite {
+    /// `prefix`: another begin. Both in canonical spelling without trailing slash, so that `/` is empty.
+    Prefix {
+        /// The route's `path`.
+        from: Name,
+        /// What takes its place.
+        to: Name,
+    },
+    /// `regex` and `to`: another text in the place of the first match.
+    Regex {
+        /// Matches anywhere in the canonical path unless anchored. Where it does not, the path stays.
+        regex: regex::Regex,
+        /// `$1` and `$name` stand for its groups.
+        to: Box<str>,
+    },
 }
 
 /// `route.redirect`

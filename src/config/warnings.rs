@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Action, Config, HostPattern, PathPattern, Problem, Route, Upstream};
+use super::{Action, Config, HostPattern, PathPattern, Problem, Rewrite, Route, Upstream};
 use crate::units::Name;
 
 /// Every doubt about `config`, in no order.
@@ -12,7 +12,10 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
         .iter()
         .enumerate()
         .flat_map(|(index, upstream)| of_upstream(config, index, upstream));
-    upstreams.chain(shadowed(&config.routes)).collect()
+    upstreams
+        .chain(shadowed(&config.routes))
+        .chain(rewritten_into(&config.routes))
+        .collect()
 }
 
 fn of_upstream(config: &Config, index: usize, upstream: &Upstream) -> Vec<Problem> {
@@ -70,6 +73,33 @@ fn shadowed(routes: &[Route]) -> Vec<Problem> {
         )))
     };
     exclusives().filter_map(warning).collect()
+}
+
+/// Routes that make nothing but paths of an exclusive route of another upstream, to which these would not go.
+fn rewritten_into(routes: &[Route]) -> Vec<Problem> {
+    let warning = |route: &Route| {
+        let Some(Rewrite::Prefix { to, .. }) = &route.rewrite else {
+            return None;
+        };
+        let made = PathPattern::Prefix(if to.is_empty() {
+            "/".into()
+        } else {
+            to.clone()
+        });
+        let owns = |other: &&Route| {
+            other.exclusive
+                && other.action.upstream() != route.action.upstream()
+                && (other.hosts.is_empty() || other.hosts == route.hosts)
+                && share_listener(route, other)
+                && covers(&other.path, &made)
+        };
+        let owner = routes.iter().find(owns)?;
+        Some(route.place.problem(format!(
+            "every path it makes belongs to the exclusive route {:?} of another upstream: such requests are answered 500",
+            owner.name
+        )))
+    };
+    routes.iter().filter_map(warning).collect()
 }
 
 const NAMED: usize = 4; // routes named in one warning: more say nothing new

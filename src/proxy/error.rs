@@ -37,6 +37,8 @@ pub enum ProxyError {
     Loop,
     /// No route takes it.
     NoRoute,
+    /// What the route makes of the path is no path, or one of an exclusive route.
+    Rewrite,
     /// The body is larger than allowed.
     BodyTooLarge,
     /// The body paused for too long.
@@ -138,6 +140,7 @@ impl ProxyError {
             Self::Upgrade => StatusCode::NOT_IMPLEMENTED,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
+            Self::Rewrite => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             Self::NoEndpoint | Self::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectRefused
@@ -184,9 +187,11 @@ impl ProxyError {
             | Self::ResponseTimeout
             | Self::ResponseCut
             | Self::ResponseIdle => Fault::Endpoint,
-            Self::TunnelIdle | Self::NoRoute | Self::NoEndpoint | Self::Exhausted => {
-                Fault::Balancer
-            }
+            Self::TunnelIdle
+            | Self::NoRoute
+            | Self::Rewrite
+            | Self::NoEndpoint
+            | Self::Exhausted => Fault::Balancer,
         }
     }
 
@@ -220,6 +225,7 @@ impl ProxyError {
             Self::Upgrade => "upgrade",
             Self::Loop => "loop",
             Self::NoRoute => "no_route",
+            Self::Rewrite => "rewrite",
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
@@ -264,6 +270,7 @@ impl ProxyError {
             Self::AmbiguousPath => "balancer; error=http_request_error; details=\"ambiguous path\"",
             Self::Loop => "balancer; error=proxy_loop_detected",
             Self::NoRoute => "balancer; error=destination_not_found",
+            Self::Rewrite => "balancer; error=proxy_configuration_error",
             Self::NoEndpoint => "balancer; error=destination_unavailable",
             Self::Exhausted => "balancer; error=connection_limit_reached",
             Self::ConnectRefused => "balancer; error=connection_refused",
@@ -307,6 +314,7 @@ pub const REASONS: &[&str] = &[
     "response_cut",
     "response_idle",
     "response_timeout",
+    "rewrite",
     "target_too_long",
     "too_many_fields",
     "tunnel_idle",

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body as _, Incoming};
@@ -15,6 +16,9 @@ use super::local::Local;
 use super::record::{Record, ResponseBody};
 use super::tunnel::{self, Asked};
 use super::{reply, retry};
+use crate::config::Rewrite;
+use crate::filter;
+use crate::filter::headers::Facts;
 use crate::message::canonical_path::canonicalize;
 use crate::message::expectation::Expectation;
 use crate::message::framing::Violation;
@@ -61,6 +65,15 @@ pub fn handle(
             };
             (response, record) = (as_any_other, of_it);
         }
+        if let Some(hsts) = &record.listener().hsts {
+            reply::secure(response.headers_mut(), hsts);
+        }
+        // Last, so that a route may say something else than its listener.
+        if let Some(filters) = &record.route().filters
+            && let Some(changes) = &filters.response
+        {
+            filter::headers::apply(changes, response.headers_mut(), record.facts());
+        }
         if client.is_last_response() {
             reply::close(version, &mut response);
         }
@@ -78,7 +91,7 @@ fn refuse(
     record: &mut Record,
 ) -> Response<ResponseBody> {
     record.set_error(error);
-    let mut response = reply::error(error);
+    let mut response = reply::error(error, record.asker());
     let unread = record.upload_is_unread();
     if unread || error == ProxyError::Connect || error.status() == StatusCode::BAD_REQUEST {
         // What is left of the request's body would be read as the next request, as would what follows a CONNECT
@@ -118,9 +131,10 @@ fn route(
     let listener = record.listener().clone();
     let proxies = &listener.trusted_proxies;
     let trusted = forwarded::is_trusted(client.address().ip(), proxies);
+    let mut client_ip = client.address().ip();
     if trusted {
-        let address = forwarded::client_address(request.headers(), client.address(), proxies);
-        record.set_client(address);
+        client_ip = forwarded::client_address(request.headers(), client.address(), proxies);
+        record.set_client(client_ip);
     }
     let host = head::host(request)?;
     record.set_host(&host);
@@ -144,7 +158,7 @@ fn route(
     if let Some(port) = listener.redirect_to_https {
         return Ok(reply::redirect_to_https(port, &host, &path, query).into());
     }
-    let found = snapshot.router.find(&Query {
+    let asked = Query {
         listener: record.listener_index(),
         host: &host,
         method: if is_extended {
@@ -155,8 +169,8 @@ fn route(
         headers: request.headers(),
         raw_path,
         path: &path,
-    });
-    let index = match found {
+    };
+    let index = match snapshot.router.find(&asked) {
         Ok(Some(index)) => index,
         Ok(None) => return Err(ProxyError::NoRoute),
         Err(ambiguous) => {
@@ -166,6 +180,20 @@ fn route(
     };
     let route = snapshot.route(index);
     record.set_route(route);
+    let filters = route.filters.as_deref();
+    if filters.is_some_and(|filters| filters.has_variables) {
+        let given = request.headers().get(forwarded::X_REQUEST_ID);
+        record.set_facts(Facts {
+            client_ip,
+            host: host.as_ref().into(),
+            path: path.as_ref().into(),
+            request_id: given
+                .filter(|_| trusted)
+                .cloned()
+                .unwrap_or_else(|| record.request_id().to_value()),
+            scheme: client.scheme_value().clone(),
+        });
+    }
     match &route.action {
         Action::Forward(_) => {}
         Action::Redirect(redirect) => {
@@ -174,9 +202,12 @@ fn route(
         Action::Respond(respond) => return Ok(reply::respond(respond).into()),
         Action::NotFound => return Err(ProxyError::NoRoute),
     }
-    let canonical = match path {
-        Cow::Owned(path) => Some(path),
-        Cow::Borrowed(_) => None,
+    let sent = match filters.and_then(|filters| filters.rewrite.as_ref()) {
+        Some(rewrite) => Some(rewritten(snapshot, (index, rewrite), &asked)?),
+        None => match path {
+            Cow::Owned(path) => Some(path),
+            Cow::Borrowed(_) => None,
+        },
     };
     drop(host);
     let mut asked = None;
@@ -186,11 +217,17 @@ fn route(
     let origin = Origin {
         client,
         trusted,
+        fields: listener.forwarded,
         request_id: record.request_id(),
         via: &local.via,
         upgrades: &route.upgrades,
     };
-    if let Some(protocol) = head::to_endpoint(request, canonical.as_deref(), origin)? {
+    let protocol = head::to_endpoint(request, sent.as_deref(), origin)?;
+    // After ours, which none of them may name.
+    if let Some(changes) = filters.and_then(|filters| filters.request.as_ref()) {
+        filter::headers::apply(changes, request.headers_mut(), record.facts());
+    }
+    if let Some(protocol) = protocol {
         asked = Some(Asked::new(*protocol));
     }
     if let Some(asked) = asked {
@@ -198,6 +235,30 @@ fn route(
         record.set_asked(asked);
     }
     Ok(Routed::Forward(route.clone()))
+}
+
+/// The path to ask an endpoint of the route at `index` for, where that rewrites paths. Routes were matched with the
+/// client's path, so an exclusive route would not see a path of its own that was only made here: that goes nowhere but to
+/// its own upstream.
+fn rewritten(
+    snapshot: &View,
+    (index, rewrite): (usize, &Rewrite),
+    asked: &Query<'_>,
+) -> Result<String, ProxyError> {
+    let path = filter::rewrite::rewrite(rewrite, asked.path).map_err(|_| ProxyError::Rewrite)?;
+    let made = Query {
+        raw_path: &path,
+        path: &path,
+        ..*asked
+    };
+    let upstream = |route: usize| match &snapshot.routes[route].action {
+        Action::Forward(upstream) => Some(Arc::as_ptr(upstream)),
+        Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
+    };
+    match snapshot.router.exclusive(&made) {
+        Some(other) if upstream(other) != upstream(index) => Err(ProxyError::Rewrite),
+        Some(_) | None => Ok(path.into_owned()),
+    }
 }
 
 /// Limits of a request that do not need its path.

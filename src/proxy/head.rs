@@ -11,8 +11,9 @@ use smallvec::SmallVec;
 use super::client::Client;
 use super::error::ProxyError;
 use super::local::{RequestId, Via};
+use crate::config::ForwardedFields;
 use crate::message::upgrade::Protocol;
-use crate::message::{authority, forwarded, hop_by_hop};
+use crate::message::{authority, forwarded, hop_by_hop, trace};
 
 /// The host a request is for: lower case, without port. Refuses what leaves room for two opinions.
 ///
@@ -55,6 +56,8 @@ pub struct Origin<'a> {
     pub client: &'a Client,
     /// Whether its forwarding fields are believed.
     pub trusted: bool,
+    /// In which fields it is told.
+    pub fields: ForwardedFields,
     /// The request's id, unless a trusted proxy has given one.
     pub request_id: RequestId,
     /// What this process is called.
@@ -153,6 +156,9 @@ fn remove_fields(
             found.request_id |= *name == forwarded::X_REQUEST_ID;
         } else if text == "via" {
             found.via = true;
+        } else if text == "traceparent" && !trace::has_valid_parent(headers) {
+            // W3C Trace Context §3.2.2.3, §4.3: what cannot be read is not passed on, and its state neither.
+            remove.extend([trace::TRACEPARENT, trace::TRACESTATE]);
         }
     }
     if !remove.is_empty() {
@@ -215,7 +221,30 @@ fn join_cookies(headers: &mut HeaderMap) {
 }
 
 fn set_forwarded(headers: &mut HeaderMap, found: &Found, origin: &Origin<'_>) {
-    let client = origin.client;
+    let element = match origin.fields {
+        ForwardedFields::XForwarded => None,
+        ForwardedFields::Forwarded | ForwardedFields::Both => {
+            let hop = forwarded::Hop {
+                peer: origin.client.address_text(),
+                host: headers.get(header::HOST),
+                scheme: origin.client.scheme_value(),
+            };
+            Some(forwarded::append_element(headers, found.forwarded, hop))
+        }
+    };
+    if origin.fields != ForwardedFields::Forwarded {
+        set_x_forwarded(headers, found, origin.client);
+    }
+    // Only now: what is made of it above is what others said.
+    if let Some(element) = element {
+        headers.insert(header::FORWARDED, element);
+    }
+    if !found.request_id {
+        headers.insert(forwarded::X_REQUEST_ID, origin.request_id.to_value());
+    }
+}
+
+fn set_x_forwarded(headers: &mut HeaderMap, found: &Found, client: &Client) {
     let chain = if found.forwarded {
         forwarded::append(headers, client.address_value())
     } else {
@@ -239,8 +268,5 @@ fn set_forwarded(headers: &mut HeaderMap, found: &Found, origin: &Origin<'_>) {
         {
             headers.insert(name, value);
         }
-    }
-    if !found.request_id {
-        headers.insert(forwarded::X_REQUEST_ID, origin.request_id.to_value());
     }
 }

@@ -222,8 +222,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     record::refused(local, client, error);
+    let (snapshot, listener) = client.snapshot(local);
+    let reply = reply::error_bytes(error, snapshot.listener(listener));
     // Who does not read the reply does not get it.
-    let _ = timeout(LINGER, stream.write_all(&reply::error_bytes(error))).await;
+    let _ = timeout(LINGER, stream.write_all(&reply)).await;
     linger(stream).await;
 }
 

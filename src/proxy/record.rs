@@ -7,14 +7,17 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{HeaderMap, Method, Response, StatusCode, Uri, Version};
+use http::header::{self, HeaderMap, HeaderValue};
+use http::{Method, Response, StatusCode, Uri, Version};
 use prometheus::IntGauge;
 
 use super::access_log::Line;
 use super::client::Client;
 use super::error::{Fault, ProxyError};
 use super::local::{Local, RequestId};
+use super::reply::Asker;
 use super::tunnel::Asked;
+use crate::filter::headers::Facts;
 use crate::message::body::{Body, BodyError, Guard, retain};
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
@@ -48,6 +51,9 @@ pub struct Record {
     attempts: u32,
     details: Option<Box<Details>>,
     asked: Option<Box<Asked>>,
+    facts: Option<Box<Facts>>,
+    /// What the client takes, until an endpoint has answered.
+    accept: Option<HeaderValue>,
     from: Option<FromEndpoint>,
     waits_for_client: bool,
     is_tunnel: bool,
@@ -114,6 +120,8 @@ impl Record {
             attempts: 0,
             details,
             asked: None,
+            facts: None,
+            accept: request.headers().get(header::ACCEPT).cloned(),
             from: None,
             waits_for_client: false,
             is_tunnel: false,
@@ -174,6 +182,30 @@ impl Record {
         self.in_flight = true;
     }
 
+    /// Its route; the one that stands for none before routing.
+    pub fn route(&self) -> &Own<Route> {
+        &self.route
+    }
+
+    /// What variables stand for, where its route uses some.
+    pub fn set_facts(&mut self, facts: Facts) {
+        self.facts = Some(Box::new(facts));
+    }
+
+    /// The same, where it is known.
+    pub fn facts(&self) -> Option<&Facts> {
+        self.facts.as_deref()
+    }
+
+    /// What to know of the client for an answer of our own.
+    pub fn asker(&self) -> Asker<'_> {
+        Asker {
+            accept: self.accept.as_ref(),
+            is_head: self.method == Method::HEAD,
+            pages: Some(&self.listener.error_pages),
+        }
+    }
+
     /// The request has a body, which is watched by what is returned.
     pub fn begin_upload(&mut self) -> &Rc<Progress> {
         self.upload.get_or_insert_default()
@@ -207,6 +239,8 @@ impl Record {
     /// An endpoint's response came; `from` is held until its body has ended.
     pub fn set_response(&mut self, from: FromEndpoint, now: Instant) {
         self.by_upstream = true;
+        // It keeps the memory of the whole head from being used again.
+        self.accept = None;
         self.client.set_stall_limit(from.pause.limit());
         self.from = Some(from);
         if let Some(details) = &mut self.details {

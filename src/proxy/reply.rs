@@ -1,22 +1,79 @@
 //! Responses we author ourselves.
 
-use http::header::{self, HeaderValue};
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Uri, Version};
 
 use super::error::{ProxyError, RETRY_AFTER};
 use super::record::ResponseBody;
 use crate::config;
+use crate::message::negotiate::{Format, preferred};
+use crate::snapshot::{Listener, Pages};
 
-/// What a client gets instead of a response.
-pub fn error(error: ProxyError) -> Response<ResponseBody> {
+/// Who gets an error, as far as that decides how it looks.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asker<'a> {
+    /// What the client takes. Of several `Accept` fields the first: these are short messages.
+    pub accept: Option<&'a HeaderValue>,
+    /// Whether it wants no body.
+    pub is_head: bool,
+    /// What is configured in the place of short messages.
+    pub pages: Option<&'a Pages>,
+}
+
+/// What a client gets instead of a response: a configured page, or a short message in the form it likes best.
+pub fn error(error: ProxyError, asker: Asker<'_>) -> Response<ResponseBody> {
+    let (head, body) = error_parts(error, asker);
+    let body = if asker.is_head {
+        ResponseBody::empty()
+    } else {
+        ResponseBody::full(body)
+    };
+    head.map(|()| body)
+}
+
+/// The same, as the bytes of an HTTP/1.1 response after which the connection is closed: for requests that never became one.
+pub fn error_bytes(error: ProxyError, listener: &Listener) -> Vec<u8> {
+    let asker = Asker {
+        pages: Some(&listener.error_pages),
+        ..Asker::default()
+    };
+    let (mut head, body) = error_parts(error, asker);
+    let headers = head.headers_mut();
+    if let Some(hsts) = &listener.hsts {
+        secure(headers, hsts);
+    }
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let status = error.status();
-    let mut response = Response::new(ResponseBody::full(text(status)));
-    *response.status_mut() = status;
-    let headers = response.headers_mut();
-    headers.insert(
-        header::CONTENT_TYPE,
-        HeaderValue::from_static("text/plain; charset=utf-8"),
-    );
+    let reason = status.canonical_reason().unwrap_or_default();
+    let mut bytes = format!("HTTP/1.1 {} {reason}\r\n", status.as_u16()).into_bytes();
+    for (name, value) in head.headers() {
+        bytes.extend_from_slice(name.as_str().as_bytes());
+        bytes.extend_from_slice(b": ");
+        bytes.extend_from_slice(value.as_bytes());
+        bytes.extend_from_slice(b"\r\n");
+    }
+    bytes.extend_from_slice(b"\r\n");
+    bytes.extend_from_slice(&body);
+    bytes
+}
+
+fn error_parts(error: ProxyError, asker: Asker<'_>) -> (Response<()>, Bytes) {
+    let status = error.status();
+    let mut head = Response::new(());
+    *head.status_mut() = status;
+    let headers = head.headers_mut();
+    let (format, body) = match asker.pages.and_then(|pages| pages.get(status)) {
+        Some(page) => (page.format, page.body.clone()),
+        None => {
+            headers.insert(header::VARY, HeaderValue::from_static("accept"));
+            let accept = asker.accept.map(HeaderValue::as_bytes);
+            let format = accept.map_or(Format::Text, preferred);
+            (format, message(status, format).into())
+        }
+    };
+    headers.insert(header::CONTENT_TYPE, format.content_type());
+    headers.insert(header::CONTENT_LENGTH, body.len().into());
     headers.insert(
         "proxy-status",
         HeaderValue::from_static(error.proxy_status()),
@@ -30,29 +87,23 @@ pub fn error(error: ProxyError) -> Response<ResponseBody> {
             HeaderValue::from_static("GET, HEAD, POST, PUT, DELETE, PATCH, OPTIONS"),
         );
     }
-    response
+    (head, body)
 }
 
-/// The same, as the bytes of an HTTP/1.1 response after which the connection is closed: for requests that never became one.
-pub fn error_bytes(error: ProxyError) -> Vec<u8> {
-    let status = error.status();
-    let body = text(status);
-    format!(
-        "HTTP/1.1 {} {}\r\ncontent-type: text/plain; charset=utf-8\r\nproxy-status: {}\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}",
-        status.as_u16(),
-        status.canonical_reason().unwrap_or_default(),
-        error.proxy_status(),
-        body.len(),
-    )
-    .into_bytes()
-}
-
-fn text(status: StatusCode) -> String {
-    format!(
-        "{} {}\n",
-        status.as_u16(),
-        status.canonical_reason().unwrap_or("Error")
-    )
+/// The status in words.
+fn message(status: StatusCode, format: Format) -> String {
+    let code = status.as_u16();
+    let reason = status.canonical_reason().unwrap_or("Error");
+    match format {
+        Format::Text => format!("{code} {reason}\n"),
+        Format::Html => format!(
+            "<!doctype html>\n<html lang=\"en\">\n<meta charset=\"utf-8\">\n<title>{code} {reason}</title>\n<h1>{code} {reason}</h1>\n</html>\n"
+        ),
+        // RFC 9457 §4.2.1: of the type about:blank the status says all.
+        Format::Problem | Format::Json => {
+            format!("{{\"type\":\"about:blank\",\"title\":\"{reason}\",\"status\":{code}}}\n")
+        }
+    }
 }
 
 /// `route.respond`
@@ -129,7 +180,7 @@ fn to_location(status: StatusCode, to: &str) -> Response<ResponseBody> {
         to.to_owned()
     };
     let (Ok(location), Ok(_)) = (HeaderValue::from_str(&to), to.parse::<Uri>()) else {
-        return error(ProxyError::Malformed);
+        return error(ProxyError::Malformed, Asker::default());
     };
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = status;
@@ -142,6 +193,13 @@ pub fn options() -> Response<ResponseBody> {
     let mut response = Response::new(ResponseBody::empty());
     *response.status_mut() = StatusCode::NO_CONTENT;
     response
+}
+
+/// Says that clients shall come over https only, unless the endpoint has said something of it (RFC 6797 §7.1).
+pub fn secure(headers: &mut HeaderMap, hsts: &HeaderValue) {
+    headers
+        .entry(header::STRICT_TRANSPORT_SECURITY)
+        .or_insert_with(|| hsts.clone());
 }
 
 /// Says that the connection ends with this response. HTTP/2 has its own way of saying so.
@@ -197,12 +255,29 @@ mod tests {
 
     #[test]
     fn errors_say_who_made_them() {
-        let response = error(ProxyError::NoEndpoint);
+        let response = error(ProxyError::NoEndpoint, Asker::default());
         assert_eq!(response.status(), 503);
         assert_eq!(
             response.headers()["proxy-status"],
             "balancer; error=destination_unavailable"
         );
         assert_eq!(response.headers()["retry-after"], "5");
+    }
+
+    #[test]
+    fn errors_are_said_in_the_form_the_client_likes_best() {
+        let accept = HeaderValue::from_static("application/problem+json");
+        let asker = Asker {
+            accept: Some(&accept),
+            ..Asker::default()
+        };
+        let (head, body) = error_parts(ProxyError::NoRoute, asker);
+        assert_eq!(head.headers()["content-type"], "application/problem+json");
+        assert_eq!(head.headers()["vary"], "accept");
+        let body: serde_json::Value = serde_json::from_slice(&body).unwrap();
+        assert_eq!(
+            (&body["status"], &body["title"]),
+            (&404.into(), &"Not Found".into())
+        );
     }
 }

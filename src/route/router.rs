@@ -62,6 +62,16 @@ impl Router {
             .map(|index| index as usize))
     }
 
+    /// The exclusive route that takes `query`, or that a lenient server could take its path for one of. For paths that were
+    /// not asked for but made: where they lead into one, its guard would be passed by.
+    pub fn exclusive(&self, query: &Query<'_>) -> Option<usize> {
+        match self.find(query) {
+            Ok(Some(route)) => self.routes[route].exclusive.then_some(route),
+            Ok(None) => None,
+            Err(ambiguous) => Some(ambiguous.route),
+        }
+    }
+
     /// The twin test. What goes out is the canonical path, so that is what must not be misread; the raw one is tested
     /// too, for those who read logs or forward it.
     fn refuse_doubt(

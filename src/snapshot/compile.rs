@@ -8,7 +8,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use super::{AccessLogRule, Action, Listener, Route, Snapshot};
+use http::HeaderValue;
+
+use super::{AccessLogRule, Action, Filters, Listener, Pages, Route, Snapshot};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::message::upgrade;
@@ -61,10 +63,17 @@ impl Compiler {
     ) -> Result<Compiled, ConfigErrors> {
         let mut problems = Vec::new();
         let mut warnings = config.warnings.clone();
+        let error_pages = Arc::new(
+            Pages::read(&config.error_pages).unwrap_or_else(|mut found| {
+                problems.append(&mut found);
+                Pages::default()
+            }),
+        );
         let mut listeners = Vec::with_capacity(config.listeners.len());
         for (index, listener) in config.listeners.iter().enumerate() {
             match self.listener((index, listener), config, previous) {
-                Ok((listener, mut doubts)) => {
+                Ok((mut listener, mut doubts)) => {
+                    listener.error_pages = Arc::clone(&error_pages);
                     warnings.append(&mut doubts);
                     listeners.push(Arc::new(listener));
                 }
@@ -101,12 +110,13 @@ impl Compiler {
             .map(|upstream| Arc::new(self.upstream(upstream, previous)))
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
-        let route = |name: &Name, action, upgrades: &[Box<str>]| {
+        let route = |name: &Name, action, upgrades: &[Box<str>], filters| {
             let metrics = RouteMetrics::new(&self.metrics, name, listener_names());
             Arc::new(Route {
                 name: Arc::clone(name),
                 action,
                 upgrades: upgrades.into(),
+                filters,
                 metrics,
             })
         };
@@ -121,7 +131,12 @@ impl Compiler {
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
                     config::Action::Respond(respond) => Action::Respond(respond.clone()),
                 };
-                route(&configured.name, action, &configured.upgrades)
+                route(
+                    &configured.name,
+                    action,
+                    &configured.upgrades,
+                    Filters::of(configured),
+                )
             })
             .collect();
         let snapshot = Snapshot {
@@ -129,7 +144,7 @@ impl Compiler {
             listeners,
             router,
             routes,
-            no_route: route(&handles::NO_ROUTE.into(), Action::NotFound, &[]),
+            no_route: route(&handles::NO_ROUTE.into(), Action::NotFound, &[], None),
             upstreams,
             access_log: AccessLogRule {
                 on: config.access_log.target != AccessLogTarget::Off,
@@ -200,6 +215,9 @@ impl Compiler {
             }),
             trusted_proxies: listener.trusted_proxies.clone(),
             proxy_protocol: listener.proxy_protocol.clone(),
+            forwarded: listener.forwarded,
+            hsts: listener.hsts.as_ref().and_then(hsts),
+            error_pages: Arc::default(),
             redirect_to_https: listener.redirect_to_https.then_some(https),
             timeouts: listener.timeouts,
             limits: listener.limits,
@@ -267,6 +285,18 @@ impl Compiler {
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
     }
+}
+
+/// RFC 6797 §6.1.
+fn hsts(hsts: &config::Hsts) -> Option<HeaderValue> {
+    let mut value = format!("max-age={}", hsts.max_age.as_secs());
+    if hsts.include_subdomains {
+        value.push_str("; includeSubDomains");
+    }
+    if hsts.preload {
+        value.push_str("; preload");
+    }
+    HeaderValue::try_from(value).ok()
 }
 
 /// What the system would refuse when the process starts, as far as it can be told beforehand.

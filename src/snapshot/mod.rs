@@ -1,6 +1,7 @@
 //! All that a request may consult: compiled, immutable, numbered. Replaced as a whole, never changed.
 
 pub mod compile;
+pub mod pages;
 pub mod publish;
 
 use std::net::SocketAddr;
@@ -11,9 +12,10 @@ use std::time::Duration;
 use http::HeaderValue;
 use ipnet::IpNet;
 
+pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
 
-use crate::config;
+use crate::config::{self, HeaderChanges, Rewrite};
 use crate::metrics::{ListenerMetrics, RouteMetrics};
 use crate::route::Router;
 use crate::tls::{ByDevice, CertificateInfo};
@@ -80,6 +82,12 @@ pub struct Listener {
     pub trusted_proxies: Vec<IpNet>,
     /// Peers a PROXY protocol header is required from; nobody else may connect. `None`: connections begin without one.
     pub proxy_protocol: Option<Vec<IpNet>>,
+    /// In which fields endpoints are told of the client.
+    pub forwarded: config::ForwardedFields,
+    /// What every response has as `Strict-Transport-Security`, unless its endpoint says something else.
+    pub hsts: Option<HeaderValue>,
+    /// What is said in the place of short error messages; the same on all listeners.
+    pub error_pages: Arc<Pages>,
     /// The port of the TLS listener to send clients to, where every request is redirected.
     pub redirect_to_https: Option<u16>,
     /// Its time limits.
@@ -92,7 +100,7 @@ pub struct Listener {
     pub metrics: ListenerMetrics,
 }
 
-/// A route's name, action and counters. Its matchers are the router's.
+/// A route's name, action, changes and counters. Its matchers are the router's.
 #[derive(Debug)]
 pub struct Route {
     /// Its name.
@@ -101,8 +109,40 @@ pub struct Route {
     pub action: Action,
     /// Protocols that a request may change its connection to, in lower case.
     pub upgrades: Box<[Box<str>]>,
+    /// What it changes in messages; most routes change nothing.
+    pub filters: Option<Box<Filters>>,
     /// Its counters.
     pub metrics: RouteMetrics,
+}
+
+/// What a route changes in messages.
+#[derive(Debug)]
+pub struct Filters {
+    /// The path endpoints are asked for.
+    pub rewrite: Option<Rewrite>,
+    /// In the header of requests to endpoints.
+    pub request: Option<HeaderChanges>,
+    /// In the header of responses to clients.
+    pub response: Option<HeaderChanges>,
+    /// Whether some value of these differs from request to request.
+    pub has_variables: bool,
+}
+
+impl Filters {
+    /// Of a configured route; `None` where it changes nothing.
+    fn of(route: &config::Route) -> Option<Box<Self>> {
+        let (request, response) = (&route.request_headers, &route.response_headers);
+        if route.rewrite.is_none() && request.is_none() && response.is_none() {
+            return None;
+        }
+        let mut changes = request.iter().chain(response);
+        Some(Box::new(Self {
+            has_variables: changes.any(HeaderChanges::has_variables),
+            rewrite: route.rewrite.clone(),
+            request: request.clone(),
+            response: response.clone(),
+        }))
+    }
 }
 
 /// What a route does.

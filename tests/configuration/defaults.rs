@@ -1,18 +1,19 @@
 //! What is not in the file has the value the documentation says.
 
 use std::num::NonZeroUsize;
+use std::path::Path;
 use std::time::Duration;
 
 use balancer::config::{
-    AccessLogOnly, AccessLogTarget, Action, ClientAuth, HostPattern, ListenerLimits,
-    ListenerTimeouts, LogFormat, LogLevel, Mode, PathPattern, Policy, Probe, Redirect, StatusRange,
-    TlsVersion, UpstreamTimeouts,
+    self, AccessLogOnly, AccessLogTarget, Action, ClientAuth, ForwardedFields, HostPattern, Hsts,
+    ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode, PathPattern, Policy, Probe,
+    Redirect, Rewrite, StatusRange, TlsVersion, UpstreamTimeouts,
 };
 use balancer::message::proxy_protocol::Version;
 use balancer::units::ByteSize;
 use http::{Method, StatusCode};
 
-use super::{valid, valid_behind_base};
+use super::{BASE, valid, valid_behind_base};
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -154,6 +155,51 @@ fn of_a_route() {
         (respond.status, &*respond.body, respond.headers.len()),
         (StatusCode::OK, "", 0)
     );
+}
+
+#[test]
+fn of_what_is_changed_on_the_way() {
+    let config = valid_behind_base("[[route]]\nupstream = \"app\"\n");
+    let route = &config.routes[0];
+    assert!(route.rewrite.is_none());
+    assert!(route.request_headers.is_none() && route.response_headers.is_none());
+    for listener in &config.listeners {
+        assert_eq!(
+            (listener.forwarded, listener.hsts),
+            (ForwardedFields::XForwarded, None)
+        );
+    }
+    assert!(config.error_pages.is_empty());
+    // Tables that change nothing are none.
+    let empty = "request_headers = { set = {}, add = {}, remove = [] }\nresponse_headers = {}\n";
+    let config = valid_behind_base(&format!("[[route]]\nupstream = \"app\"\n{empty}"));
+    let route = &config.routes[0];
+    assert!(route.request_headers.is_none() && route.response_headers.is_none());
+
+    let tls = "tls = { certificates = [{ chain = \"a\", key = \"b\" }] }";
+    let text = format!(
+        "[listener.b]\naddress = \"0.0.0.0:1\"\n{tls}\nhsts = {{}}\nforwarded = \"both\"\n[error_pages]\n502 = \"p/502.html\"\n[[route]]\nupstream = \"app\"\npath = \"/a/\"\nrewrite = {{ prefix = \"/b/\" }}\n"
+    );
+    let config = config::parse(&(BASE.to_owned() + &text), Path::new("etc/f")).unwrap();
+    let listener = &config.listeners[2];
+    let hsts = Hsts {
+        max_age: Duration::from_secs(31_536_000),
+        include_subdomains: false,
+        preload: false,
+    };
+    assert_eq!(
+        (listener.forwarded, listener.hsts),
+        (ForwardedFields::Both, Some(hsts))
+    );
+    let page = &config.error_pages[0];
+    assert_eq!(
+        (page.status.as_u16(), &*page.path),
+        (502, Path::new("etc/p/502.html"))
+    );
+    assert!(matches!(
+        &config.routes[0].rewrite,
+        Some(Rewrite::Prefix { from, to }) if (&**from, &**to) == ("/a", "/b")
+    ));
 }
 
 #[test]

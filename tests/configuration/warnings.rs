@@ -146,3 +146,55 @@ fn an_exclusive_route_that_nobody_shadows() {
         1
     );
 }
+
+#[test]
+fn a_route_that_makes_nothing_but_paths_of_an_exclusive_route() {
+    let with = |upstream: &str, prefix: &str, more: &str| {
+        let text = format!(
+            r#"[upstream.app]
+endpoints = ["127.0.0.1:1"]
+[upstream.b]
+endpoints = ["127.0.0.1:1"]
+[[route]]
+path = "/admin"
+exclusive = true
+upstream = "app"
+{more}
+[[route]]
+name = "old"
+path = "/old"
+upstream = "{upstream}"
+rewrite = {{ prefix = "{prefix}" }}
+"#
+        );
+        let found = warnings(&text);
+        found.iter().any(|warning| {
+            warning.contains("every path it makes belongs to the exclusive route \"/admin\"")
+        })
+    };
+    assert!(with("b", "/admin", ""));
+    assert!(with("b", "/admin/x", ""));
+    assert!(!with("b", "/", ""));
+    assert!(!with("b", "/administrator", ""));
+    assert!(!with("app", "/admin", ""), "its own upstream");
+    assert!(!with("b", "/admin", "hosts = [\"a.com\"]"), "another host");
+}
+
+#[test]
+fn preloading_without_what_it_asks_for() {
+    let with = |hsts: &str| {
+        let text = format!(
+            "[listener.b]\naddress = \"0.0.0.0:1\"\ntls = {{ certificates = [{{ chain = \"a\", key = \"b\" }}] }}\nhsts = {{ {hsts} }}\n"
+        );
+        let found = warnings(&text);
+        found
+            .iter()
+            .any(|warning| warning.contains("listener.b.hsts: lists of preloaded domains ask for"))
+    };
+    assert!(with("preload = true"));
+    assert!(with(
+        "preload = true, include_subdomains = true, max_age = \"1h\""
+    ));
+    assert!(!with("preload = true, include_subdomains = true"));
+    assert!(!with(""));
+}

@@ -28,12 +28,12 @@ fn fields(
 ) -> Vec<(HeaderName, HeaderValue)> {
     let mut fields: Vec<(HeaderName, HeaderValue)> = Vec::new();
     for entry in value.entries("a table such as { x-name = \"value\" }") {
-        let Ok(name) = HeaderName::from_bytes(entry.name.as_bytes()) else {
-            entry.source.report(
-                entry.key_place(),
-                format!("{:?} is not a header name", entry.name),
-            );
-            continue;
+        let name = match field_name(entry.name) {
+            Ok(name) => name,
+            Err(message) => {
+                entry.source.report(entry.key_place(), message);
+                continue;
+            }
         };
         if let Some(refusal) = refusal(name.as_str()) {
             entry
@@ -51,8 +51,18 @@ fn fields(
     fields
 }
 
+/// The name `text`, if it is one.
+pub(super) fn field_name(text: &str) -> Result<HeaderName, String> {
+    HeaderName::from_bytes(text.as_bytes()).map_err(|_| format!("{text:?} is not a header name"))
+}
+
 /// The value of a field. Problems do not show it: it may be a secret.
-fn field_value(value: &Value<'_>) -> Option<HeaderValue> {
+pub(super) fn field_value(value: &Value<'_>) -> Option<HeaderValue> {
+    HeaderValue::from_str(field_text(value)?).ok()
+}
+
+/// Text that can be the value of a field, or a part of it. Problems do not show it, either.
+pub(super) fn field_text<'a>(value: &Value<'a>) -> Option<&'a str> {
     let text = value.string()?;
     // RFC 9110 §5.5: white space around a value is not part of it.
     if text.trim_matches([' ', '\t']) != text {
@@ -60,5 +70,6 @@ fn field_value(value: &Value<'_>) -> Option<HeaderValue> {
         return None;
     }
     let parsed = HeaderValue::from_str(text);
-    value.noted(parsed.map_err(|_| "must be printable ASCII".to_owned()))
+    value.noted(parsed.map_err(|_| "must be printable ASCII".to_owned()))?;
+    Some(text)
 }

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use super::hsts::hsts;
 use super::process::count;
 use super::socket_address;
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{
-    Certificate, ClientAuth, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, Place,
-    TlsVersion,
+    Certificate, ClientAuth, ForwardedFields, Listener, ListenerLimits, ListenerTimeouts,
+    ListenerTls, Place, TlsVersion,
 };
 use crate::units::ByteSize;
 
@@ -32,6 +33,13 @@ pub(super) fn listener(entry: &Value<'_>) -> Option<Listener> {
             .and_then(|value| networks(&value))
             .unwrap_or_default();
         let proxy_protocol = proxy_protocol(table);
+        let forwarded = table
+            .get("forwarded")
+            .and_then(|value| value.one_of(&FORWARDED, &[]))
+            .unwrap_or(ForwardedFields::XForwarded);
+        let hsts = table
+            .get("hsts")
+            .and_then(|value| hsts(&value, tls_value.is_some()));
         let redirect_to_https = table.get("redirect_to_https").and_then(|value| {
             let redirect = value.bool()?;
             if redirect && tls_value.is_some() {
@@ -58,6 +66,8 @@ pub(super) fn listener(entry: &Value<'_>) -> Option<Listener> {
             http1,
             trusted_proxies,
             proxy_protocol,
+            forwarded,
+            hsts,
             redirect_to_https: redirect_to_https.unwrap_or(false),
             timeouts,
             limits,
@@ -266,6 +276,11 @@ fn limits(table: &mut Table<'_>) -> ListenerLimits {
 }
 
 const NETWORKS: &str = "an array of networks such as [\"10.0.0.0/8\"]";
+const FORWARDED: [(&str, ForwardedFields); 3] = [
+    ("x-forwarded", ForwardedFields::XForwarded),
+    ("forwarded", ForwardedFields::Forwarded),
+    ("both", ForwardedFields::Both),
+];
 
 const TIMEOUTS: ListenerTimeouts = ListenerTimeouts {
     handshake: Duration::from_secs(10),

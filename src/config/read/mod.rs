@@ -2,13 +2,17 @@
 //! Reads on after a problem, so that all of them are known at once. Touches no file and no socket.
 
 mod action;
+mod changes;
+mod error_pages;
 mod header;
 mod health;
 mod host;
+mod hsts;
 mod listener;
 mod name;
 mod path;
 mod process;
+mod rewrite;
 mod route;
 mod upstream;
 
@@ -32,6 +36,7 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
         .unwrap_or(process::LOG);
     let access_log = process::access_log(root);
     let admin = process::admin(root);
+    let error_pages = error_pages::error_pages(root);
 
     let listener_entries = named(
         root.get("listener"),
@@ -68,6 +73,7 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
         log,
         access_log,
         admin,
+        error_pages,
         listeners,
         upstreams,
         routes,

@@ -3,9 +3,11 @@
 use std::collections::{HashMap, HashSet};
 
 use http::{HeaderName, Method};
-use regex::RegexBuilder;
+use regex::{Regex, RegexBuilder};
 
 use super::action::action;
+use super::changes::{Direction, changes};
+use super::rewrite::rewrite;
 use super::{Declared, header, host, name, path, reference};
 use crate::config::file::Table;
 use crate::config::suggest::hint;
@@ -94,16 +96,18 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         }
         upgrades(&value)
     });
-    table.not_yet(&[
-        "query",
-        "rewrite",
-        "request_headers",
-        "response_headers",
-        "timeouts",
-        "limits",
-        "retry",
-        "mirror",
-    ]);
+    let rewrite = table.get("rewrite").and_then(|value| {
+        only_with_upstream(&value, action.as_ref());
+        rewrite(&value, path.as_ref())
+    });
+    let request_headers = table.get("request_headers").and_then(|value| {
+        only_with_upstream(&value, action.as_ref());
+        changes(&value, Direction::Request)
+    });
+    let response_headers = table
+        .get("response_headers")
+        .and_then(|value| changes(&value, Direction::Response));
+    table.not_yet(&["query", "timeouts", "limits", "retry", "mirror"]);
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
     let upgrades = upgrades.unwrap_or_else(|| match action {
@@ -120,8 +124,21 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         exclusive,
         upgrades,
         action: action?,
+        rewrite,
+        request_headers,
+        response_headers,
         place: table.place(),
     })
+}
+
+/// Notes a problem where a route that asks no endpoint says how to ask one.
+fn only_with_upstream(value: &Value<'_>, action: Option<&Action>) {
+    if let Some(Action::Redirect(_) | Action::Respond(_)) = action {
+        value.source.report(
+            value.key_place(),
+            "only with `upstream`: this route sends nothing to an endpoint",
+        );
+    }
 }
 
 fn listeners(value: &Value<'_>, declared: &Declared) -> Option<Vec<usize>> {
@@ -211,6 +228,11 @@ fn canonical<'a>(value: &Value<'a>) -> Option<&'a str> {
 }
 
 fn path_regex(value: &Value<'_>) -> Option<PathPattern> {
+    regex(value).map(PathPattern::Regex)
+}
+
+/// A regular expression for paths.
+pub(super) fn regex(value: &Value<'_>) -> Option<Regex> {
     let text = value.string_such_as("a regular expression such as \"^/v[0-9]+/\"")?;
     let regex = RegexBuilder::new(text)
         .size_limit(LARGEST_REGEX)
@@ -229,7 +251,7 @@ fn path_regex(value: &Value<'_>) -> Option<PathPattern> {
                 )
             }
         });
-    value.noted(regex).map(PathPattern::Regex)
+    value.noted(regex)
 }
 
 fn methods(value: &Value<'_>) -> Option<MethodSet> {

@@ -131,6 +131,14 @@ fn listeners() {
             ("limits = { connections = 0 }", "must be at least 1, got 0"),
             ("limits = { h2_streams = 0 }", "must be 1–2147483647, got 0"),
             ("limits = { headers = 20000 }", "must be 1–10000, got 20000"),
+            (
+                "forwarded = \"rfc7239\"",
+                "must be \"x-forwarded\", \"forwarded\" or \"both\", got \"rfc7239\"",
+            ),
+            (
+                "hsts = {}",
+                "only with tls: clients take it over https alone, and it must not be sent otherwise (RFC 6797 §7.2)",
+            ),
             ("tls = true", "must be a table, got true"),
             (
                 "tls = {}",
@@ -180,6 +188,23 @@ fn listeners() {
             (
                 "tls.client_auth = \"must\"\ntls.client_ca = \"ca\"",
                 "must be \"off\", \"optional\" or \"required\", got \"must\"",
+            ),
+            ("hsts = true", "must be a table, got true"),
+            (
+                "hsts = { max_age = 31536000 }",
+                "must be a duration such as \"5s\", got 31536000",
+            ),
+            (
+                "hsts = { max_age = \"1500ms\" }",
+                "must be whole seconds, got \"1500ms\"",
+            ),
+            (
+                "hsts = { max_age = \"9000h\" }",
+                "must be at most \"8760h\" (a year), got \"9000h\"",
+            ),
+            (
+                "hsts = { preload = \"yes\" }",
+                "must be true or false, got \"yes\"",
             ),
             (
                 "redirect_to_https = true",

@@ -58,7 +58,7 @@ fn unknown_keys() {
     assert_eq!(
         problems_behind_base("[nothing]\n"),
         [
-            "1:2: nothing: unknown key; allowed here: `process`, `log`, `access_log`, `admin`, `listener`, `upstream`, `route`"
+            "1:2: nothing: unknown key; allowed here: `process`, `log`, `access_log`, `admin`, `error_pages`, `listener`, `upstream`, `route`"
         ]
     );
 }
@@ -121,16 +121,7 @@ fn keys_and_values_of_a_later_version() {
             [expected]
         );
     }
-    let keys = [
-        "rewrite",
-        "request_headers",
-        "response_headers",
-        "timeouts",
-        "limits",
-        "retry",
-        "mirror",
-        "query",
-    ];
+    let keys = ["timeouts", "limits", "retry", "mirror", "query"];
     for key in keys {
         let text = format!("[[route]]\nupstream = \"app\"\n{key} = []\n");
         assert_eq!(
@@ -264,4 +255,37 @@ fn names() {
             "2:8: route[0].name: must be a string, got 1",
         ),
     ]);
+}
+
+#[test]
+fn error_pages() {
+    let own = "must be the status of an error of the balancer's own: 400, 404, 405, 408, 413, 414, 431, 500, 502, 503, 504, 505, 508";
+    each_has(&[
+        (
+            "[error_pages]\n\"403\" = \"403.html\"\n",
+            &format!("2:1: error_pages.403: {own}"),
+        ),
+        (
+            "[error_pages]\n5xx = \"5xx.html\"\n",
+            &format!("2:1: error_pages.5xx: {own}"),
+        ),
+        (
+            "[error_pages]\n502 = 502\n",
+            "2:7: error_pages.502: must be a path, got 502",
+        ),
+        (
+            "[error_pages]\n502 = \"pages/502\"\n",
+            "2:7: error_pages.502: must be a file whose name ends in .html, .json or .txt, got \"pages/502\"",
+        ),
+        (
+            "[error_pages]\n502 = \"502.HTM\"\n",
+            "2:7: error_pages.502: must be a file whose name ends in .html, .json or .txt, got \"502.HTM\"",
+        ),
+    ]);
+    assert!(
+        problems("error_pages = 1\n").contains(
+            &"1:15: error_pages: must be a table such as { \"502\" = \"pages/502.html\" }, got 1"
+                .to_owned()
+        )
+    );
 }

@@ -269,3 +269,229 @@ fn upgrades() {
         "3:12: route[0].upgrades: only with `upstream`: nobody else can change protocols",
     )]);
 }
+
+#[test]
+fn changes_of_headers() {
+    let route = "[[route]]\nupstream = \"app\"\n";
+    let own = "belongs to the connection and is set by the balancer; leave it out";
+    let identity = "says who asked and is set by the balancer; leave it out";
+    for name in [
+        "connection",
+        "te",
+        "transfer-encoding",
+        "content-length",
+        "trailer",
+    ] {
+        for key in ["request_headers", "response_headers"] {
+            let expected = format!("{name} {own}");
+            each_value_has(
+                route,
+                &[
+                    (
+                        &format!("{key} = {{ set = {{ {name} = \"1\" }} }}"),
+                        &expected,
+                    ),
+                    (
+                        &format!("{key} = {{ add = {{ {name} = \"1\" }} }}"),
+                        &expected,
+                    ),
+                    (&format!("{key} = {{ remove = [\"{name}\"] }}"), &expected),
+                ],
+            );
+        }
+    }
+    for name in [
+        "via",
+        "forwarded",
+        "x-forwarded-for",
+        "x-forwarded-proto",
+        "x-forwarded-host",
+        "x-forwarded-port",
+        "x-request-id",
+    ] {
+        let expected = format!("{name} {identity}");
+        each_value_has(
+            route,
+            &[
+                (
+                    &format!("request_headers = {{ set = {{ {name} = \"1\" }} }}"),
+                    &expected,
+                ),
+                (
+                    &format!("request_headers = {{ remove = [\"{name}\"] }}"),
+                    &expected,
+                ),
+            ],
+        );
+    }
+    each_value_has(
+        route,
+        &[
+            ("request_headers = []", "must be a table, got an array"),
+            (
+                "request_headers = { st = {} }",
+                "unknown key; did you mean `set`?",
+            ),
+            (
+                "request_headers = { set = [] }",
+                "must be a table such as { x-name = \"value\" }, got an array",
+            ),
+            (
+                "request_headers = { remove = \"x-a\" }",
+                "must be an array such as [\"x-name\"], got \"x-a\"",
+            ),
+            (
+                "request_headers = { remove = [1] }",
+                "must be the name of a header, got 1",
+            ),
+            (
+                "request_headers = { remove = [\":authority\"] }",
+                "\":authority\" is not a header name",
+            ),
+            (
+                "request_headers = { set = { \"a b\" = \"1\" } }",
+                "\"a b\" is not a header name",
+            ),
+            (
+                "request_headers = { set = { x-a = \"1\", X-A = \"2\" } }",
+                "x-a is there twice; header names do not differ by case",
+            ),
+            (
+                "request_headers = { set = { x-a = \"1\" }, remove = [\"X-A\"] }",
+                "x-a is in `set` already; a name stands in one of `set`, `add` and `remove`",
+            ),
+            (
+                "request_headers = { set = { x-a = \"secret\\r\\n\" } }",
+                "must be printable ASCII",
+            ),
+            (
+                "request_headers = { set = { x-a = \" secret\" } }",
+                "must not begin or end with a space",
+            ),
+            (
+                "request_headers = { set = { x-a = 1 } }",
+                "must be a string, got 1",
+            ),
+            (
+                "response_headers = { set = { x-a = \"$hots\" } }",
+                "knows only $client_ip, $host, $path, $request_id and $scheme, not \"$hots\"; a dollar sign is written \"$$\"",
+            ),
+            (
+                "request_headers = { add = { host = \"a\" } }",
+                "host can only be in `set`: a request has exactly one",
+            ),
+            (
+                "request_headers = { remove = [\"host\"] }",
+                "host can only be in `set`: a request has exactly one",
+            ),
+            (
+                "request_headers = { set = { host = \"a b\" } }",
+                "must be a host such as \"app.internal\" or \"app.internal:8080\"; it takes no variables, got \"a b\"",
+            ),
+            (
+                "request_headers = { set = { host = \"$host\" } }",
+                "must be a host such as \"app.internal\" or \"app.internal:8080\"; it takes no variables, got \"$host\"",
+            ),
+            (
+                "response_headers = { set = { host = \"a\" } }",
+                "host is no field of a response",
+            ),
+        ],
+    );
+    each_value_has(
+        "[[route]]\nrespond = {}\n",
+        &[(
+            "request_headers = { remove = [\"x-a\"] }",
+            "only with `upstream`: this route sends nothing to an endpoint",
+        )],
+    );
+}
+
+#[test]
+fn rewrites() {
+    let route = "[[route]]\nupstream = \"app\"\npath = \"/a\"\n";
+    each_value_has(
+        route,
+        &[
+            ("rewrite = \"/b\"", "must be a table, got \"/b\""),
+            ("rewrite = {}", "needs either `prefix`, or `regex` and `to`"),
+            (
+                "rewrite = { prefix = \"/b\", to = \"/c\" }",
+                "needs either `prefix`, or `regex` and `to`",
+            ),
+            (
+                "rewrite = { regex = \"b\" }",
+                "needs either `prefix`, or `regex` and `to`",
+            ),
+            (
+                "rewrite = { prefx = \"/b\", regex = \"b\", to = \"/c\" }",
+                "unknown key; did you mean `prefix`?",
+            ),
+            (
+                "rewrite = { prefix = \"b\" }",
+                "must begin with \"/\", got \"b\"",
+            ),
+            (
+                "rewrite = { prefix = \"/b//c\" }",
+                "must be in canonical spelling: write \"/b/c\", got \"/b//c\"",
+            ),
+            (
+                "rewrite = { regex = \"(\", to = \"/\" }",
+                "is not a regular expression: unclosed group, got \"(\"",
+            ),
+            (
+                "rewrite = { regex = \"^/a\", to = \"/b?c\" }",
+                "must not hold '?', got \"/b?c\"",
+            ),
+            (
+                "rewrite = { prefix = \"/<b>\" }",
+                "must not hold '<', got \"/<b>\"",
+            ),
+            (
+                "rewrite = { regex = \"^/a$\", to = \"\" }",
+                "must begin with \"/\", got \"\"",
+            ),
+            (
+                "rewrite = { regex = \"^/a\", to = \"b\" }",
+                "must begin with \"/\": it takes the place of a path's begin, got \"b\"",
+            ),
+            (
+                "rewrite = { regex = \"^/a$\", to = \"/b/../..\" }",
+                "must not climb above \"/\", got \"/b/../..\"",
+            ),
+            (
+                "rewrite = { regex = \"^/(a)\", to = \"/$2\" }",
+                "names a group that `regex` does not have: \"$2\" (a dollar sign is written \"$$\", and \"${1}\" where a letter follows), got \"/$2\"",
+            ),
+            (
+                "rewrite = { regex = \"^/(a)\", to = \"/$1b\" }",
+                "names a group that `regex` does not have: \"$1b\" (a dollar sign is written \"$$\", and \"${1}\" where a letter follows), got \"/$1b\"",
+            ),
+        ],
+    );
+    each_value_has(
+        "[[route]]\nupstream = \"app\"\npath_exact = \"/a\"\n",
+        &[(
+            "rewrite = { prefix = \"/b\" }",
+            "only with `path`, of which it takes the place; use `regex` and `to`",
+        )],
+    );
+    each_value_has(
+        "[[route]]\nrespond = {}\n",
+        &[(
+            "rewrite = { prefix = \"/b\" }",
+            "only with `upstream`: this route sends nothing to an endpoint",
+        )],
+    );
+    for rewrite in [
+        "{ prefix = \"/\" }",
+        "{ regex = \"^/(?<x>a)(b)?\", to = \"/${x}c$x/$1$2$$\" }",
+        "{ regex = \"a\", to = \"b\" }",
+        "{ regex = \"^/a\", to = \"\" }",
+        "{ regex = \"^/a|b$\", to = \"c\" }",
+        "{ regex = \"^(.*)$\", to = \"$1.html\" }",
+    ] {
+        let found = problems_behind_base(&format!("{route}rewrite = {rewrite}\n"));
+        assert_eq!(found, [""; 0], "{rewrite}");
+    }
+}

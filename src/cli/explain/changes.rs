@@ -1,0 +1,70 @@
+//! What a route changes on the way, as the data path works it out.
+
+use http::HeaderName;
+
+use super::{Lines, join};
+use crate::config::{Config, FieldValue, HeaderChanges, Rewrite, Route};
+use crate::filter;
+use crate::route::{Query, Router};
+
+/// Which header fields the route changes.
+pub(super) fn explain_headers(lines: &mut Lines, route: &Route) {
+    for (label, changes) in [
+        ("request headers", &route.request_headers),
+        ("response headers", &route.response_headers),
+    ] {
+        if let Some(changes) = changes {
+            lines.push(label, header_changes(changes));
+        }
+    }
+}
+
+/// Names only: values may be secrets.
+fn header_changes(changes: &HeaderChanges) -> String {
+    let names =
+        |fields: &[(HeaderName, FieldValue)]| join(fields.iter().map(|(name, _)| name), ", ");
+    let changes = [
+        ("remove", join(&changes.remove, ", ")),
+        ("set", names(&changes.set)),
+        ("add", names(&changes.add)),
+    ];
+    let made = changes.into_iter().filter(|(_, names)| !names.is_empty());
+    join(
+        made.map(|(change, names)| format!("{change} {names}")),
+        "; ",
+    )
+}
+
+/// What the endpoint is asked for. False where that is refused.
+pub(super) fn explain_rewrite(
+    lines: &mut Lines,
+    (config, router): (&Config, &Router),
+    (index, rewrite): (usize, &Rewrite),
+    asked: &Query<'_>,
+) -> bool {
+    let path = match filter::rewrite::rewrite(rewrite, asked.path) {
+        Ok(path) => path,
+        Err(error) => {
+            lines.push("refused", format!("500, {error}"));
+            return false;
+        }
+    };
+    lines.push("sent path", path.to_string());
+    let made = Query {
+        raw_path: &path,
+        path: &path,
+        ..*asked
+    };
+    let upstream = |route: usize| config.routes[route].action.upstream();
+    match router.exclusive(&made) {
+        Some(other) if upstream(other) != upstream(index) => {
+            let name = &config.routes[other].name;
+            lines.push(
+                "refused",
+                format!("500, the rewritten path belongs to the exclusive route {name}"),
+            );
+            false
+        }
+        Some(_) | None => true,
+    }
+}

@@ -1,0 +1,117 @@
+//! The field `traceparent` (W3C Trace Context, level 1): whether one can be passed on.
+
+use http::{HeaderMap, HeaderName};
+
+/// `traceparent`: which trace a request belongs to, and what asked.
+pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
+/// `tracestate`: what tracing systems add to it. Means nothing without it.
+pub const TRACESTATE: HeaderName = HeaderName::from_static("tracestate");
+
+/// Whether `headers` hold exactly one `traceparent`, and a valid one (§3.2).
+pub fn has_valid_parent(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(TRACEPARENT).iter();
+    values
+        .next()
+        .is_some_and(|value| is_valid(value.as_bytes()))
+        && values.next().is_none()
+}
+
+/// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`: version, trace, parent, flags. A later version may go on
+/// after a further `-` (§3.2.4).
+fn is_valid(value: &[u8]) -> bool {
+    let Some((known, later)) = value.split_at_checked(LENGTH) else {
+        return false;
+    };
+    let mut parts = known.split(|byte| *byte == b'-');
+    let (Some([v, w]), Some(trace), Some(parent), Some(flags), None) = (
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+        parts.next(),
+    ) else {
+        return false;
+    };
+    let version = [*v, *w];
+    let is_id = |id: &[u8], length| {
+        id.len() == length && is_hexadecimal(id) && id.iter().any(|byte| *byte != b'0')
+    };
+    is_hexadecimal(&version)
+        && version != *b"ff"
+        && is_id(trace, 32)
+        && is_id(parent, 16)
+        && flags.len() == 2
+        && is_hexadecimal(flags)
+        && (later.is_empty() || version != *b"00" && later[0] == b'-')
+}
+
+/// In lower case only (§3.2.1).
+fn is_hexadecimal(digits: &[u8]) -> bool {
+    digits
+        .iter()
+        .all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+const LENGTH: usize = 2 + 1 + 32 + 1 + 16 + 1 + 2;
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    const TRACE: &str = "4bf92f3577b34da6a3ce929d0e0e4736";
+    const PARENT: &str = "00f067aa0ba902b7";
+
+    #[test]
+    fn valid_parents_are_told_from_others() {
+        for (value, expected) in [
+            (format!("00-{TRACE}-{PARENT}-01"), true),
+            (format!("00-{TRACE}-{PARENT}-ff"), true),
+            (format!("cc-{TRACE}-{PARENT}-01"), true),
+            (
+                format!("cc-{TRACE}-{PARENT}-01-what.the.future.brings"),
+                true,
+            ),
+            (format!("cc-{TRACE}-{PARENT}-01.what"), false),
+            (format!("00-{TRACE}-{PARENT}-01-"), false),
+            (format!("ff-{TRACE}-{PARENT}-01"), false),
+            (format!("0-{TRACE}-{PARENT}-01"), false),
+            (format!("00-{TRACE}-{PARENT}-1"), false),
+            (format!("00-{TRACE}-{PARENT}"), false),
+            (format!("00-{TRACE}-{PARENT}-0g"), false),
+            (format!("00-{}-{PARENT}-01", TRACE.to_uppercase()), false),
+            (format!("00-{}-{PARENT}-01", "0".repeat(32)), false),
+            (format!("00-{TRACE}-{}-01", "0".repeat(16)), false),
+            (format!("00-{TRACE}0-{}-01", &PARENT[1..]), false),
+            (format!("00_{TRACE}_{PARENT}_01"), false),
+            (String::new(), false),
+        ] {
+            let headers = [(TRACEPARENT, HeaderValue::from_str(&value).unwrap())];
+            let headers = headers.into_iter().collect();
+            assert_eq!(has_valid_parent(&headers), expected, "{value}");
+        }
+        assert!(!has_valid_parent(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn two_parents_are_none() {
+        let value = HeaderValue::from_str(&format!("00-{TRACE}-{PARENT}-01")).unwrap();
+        let headers = [(TRACEPARENT, value.clone()), (TRACEPARENT, value)];
+        assert!(!has_valid_parent(&headers.into_iter().collect()));
+    }
+
+    proptest! {
+        #[test]
+        fn no_bytes_end_in_a_panic(bytes in prop::collection::vec(any::<u8>(), 0..80)) {
+            let _ = is_valid(&bytes);
+        }
+
+        #[test]
+        fn validity_is_what_the_grammar_says(value in "(00|01|ff|0)-[0-9a-f]{31,32}-[0-9a-f]{15,16}-[0-9a-g]{2}(-x|x)?") {
+            let grammar = regex::Regex::new("^(00-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}|01-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-.*)?)$").unwrap();
+            prop_assert_eq!(is_valid(value.as_bytes()), grammar.is_match(&value));
+        }
+    }
+}
