@@ -7,6 +7,7 @@ pub mod expectation;
 pub mod forwarded;
 pub mod forwarded_field;
 pub mod framing;
+pub mod grpc;
 pub mod hop_by_hop;
 pub mod negotiate;
 pub mod pause;

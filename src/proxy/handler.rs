@@ -23,7 +23,7 @@ use crate::message::canonical_path::canonicalize;
 use crate::message::expectation::Expectation;
 use crate::message::framing::Violation;
 use crate::message::upload::{RequestBody, Upload};
-use crate::message::{forwarded, hop_by_hop};
+use crate::message::{forwarded, grpc, hop_by_hop};
 use crate::route::Query;
 use crate::snapshot::{Action, Listener, Own, Route, View};
 
@@ -91,7 +91,11 @@ fn refuse(
     record: &mut Record,
 ) -> Response<ResponseBody> {
     record.set_error(error);
-    let mut response = reply::error(error, record.asker());
+    let mut response = if record.is_grpc() {
+        reply::grpc_error(error)
+    } else {
+        reply::error(error, record.asker())
+    };
     let unread = record.upload_is_unread();
     if unread || error == ProxyError::Connect || error.status() == StatusCode::BAD_REQUEST {
         // What is left of the request's body would be read as the next request, as would what follows a CONNECT
@@ -127,6 +131,9 @@ fn route(
 ) -> Result<Routed, ProxyError> {
     if !request.body().is_end_stream() {
         record.begin_upload();
+        if request.version() >= Version::HTTP_2 && grpc::is_call(request.headers()) {
+            record.set_grpc();
+        }
     }
     let listener = record.listener().clone();
     let proxies = &listener.trusted_proxies;

@@ -57,6 +57,7 @@ pub struct Record {
     from: Option<FromEndpoint>,
     waits_for_client: bool,
     is_tunnel: bool,
+    is_grpc: bool,
     finished: bool,
 }
 
@@ -125,6 +126,7 @@ impl Record {
             from: None,
             waits_for_client: false,
             is_tunnel: false,
+            is_grpc: false,
             finished: false,
         })
     }
@@ -248,6 +250,16 @@ impl Record {
         }
     }
 
+    /// The request is a gRPC call: errors are told in its own way, and counted and logged as for any other request.
+    pub fn set_grpc(&mut self) {
+        self.is_grpc = true;
+    }
+
+    /// Whether the request is a gRPC call.
+    pub fn is_grpc(&self) -> bool {
+        self.is_grpc
+    }
+
     /// The client wants to change protocols.
     pub fn set_asked(&mut self, asked: Box<Asked>) {
         self.asked = Some(asked);
@@ -294,7 +306,11 @@ impl Record {
 
     /// From here on the record rides in the response's body, with all that must be given back when that has ended.
     pub fn ride_on(mut self: Box<Self>, response: &mut Response<ResponseBody>) {
-        self.status = response.status().as_u16();
+        self.status = match self.error {
+            Some(error) if self.is_grpc => error.status(),
+            _ => response.status(),
+        }
+        .as_u16();
         let mut exchange = Exchange(self);
         exchange.wait_for_client(true);
         response.body_mut().set_guard(exchange);

@@ -7,6 +7,7 @@ use http::{Response, StatusCode, Uri, Version};
 use super::error::{ProxyError, RETRY_AFTER};
 use super::record::ResponseBody;
 use crate::config;
+use crate::message::grpc;
 use crate::message::negotiate::{Format, preferred};
 use crate::snapshot::{Listener, Pages};
 
@@ -30,6 +31,16 @@ pub fn error(error: ProxyError, asker: Asker<'_>) -> Response<ResponseBody> {
         ResponseBody::full(body)
     };
     head.map(|()| body)
+}
+
+/// The same for a gRPC call: a success, to HTTP, that says what failed.
+pub fn grpc_error(error: ProxyError) -> Response<ResponseBody> {
+    let mut head = grpc::refusal(error.status(), error.reason());
+    head.headers_mut().insert(
+        "proxy-status",
+        HeaderValue::from_static(error.proxy_status()),
+    );
+    head.map(|()| ResponseBody::empty())
 }
 
 /// The same, as the bytes of an HTTP/1.1 response after which the connection is closed: for requests that never became one.
