@@ -25,4 +25,5 @@ mod reload;
 mod routing;
 mod serving;
 mod shutdown;
+mod tls_listener;
 mod upstream_faults;

@@ -1,6 +1,6 @@
 //! A client's connection, as its requests see it.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
@@ -10,6 +10,7 @@ use http::HeaderValue;
 use super::drain::Drain;
 use super::local::Local;
 use crate::snapshot::{Held, Listener};
+use crate::tls::Session;
 
 /// How long a client may take nothing of what is not an endpoint's response: as long as by default of one that is.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
@@ -21,6 +22,8 @@ pub struct Client {
     address_value: HeaderValue,
     port_value: HeaderValue,
     scheme_value: HeaderValue,
+    /// What its TLS handshake settled, where that is worth remembering.
+    session: OnceCell<Box<Session>>,
     drain: Rc<Drain>,
     in_progress: Cell<u32>,
     /// Requests begun whose response has not gone out whole.
@@ -55,6 +58,7 @@ impl Client {
             } else {
                 "http"
             }),
+            session: OnceCell::new(),
             drain,
             in_progress: Cell::new(0),
             unanswered: Cell::new(0),
@@ -90,6 +94,18 @@ impl Client {
     /// `http` or `https`.
     pub fn scheme_value(&self) -> &HeaderValue {
         &self.scheme_value
+    }
+
+    /// Its TLS handshake settled this. Before the first request, once.
+    pub fn set_session(&self, session: Session) {
+        let _ = self.session.set(Box::new(session));
+    }
+
+    /// Whether it may ask for `host`, which is in lower case: over TLS it was shown the certificate for that name.
+    pub fn may_ask_for(&self, host: &str) -> bool {
+        self.session
+            .get()
+            .is_none_or(|session| session.stands_for(host))
     }
 
     /// The snapshot that serves a request now, and the index of the connection's listener in it.

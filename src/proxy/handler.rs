@@ -114,6 +114,9 @@ fn route(
     }
     let host = head::host(request)?;
     record.set_host(&host);
+    if !client.may_ask_for(&host) {
+        return Err(ProxyError::Misdirected);
+    }
     within_limits(request, &listener)?;
     if *request.method() == Method::CONNECT {
         return Err(ProxyError::Connect);

@@ -155,9 +155,15 @@ impl Compiler {
             )?),
             None => None,
         };
-        let (tls, certificates, mut warnings) = tls.map_or_else(Default::default, |server| {
-            (Some(server.config), server.certificates, server.warnings)
-        });
+        let (tls, sessions, certificates, mut warnings) = match tls {
+            Some(server) => (
+                Some(server.config),
+                server.sessions,
+                server.certificates,
+                server.warnings,
+            ),
+            None => Default::default(),
+        };
         let before = previous.and_then(|previous| {
             previous.listeners.iter().find(|before| {
                 is_same_address(
@@ -186,6 +192,7 @@ impl Compiler {
             slot,
             address: listener.address,
             tls,
+            sessions,
             certificates,
             http2: listener.http2,
             trusted_proxies: listener.trusted_proxies.clone(),

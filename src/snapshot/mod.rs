@@ -16,7 +16,7 @@ pub use publish::{Held, Own, Publisher, Reader, View};
 use crate::config;
 use crate::metrics::{ListenerMetrics, RouteMetrics};
 use crate::route::Router;
-use crate::tls::{ByDevice, CertificateInfo};
+use crate::tls::{ByDevice, CertificateInfo, Sessions};
 use crate::units::Name;
 use crate::upstream::Upstream;
 
@@ -70,6 +70,8 @@ pub struct Listener {
     pub address: SocketAddr,
     /// How to speak TLS.
     pub tls: Option<ByDevice>,
+    /// What TLS handshakes are worth.
+    pub sessions: Sessions,
     /// Its certificates.
     pub certificates: Vec<CertificateInfo>,
     /// Whether HTTP/2 is offered.

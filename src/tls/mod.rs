@@ -7,10 +7,12 @@ mod certificates;
 mod pem;
 mod resolver;
 mod server;
+mod session;
 mod suites;
 #[cfg(test)]
 mod testing;
 
 pub use certificates::CertificateInfo;
 pub use server::{Alpn, Server, Tickets, server};
+pub use session::{Session, Sessions};
 pub use suites::ByDevice;

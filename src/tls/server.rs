@@ -18,6 +18,7 @@ use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::certificates::{self, CertificateInfo};
 use super::resolver::Resolver;
+use super::session::Sessions;
 use super::suites::{self, ByDevice};
 use crate::config::{ClientAuth, ListenerTls, Problem, TlsVersion};
 
@@ -28,6 +29,8 @@ pub struct Server {
     pub config: ByDevice,
     /// The certificates in use, in file order.
     pub certificates: Vec<CertificateInfo>,
+    /// What handshakes are worth.
+    pub sessions: Sessions,
     /// What is doubtful: an expired certificate, one no client will accept.
     pub warnings: Vec<Problem>,
 }
@@ -97,7 +100,8 @@ pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server
         Some(verifier) => config.with_client_cert_verifier(verifier),
         None => config.with_no_client_auth(),
     };
-    let mut config = config.with_cert_resolver(Arc::new(Resolver::new(&loaded)));
+    let resolver = Arc::new(Resolver::new(&loaded));
+    let mut config = config.with_cert_resolver(Arc::clone(&resolver) as _);
     config.alpn_protocols = alpn.wire_names();
     config.max_early_data_size = 0;
     if authenticates_clients {
@@ -118,6 +122,7 @@ pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server
     Ok(Server {
         config: ByDevice::new(config),
         certificates,
+        sessions: Sessions::new(&resolver),
         warnings: warnings.concat(),
     })
 }
@@ -375,6 +380,59 @@ mod tests {
         tls.min_version = TlsVersion::Tls13;
         assert!(version(&tls, TLS_12).is_err());
         assert_eq!(version(&tls, TLS_13), Ok(Some(ProtocolVersion::TLSv1_3)));
+    }
+
+    /// Whether a client that asked for `name` may send a request for `host`.
+    fn stands_for(server: &Server, authority: &Authority, name: &str, host: &str) -> bool {
+        let client = Arc::new(client(authority, TLS_13));
+        let (_, connection) = handshake(&client, &server.config, name).unwrap();
+        server
+            .sessions
+            .settle(&connection)
+            .is_none_or(|session| session.stands_for(host))
+    }
+
+    #[test]
+    fn a_host_is_stood_for_by_the_certificate_that_its_name_leads_to() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let first = ["first.example", "127.0.0.1", "unknown.example"];
+        let server = serve(&open(vec![
+            authority.certificate(&folder, "first", &first),
+            authority.certificate(&folder, "both", &["a.example", "*.b.example"]),
+            authority.certificate(&folder, "inner", &["inner.b.example"]),
+        ]));
+        let stands_for = |name, host| stands_for(&server, &authority, name, host);
+        for (name, host, expected) in [
+            ("a.example", "a.example", true),
+            ("A.Example", "a.example", true),
+            ("a.example", "x.b.example", true),
+            ("x.b.example", "a.example", true),
+            ("a.example", "inner.b.example", false),
+            ("a.example", "first.example", false),
+            ("a.example", "y.x.b.example", false),
+            ("a.example", "127.0.0.1", false),
+            ("first.example", "elsewhere.example", true),
+            ("first.example", "a.example", false),
+            ("unknown.example", "elsewhere.example", true),
+            ("unknown.example", "inner.b.example", false),
+            // Without a server name there is nothing to compare with.
+            ("127.0.0.1", "a.example", true),
+        ] {
+            assert_eq!(stands_for(name, host), expected, "{name}, {host}");
+        }
+    }
+
+    #[test]
+    fn the_only_certificate_stands_for_every_host() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let server = serve(&open(vec![authority.certificate(
+            &folder,
+            "a",
+            &["a.example"],
+        )]));
+        let client = Arc::new(client(&authority, TLS_13));
+        let (_, connection) = handshake(&client, &server.config, "a.example").unwrap();
+        assert!(server.sessions.settle(&connection).is_none());
     }
 
     #[test]

@@ -1,0 +1,188 @@
+//! What TLS listeners promise beyond a handshake: hosts stay with their certificate.
+
+use std::fs;
+use std::path::Path;
+
+use http::Request;
+use http_body_util::Full;
+
+use crate::support::certificates::{Authority, Leaf};
+use crate::support::client::{HOST, Tls, TlsOptions};
+use crate::support::h2::H2;
+use crate::support::{Balancer, Connection, Origin, Reply, simple};
+
+/// A listener `https` with these keys of `listener.https.tls`, and a plain one, before `origin`.
+fn before(origin: &Origin, keys: &str) -> String {
+    format!(
+        "[listener.https]\naddress = \"127.0.0.1:0\"\n[listener.https.tls]\n{keys}\n{}",
+        simple(&[origin])
+    )
+}
+
+/// The same with the certificate for [`HOST`] that [`start`] writes.
+fn with_server(origin: &Origin, keys: &str) -> String {
+    let certificates = "certificates = [{ chain = \"server.pem\", key = \"server.key\" }]";
+    before(origin, &format!("{certificates}\n{keys}"))
+}
+
+/// Starts with a certificate of `authority` for [`HOST`], and with `ca.pem`.
+fn start(authority: &Authority, config: &str, prepare: impl FnOnce(&Path)) -> Balancer {
+    Balancer::start_with(config, |directory| {
+        authority.issue(&[HOST]).write(directory, "server");
+        fs::write(directory.join("ca.pem"), authority.pem()).unwrap();
+        prepare(directory);
+    })
+}
+
+/// A client that shows `identity`.
+fn client(authority: &Authority, identity: Option<&Leaf>) -> Tls {
+    TlsOptions {
+        identity,
+        ..TlsOptions::default()
+    }
+    .build(authority, HOST)
+}
+
+fn ask(connection: &mut Connection, host: &str) -> Reply {
+    connection.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+    connection.reply()
+}
+
+// ---- 421 ----------------------------------------------------------------------------------------------------------------
+
+const SITES: &str = r#"certificates = [
+    { chain = "first.pem", key = "first.key" },
+    { chain = "both.pem", key = "both.key" },
+    { chain = "other.pem", key = "other.key" },
+]"#;
+
+/// A listener with three certificates; the second is for two hosts.
+fn sites(authority: &Authority, origin: &Origin, keys: &str) -> Balancer {
+    start(
+        authority,
+        &before(origin, &format!("{SITES}\n{keys}")),
+        |directory| {
+            authority
+                .issue(&["first.test", "unnamed.test", "127.0.0.1"])
+                .write(directory, "first");
+            authority
+                .issue(&["a.test", "b.test"])
+                .write(directory, "both");
+            authority.issue(&["other.test"]).write(directory, "other");
+        },
+    )
+}
+
+#[test]
+fn request_for_a_host_of_another_certificate_is_misdirected() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let balancer = sites(&authority, &origin, "");
+    let mut connection =
+        Connection::secure(balancer.address("https"), &Tls::new(&authority, "a.test")).unwrap();
+    for host in ["a.test", "A.Test:8443", "a.test.", "b.test"] {
+        assert_eq!(ask(&mut connection, host).status, 200, "{host}");
+    }
+    let count = origin.request_count();
+    for host in [
+        "other.test",
+        "OTHER.test:443",
+        "first.test",
+        "elsewhere.test",
+        "127.0.0.1",
+    ] {
+        let reply = ask(&mut connection, host);
+        reply.assert_made_by_balancer(421);
+        assert_eq!(
+            reply.field("proxy-status").unwrap(),
+            "balancer; error=http_request_denied; details=\"another certificate stands for this host\""
+        );
+    }
+    // The target's authority counts where there is one.
+    connection.send("GET http://other.test/ HTTP/1.1\r\nHost: a.test\r\n\r\n");
+    connection.reply().assert_made_by_balancer(421);
+    assert_eq!(origin.request_count(), count, "no endpoint was asked");
+    assert_eq!(
+        ask(&mut connection, "b.test").status,
+        200,
+        "the connection goes on"
+    );
+    let labels = [("reason", "misdirected"), ("route", "(none)")];
+    assert_eq!(
+        balancer.metrics().sum("balancer_errors_total", &labels),
+        6.0
+    );
+}
+
+#[test]
+fn hosts_without_a_certificate_belong_to_the_first() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let balancer = sites(&authority, &origin, "");
+    for name in ["first.test", "unnamed.test"] {
+        let tls = Tls::new(&authority, name);
+        let mut connection = Connection::secure(balancer.address("https"), &tls).unwrap();
+        assert_eq!(ask(&mut connection, "elsewhere.test").status, 200);
+        assert_eq!(ask(&mut connection, "first.test").status, 200);
+        ask(&mut connection, "a.test").assert_made_by_balancer(421);
+    }
+}
+
+#[test]
+fn client_without_a_server_name_may_ask_for_every_host() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let balancer = sites(&authority, &origin, "");
+    let tls = Tls::new(&authority, "127.0.0.1");
+    let mut connection = Connection::secure(balancer.address("https"), &tls).unwrap();
+    for host in ["first.test", "a.test", "other.test", "elsewhere.test"] {
+        assert_eq!(ask(&mut connection, host).status, 200, "{host}");
+    }
+}
+
+#[test]
+fn http2_connection_is_shared_by_the_hosts_of_its_certificate_only() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let balancer = sites(&authority, &origin, "");
+    let connection = H2::connect(balancer.address("https"), &Tls::new(&authority, "a.test"));
+    let ask = |host: &str, body: &'static [u8]| {
+        let request = Request::post(format!("https://{host}/"));
+        connection
+            .send(request.body(Full::new(body.into())).unwrap())
+            .unwrap()
+    };
+    assert_eq!(ask("a.test", b"").status, 200);
+    assert_eq!(ask("b.test", b"body").status, 200);
+    let count = origin.request_count();
+    for host in ["other.test", "elsewhere.test"] {
+        for body in [&b""[..], b"body"] {
+            let reply = ask(host, body);
+            assert_eq!(reply.status, 421);
+            assert!(reply.headers.contains_key("proxy-status"));
+        }
+    }
+    assert_eq!(origin.request_count(), count, "no endpoint was asked");
+    assert_eq!(ask("b.test", b"").status, 200, "the connection goes on");
+}
+
+#[test]
+fn client_with_a_certificate_is_misdirected_likewise() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let keys = "client_auth = \"required\"\nclient_ca = \"ca.pem\"";
+    let balancer = sites(&authority, &origin, keys);
+    let identity = authority.issue(&["client.test"]);
+    let tls = TlsOptions {
+        identity: Some(&identity),
+        ..TlsOptions::default()
+    }
+    .build(&authority, "a.test");
+    let mut connection = Connection::secure(balancer.address("https"), &tls).unwrap();
+    assert_eq!(ask(&mut connection, "b.test").status, 200);
+    ask(&mut connection, "other.test").assert_made_by_balancer(421);
+}
+
+#[test]
+fn with_one_certificate_every_host_is_served() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let balancer = start(&authority, &with_server(&origin, ""), |_| {});
+    let tls = client(&authority, None);
+    let mut connection = Connection::secure(balancer.address("https"), &tls).unwrap();
+    assert_eq!(ask(&mut connection, "elsewhere.test").status, 200);
+}
