@@ -1,14 +1,18 @@
-//! What TLS listeners promise beyond a handshake: hosts stay with their certificate.
+//! What TLS listeners promise beyond a handshake: hosts stay with their certificate, and policies hold.
 
 use std::fs;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use http::Request;
 use http_body_util::Full;
+use rustls::version::{TLS12, TLS13};
+use rustls::{NamedGroup, ProtocolVersion};
 
 use crate::support::certificates::{Authority, Leaf};
 use crate::support::client::{HOST, Tls, TlsOptions};
 use crate::support::h2::H2;
+use crate::support::peers::peer;
 use crate::support::{Balancer, Connection, Origin, Reply, simple};
 
 /// A listener `https` with these keys of `listener.https.tls`, and a plain one, before `origin`.
@@ -185,4 +189,94 @@ fn with_one_certificate_every_host_is_served() {
     let tls = client(&authority, None);
     let mut connection = Connection::secure(balancer.address("https"), &tls).unwrap();
     assert_eq!(ask(&mut connection, "elsewhere.test").status, 200);
+}
+
+// ---- others -------------------------------------------------------------------------------------------------------------
+
+/// `openssl s_client` of a client with a certificate: asks once, and says what it made of the handshake.
+fn s_client(openssl: &Path, balancer: &Balancer, arguments: &[&str]) -> String {
+    let mut child = Command::new(openssl)
+        .args([
+            "s_client",
+            "-connect",
+            &balancer.address("https").to_string(),
+        ])
+        .args([
+            "-servername",
+            HOST,
+            "-CAfile",
+            "ca.pem",
+            "-verify_return_error",
+            "-ign_eof",
+        ])
+        .args(arguments)
+        .current_dir(balancer.directory())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let request = format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n");
+    let mut input = child.stdin.take().expect("stdin is piped");
+    std::io::Write::write_all(&mut input, request.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    drop(input);
+    String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+}
+
+#[test]
+fn openssl_shows_its_certificate_and_is_held_to_the_policy() {
+    let Some(openssl) = peer("openssl", "openssl") else {
+        return;
+    };
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let keys = "client_auth = \"required\"\nclient_ca = \"ca.pem\"";
+    let config = with_server(&origin, keys);
+    let balancer = start(&authority, &config, |directory| {
+        authority.issue(&["client.test"]).write(directory, "client");
+    });
+    let identity = ["-cert", "client.pem", "-key", "client.key"];
+    let said = s_client(&openssl, &balancer, &[]);
+    assert!(
+        !said.contains("HTTP/1.1 200"),
+        "without a certificate: {said}"
+    );
+    for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
+        let said = s_client(&openssl, &balancer, &[&identity[..], &[version]].concat());
+        assert!(said.contains("HTTP/1.1 200"), "{name}: {said}");
+        assert!(said.contains(&format!("New, {name}, Cipher is ")), "{said}");
+    }
+    balancer.reloaded(&with_server(
+        &origin,
+        &format!("policy = \"modern\"\n{keys}"),
+    ));
+    let with = |version| s_client(&openssl, &balancer, &[&identity[..], &[version]].concat());
+    assert!(with("-tls1_3").contains("HTTP/1.1 200"));
+    assert!(!with("-tls1_2").contains("HTTP/1.1 200"));
+}
+
+// ---- policy -------------------------------------------------------------------------------------------------------------
+
+#[test]
+fn policies_decide_on_versions() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    for (keys, expected) in [
+        ("", true),
+        ("policy = \"intermediate\"", true),
+        ("policy = \"intermediate\"\nmin_version = \"1.3\"", false),
+        ("policy = \"modern\"", false),
+    ] {
+        let balancer = start(&authority, &with_server(&origin, keys), |_| {});
+        let with = |version| {
+            let options = TlsOptions {
+                versions: vec![version],
+                ..TlsOptions::default()
+            };
+            Connection::secure(balancer.address("https"), &options.build(&authority, HOST))
+        };
+        assert_eq!(with(&TLS12).is_ok(), expected, "{keys}");
+        let connection = with(&TLS13).unwrap();
+        assert_eq!(connection.tls_version(), ProtocolVersion::TLSv1_3);
+        assert_eq!(connection.key_exchange(), NamedGroup::X25519MLKEM768);
+    }
 }

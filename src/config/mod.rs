@@ -12,6 +12,7 @@ mod quantity;
 mod read;
 pub mod route;
 mod suggest;
+pub mod tls;
 pub mod upstream;
 mod value;
 mod warnings;
@@ -20,13 +21,12 @@ use std::path::Path;
 
 pub use error::{ConfigErrors, Place, Problem};
 pub use health::{Health, Probe, StatusRange};
-pub use listener::{
-    Certificate, ClientAuth, Listener, ListenerLimits, ListenerTimeouts, ListenerTls, TlsVersion,
-};
+pub use listener::{Listener, ListenerLimits, ListenerTimeouts};
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };
 pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Route};
+pub use tls::{Certificate, ClientAuth, ListenerTls, TlsVersion};
 pub use upstream::{Address, Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
 
 use file::Source;

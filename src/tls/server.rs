@@ -188,7 +188,7 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
+    use rustls::{ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
 
@@ -380,6 +380,30 @@ mod tests {
         tls.min_version = TlsVersion::Tls13;
         assert!(version(&tls, TLS_12).is_err());
         assert_eq!(version(&tls, TLS_13), Ok(Some(ProtocolVersion::TLSv1_3)));
+    }
+
+    #[test]
+    fn key_exchange_is_safe_from_quantum_computers_where_the_client_can() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let server = serve(&open(vec![authority.certificate(
+            &folder,
+            "a",
+            &["a.example"],
+        )]));
+        let agreed = |groups: &[NamedGroup]| {
+            let mut provider = CryptoProvider::clone(&provider());
+            provider
+                .kx_groups
+                .retain(|group| groups.contains(&group.name()));
+            assert_eq!(provider.kx_groups.len(), groups.len());
+            let client = Arc::new(client_of(Arc::new(provider), &authority, TLS_13));
+            let (_, server) = handshake(&client, &server.config, "a.example").unwrap();
+            server.negotiated_key_exchange_group().unwrap().name()
+        };
+        let [post_quantum, x25519] = [NamedGroup::X25519MLKEM768, NamedGroup::X25519];
+        assert_eq!(agreed(&[post_quantum, x25519]), post_quantum);
+        assert_eq!(agreed(&[x25519]), x25519);
+        assert_eq!(agreed(&[NamedGroup::secp256r1]), NamedGroup::secp256r1);
     }
 
     /// Whether a client that asked for `name` may send a request for `host`.

@@ -72,6 +72,30 @@ fn of_a_listener() {
 }
 
 #[test]
+fn policy_of_tls_says_the_lowest_version() {
+    let least = |text: &str| {
+        let tls = "tls.certificates = [{ chain = \"a\", key = \"b\" }]";
+        let listener = format!("[listener.b]\naddress = \"0.0.0.0:1\"\n{tls}\n{text}\n");
+        let config = valid_behind_base(&listener);
+        config.listeners[2].tls.as_ref().unwrap().min_version
+    };
+    for (text, expected) in [
+        ("tls.policy = \"intermediate\"", TlsVersion::Tls12),
+        (
+            "tls.policy = \"intermediate\"\ntls.min_version = \"1.3\"",
+            TlsVersion::Tls13,
+        ),
+        ("tls.policy = \"modern\"", TlsVersion::Tls13),
+        (
+            "tls.policy = \"modern\"\ntls.min_version = \"1.3\"",
+            TlsVersion::Tls13,
+        ),
+    ] {
+        assert_eq!(least(text), expected, "{text}");
+    }
+}
+
+#[test]
 fn of_an_upstream() {
     let config = valid_behind_base(
         "[upstream.b]\nendpoints = [{ address = \"[::1]:80\" }, \"App.internal:80\"]\nhealth = {}\n",

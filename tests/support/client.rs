@@ -9,8 +9,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, RootCertStore,
-    SignatureScheme, StreamOwned,
+    ClientConfig, ClientConnection, DigitallySignedStruct, NamedGroup, ProtocolVersion,
+    RootCertStore, SignatureScheme, StreamOwned,
 };
 
 use super::certificates::{Authority, Leaf};
@@ -178,6 +178,13 @@ impl Connection {
             .expect("a TLS connection")
             .protocol_version()
             .expect("handshake is done")
+    }
+
+    pub(crate) fn key_exchange(&self) -> NamedGroup {
+        let tls = self.reader.get_ref().tls().expect("a TLS connection");
+        tls.negotiated_key_exchange_group()
+            .expect("handshake is done")
+            .name()
     }
 
     pub(crate) fn alpn(&self) -> Option<Vec<u8>> {

@@ -10,6 +10,7 @@ mod name;
 mod path;
 mod process;
 mod route;
+mod tls;
 mod upstream;
 
 use std::net::SocketAddr;

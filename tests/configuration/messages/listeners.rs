@@ -134,6 +134,14 @@ fn listeners() {
                 "must be \"1.2\" or \"1.3\", got \"1.1\"; did you mean \"1.2\"?",
             ),
             (
+                "tls.policy = \"old\"",
+                "must be \"intermediate\" or \"modern\", got \"old\"",
+            ),
+            (
+                "tls.policy = \"modern\"\ntls.min_version = \"1.2\"",
+                "contradicts policy = \"modern\", which is TLS 1.3 only; leave one of the two out",
+            ),
+            (
                 "tls.client_ca = \"ca\"",
                 "has no effect unless client_auth is \"optional\" or \"required\"",
             ),

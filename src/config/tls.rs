@@ -1,0 +1,57 @@
+//! `listener.tls`: certificates, versions, and what is asked of clients.
+
+use std::path::PathBuf;
+
+use super::Place;
+
+/// `listener.tls`
+#[derive(Clone, Debug)]
+pub struct ListenerTls {
+    /// `certificates`: chosen by server name; the first is the default. At least one.
+    pub certificates: Vec<Certificate>,
+    /// `min_version`. Default 1.2; 1.3 where `policy` is `"modern"`.
+    pub min_version: TlsVersion,
+    /// `client_auth`, with `client_ca`. Default off.
+    pub client_auth: ClientAuth,
+}
+
+/// One of `listener.tls.certificates`.
+#[derive(Clone, Debug)]
+pub struct Certificate {
+    /// `chain`: PEM, the server's certificate first.
+    pub chain: PathBuf,
+    /// `key`: PEM.
+    pub key: PathBuf,
+    /// Where the entry stands.
+    pub place: Place,
+}
+
+/// `listener.tls.min_version`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum TlsVersion {
+    /// `"1.2"`
+    Tls12,
+    /// `"1.3"`
+    Tls13,
+}
+
+/// `listener.tls.client_auth`: whether clients show a certificate signed by `client_ca`.
+#[derive(Clone, Debug)]
+pub enum ClientAuth {
+    /// `"off"`
+    Off,
+    /// `"optional"`: verified when shown.
+    Optional {
+        /// `client_ca`: PEM.
+        ca: PathBuf,
+        /// Where `client_ca` stands.
+        place: Place,
+    },
+    /// `"required"`: no handshake without one.
+    Required {
+        /// `client_ca`: PEM.
+        ca: PathBuf,
+        /// Where `client_ca` stands.
+        place: Place,
+    },
+}
