@@ -1,6 +1,8 @@
-//! What TLS listeners promise beyond a handshake: hosts stay with their certificate, and policies hold.
+//! What TLS listeners promise beyond a handshake: hosts stay with their certificate, revocation counts, and
+//! certificates are watched.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
@@ -9,11 +11,12 @@ use http_body_util::Full;
 use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, ProtocolVersion};
 
+use crate::support::balancer::BINARY;
 use crate::support::certificates::{Authority, Leaf};
 use crate::support::client::{HOST, Tls, TlsOptions};
 use crate::support::h2::H2;
 use crate::support::peers::peer;
-use crate::support::{Balancer, Connection, Origin, Reply, simple};
+use crate::support::{Balancer, Connection, Origin, Outcome, Reply, simple};
 
 /// A listener `https` with these keys of `listener.https.tls`, and a plain one, before `origin`.
 fn before(origin: &Origin, keys: &str) -> String {
@@ -50,6 +53,17 @@ fn client(authority: &Authority, identity: Option<&Leaf>) -> Tls {
 fn ask(connection: &mut Connection, host: &str) -> Reply {
     connection.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     connection.reply()
+}
+
+/// Whether a request is answered, on a connection of its own. Over TLS 1.3 a client learns only then that it was refused.
+fn is_served(address: SocketAddr, tls: &Tls) -> bool {
+    let Ok(mut connection) = Connection::secure(address, tls) else {
+        return false;
+    };
+    connection.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+    connection
+        .try_reply("GET")
+        .is_ok_and(|reply| reply.status == 200)
 }
 
 // ---- 421 ----------------------------------------------------------------------------------------------------------------
@@ -191,6 +205,83 @@ fn with_one_certificate_every_host_is_served() {
     assert_eq!(ask(&mut connection, "elsewhere.test").status, 200);
 }
 
+// ---- revocation ---------------------------------------------------------------------------------------------------------
+
+const REVOCATION: &str =
+    "client_auth = \"required\"\nclient_ca = \"ca.pem\"\nclient_crl = \"crl.pem\"\n";
+
+#[test]
+fn revoked_client_is_refused_from_the_reload_on() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let [good, bad] = ["good.test", "bad.test"].map(|name| authority.issue(&[name]));
+    let config = with_server(&origin, REVOCATION);
+    let nobody = authority.revocation_list(&[]);
+    let balancer = start(&authority, &config, |directory| {
+        fs::write(directory.join("crl.pem"), &nobody).unwrap();
+    });
+    let address = balancer.address("https");
+    let crl = balancer.directory().join("crl.pem");
+    for version in [&TLS12, &TLS13] {
+        let with = |identity| {
+            let options = TlsOptions {
+                versions: vec![version],
+                identity: Some(identity),
+                ..TlsOptions::default()
+            };
+            options.build(&authority, HOST)
+        };
+        let (good, revoked) = (with(&good), with(&bad));
+        assert!(is_served(address, &good) && is_served(address, &revoked));
+        let mut open = Connection::secure(address, &revoked).unwrap();
+        assert_eq!(open.get("/").status, 200);
+
+        fs::write(&crl, authority.revocation_list(&[&bad])).unwrap();
+        balancer.reloaded(&config);
+        assert!(!is_served(address, &revoked), "{version:?}");
+        assert!(is_served(address, &good), "{version:?}");
+        assert_eq!(
+            open.get("/").status,
+            200,
+            "a connection made before goes on"
+        );
+
+        fs::write(&crl, &nobody).unwrap();
+        balancer.reloaded(&config);
+        assert!(is_served(address, &revoked), "the list was replaced");
+    }
+    fs::write(&crl, "").unwrap();
+    let Outcome::Rejected(problems) = balancer.reload_as_it_is() else {
+        panic!("accepted")
+    };
+    assert!(
+        problems.contains("https.tls.client_crl: no revocation list in "),
+        "{problems}"
+    );
+    assert!(
+        is_served(address, &client(&authority, Some(&good))),
+        "what was in use stays"
+    );
+}
+
+#[test]
+fn client_of_an_authority_without_a_list_is_refused_and_the_log_says_so() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let balancer = start(&authority, &with_server(&origin, REVOCATION), |directory| {
+        let list = Authority::new("other").revocation_list(&[]);
+        fs::write(directory.join("crl.pem"), list).unwrap();
+    });
+    let identity = authority.issue(&["client.test"]);
+    assert!(!is_served(
+        balancer.address("https"),
+        &client(&authority, Some(&identity))
+    ));
+    let warnings = balancer.log().join("\n");
+    assert!(
+        warnings.contains("no revocation list of CN=test in "),
+        "{warnings}"
+    );
+}
+
 // ---- others -------------------------------------------------------------------------------------------------------------
 
 /// `openssl s_client` of a client with a certificate: asks once, and says what it made of the handshake.
@@ -278,5 +369,65 @@ fn policies_decide_on_versions() {
         let connection = with(&TLS13).unwrap();
         assert_eq!(connection.tls_version(), ProtocolVersion::TLSv1_3);
         assert_eq!(connection.key_exchange(), NamedGroup::X25519MLKEM768);
+    }
+}
+
+// ---- expiry -------------------------------------------------------------------------------------------------------------
+
+const DAY: i64 = 24 * 60 * 60;
+
+#[test]
+fn certificate_that_ends_soon_is_warned_of_by_check_and_in_the_log() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let config = with_server(&origin, "");
+    for (left, expected) in [
+        (15 * DAY, None),
+        (13 * DAY + 60, Some("13 days")),
+        (3660, Some("1 hour")),
+    ] {
+        let balancer = Balancer::start_with(&config, |directory| {
+            authority
+                .issue_for(&[HOST], left)
+                .write(directory, "server");
+        });
+        let checked = Command::new(BINARY)
+            .arg("check")
+            .current_dir(balancer.directory())
+            .output()
+            .unwrap();
+        assert!(checked.status.success());
+        let checked = String::from_utf8(checked.stderr).unwrap();
+        let warnings: Vec<String> = balancer
+            .log()
+            .into_iter()
+            .filter(|line| line.contains("listener.https.tls.certificates[0]"))
+            .collect();
+        match expected {
+            Some(left) => {
+                let says = format!("server.pem ends in {left}, on 20");
+                assert!(checked.contains(&says), "{checked}");
+                assert!(
+                    checked.contains("listener.https.tls.certificates[0]"),
+                    "{checked}"
+                );
+                assert_eq!(warnings.len(), 1);
+                assert!(
+                    warnings[0].contains(&says) && warnings[0].contains("\"WARN\""),
+                    "{warnings:?}"
+                );
+            }
+            None => {
+                assert!(!checked.contains("ends in"), "{checked}");
+                assert_eq!(warnings, [""; 0]);
+            }
+        }
+        let end = balancer.metrics().sum(
+            "balancer_tls_certificate_not_after_timestamp_seconds",
+            &[("listener", "https")],
+        );
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        #[allow(clippy::cast_precision_loss)]
+        let off = end - now.unwrap().as_secs_f64() - left as f64;
+        assert!(off.abs() < 30.0, "{off}");
     }
 }

@@ -279,7 +279,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::config::{Certificate, ClientAuth, ListenerTls, Place, TlsVersion};
+    use crate::config::{Certificate, ClientAuth, Clients, ListenerTls, Place, TlsVersion};
     use crate::tls::{Alpn, Tickets, server};
 
     fn names(names: &[&str]) -> Vec<String> {
@@ -304,10 +304,11 @@ mod tests {
                 place: place.clone(),
             }],
             min_version: TlsVersion::Tls13,
-            client_auth: ClientAuth::Required {
+            client_auth: ClientAuth::Required(Clients {
                 ca: written.ca,
                 place,
-            },
+                crl: None,
+            }),
         };
         let server = server(
             &tls,

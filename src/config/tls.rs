@@ -41,17 +41,37 @@ pub enum ClientAuth {
     /// `"off"`
     Off,
     /// `"optional"`: verified when shown.
-    Optional {
-        /// `client_ca`: PEM.
-        ca: PathBuf,
-        /// Where `client_ca` stands.
-        place: Place,
-    },
+    Optional(Clients),
     /// `"required"`: no handshake without one.
-    Required {
-        /// `client_ca`: PEM.
-        ca: PathBuf,
-        /// Where `client_ca` stands.
-        place: Place,
-    },
+    Required(Clients),
+}
+
+impl ClientAuth {
+    /// What is asked of certificates, where any are.
+    pub fn clients(&self) -> Option<&Clients> {
+        match self {
+            Self::Off => None,
+            Self::Optional(clients) | Self::Required(clients) => Some(clients),
+        }
+    }
+}
+
+/// How clients' certificates are verified.
+#[derive(Clone, Debug)]
+pub struct Clients {
+    /// `client_ca`: PEM.
+    pub ca: PathBuf,
+    /// Where `client_ca` stands.
+    pub place: Place,
+    /// `client_crl`. Default: nothing is known of revocation.
+    pub crl: Option<ClientCrl>,
+}
+
+/// `listener.tls.client_crl`
+#[derive(Clone, Debug)]
+pub struct ClientCrl {
+    /// Revocation lists of the authorities: PEM.
+    pub path: PathBuf,
+    /// Where `client_crl` stands.
+    pub place: Place,
 }

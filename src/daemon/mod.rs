@@ -1,5 +1,6 @@
 //! The process: reads the configuration, opens listeners, starts workers, and then waits for signals.
 
+mod certificates;
 pub mod log_writer;
 pub mod names;
 pub mod reload;
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, interval_at};
 use tracing::{error, info, warn};
 
 use crate::admin::Admin;
@@ -37,6 +39,8 @@ pub type OnReady = Box<dyn FnOnce(&[(Name, SocketAddr)], SocketAddr) + Send>;
 pub const EXIT_CONFIG: u8 = 78;
 /// Over this long at most idle connections are closed on shutdown: clients that reconnect shall not come all at once.
 const CLOSE_SPREAD: Duration = Duration::from_secs(5);
+/// So often it is said which certificates end soon.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs a balancer with `config`, which was read from `path`, until it is told to end.
 pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
@@ -266,9 +270,11 @@ impl Daemon {
         self.admin.set_unready(None);
         info!(generation = 1, workers = self.workers.len(), "ready");
         on_ready(&self.named_addresses(), self.admin_address);
+        let mut day = interval_at(Instant::now() + DAY, DAY);
         loop {
             tokio::select! {
                 _ = signals.hangup.recv() => self.reload().await,
+                _ = day.tick() => self.warn_of_endings(),
                 () = end(&mut signals.terminate, &mut signals.interrupt) => break,
             }
         }

@@ -155,11 +155,12 @@ impl Compiler {
             )?),
             None => None,
         };
-        let (tls, sessions, certificates, mut warnings) = match tls {
+        let (tls, sessions, certificates, revocation, mut warnings) = match tls {
             Some(server) => (
                 Some(server.config),
                 server.sessions,
                 server.certificates,
+                server.revocation,
                 server.warnings,
             ),
             None => Default::default(),
@@ -194,6 +195,7 @@ impl Compiler {
             tls,
             sessions,
             certificates,
+            revocation,
             http2: listener.http2,
             trusted_proxies: listener.trusted_proxies.clone(),
             redirect_to_https: listener.redirect_to_https.then_some(https),

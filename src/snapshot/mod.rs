@@ -16,7 +16,7 @@ pub use publish::{Held, Own, Publisher, Reader, View};
 use crate::config;
 use crate::metrics::{ListenerMetrics, RouteMetrics};
 use crate::route::Router;
-use crate::tls::{ByDevice, CertificateInfo, Sessions};
+use crate::tls::{ByDevice, CertificateInfo, RevocationInfo, Sessions};
 use crate::units::Name;
 use crate::upstream::Upstream;
 
@@ -74,6 +74,8 @@ pub struct Listener {
     pub sessions: Sessions,
     /// Its certificates.
     pub certificates: Vec<CertificateInfo>,
+    /// Its revocation lists.
+    pub revocation: Option<RevocationInfo>,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
     /// Peers whose forwarding fields are believed.

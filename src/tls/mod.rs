@@ -4,6 +4,8 @@
 //! runs the handshake, and sets its deadline.
 
 mod certificates;
+mod clients;
+pub mod expiry;
 mod pem;
 mod resolver;
 mod server;
@@ -13,6 +15,7 @@ mod suites;
 mod testing;
 
 pub use certificates::CertificateInfo;
+pub use clients::RevocationInfo;
 pub use server::{Alpn, Server, Tickets, server};
 pub use session::{Session, Sessions};
 pub use suites::ByDevice;

@@ -7,20 +7,19 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::danger::ClientCertVerifier;
+use rustls::crypto::aws_lc_rs;
 use rustls::server::{
     NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
-    WebPkiClientVerifier,
 };
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::certificates::{self, CertificateInfo};
+use super::clients::{self, RevocationInfo};
 use super::resolver::Resolver;
 use super::session::Sessions;
 use super::suites::{self, ByDevice};
-use crate::config::{ClientAuth, ListenerTls, Problem, TlsVersion};
+use crate::config::{ListenerTls, Problem, TlsVersion};
 
 /// What a listener's TLS needs at run time.
 #[derive(Clone, Debug)]
@@ -31,7 +30,9 @@ pub struct Server {
     pub certificates: Vec<CertificateInfo>,
     /// What handshakes are worth.
     pub sessions: Sessions,
-    /// What is doubtful: an expired certificate, one no client will accept.
+    /// The revocation lists in use.
+    pub revocation: Option<RevocationInfo>,
+    /// What is doubtful: a certificate that has expired or soon will, one no client will accept.
     pub warnings: Vec<Problem>,
 }
 
@@ -84,27 +85,27 @@ pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server
             Err(found) => problems.extend(found),
         }
     }
-    let verifier = client_verifier(&tls.client_auth, &provider).unwrap_or_else(|found| {
-        problems.extend(found);
-        None
-    });
+    let verification =
+        clients::verification(&tls.client_auth, &provider, now).unwrap_or_else(|found| {
+            problems.extend(found);
+            None
+        });
     if !problems.is_empty() {
         return Err(problems);
     }
 
-    let authenticates_clients = verifier.is_some();
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions(tls.min_version))
         .expect("the provider has cipher suites for every version");
-    let config = match verifier {
-        Some(verifier) => config.with_client_cert_verifier(verifier),
+    let config = match &verification {
+        Some(verification) => config.with_client_cert_verifier(Arc::clone(&verification.verifier)),
         None => config.with_no_client_auth(),
     };
     let resolver = Arc::new(Resolver::new(&loaded));
     let mut config = config.with_cert_resolver(Arc::clone(&resolver) as _);
     config.alpn_protocols = alpn.wire_names();
     config.max_early_data_size = 0;
-    if authenticates_clients {
+    if verification.is_some() {
         // A session resumed is a certificate not asked for: here every connection proves who it is.
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
@@ -119,11 +120,17 @@ pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server
         .into_iter()
         .map(|loaded| (loaded.info, loaded.warnings))
         .unzip();
+    let mut warnings = warnings.concat();
+    let revocation = verification.and_then(|mut verification| {
+        warnings.append(&mut verification.warnings);
+        verification.revocation
+    });
     Ok(Server {
         config: ByDevice::new(config),
         certificates,
         sessions: Sessions::new(&resolver),
-        warnings: warnings.concat(),
+        revocation,
+        warnings,
     })
 }
 
@@ -134,34 +141,6 @@ impl Alpn {
             .filter(|(offered, _)| *offered)
             .map(|(_, name)| name.to_vec())
             .collect()
-    }
-}
-
-fn client_verifier(
-    auth: &ClientAuth,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Option<Arc<dyn ClientCertVerifier>>, Vec<Problem>> {
-    let (ca, place, required) = match auth {
-        ClientAuth::Off => return Ok(None),
-        ClientAuth::Optional { ca, place } => (ca, place, false),
-        ClientAuth::Required { ca, place } => (ca, place, true),
-    };
-    let authorities = certificates::load_authorities(ca, place)?;
-    let builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider.clone());
-    let builder = if required {
-        builder
-    } else {
-        builder.allow_unauthenticated()
-    };
-    match builder.build() {
-        Ok(verifier) => Ok(Some(verifier)),
-        Err(error) => {
-            Err(vec![place.problem(format!(
-                "{} cannot verify clients: {error}",
-                ca.display()
-            ))])
-        }
     }
 }
 
@@ -188,12 +167,13 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
+    use rustls::crypto::CryptoProvider;
     use rustls::{ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
 
     use super::*;
-    use crate::config::Certificate;
+    use crate::config::{Certificate, ClientAuth, ClientCrl, Clients};
     use crate::tls::testing::{Authority, Folder, client, client_of, handshake, place, provider};
 
     const BOTH: Alpn = Alpn {
@@ -525,15 +505,17 @@ mod tests {
         let place = place("listener.https.tls.client_ca");
         let tickets = Tickets::new().unwrap();
         let open = open(vec![certificate]);
+        let clients = Clients {
+            ca,
+            place,
+            crl: None,
+        };
         let required = ListenerTls {
-            client_auth: ClientAuth::Required {
-                ca: ca.clone(),
-                place: place.clone(),
-            },
+            client_auth: ClientAuth::Required(clients.clone()),
             ..open.clone()
         };
         let optional = ListenerTls {
-            client_auth: ClientAuth::Optional { ca, place },
+            client_auth: ClientAuth::Optional(clients),
             ..open.clone()
         };
         let [open, required, optional] =
@@ -599,13 +581,18 @@ mod tests {
         let tls = ListenerTls {
             certificates: vec![folder.entry("a", "a"), folder.entry("b", "b")],
             min_version: TlsVersion::Tls12,
-            client_auth: ClientAuth::Required {
+            client_auth: ClientAuth::Required(Clients {
                 ca: folder.path().join("ca.pem"),
                 place: place("listener.https.tls.client_ca"),
-            },
+                crl: Some(ClientCrl {
+                    path: folder.path().join("crl.pem"),
+                    place: place("listener.https.tls.client_crl"),
+                }),
+            }),
         };
         let problems = server(&tls, BOTH, &Tickets::new().unwrap()).unwrap_err();
-        assert_eq!(problems.len(), 5);
+        assert_eq!(problems.len(), 6);
         assert_eq!(&*problems[4].place.key, "listener.https.tls.client_ca");
+        assert_eq!(&*problems[5].place.key, "listener.https.tls.client_crl");
     }
 }

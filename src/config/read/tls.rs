@@ -1,10 +1,8 @@
 //! Reads `listener.tls`.
 
-use std::path::PathBuf;
-
 use crate::config::file::Table;
 use crate::config::value::Value;
-use crate::config::{Certificate, ClientAuth, ListenerTls, Place, TlsVersion};
+use crate::config::{Certificate, ClientAuth, ClientCrl, Clients, ListenerTls, TlsVersion};
 
 pub(super) fn tls(table: &mut Table<'_>) -> Option<ListenerTls> {
     let certificates = table.required(
@@ -78,11 +76,18 @@ fn client_auth(table: &mut Table<'_>) -> ClientAuth {
         ("optional", Kind::Optional),
         ("required", Kind::Required),
     ];
+    let auth_value = table.get("client_auth");
     let ca_value = table.get("client_ca");
-    let ca: Option<(PathBuf, Place)> = ca_value
+    let crl_value = table.get("client_crl");
+    let ca = ca_value
         .as_ref()
         .and_then(|value| Some((value.path()?, value.place())));
-    let auth_value = table.get("client_auth");
+    let crl = crl_value.as_ref().and_then(|value| {
+        Some(ClientCrl {
+            path: value.path()?,
+            place: value.place(),
+        })
+    });
     let kind = match &auth_value {
         Some(value) => match value.one_of(&kinds, &[]) {
             Some(kind) => kind,
@@ -90,20 +95,27 @@ fn client_auth(table: &mut Table<'_>) -> ClientAuth {
         },
         None => Kind::Off,
     };
-    match (kind, ca, &ca_value, &auth_value) {
-        (Kind::Off, _, Some(value), _) => {
-            value.source.report(
-                value.key_place(),
-                "has no effect unless client_auth is \"optional\" or \"required\"",
-            );
-            ClientAuth::Off
+    match (kind, &auth_value) {
+        (Kind::Off, _) => {
+            for value in [ca_value, crl_value].iter().flatten() {
+                value.source.report(
+                    value.key_place(),
+                    "has no effect unless client_auth is \"optional\" or \"required\"",
+                );
+            }
         }
-        (Kind::Optional, Some((ca, place)), ..) => ClientAuth::Optional { ca, place },
-        (Kind::Required, Some((ca, place)), ..) => ClientAuth::Required { ca, place },
-        (Kind::Optional | Kind::Required, None, None, Some(value)) => {
+        (Kind::Optional | Kind::Required, Some(value)) if ca_value.is_none() => {
             value.report("needs client_ca, such as client_ca = \"clients.pem\"");
-            ClientAuth::Off
         }
-        (Kind::Off | Kind::Optional | Kind::Required, ..) => ClientAuth::Off,
+        (Kind::Optional | Kind::Required, _) => {}
+    }
+    let Some((ca, place)) = ca else {
+        return ClientAuth::Off;
+    };
+    let clients = Clients { ca, place, crl };
+    match kind {
+        Kind::Off => ClientAuth::Off,
+        Kind::Optional => ClientAuth::Optional(clients),
+        Kind::Required => ClientAuth::Required(clients),
     }
 }

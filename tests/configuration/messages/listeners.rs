@@ -142,6 +142,10 @@ fn listeners() {
                 "contradicts policy = \"modern\", which is TLS 1.3 only; leave one of the two out",
             ),
             (
+                "tls.client_crl = \"crl\"",
+                "has no effect unless client_auth is \"optional\" or \"required\"",
+            ),
+            (
                 "tls.client_ca = \"ca\"",
                 "has no effect unless client_auth is \"optional\" or \"required\"",
             ),
