@@ -1,5 +1,5 @@
-//! What TLS listeners promise beyond a handshake: hosts stay with their certificate, revocation counts, and
-//! certificates are watched.
+//! What TLS listeners promise beyond a handshake: hosts stay with their certificate, endpoints are told who a client is and
+//! cannot be lied to about it, revocation counts, and certificates are watched.
 
 use std::fs;
 use std::net::SocketAddr;
@@ -8,13 +8,16 @@ use std::process::{Command, Stdio};
 
 use http::Request;
 use http_body_util::Full;
+use rcgen::{DnType, SanType};
 use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, ProtocolVersion};
+use tempfile::TempDir;
 
 use crate::support::balancer::BINARY;
 use crate::support::certificates::{Authority, Leaf};
 use crate::support::client::{HOST, Tls, TlsOptions};
 use crate::support::h2::H2;
+use crate::support::http1::Head;
 use crate::support::peers::peer;
 use crate::support::{Balancer, Connection, Origin, Outcome, Reply, simple};
 
@@ -205,6 +208,207 @@ fn with_one_certificate_every_host_is_served() {
     assert_eq!(ask(&mut connection, "elsewhere.test").status, 200);
 }
 
+// ---- who a client is ----------------------------------------------------------------------------------------------------
+
+const IDENTITY: &str = r#"client_auth = "optional"
+client_ca = "ca.pem"
+forward_identity = { certificate = "Client-Cert", subject = "X-Client-Subject", san = "X-Client-San", fingerprint = "X-Client-Fingerprint" }
+"#;
+
+const IDENTITY_FIELDS: [&str; 4] = [
+    "client-cert",
+    "x-client-subject",
+    "x-client-san",
+    "x-client-fingerprint",
+];
+
+/// What a client may try to pass as itself: twice, in any case, and in spellings that CGI takes for the same.
+const FORGED: &str = "Client-Cert: :AAAA:\r\nclient-cert: :BBBB:\r\nX-Client-Subject: CN=root\r\nX-CLIENT-SUBJECT: CN=root\r\n\
+    X_Client_Subject: CN=root\r\nx-client_subject: CN=root\r\nX-Client-San: DNS:root\r\nX-Client-Fingerprint: 00\r\n\
+    X-Client-Fingerprint: 01\r\nConnection: x-client-subject, client-cert\r\n";
+
+fn is_free_of_identity(head: &Head) -> bool {
+    let raw = String::from_utf8_lossy(&head.raw).to_ascii_lowercase();
+    !raw.contains("root") && !raw.contains("client-") && !raw.contains("client_")
+}
+
+#[test]
+fn endpoint_is_told_whose_certificate_was_verified() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let balancer = start(&authority, &with_server(&origin, IDENTITY), |_| {});
+    let identity = authority.issue_with(&["client.test"], |parameters| {
+        let name = &mut parameters.distinguished_name;
+        name.push(DnType::OrganizationName, "Example, Inc.\r\nX-Role: admin");
+        let uri = "spiffe://example.test/a,b".try_into().unwrap();
+        parameters.subject_alt_names.push(SanType::URI(uri));
+    });
+    let folder = TempDir::new().unwrap();
+    identity.write(folder.path(), "client");
+    let tls = client(&authority, Some(&identity));
+    let check = |head: &Head| {
+        assert_eq!(
+            head.field("x-client-subject"),
+            Some("O=Example\\, Inc.\\0D\\0AX-Role: admin,CN=client.test")
+        );
+        assert_eq!(
+            head.field("x-client-san"),
+            Some("DNS:client.test,URI:spiffe://example.test/a\\,b")
+        );
+        let text = identity.chain.lines().filter(|line| !line.starts_with('-'));
+        let text: String = text.map(str::trim).collect();
+        assert_eq!(head.field("client-cert"), Some(&*format!(":{text}:")));
+        assert_eq!(head.field("x-client-fingerprint").map(str::len), Some(64));
+        let raw = String::from_utf8_lossy(&head.raw);
+        assert!(!raw.contains("root") && !raw.contains("AAAA:") && !raw.contains("_client"));
+    };
+    let mut connection = Connection::secure(balancer.address("https"), &tls).unwrap();
+    for forged in ["", FORGED] {
+        connection.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n{forged}\r\n"));
+        assert_eq!(connection.reply().status, 200);
+        check(&origin.last_request().head);
+    }
+    let connection = H2::connect(balancer.address("https"), &tls);
+    let mut request = Request::get(format!("https://{HOST}/"));
+    for name in IDENTITY_FIELDS.into_iter().chain(["x_client_subject"]) {
+        request = request.header(name, "root").header(name, "root");
+    }
+    assert_eq!(
+        connection
+            .send(request.body(Full::default()).unwrap())
+            .unwrap()
+            .status,
+        200
+    );
+    check(&origin.last_request().head);
+}
+
+#[test]
+fn fingerprint_is_the_one_openssl_shows() {
+    let Some(openssl) = peer("openssl", "openssl") else {
+        return;
+    };
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let balancer = start(&authority, &with_server(&origin, IDENTITY), |_| {});
+    let identity = authority.issue(&["client.test"]);
+    identity.write(balancer.directory(), "client");
+    let output = Command::new(openssl)
+        .args([
+            "x509",
+            "-in",
+            "client.pem",
+            "-noout",
+            "-fingerprint",
+            "-sha256",
+        ])
+        .current_dir(balancer.directory())
+        .output()
+        .unwrap();
+    let shown = String::from_utf8(output.stdout).unwrap();
+    let shown = shown.trim().split('=').nth(1).expect("a fingerprint");
+    assert!(is_served(
+        balancer.address("https"),
+        &client(&authority, Some(&identity))
+    ));
+    assert_eq!(
+        origin.last_request().head.field("x-client-fingerprint"),
+        Some(&*shown.replace(':', "").to_ascii_lowercase())
+    );
+}
+
+#[test]
+fn nobody_can_pass_for_a_client_with_a_certificate() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    // The plain listener asks for no certificate, and even believes its clients about their addresses.
+    let config = with_server(&origin, IDENTITY).replace(
+        "[listener.http]",
+        "[listener.http]\ntrusted_proxies = [\"127.0.0.0/8\"]",
+    );
+    let balancer = start(&authority, &config, |_| {});
+    let tls = client(&authority, None);
+    let plain = Connection::open(balancer.http());
+    let secure = Connection::secure(balancer.address("https"), &tls).unwrap();
+    for mut connection in [plain, secure] {
+        connection.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n{FORGED}\r\n"));
+        assert_eq!(connection.reply().status, 200);
+        let head = origin.last_request().head;
+        assert!(is_free_of_identity(&head), "{head:?}");
+
+        connection.send(format!(
+            "POST / HTTP/1.1\r\nHost: {HOST}\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\
+             Trailer: X-Sum, X-Client-Subject, Client-Cert, X-Client-San, X-Client-Fingerprint, X_Client_Subject\r\n\r\n\
+             2\r\nhi\r\n0\r\nX-Sum: 1\r\nX-Client-Subject: CN=root\r\nx-client-subject: CN=root\r\nClient-Cert: :AA:\r\n\
+             X-Client-San: DNS:root\r\nX-Client-Fingerprint: 00\r\nX_Client_Subject: CN=root\r\n\r\n"
+        ));
+        assert_eq!(connection.reply().status, 200);
+        let received = origin.last_request();
+        assert_eq!(received.body.expect("a body").bytes, b"hi");
+    }
+    let connection = H2::connect(balancer.address("https"), &tls);
+    let mut request = Request::get(format!("https://{HOST}/"));
+    for name in IDENTITY_FIELDS.into_iter().chain(["x_client_subject"]) {
+        request = request.header(name, "root").header(name, "root");
+    }
+    assert_eq!(
+        connection
+            .send(request.body(Full::default()).unwrap())
+            .unwrap()
+            .status,
+        200
+    );
+    let head = origin.last_request().head;
+    assert!(is_free_of_identity(&head), "{head:?}");
+}
+
+#[test]
+fn trailers_cannot_say_who_a_client_is() {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    let authority = Authority::new("test");
+    let endpoint = TcpListener::bind("127.0.0.1:0").unwrap();
+    let unused = Origin::named("unused");
+    let config = with_server(&unused, IDENTITY).replace(
+        &unused.address().to_string(),
+        &endpoint.local_addr().unwrap().to_string(),
+    );
+    let balancer = start(&authority, &config, |_| {});
+    let mut connection = Connection::open(balancer.http());
+    connection.send(format!(
+        "POST / HTTP/1.1\r\nHost: {HOST}\r\nTE: trailers\r\nTransfer-Encoding: chunked\r\n\
+         Trailer: X-Sum, X-Client-Subject, X-Client-San\r\n\r\n\
+         2\r\nhi\r\n0\r\nX-Client-Subject: CN=root\r\nX-Sum: 1\r\nX-Client-San: DNS:root\r\nX-Client-San: b\r\n\r\n"
+    ));
+    let (mut stream, _) = endpoint.accept().unwrap();
+    stream
+        .set_read_timeout(Some(crate::support::DEADLINE))
+        .unwrap();
+    let (mut received, mut buffer) = (String::new(), [0; 4096]);
+    while !received
+        .split_once("\r\n0\r\n")
+        .is_some_and(|(_, trailers)| trailers.ends_with("\r\n\r\n") || trailers == "\r\n")
+    {
+        let count = stream.read(&mut buffer).unwrap();
+        assert!(count > 0, "cut: {received}");
+        received.push_str(&String::from_utf8_lossy(&buffer[..count]));
+    }
+    let (_, trailers) = received.split_once("\r\n0\r\n").expect("a last chunk");
+    assert_eq!(trailers, "x-sum: 1\r\n\r\n");
+}
+
+#[test]
+fn without_such_fields_in_the_file_only_the_standard_one_is_kept_from_strangers() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let balancer = start(&authority, &with_server(&origin, ""), |_| {});
+    let mut connection = Connection::open(balancer.http());
+    connection.send(format!(
+        "GET / HTTP/1.1\r\nHost: {HOST}\r\nClient-Cert: :AA:\r\nX-Client-Subject: mine\r\n\r\n"
+    ));
+    assert_eq!(connection.reply().status, 200);
+    let head = origin.last_request().head;
+    assert_eq!(head.field("x-client-subject"), Some("mine"));
+    assert_eq!(head.field("client-cert"), None);
+}
+
 // ---- revocation ---------------------------------------------------------------------------------------------------------
 
 const REVOCATION: &str =
@@ -321,8 +525,8 @@ fn openssl_shows_its_certificate_and_is_held_to_the_policy() {
         return;
     };
     let (origin, authority) = (Origin::named("a"), Authority::new("test"));
-    let keys = "client_auth = \"required\"\nclient_ca = \"ca.pem\"";
-    let config = with_server(&origin, keys);
+    let keys = IDENTITY.replace("optional", "required");
+    let config = with_server(&origin, &keys);
     let balancer = start(&authority, &config, |directory| {
         authority.issue(&["client.test"]).write(directory, "client");
     });
@@ -335,6 +539,8 @@ fn openssl_shows_its_certificate_and_is_held_to_the_policy() {
     for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
         let said = s_client(&openssl, &balancer, &[&identity[..], &[version]].concat());
         assert!(said.contains("HTTP/1.1 200"), "{name}: {said}");
+        let head = origin.last_request().head;
+        assert_eq!(head.field("x-client-subject"), Some("CN=client.test"));
         assert!(said.contains(&format!("New, {name}, Cipher is ")), "{said}");
     }
     balancer.reloaded(&with_server(

@@ -279,7 +279,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::config::{Certificate, ClientAuth, Clients, ListenerTls, Place, TlsVersion};
+    use crate::config::{
+        Certificate, ClientAuth, Clients, ForwardIdentity, ListenerTls, Place, TlsVersion,
+    };
     use crate::tls::{Alpn, Tickets, server};
 
     fn names(names: &[&str]) -> Vec<String> {
@@ -308,6 +310,7 @@ mod tests {
                 ca: written.ca,
                 place,
                 crl: None,
+                forward_identity: ForwardIdentity::default(),
             }),
         };
         let server = server(

@@ -26,7 +26,9 @@ pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };
 pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Route};
-pub use tls::{Certificate, ClientAuth, ClientCrl, Clients, ListenerTls, TlsVersion};
+pub use tls::{
+    Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity, ListenerTls, TlsVersion,
+};
 pub use upstream::{Address, Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
 
 use file::Source;

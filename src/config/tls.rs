@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use http::HeaderName;
+
 use super::Place;
 
 /// `listener.tls`
@@ -56,7 +58,7 @@ impl ClientAuth {
     }
 }
 
-/// How clients' certificates are verified.
+/// How clients' certificates are verified, and who is told.
 #[derive(Clone, Debug)]
 pub struct Clients {
     /// `client_ca`: PEM.
@@ -65,6 +67,8 @@ pub struct Clients {
     pub place: Place,
     /// `client_crl`. Default: nothing is known of revocation.
     pub crl: Option<ClientCrl>,
+    /// `forward_identity`. Default: endpoints are told nothing.
+    pub forward_identity: ForwardIdentity,
 }
 
 /// `listener.tls.client_crl`
@@ -74,4 +78,31 @@ pub struct ClientCrl {
     pub path: PathBuf,
     /// Where `client_crl` stands.
     pub place: Place,
+}
+
+/// `listener.tls.forward_identity`: the fields in which endpoints are told who a client is. Each is off by default.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ForwardIdentity {
+    /// `certificate`: the certificate itself (RFC 9440 §2.2).
+    pub certificate: Option<HeaderName>,
+    /// `subject`: its subject (RFC 4514).
+    pub subject: Option<HeaderName>,
+    /// `san`: its subject alternative names.
+    pub san: Option<HeaderName>,
+    /// `fingerprint`: its SHA-256 in hexadecimal.
+    pub fingerprint: Option<HeaderName>,
+}
+
+impl ForwardIdentity {
+    /// The names of all fields that are on.
+    pub fn names(&self) -> impl Iterator<Item = &HeaderName> {
+        [
+            &self.certificate,
+            &self.subject,
+            &self.san,
+            &self.fingerprint,
+        ]
+        .into_iter()
+        .flatten()
+    }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::drain::Drain;
 use super::local::Local;
@@ -106,6 +106,11 @@ impl Client {
         self.session
             .get()
             .is_none_or(|session| session.stands_for(host))
+    }
+
+    /// What endpoints are told of the certificate it has shown. Empty without one.
+    pub fn identity(&self) -> &[(HeaderName, HeaderValue)] {
+        self.session.get().map_or(&[], |session| session.identity())
     }
 
     /// The snapshot that serves a request now, and the index of the connection's listener in it.

@@ -33,7 +33,7 @@ pub fn handle(
     let version = request.version();
     let mut record = Record::begin(&local, &client, (&snapshot, listener), &request);
     let routed = route(&local, &client, &snapshot, &mut request, &mut record);
-    let mut request = Some(watch_body(request, &mut record));
+    let mut request = Some(watch_body(request, &snapshot, &mut record));
     async move {
         let result = match routed {
             Ok(Routed::Forward(route)) => match &route.action {
@@ -172,6 +172,7 @@ fn route(
         trusted,
         request_id: record.request_id(),
         via: &local.via,
+        reserved: snapshot.identity_fields.as_deref().unwrap_or_default(),
     };
     head::to_endpoint(request, canonical.as_deref(), origin)?;
     Ok(Routed::Forward(route.clone()))
@@ -206,7 +207,11 @@ fn within_limits(request: &Request<Incoming>, listener: &Listener) -> Result<(),
 }
 
 /// The request with the listener's limits on its body.
-fn watch_body(request: Request<Incoming>, record: &mut Record) -> Request<RequestBody> {
+fn watch_body(
+    request: Request<Incoming>,
+    snapshot: &View,
+    record: &mut Record,
+) -> Request<RequestBody> {
     request.map(|body| {
         if body.is_end_stream() {
             return RequestBody::empty();
@@ -214,7 +219,8 @@ fn watch_body(request: Request<Incoming>, record: &mut Record) -> Request<Reques
         let listener = record.listener().clone();
         let limit = listener.limits.body_bytes.map(|limit| limit.get());
         let progress = Rc::clone(record.begin_upload());
-        let upload = Upload::new(progress, limit, listener.timeouts.body_idle);
+        let upload = Upload::new(progress, limit, listener.timeouts.body_idle)
+            .without(snapshot.identity_fields.clone());
         RequestBody::received(body, upload)
     })
 }

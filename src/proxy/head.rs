@@ -58,6 +58,8 @@ pub struct Origin<'a> {
     pub request_id: RequestId,
     /// What this process is called.
     pub via: &'a Via,
+    /// Fields that only we may set, in which endpoints are told who a client is.
+    pub reserved: &'a [HeaderName],
 }
 
 /// Makes the head of `request` one for an endpoint: origin-form and canonical target, hop-by-hop fields removed, fields
@@ -91,6 +93,12 @@ pub fn to_endpoint<B: Body>(
         &origin.via.http1
     };
     set_forwarded(headers, found, &origin);
+    for name in origin.reserved {
+        headers.remove(name);
+    }
+    for (name, value) in origin.client.identity() {
+        headers.insert(name.clone(), value.clone());
+    }
     headers.append(header::VIA, via.clone());
     if found.trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));

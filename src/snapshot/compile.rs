@@ -8,6 +8,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use http::HeaderName;
+
 use super::{AccessLogRule, Action, Listener, Route, Snapshot};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
@@ -134,6 +136,7 @@ impl Compiler {
                 only_errors: config.access_log.only == AccessLogOnly::Errors,
                 sample: config.access_log.sample,
             },
+            identity_fields: identity_fields(config),
         };
         Ok(Compiled { snapshot, warnings })
     }
@@ -262,6 +265,21 @@ impl Compiler {
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
     }
+}
+
+/// The fields of any listener.
+fn identity_fields(config: &Config) -> Option<Arc<[HeaderName]>> {
+    let clients = config
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref()?.client_auth.clients());
+    let mut names: Vec<HeaderName> = Vec::new();
+    for name in clients.flat_map(|clients| clients.forward_identity.names()) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    (!names.is_empty()).then(|| names.into())
 }
 
 /// What the system would refuse when the process starts, as far as it can be told beforehand.

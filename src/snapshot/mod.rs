@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 pub use publish::{Held, Own, Publisher, Reader, View};
@@ -37,6 +37,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Which requests are logged.
     pub access_log: AccessLogRule,
+    /// Fields in which endpoints are told who a client is: no client may send them, to any listener. None where there are none.
+    pub identity_fields: Option<Arc<[HeaderName]>>,
 }
 
 impl Snapshot {

@@ -189,7 +189,8 @@ fn read_facts(leaf: &CertificateDer<'_>, path: &Path, place: &Place) -> Result<F
     Ok(facts)
 }
 
-fn address(octets: &[u8]) -> Option<IpAddr> {
+/// The IP address in a subject alternative name (RFC 5280 §4.2.1.6).
+pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
     match octets.len() {
         4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),

@@ -190,7 +190,7 @@ mod tests {
     use rustls_pki_types::PrivateKeyDer;
 
     use super::*;
-    use crate::config::{ListenerTls, TlsVersion};
+    use crate::config::{ForwardIdentity, ListenerTls, TlsVersion};
     use crate::tls::testing::{Authority, Folder, handshake, place, provider};
     use crate::tls::{Alpn, Server, Tickets, server};
 
@@ -222,6 +222,7 @@ mod tests {
                 ca,
                 place: place("listener.https.tls.client_ca"),
                 crl: None,
+                forward_identity: ForwardIdentity::default(),
             };
             let tls = ListenerTls {
                 certificates: vec![authority.certificate(&folder, "a", &["a.example"])],

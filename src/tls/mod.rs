@@ -6,6 +6,8 @@
 mod certificates;
 mod clients;
 pub mod expiry;
+mod files;
+mod identity;
 mod pem;
 mod resolver;
 mod server;

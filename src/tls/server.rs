@@ -125,10 +125,14 @@ pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server
         warnings.append(&mut verification.warnings);
         verification.revocation
     });
+    let forward_identity = tls
+        .client_auth
+        .clients()
+        .map_or_else(Default::default, |clients| clients.forward_identity.clone());
     Ok(Server {
         config: ByDevice::new(config),
         certificates,
-        sessions: Sessions::new(&resolver),
+        sessions: Sessions::new(&resolver, forward_identity),
         revocation,
         warnings,
     })
@@ -173,7 +177,7 @@ mod tests {
     use rustls_pki_types::pem::PemObject;
 
     use super::*;
-    use crate::config::{Certificate, ClientAuth, ClientCrl, Clients};
+    use crate::config::{Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity};
     use crate::tls::testing::{Authority, Folder, client, client_of, handshake, place, provider};
 
     const BOTH: Alpn = Alpn {
@@ -509,6 +513,7 @@ mod tests {
             ca,
             place,
             crl: None,
+            forward_identity: ForwardIdentity::default(),
         };
         let required = ListenerTls {
             client_auth: ClientAuth::Required(clients.clone()),
@@ -588,6 +593,7 @@ mod tests {
                     path: folder.path().join("crl.pem"),
                     place: place("listener.https.tls.client_crl"),
                 }),
+                forward_identity: ForwardIdentity::default(),
             }),
         };
         let problems = server(&tls, BOTH, &Tickets::new().unwrap()).unwrap_err();

@@ -1,8 +1,13 @@
 //! Reads `listener.tls`.
 
+use http::HeaderName;
+
+use super::header;
 use crate::config::file::Table;
 use crate::config::value::Value;
-use crate::config::{Certificate, ClientAuth, ClientCrl, Clients, ListenerTls, TlsVersion};
+use crate::config::{
+    Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity, ListenerTls, TlsVersion,
+};
 
 pub(super) fn tls(table: &mut Table<'_>) -> Option<ListenerTls> {
     let certificates = table.required(
@@ -79,6 +84,7 @@ fn client_auth(table: &mut Table<'_>) -> ClientAuth {
     let auth_value = table.get("client_auth");
     let ca_value = table.get("client_ca");
     let crl_value = table.get("client_crl");
+    let forward_value = table.get("forward_identity");
     let ca = ca_value
         .as_ref()
         .and_then(|value| Some((value.path()?, value.place())));
@@ -88,6 +94,10 @@ fn client_auth(table: &mut Table<'_>) -> ClientAuth {
             place: value.place(),
         })
     });
+    let forward_identity = forward_value
+        .as_ref()
+        .and_then(|value| value.table(forward_identity))
+        .unwrap_or_default();
     let kind = match &auth_value {
         Some(value) => match value.one_of(&kinds, &[]) {
             Some(kind) => kind,
@@ -97,7 +107,7 @@ fn client_auth(table: &mut Table<'_>) -> ClientAuth {
     };
     match (kind, &auth_value) {
         (Kind::Off, _) => {
-            for value in [ca_value, crl_value].iter().flatten() {
+            for value in [ca_value, crl_value, forward_value].iter().flatten() {
                 value.source.report(
                     value.key_place(),
                     "has no effect unless client_auth is \"optional\" or \"required\"",
@@ -112,10 +122,43 @@ fn client_auth(table: &mut Table<'_>) -> ClientAuth {
     let Some((ca, place)) = ca else {
         return ClientAuth::Off;
     };
-    let clients = Clients { ca, place, crl };
+    let clients = Clients {
+        ca,
+        place,
+        crl,
+        forward_identity,
+    };
     match kind {
         Kind::Off => ClientAuth::Off,
         Kind::Optional => ClientAuth::Optional(clients),
         Kind::Required => ClientAuth::Required(clients),
+    }
+}
+
+fn forward_identity(table: &mut Table<'_>) -> ForwardIdentity {
+    let mut taken: Vec<HeaderName> = Vec::new();
+    let mut is_empty = true;
+    let [certificate, subject, san, fingerprint] = ["certificate", "subject", "san", "fingerprint"]
+        .map(|key| {
+            let value = table.get(key)?;
+            is_empty = false;
+            let name = header::name_to_set(&value)?;
+            if taken.contains(&name) {
+                value.report(format!(
+                    "{name} is there twice; each needs a field of its own"
+                ));
+                return None;
+            }
+            taken.push(name.clone());
+            Some(name)
+        });
+    if is_empty {
+        table.report("names no field; set one, such as certificate = \"Client-Cert\"");
+    }
+    ForwardIdentity {
+        certificate,
+        subject,
+        san,
+        fingerprint,
     }
 }

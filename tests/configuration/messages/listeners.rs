@@ -146,6 +146,10 @@ fn listeners() {
                 "has no effect unless client_auth is \"optional\" or \"required\"",
             ),
             (
+                "tls.forward_identity = { subject = \"X-A\" }",
+                "has no effect unless client_auth is \"optional\" or \"required\"",
+            ),
+            (
                 "tls.client_ca = \"ca\"",
                 "has no effect unless client_auth is \"optional\" or \"required\"",
             ),
@@ -164,6 +168,26 @@ fn listeners() {
             (
                 "tls.client_auth = \"must\"\ntls.client_ca = \"ca\"",
                 "must be \"off\", \"optional\" or \"required\", got \"must\"",
+            ),
+            (
+                "tls.client_auth = \"optional\"\ntls.client_ca = \"ca\"\ntls.forward_identity = {}",
+                "names no field; set one, such as certificate = \"Client-Cert\"",
+            ),
+            (
+                "tls.client_auth = \"optional\"\ntls.client_ca = \"ca\"\ntls.forward_identity = { subject = \"X-A\", san = \"x-a\" }",
+                "x-a is there twice; each needs a field of its own",
+            ),
+            (
+                "tls.client_auth = \"optional\"\ntls.client_ca = \"ca\"\ntls.forward_identity = { subject = \"a b\" }",
+                "must be the name of a header field such as \"Client-Cert\", got \"a b\"",
+            ),
+            (
+                "tls.client_auth = \"optional\"\ntls.client_ca = \"ca\"\ntls.forward_identity = { subject = \"X_A\" }",
+                "x_a never reaches an endpoint; names with `_` do not either",
+            ),
+            (
+                "tls.client_auth = \"optional\"\ntls.client_ca = \"ca\"\ntls.forward_identity = { subject = \"Host\" }",
+                "host has a meaning of its own; choose another name",
             ),
             (
                 "redirect_to_https = true",
