@@ -415,7 +415,7 @@ const REVOCATION: &str =
     "client_auth = \"required\"\nclient_ca = \"ca.pem\"\nclient_crl = \"crl.pem\"\n";
 
 #[test]
-fn revoked_client_is_refused_from_the_reload_on() {
+fn revoked_client_is_refused_from_the_reload_on_even_with_a_session_to_resume() {
     let (origin, authority) = (Origin::named("a"), Authority::new("test"));
     let [good, bad] = ["good.test", "bad.test"].map(|name| authority.issue(&[name]));
     let config = with_server(&origin, REVOCATION);
@@ -432,11 +432,12 @@ fn revoked_client_is_refused_from_the_reload_on() {
                 identity: Some(identity),
                 ..TlsOptions::default()
             };
-            options.build(&authority, HOST)
+            options.build(&authority, HOST).resuming()
         };
         let (good, revoked) = (with(&good), with(&bad));
         assert!(is_served(address, &good) && is_served(address, &revoked));
         let mut open = Connection::secure(address, &revoked).unwrap();
+        assert!(open.is_resumed(), "{version:?}");
         assert_eq!(open.get("/").status, 200);
 
         fs::write(&crl, authority.revocation_list(&[&bad])).unwrap();
@@ -486,7 +487,86 @@ fn client_of_an_authority_without_a_list_is_refused_and_the_log_says_so() {
     );
 }
 
-// ---- others -------------------------------------------------------------------------------------------------------------
+// ---- resumption ---------------------------------------------------------------------------------------------------------
+
+#[test]
+fn client_with_a_certificate_resumes_at_every_worker_and_is_still_known() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let config = with_server(&origin, IDENTITY);
+    let balancer = start(&authority, &config, |_| {});
+    let address = balancer.address("https");
+    let identity = authority.issue(&["client.test"]);
+    for version in [&TLS12, &TLS13] {
+        let options = TlsOptions {
+            versions: vec![version],
+            identity: Some(&identity),
+            ..TlsOptions::default()
+        };
+        let tls = options.build(&authority, HOST).resuming();
+        for round in 0..6 {
+            let mut connection = Connection::secure(address, &tls).unwrap();
+            assert_eq!(connection.get("/").status, 200);
+            assert_eq!(connection.is_resumed(), round > 0, "{version:?}, {round}");
+            let head = origin.last_request().head;
+            assert_eq!(head.field("x-client-subject"), Some("CN=client.test"));
+            if round == 3 {
+                balancer.reloaded(&config);
+            }
+        }
+    }
+}
+
+#[test]
+fn session_of_one_client_authentication_is_worth_nothing_under_another() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let listener = |name: &str, auth: &str| {
+        format!(
+            "[listener.{name}]\naddress = \"127.0.0.1:0\"\n[listener.{name}.tls]\n\
+             certificates = [{{ chain = \"server.pem\", key = \"server.key\" }}]\n{auth}\n"
+        )
+    };
+    let config = [
+        listener("open", ""),
+        listener(
+            "optional",
+            "client_auth = \"optional\"\nclient_ca = \"ca.pem\"",
+        ),
+        listener(
+            "required",
+            "client_auth = \"required\"\nclient_ca = \"ca.pem\"",
+        ),
+        listener(
+            "others",
+            "client_auth = \"required\"\nclient_ca = \"others.pem\"",
+        ),
+        simple(&[&origin]),
+    ];
+    let balancer = start(&authority, &config.concat(), |directory| {
+        fs::write(directory.join("others.pem"), Authority::new("others").pem()).unwrap();
+    });
+    let identity = authority.issue(&["client.test"]);
+    for version in [&TLS12, &TLS13] {
+        let with = |identity| {
+            let options = TlsOptions {
+                versions: vec![version],
+                identity,
+                ..TlsOptions::default()
+            };
+            options.build(&authority, HOST).resuming()
+        };
+        let stranger = with(None);
+        for listener in ["open", "optional"] {
+            assert!(is_served(balancer.address(listener), &stranger));
+            assert!(is_served(balancer.address(listener), &stranger));
+            assert!(!is_served(balancer.address("required"), &stranger));
+        }
+        let known = with(Some(&identity));
+        for _ in 0..2 {
+            assert!(is_served(balancer.address("required"), &known));
+            assert!(!is_served(balancer.address("others"), &known));
+        }
+    }
+}
 
 /// `openssl s_client` of a client with a certificate: asks once, and says what it made of the handshake.
 fn s_client(openssl: &Path, balancer: &Balancer, arguments: &[&str]) -> String {
@@ -520,7 +600,7 @@ fn s_client(openssl: &Path, balancer: &Balancer, arguments: &[&str]) -> String {
 }
 
 #[test]
-fn openssl_shows_its_certificate_and_is_held_to_the_policy() {
+fn openssl_resumes_shows_its_certificate_and_is_held_to_the_policy() {
     let Some(openssl) = peer("openssl", "openssl") else {
         return;
     };
@@ -537,11 +617,21 @@ fn openssl_shows_its_certificate_and_is_held_to_the_policy() {
         "without a certificate: {said}"
     );
     for (version, name) in [("-tls1_2", "TLSv1.2"), ("-tls1_3", "TLSv1.3")] {
-        let said = s_client(&openssl, &balancer, &[&identity[..], &[version]].concat());
-        assert!(said.contains("HTTP/1.1 200"), "{name}: {said}");
-        let head = origin.last_request().head;
-        assert_eq!(head.field("x-client-subject"), Some("CN=client.test"));
+        let ask = |session: [&str; 2]| {
+            let arguments = [&identity[..], &[version], &session].concat();
+            let said = s_client(&openssl, &balancer, &arguments);
+            assert!(said.contains("HTTP/1.1 200"), "{name}: {said}");
+            let head = origin.last_request().head;
+            assert_eq!(head.field("x-client-subject"), Some("CN=client.test"));
+            said
+        };
+        let said = ask(["-sess_out", "session.pem"]);
         assert!(said.contains(&format!("New, {name}, Cipher is ")), "{said}");
+        let said = ask(["-sess_in", "session.pem"]);
+        assert!(
+            said.contains(&format!("Reused, {name}, Cipher is ")),
+            "{said}"
+        );
     }
     balancer.reloaded(&with_server(
         &origin,

@@ -12,7 +12,9 @@ use x509_parser::revocation_list::CertificateRevocationList;
 
 use super::certificates::{Authorities, load_authorities};
 use super::expiry::{self, lasting};
+use super::files;
 use super::pem::read_lists;
+use super::tickets::Group;
 use crate::config::{ClientAuth, ClientCrl, Clients, Problem};
 
 /// A file of revocation lists in use.
@@ -27,6 +29,8 @@ pub struct RevocationInfo {
 /// How clients are verified.
 pub(super) struct Verification {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
+    /// Which other listeners' clients are verified in the same way.
+    pub(super) group: Group,
     pub(super) revocation: Option<RevocationInfo>,
     pub(super) warnings: Vec<Problem>,
 }
@@ -65,6 +69,11 @@ pub(super) fn verification(
     } else {
         builder.allow_unauthenticated()
     };
+    let group = group(
+        required,
+        &certificates,
+        lists.as_ref().map(|lists| lists.lists.as_slice()),
+    );
     let (mut revocation, mut warnings) = (None, Vec::new());
     if let (Some(lists), Some(crl)) = (lists, crl) {
         warnings = lists.warnings(crl, &certificates, now);
@@ -80,6 +89,7 @@ pub(super) fn verification(
     match builder.build() {
         Ok(verifier) => Ok(Some(Verification {
             verifier,
+            group,
             revocation,
             warnings,
         })),
@@ -90,6 +100,30 @@ pub(super) fn verification(
             ])
         }
     }
+}
+
+/// The same for the same authorities and lists in any order, and the same mode.
+fn group(
+    required: bool,
+    authorities: &[CertificateDer<'_>],
+    lists: Option<&[CertificateRevocationListDer<'_>]>,
+) -> Group {
+    let hash = |bytes: &[u8]| -> Group {
+        let mut hash = [0; 32];
+        hash.copy_from_slice(files::sha256(bytes).as_ref());
+        hash
+    };
+    let sorted = |mut hashes: Vec<Group>| {
+        hashes.sort_unstable();
+        hashes.dedup();
+        hash(hashes.as_flattened())
+    };
+    let authorities = sorted(authorities.iter().map(|it| hash(it)).collect());
+    let lists = lists.map(|lists| sorted(lists.iter().map(|it| hash(it)).collect()));
+    let mut whole = vec![u8::from(required)];
+    whole.extend(authorities);
+    whole.extend(lists.unwrap_or_default());
+    hash(&whole)
 }
 
 /// The revocation lists of a file.
@@ -183,10 +217,13 @@ impl Lists {
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::time::{SystemTime, UNIX_EPOCH};
+    use std::sync::Mutex;
+    use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+    use rustls::client::ResolvesClientCert;
+    use rustls::sign::CertifiedKey;
     use rustls::version::{TLS12, TLS13};
-    use rustls::{ClientConfig, HandshakeKind, SupportedProtocolVersion};
+    use rustls::{ClientConfig, HandshakeKind, SignatureScheme, SupportedProtocolVersion};
     use rustls_pki_types::PrivateKeyDer;
 
     use super::*;
@@ -355,6 +392,110 @@ mod tests {
             assert_eq!(found.len(), 1);
             assert_eq!(&*found[0].place.key, "listener.https.tls.client_crl");
             assert!(found[0].message.starts_with(problem), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn returning_client_resumes_while_its_group_stays() {
+        let mut site = Site::new();
+        let identity = site.authority.identity();
+        site.set_lists(&site.authority.revocation_list(&[], now() + HOUR));
+        for versions in [TLS_12, TLS_13] {
+            let client = site.client(versions, &identity);
+            let before = site.server();
+            assert_eq!(kind(&before, &client), Ok(HandshakeKind::Full));
+            assert_eq!(kind(&before, &client), Ok(HandshakeKind::Resumed));
+            let after = site.server();
+            assert_eq!(kind(&after, &client), Ok(HandshakeKind::Resumed));
+        }
+        let client = site.client(TLS_13, &identity);
+        let before = site.server();
+        assert_eq!(kind(&before, &client), Ok(HandshakeKind::Full));
+        let revoked = site
+            .authority
+            .revocation_list(&[&identity.0[0]], now() + HOUR);
+        site.set_lists(&revoked);
+        let after = site.server();
+        assert_eq!(
+            kind(&after, &client),
+            Err(rustls::CertificateError::Revoked.into()),
+            "a ticket from before the revocation is worth nothing"
+        );
+    }
+
+    /// A client that comes back with its tickets after it was given another certificate.
+    #[derive(Debug)]
+    struct Renewing(Mutex<Arc<CertifiedKey>>);
+
+    impl Renewing {
+        fn certified((chain, key): Identity) -> Arc<CertifiedKey> {
+            Arc::new(CertifiedKey::from_der(chain, key, &provider()).unwrap())
+        }
+    }
+
+    impl ResolvesClientCert for Renewing {
+        fn resolve(&self, _: &[&[u8]], _: &[SignatureScheme]) -> Option<Arc<CertifiedKey>> {
+            Some(Arc::clone(&self.0.lock().unwrap()))
+        }
+
+        fn has_certs(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn certificate_that_has_ended_cannot_be_resumed_with() {
+        let site = Site::new();
+        let server = site.server();
+        let end = now() + 4; // after eight handshakes, on a busy machine
+        let identity = site.authority.identity_until(end);
+        let check = |versions| {
+            let client = || {
+                let own = Renewing::certified((identity.0.clone(), identity.1.clone_key()));
+                let own = Arc::new(Renewing(Mutex::new(own)));
+                let mut client = site.client(versions, &identity);
+                client.client_auth_cert_resolver = Arc::clone(&own) as _;
+                assert_eq!(kind(&server, &client), Ok(HandshakeKind::Full));
+                assert_eq!(kind(&server, &client), Ok(HandshakeKind::Resumed));
+                (client, own)
+            };
+            let ((stays, _), (renews, own)) = (client(), client());
+            while now() <= end {
+                std::thread::sleep(Duration::from_millis(50));
+            }
+            assert!(kind(&server, &stays).is_err(), "{versions:?}");
+            *own.0.lock().unwrap() = Renewing::certified(site.authority.identity());
+            assert_eq!(
+                kind(&server, &renews),
+                Ok(HandshakeKind::Full),
+                "the ticket is passed over, and the client shows its new certificate"
+            );
+            assert_eq!(kind(&server, &renews), Ok(HandshakeKind::Resumed));
+        };
+        std::thread::scope(|scope| {
+            scope.spawn(|| check(TLS_12));
+            scope.spawn(|| check(TLS_13));
+        });
+    }
+
+    #[test]
+    fn groups_are_those_of_the_same_authorities_lists_and_mode() {
+        let [a, b] = ["a", "b"].map(|name| CertificateDer::from(name.as_bytes().to_vec()));
+        let list = CertificateRevocationListDer::from(vec![1]);
+        let other = CertificateRevocationListDer::from(vec![2]);
+        let one_list = Some(std::slice::from_ref(&list));
+        let one = group(true, &[a.clone(), b.clone()], one_list);
+        assert_eq!(one, group(true, &[b.clone(), a.clone()], one_list));
+        let others = [
+            group(false, &[a.clone(), b.clone()], one_list),
+            group(true, std::slice::from_ref(&a), one_list),
+            group(true, &[a.clone(), b.clone()], Some(&[other])),
+            group(true, &[a.clone(), b.clone()], Some(&[])),
+            group(true, &[a, b], None),
+        ];
+        for (index, other) in others.iter().enumerate() {
+            assert_ne!(*other, one, "{index}");
+            assert!(!others[..index].contains(other), "{index}");
         }
     }
 }

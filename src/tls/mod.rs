@@ -15,9 +15,11 @@ mod session;
 mod suites;
 #[cfg(test)]
 mod testing;
+mod tickets;
 
 pub use certificates::CertificateInfo;
 pub use clients::RevocationInfo;
-pub use server::{Alpn, Server, Tickets, server};
+pub use server::{Alpn, Server, server};
 pub use session::{Session, Sessions};
 pub use suites::ByDevice;
+pub use tickets::Tickets;

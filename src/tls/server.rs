@@ -3,23 +3,20 @@
 //! Cryptography is always aws-lc-rs, named explicitly: a process-wide default would depend on what else is linked in.
 //! Early data (0-RTT) is never accepted: it can be replayed.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustls::crypto::aws_lc_rs;
-use rustls::server::{
-    NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
-};
+use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::certificates::{self, CertificateInfo};
-use super::clients::{self, RevocationInfo};
+use super::clients::{self, RevocationInfo, Verification};
 use super::resolver::Resolver;
 use super::session::Sessions;
 use super::suites::{self, ByDevice};
-use crate::config::{ListenerTls, Problem, TlsVersion};
+use super::tickets::Tickets;
+use crate::config::{ListenerTls, Place, Problem, TlsVersion};
 
 /// What a listener's TLS needs at run time.
 #[derive(Clone, Debug)]
@@ -45,32 +42,6 @@ pub struct Alpn {
     pub http2: bool,
     /// `http/1.1`
     pub http1: bool,
-}
-
-/// What lets returning clients skip most of a handshake: ticket keys and stored sessions.
-///
-/// One per process: shared by all listeners without client certificates, so that tickets outlive a reload and work at
-/// every worker. Ticket keys are random, change every 6 hours and are accepted for 12; they never leave the process.
-#[derive(Clone)]
-pub struct Tickets {
-    ticketer: Arc<dyn ProducesTickets>,
-    sessions: Arc<dyn StoresServerSessions>,
-}
-
-impl Tickets {
-    /// Makes the first ticket key. Fails only where the system gives no random bytes.
-    pub fn new() -> Result<Self, rustls::Error> {
-        Ok(Self {
-            ticketer: aws_lc_rs::Ticketer::new()?,
-            sessions: ServerSessionMemoryCache::new(STORED_SESSIONS),
-        })
-    }
-}
-
-impl fmt::Debug for Tickets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tickets").finish_non_exhaustive()
-    }
 }
 
 /// Reads the certificates of `tls` and makes its server settings. Reports every problem, in file order.
@@ -105,16 +76,26 @@ pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server
     let mut config = config.with_cert_resolver(Arc::clone(&resolver) as _);
     config.alpn_protocols = alpn.wire_names();
     config.max_early_data_size = 0;
-    if verification.is_some() {
-        // A session resumed is a certificate not asked for: here every connection proves who it is.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-    } else {
-        config.session_storage = tickets.sessions.clone();
-        config.ticketer = tickets.ticketer.clone();
-        // One for each connection is what a client needs that uses each once (RFC 8446 appendix C.4).
-        config.send_tls13_tickets = 1;
+    match &verification {
+        Some(Verification {
+            verifier, group, ..
+        }) => {
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.ticketer = tickets.of_clients(*group, verifier).map_err(|error| {
+                let place = tls.client_auth.clients().map(|clients| &clients.place);
+                let problem = |place: &Place| {
+                    place.problem(format!("no random bytes for ticket keys: {error}"))
+                };
+                place.map(problem).into_iter().collect::<Vec<_>>()
+            })?;
+        }
+        None => {
+            config.session_storage = tickets.sessions();
+            config.ticketer = tickets.of_anyone();
+        }
     }
+    // One for each connection is what a client needs that uses each once (RFC 8446 appendix C.4).
+    config.send_tls13_tickets = 1;
 
     let (certificates, warnings): (Vec<_>, Vec<_>) = loaded
         .into_iter()
@@ -164,14 +145,12 @@ fn seconds_since_1970() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-const STORED_SESSIONS: usize = 8192; // for TLS 1.2 clients without tickets; about 1 KiB each
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
 
-    use rustls::crypto::CryptoProvider;
+    use rustls::crypto::{CryptoProvider, aws_lc_rs};
     use rustls::{ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
@@ -543,17 +522,19 @@ mod tests {
                 let refused = handshake(&stranger, &required.config, "a.example").map(|_| ());
                 assert_eq!(refused, Err(rustls::Error::NoCertificatesPresented));
             }
-            for (server, client, shown) in [
-                (&required, &known, true),
-                (&optional, &known, true),
-                (&optional, &stranger, false),
-            ] {
-                for _ in 0..2 {
-                    let (_, server) = handshake(client, &server.config, "a.example").unwrap();
-                    assert_eq!(server.handshake_kind(), Some(HandshakeKind::Full));
-                    assert_eq!(server.peer_certificates().is_some(), shown);
-                }
+            // Nor is one of the optional listener, even of a client that has shown its certificate there.
+            let kind = |server: &Server, client: &Arc<ClientConfig>, shown: bool| {
+                let (_, server) = handshake(client, &server.config, "a.example").unwrap();
+                assert_eq!(server.peer_certificates().is_some(), shown);
+                server.handshake_kind().unwrap()
+            };
+            for server in [&optional, &required, &open] {
+                let shown = !std::ptr::eq(server, &open);
+                assert_eq!(kind(server, &known, shown), HandshakeKind::Full);
+                assert_eq!(kind(server, &known, shown), HandshakeKind::Resumed);
             }
+            assert_eq!(kind(&optional, &stranger, false), HandshakeKind::Full);
+            assert_eq!(kind(&optional, &stranger, false), HandshakeKind::Resumed);
         }
 
         // Verified when shown: a certificate of a stranger's authority is refused even where none is needed.

@@ -120,10 +120,18 @@ impl Authority {
 
     /// A client certificate and its key.
     pub(super) fn identity(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        self.identity_until(4_000_000_000)
+    }
+
+    /// The same, ending at `seconds`.
+    pub(super) fn identity_until(
+        &self,
+        seconds: i64,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
-        let certificate = params(&["client.example"])
-            .signed_by(&key, &self.0)
-            .unwrap();
+        let mut params = params(&["client.example"]);
+        params.not_after = moment(seconds);
+        let certificate = params.signed_by(&key, &self.0).unwrap();
         (
             vec![certificate.der().clone()],
             PrivateKeyDer::Pkcs8(key.serialize_der().into()),
