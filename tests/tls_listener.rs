@@ -1,14 +1,16 @@
 //! What TLS listeners promise beyond a handshake: hosts stay with their certificate, endpoints are told who a client is and
-//! cannot be lied to about it, revocation counts, and certificates are watched.
+//! cannot be lied to about it, revocation counts, and certificates are renewed and watched.
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
 use http::Request;
 use http_body_util::Full;
 use rcgen::{DnType, SanType};
+use rustix::process::Signal;
 use rustls::version::{TLS12, TLS13};
 use rustls::{NamedGroup, ProtocolVersion};
 use tempfile::TempDir;
@@ -19,7 +21,7 @@ use crate::support::client::{HOST, Tls, TlsOptions};
 use crate::support::h2::H2;
 use crate::support::http1::Head;
 use crate::support::peers::peer;
-use crate::support::{Balancer, Connection, Origin, Outcome, Reply, simple};
+use crate::support::{Balancer, Connection, Origin, Outcome, Reply, eventually, simple};
 
 /// A listener `https` with these keys of `listener.https.tls`, and a plain one, before `origin`.
 fn before(origin: &Origin, keys: &str) -> String {
@@ -666,6 +668,142 @@ fn policies_decide_on_versions() {
         assert_eq!(connection.tls_version(), ProtocolVersion::TLSv1_3);
         assert_eq!(connection.key_exchange(), NamedGroup::X25519MLKEM768);
     }
+}
+
+// ---- renewal ------------------------------------------------------------------------------------------------------------
+
+/// Points `server.pem` and `server.key` at the pair in `version`, as Kubernetes does: by one link that all lead through.
+fn point_at(directory: &Path, version: &str) {
+    let beside = directory.join("..data_tmp");
+    symlink(version, &beside).unwrap();
+    fs::rename(beside, directory.join("..data")).unwrap();
+}
+
+#[test]
+fn certificate_is_renewed_without_a_signal_and_a_broken_one_is_not_taken() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let [first, second, third] = std::array::from_fn(|_| authority.issue(&[HOST]));
+    let config =
+        with_server(&origin, "") + "\n[process]\nworkers = 2\ncertificate_poll = \"100ms\"\n";
+    let balancer = Balancer::start_with(&config, |directory| {
+        for (version, leaf) in [("1", &first), ("2", &second)] {
+            fs::create_dir(directory.join(version)).unwrap();
+            leaf.write(&directory.join(version), "server");
+        }
+        point_at(directory, "1");
+        for file in ["server.pem", "server.key"] {
+            symlink(Path::new("..data").join(file), directory.join(file)).unwrap();
+        }
+    });
+    let tls = Tls::new(&authority, HOST);
+    let connect = || Connection::secure(balancer.address("https"), &tls).unwrap();
+    let mut old = connect();
+    assert!(old.certificate() == first.certificate);
+    // The file is being edited: nobody has asked for it to be read.
+    balancer.write_configuration("[[route]]\n");
+
+    point_at(balancer.directory(), "2");
+    eventually("the second certificate is shown", || {
+        connect().certificate() == second.certificate
+    });
+    assert_eq!(old.get("/").status, 200, "a connection made before goes on");
+    let generation = balancer.metrics().sum("balancer_config_generation", &[]);
+    assert_eq!(generation, 2.0);
+
+    // Half of a new pair is there.
+    let replace = |name, text: &str| {
+        let beside = balancer.directory().join("new");
+        fs::write(&beside, text).unwrap();
+        fs::rename(beside, balancer.directory().join("2").join(name)).unwrap();
+    };
+    replace("server.pem", &third.chain);
+    let refused = || {
+        balancer.events(
+            "changed certificates rejected; those in use stay, and the files are tried again",
+        )
+    };
+    eventually("the broken pair is noticed", || refused().len() == 1);
+    let problems = refused()[0]["problems"].as_str().unwrap().to_owned();
+    assert!(
+        problems.contains("does not match the first certificate in "),
+        "{problems}"
+    );
+    assert!(connect().certificate() == second.certificate);
+    // Polls go on meanwhile, and say nothing more.
+    std::thread::sleep(std::time::Duration::from_millis(500));
+    assert_eq!(refused().len(), 1);
+
+    replace("server.key", &third.key);
+    eventually("the third certificate is shown", || {
+        connect().certificate() == third.certificate
+    });
+    assert_eq!(connect().get("/").status, 200);
+    let metrics = balancer.metrics();
+    let count = |result| metrics.sum("balancer_certificate_reloads_total", &[("result", result)]);
+    assert_eq!((count("accepted"), count("rejected")), (2.0, 1.0));
+    assert_eq!(metrics.sum("balancer_config_reloads_total", &[]), 0.0);
+    assert_eq!(balancer.events("certificates reloaded").len(), 2);
+}
+
+#[test]
+fn revocation_lists_are_renewed_without_a_signal() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let config = with_server(&origin, REVOCATION)
+        + "\n[process]\nworkers = 2\ncertificate_poll = \"100ms\"\n";
+    let balancer = start(&authority, &config, |directory| {
+        fs::write(directory.join("crl.pem"), authority.revocation_list(&[])).unwrap();
+    });
+    let identity = authority.issue(&["client.test"]);
+    let tls = client(&authority, Some(&identity));
+    assert!(is_served(balancer.address("https"), &tls));
+    let list = authority.revocation_list(&[&identity]);
+    fs::write(balancer.directory().join("crl.pem"), list).unwrap();
+    eventually("the client is refused", || {
+        !is_served(balancer.address("https"), &tls)
+    });
+}
+
+#[test]
+fn file_that_hangs_holds_nothing_up() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let config =
+        with_server(&origin, "") + "\n[process]\nworkers = 2\ncertificate_poll = \"100ms\"\n";
+    let mut balancer = start(&authority, &config, |_| {});
+    // Whoever opens a pipe waits for somebody to write into it.
+    let pipe = balancer.directory().join("pipe");
+    assert!(
+        Command::new("mkfifo")
+            .arg(&pipe)
+            .status()
+            .unwrap()
+            .success()
+    );
+    fs::rename(&pipe, balancer.directory().join("server.pem")).unwrap();
+    // Long enough for a look to begin; then nothing tells of it.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(is_served(
+        balancer.address("https"),
+        &client(&authority, None)
+    ));
+    balancer.signal(Signal::TERM);
+    assert!(balancer.wait_exit().success());
+}
+
+#[test]
+fn without_polling_nothing_is_read_unasked() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let config = with_server(&origin, "");
+    let balancer = start(&authority, &config, |_| {});
+    let tls = Tls::new(&authority, HOST);
+    let connect = || Connection::secure(balancer.address("https"), &tls).unwrap();
+    let before = connect().certificate();
+    authority
+        .issue(&[HOST])
+        .write(balancer.directory(), "server");
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    assert!(connect().certificate() == before);
+    balancer.reloaded(&config);
+    assert!(connect().certificate() != before);
 }
 
 // ---- expiry -------------------------------------------------------------------------------------------------------------

@@ -1,6 +1,6 @@
 //! `listener.tls`: certificates, versions, and what is asked of clients.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use http::HeaderName;
 
@@ -15,6 +15,23 @@ pub struct ListenerTls {
     pub min_version: TlsVersion,
     /// `client_auth`, with `client_ca`. Default off.
     pub client_auth: ClientAuth,
+}
+
+impl ListenerTls {
+    /// Every file it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let own = self
+            .certificates
+            .iter()
+            .flat_map(|certificate| [&certificate.chain, &certificate.key]);
+        let of_clients = self
+            .client_auth
+            .clients()
+            .into_iter()
+            .flat_map(|clients| [Some(&clients.ca), clients.crl.as_ref().map(|crl| &crl.path)])
+            .flatten();
+        own.chain(of_clients).map(PathBuf::as_path)
+    }
 }
 
 /// One of `listener.tls.certificates`.

@@ -1,14 +1,89 @@
-//! Watches certificates in use: whether they end soon.
+//! Watches certificates in use: whether their files hold others by now, and whether they end soon.
 
 use std::time::SystemTime;
 
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
 use super::Daemon;
+use crate::config::Config;
+use crate::snapshot::compile::tls_files;
 use crate::snapshot::{Listener, Snapshot};
+use crate::tls::Contents;
 use crate::tls::expiry::{self, Urgency};
 
+/// Looks at the files of TLS from time to time.
+pub(super) struct Files {
+    /// When the last look was over.
+    last: Instant,
+    /// A look under way: a file system that hangs holds nothing else up.
+    looking: Option<JoinHandle<Contents>>,
+}
+
+impl Files {
+    pub(super) fn new() -> Self {
+        Self {
+            last: Instant::now(),
+            looking: None,
+        }
+    }
+
+    /// What the files of `config` hold, when it is time to look again; never where they are not polled. What is dropped
+    /// while it waits goes on where it was.
+    pub(super) async fn look(&mut self, config: &Config) -> Contents {
+        loop {
+            if let Some(looking) = &mut self.looking {
+                let found = looking.await;
+                self.looking = None;
+                self.last = Instant::now();
+                if let Ok(found) = found {
+                    return found;
+                }
+            }
+            match config.process.certificate_poll {
+                Some(poll) => sleep_until(self.last + poll).await,
+                None => std::future::pending().await,
+            }
+            let config = config.clone();
+            self.looking = Some(tokio::task::spawn_blocking(move || tls_files(&config)));
+        }
+    }
+}
+
 impl Daemon {
+    /// Takes over what the files of TLS hold, if that is not what is in use: `found` is what they held just now. The rest of
+    /// the configuration stays as it is: a file that is being edited is not read. What cannot be used is said once, and
+    /// tried again the next time.
+    pub(super) async fn follow_certificates(&mut self, found: Contents) {
+        if found == self.tls_files {
+            self.refused_tls_files = None;
+            return;
+        }
+        let config = self.config.clone();
+        let result = match self.compile(move || Ok(config)).await {
+            Ok(Some((config, compiled))) => {
+                self.take_over(config, compiled, "certificates reloaded")
+                    .await
+            }
+            Ok(None) => return,
+            Err(problems) => Err(problems),
+        };
+        let count = |result| {
+            let reloads = &self.metrics.certificate_reloads;
+            reloads.with_label_values(&[result]).inc();
+        };
+        match result {
+            Ok(()) => count("accepted"),
+            Err(_) if self.refused_tls_files.as_ref() == Some(&found) => {}
+            Err(problems) => {
+                count("rejected");
+                error!(%problems, "changed certificates rejected; those in use stay, and the files are tried again");
+                self.refused_tls_files = Some(found);
+            }
+        }
+    }
+
     /// Names what ends soon of what is in use.
     pub(super) fn warn_of_endings(&self) {
         for ending in endings(&self.publisher.current(), now()) {
@@ -73,7 +148,7 @@ fn in_use(listener: &Listener) -> impl Iterator<Item = (&'static str, &str, i64)
 }
 
 /// Seconds since 1970-01-01 UTC.
-fn now() -> i64 {
+pub(super) fn now() -> i64 {
     let now = SystemTime::now()
         .duration_since(SystemTime::UNIX_EPOCH)
         .unwrap_or_default();

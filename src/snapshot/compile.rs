@@ -17,7 +17,7 @@ use crate::metrics::{
     EndpointMetrics, ListenerMetrics, Metrics, RouteMetrics, UpstreamMetrics, handles,
 };
 use crate::route::{Matchers, Router};
-use crate::tls::{Alpn, Tickets, server};
+use crate::tls::{Alpn, Contents, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{Endpoint, Health, Upstream};
 
@@ -40,6 +40,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// Warnings of the configuration and of its certificates.
     pub warnings: Vec<Problem>,
+    /// What the files of TLS held, at the latest when they were read.
+    pub tls_files: Contents,
 }
 
 impl Compiler {
@@ -60,6 +62,8 @@ impl Compiler {
         config: &Config,
         previous: Option<&Snapshot>,
     ) -> Result<Compiled, ConfigErrors> {
+        // Before the files are read for use: what changes meanwhile is a change yet to come.
+        let tls_files = tls_files(config);
         let mut problems = Vec::new();
         let mut warnings = config.warnings.clone();
         let mut listeners = Vec::with_capacity(config.listeners.len());
@@ -138,7 +142,11 @@ impl Compiler {
             },
             identity_fields: identity_fields(config),
         };
-        Ok(Compiled { snapshot, warnings })
+        Ok(Compiled {
+            snapshot,
+            warnings,
+            tls_files,
+        })
     }
 
     fn listener(
@@ -265,6 +273,16 @@ impl Compiler {
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
     }
+}
+
+/// What the files hold that the listeners' TLS is made of.
+pub fn tls_files(config: &Config) -> Contents {
+    Contents::of(
+        config
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.tls.as_ref()),
+    )
 }
 
 /// The fields of any listener.

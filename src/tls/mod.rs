@@ -19,6 +19,7 @@ mod tickets;
 
 pub use certificates::CertificateInfo;
 pub use clients::RevocationInfo;
+pub use files::Contents;
 pub use server::{Alpn, Server, server};
 pub use session::{Session, Sessions};
 pub use suites::ByDevice;

@@ -65,10 +65,21 @@ fn of_a_listener() {
     let tls = config.listeners[1].tls.as_ref().unwrap();
     assert_eq!(tls.min_version, TlsVersion::Tls12);
     assert!(matches!(tls.client_auth, ClientAuth::Off));
+    assert_eq!(config.process.certificate_poll, None);
     assert_eq!(
         tls.certificates[0].place.to_string(),
         "f:5:25: listener.https.tls.certificates[0]"
     );
+}
+
+#[test]
+fn certificates_are_not_polled_where_that_is_off() {
+    let poll = |text: &str| {
+        let config = valid_behind_base(&format!("[process]\ncertificate_poll = {text:?}\n"));
+        config.process.certificate_poll
+    };
+    assert_eq!((poll("off"), poll("0s")), (None, None));
+    assert_eq!(poll("1m"), Some(60 * SECOND));
 }
 
 #[test]
