@@ -32,5 +32,6 @@ mod routing;
 mod serving;
 mod shutdown;
 mod smuggling;
+mod tls_listener;
 mod tunnels;
 mod upstream_faults;

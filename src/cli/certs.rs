@@ -279,7 +279,9 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::config::{Certificate, ClientAuth, ListenerTls, Place, TlsVersion};
+    use crate::config::{
+        Certificate, ClientAuth, Clients, ForwardIdentity, ListenerTls, Place, TlsVersion,
+    };
     use crate::tls::{Alpn, Tickets, server};
 
     fn names(names: &[&str]) -> Vec<String> {
@@ -304,10 +306,12 @@ mod tests {
                 place: place.clone(),
             }],
             min_version: TlsVersion::Tls13,
-            client_auth: ClientAuth::Required {
+            client_auth: ClientAuth::Required(Clients {
                 ca: written.ca,
                 place,
-            },
+                crl: None,
+                forward_identity: ForwardIdentity::default(),
+            }),
         };
         let server = server(
             &tls,

@@ -736,6 +736,7 @@ other routes
                 shutdown_delay: second,
                 shutdown_grace: second,
                 startup_wait: second,
+                certificate_poll: None,
                 max_connections: None,
             },
             log: Log {

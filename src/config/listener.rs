@@ -2,12 +2,11 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
-use super::Place;
+use super::{ListenerTls, Place};
 use crate::units::{ByteSize, Name};
 
 /// `[listener.NAME]`
@@ -62,58 +61,6 @@ pub enum ForwardedFields {
     Forwarded,
     /// `"both"`
     Both,
-}
-
-/// `listener.tls`
-#[derive(Clone, Debug)]
-pub struct ListenerTls {
-    /// `certificates`: chosen by server name; the first is the default. At least one.
-    pub certificates: Vec<Certificate>,
-    /// `min_version`. Default 1.2.
-    pub min_version: TlsVersion,
-    /// `client_auth`, with `client_ca`. Default off.
-    pub client_auth: ClientAuth,
-}
-
-/// One of `listener.tls.certificates`.
-#[derive(Clone, Debug)]
-pub struct Certificate {
-    /// `chain`: PEM, the server's certificate first.
-    pub chain: PathBuf,
-    /// `key`: PEM.
-    pub key: PathBuf,
-    /// Where the entry stands.
-    pub place: Place,
-}
-
-/// `listener.tls.min_version`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum TlsVersion {
-    /// `"1.2"`
-    Tls12,
-    /// `"1.3"`
-    Tls13,
-}
-
-/// `listener.tls.client_auth`: whether clients show a certificate signed by `client_ca`.
-#[derive(Clone, Debug)]
-pub enum ClientAuth {
-    /// `"off"`
-    Off,
-    /// `"optional"`: verified when shown.
-    Optional {
-        /// `client_ca`: PEM.
-        ca: PathBuf,
-        /// Where `client_ca` stands.
-        place: Place,
-    },
-    /// `"required"`: no handshake without one.
-    Required {
-        /// `client_ca`: PEM.
-        ca: PathBuf,
-        /// Where `client_ca` stands.
-        place: Place,
-    },
 }
 
 /// `listener.timeouts`

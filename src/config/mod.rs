@@ -14,6 +14,7 @@ mod quantity;
 mod read;
 pub mod route;
 mod suggest;
+pub mod tls;
 pub mod upstream;
 mod value;
 mod warnings;
@@ -24,14 +25,14 @@ pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use error::{ConfigErrors, Place, Problem};
 pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use health::{Health, Probe, StatusRange};
-pub use listener::{
-    Certificate, ClientAuth, ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts,
-    ListenerTls, TlsVersion,
-};
+pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };
 pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Rewrite, Route};
+pub use tls::{
+    Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity, ListenerTls, TlsVersion,
+};
 pub use upstream::{Address, Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
 
 use file::Source;

@@ -18,6 +18,8 @@ pub struct Process {
     pub shutdown_grace: Duration,
     /// `startup_wait`: longest wait for first health checks before listeners open. Default 2 s.
     pub startup_wait: Duration,
+    /// `certificate_poll`: how often the files of `listener.tls` are looked at for other contents. Default off: at reloads.
+    pub certificate_poll: Option<Duration>,
     /// `max_connections`: client connections of all listeners together. Default: no limit.
     pub max_connections: Option<NonZeroUsize>,
 }

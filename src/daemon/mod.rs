@@ -1,5 +1,6 @@
 //! The process: reads the configuration, opens listeners, starts workers, and then waits for signals.
 
+mod certificates;
 pub mod log_writer;
 pub mod names;
 pub mod reload;
@@ -17,6 +18,7 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Instant, interval_at};
 use tracing::{error, info, warn};
 
 use crate::admin::Admin;
@@ -26,7 +28,7 @@ use crate::metrics::Metrics;
 use crate::net::listen;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::{Instance, Publisher, Snapshot};
-use crate::tls::Tickets;
+use crate::tls::{Contents, Tickets};
 use crate::units::Name;
 use crate::worker::{Command, Setup, Worker};
 
@@ -37,6 +39,8 @@ pub type OnReady = Box<dyn FnOnce(&[(Name, SocketAddr)], SocketAddr) + Send>;
 pub const EXIT_CONFIG: u8 = 78;
 /// Over this long at most idle connections are closed on shutdown: clients that reconnect shall not come all at once.
 const CLOSE_SPREAD: Duration = Duration::from_secs(5);
+/// So often it is said which certificates end soon.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs a balancer with `config`, which was read from `path`, until it is told to end.
 pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
@@ -167,6 +171,10 @@ pub struct Daemon {
     addresses: Vec<(u32, SocketAddr)>,
     /// Sockets that are not yet given to the workers.
     unopened: Vec<Opened>,
+    /// What the files of TLS held when they were read for use.
+    tls_files: Contents,
+    /// What they held when that was found unusable, and said so.
+    refused_tls_files: Option<Contents>,
 }
 
 /// The sockets of one listener, one for each worker.
@@ -186,7 +194,11 @@ impl Daemon {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         warn_of(&compiled.warnings);
-        let snapshot = compiled.snapshot;
+        let Compiled {
+            snapshot,
+            tls_files,
+            ..
+        } = compiled;
         let workers = config.process.workers.get();
         let unopened = open(&snapshot, &[], workers)?;
         let addresses = unopened
@@ -210,11 +222,11 @@ impl Daemon {
         apply(&snapshot, &config);
         names::resolve(&snapshot).await;
         publish_gauges(&metrics, &snapshot);
+        note_accepted(&metrics);
         metrics
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
-        metrics.config_last_reload_successful.set(1);
         let publisher = Publisher::new(snapshot);
         let admin = Arc::new(Admin {
             publisher: publisher.clone(),
@@ -249,6 +261,8 @@ impl Daemon {
             workers,
             addresses,
             unopened,
+            tls_files,
+            refused_tls_files: None,
         })
     }
 
@@ -266,9 +280,13 @@ impl Daemon {
         self.admin.set_unready(None);
         info!(generation = 1, workers = self.workers.len(), "ready");
         on_ready(&self.named_addresses(), self.admin_address);
+        let mut files = certificates::Files::new();
+        let mut day = interval_at(Instant::now() + DAY, DAY);
         loop {
             tokio::select! {
                 _ = signals.hangup.recv() => self.reload().await,
+                found = files.look(&self.config) => self.follow_certificates(found).await,
+                _ = day.tick() => self.warn_of_endings(),
                 () = end(&mut signals.terminate, &mut signals.interrupt) => break,
             }
         }
@@ -402,12 +420,6 @@ fn publish_gauges(metrics: &Metrics, snapshot: &Snapshot) {
     metrics
         .config_generation
         .set(i64::try_from(snapshot.generation).unwrap_or(i64::MAX));
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    metrics
-        .config_last_reload_success_timestamp
-        .set(i64::try_from(now.as_secs()).unwrap_or(i64::MAX));
     for listener in &snapshot.listeners {
         for certificate in &listener.certificates {
             metrics
@@ -416,6 +428,14 @@ fn publish_gauges(metrics: &Metrics, snapshot: &Snapshot) {
                 .set(certificate.not_after);
         }
     }
+}
+
+/// A configuration was accepted, just now.
+fn note_accepted(metrics: &Metrics) {
+    metrics.config_last_reload_successful.set(1);
+    metrics
+        .config_last_reload_success_timestamp
+        .set(certificates::now());
 }
 
 fn warn_of(warnings: &[Problem]) {

@@ -1,15 +1,14 @@
 //! From an edited file to a published snapshot; or nothing changes, and why is said.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::{Daemon, log_writer, names, open, publish_gauges, retire, warn_of};
+use super::{Daemon, log_writer, names, note_accepted, open, publish_gauges, retire, warn_of};
 use crate::config::{self, Config, ConfigErrors};
+use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
-use crate::snapshot::{Publisher, Snapshot};
 use crate::upstream::EndpointId;
 use crate::worker::Command;
 
@@ -18,7 +17,7 @@ impl Daemon {
     pub(super) async fn reload(&mut self) {
         match self.try_reload().await {
             Ok(()) => {
-                self.metrics.config_last_reload_successful.set(1);
+                note_accepted(&self.metrics);
                 self.metrics
                     .config_reloads
                     .with_label_values(&["accepted"])
@@ -37,30 +36,59 @@ impl Daemon {
     }
 
     async fn try_reload(&mut self) -> Result<(), ConfigErrors> {
-        // Large files take a while; checks and the admin listener go on meanwhile.
-        let Some(compiler) = self.compiler.take() else {
+        let path = self.path.clone();
+        let Some((config, compiled)) = self.compile(move || config::load(&path)).await? else {
             return Ok(());
         };
-        let (path, publisher) = (self.path.clone(), self.publisher.clone());
-        let read = tokio::task::spawn_blocking(move || read(path, publisher, compiler)).await;
-        let (compiler, result) = match read {
-            Ok(read) => read,
+        self.take_over(config, compiled, "configuration reloaded")
+            .await
+    }
+
+    /// Compiles what `load` gives. None where there is no compiler: one was lost, and no other could be made.
+    pub(super) async fn compile(
+        &mut self,
+        load: impl FnOnce() -> Result<Config, ConfigErrors> + Send + 'static,
+    ) -> Result<Option<(Config, Compiled)>, ConfigErrors> {
+        // Large files take a while; checks and the admin listener go on meanwhile.
+        let Some(mut compiler) = self.compiler.take() else {
+            return Ok(None);
+        };
+        let publisher = self.publisher.clone();
+        let compile = move || {
+            let result = load().and_then(|config| {
+                let compiled = compiler.compile(&config, Some(&publisher.current()))?;
+                Ok((config, compiled))
+            });
+            (compiler, result)
+        };
+        match tokio::task::spawn_blocking(compile).await {
+            Ok((compiler, result)) => {
+                self.compiler = Some(compiler);
+                result.map(Some)
+            }
             // The panic was logged; the compiler was lost in it, and with it the ticket keys.
             Err(error) => {
                 self.compiler = self.new_compiler();
-                return Err(ConfigErrors::of_file(
+                Err(ConfigErrors::of_file(
                     &self.path,
                     format!("could not be understood: {error}"),
-                ));
+                ))
             }
-        };
-        self.compiler = Some(compiler);
-        let (config, compiled) = result?;
-        self.take_over(config, compiled).await
+        }
     }
 
-    async fn take_over(&mut self, config: Config, compiled: Compiled) -> Result<(), ConfigErrors> {
-        let Compiled { snapshot, warnings } = compiled;
+    /// Puts what was compiled in use; `said` is what the log then says.
+    pub(super) async fn take_over(
+        &mut self,
+        config: Config,
+        compiled: Compiled,
+        said: &'static str,
+    ) -> Result<(), ConfigErrors> {
+        let Compiled {
+            snapshot,
+            warnings,
+            tls_files,
+        } = compiled;
         let log = config.access_log.clone();
         // Not here: a file system that hangs would hold everything else up.
         let target = tokio::task::spawn_blocking(move || log_writer::open(&log))
@@ -107,13 +135,15 @@ impl Daemon {
             self.publisher.clone(),
         ));
         self.config = config;
+        self.tls_files = tls_files;
+        self.refused_tls_files = None;
         info!(
             generation,
             kept = changes.kept,
             added = changes.added,
             removed = changes.removed,
             in_flight = changes.in_flight,
-            "configuration reloaded"
+            "{said}"
         );
         Ok(())
     }
@@ -147,16 +177,6 @@ impl Daemon {
             fastrand::usize(..),
         ))
     }
-}
-
-type Read = Result<(Config, Compiled), ConfigErrors>;
-
-fn read(path: PathBuf, publisher: Publisher, mut compiler: Compiler) -> (Compiler, Read) {
-    let result = config::load(&path).and_then(|config| {
-        let compiled = compiler.compile(&config, Some(&publisher.current()))?;
-        Ok((config, compiled))
-    });
-    (compiler, result)
 }
 
 /// What a reload does to endpoints.

@@ -37,6 +37,8 @@ pub fn is_for_trusted(name: &str) -> bool {
                 | "x-cluster-client-ip"
                 | "x-script-name"
                 | "x-host"
+                | "client-cert"
+                | "client-cert-chain"
         )
 }
 
@@ -345,6 +347,8 @@ mod tests {
             "x-script-name",
             "x-host",
             "x-request-id",
+            "client-cert",
+            "client-cert-chain",
         ] {
             assert!(is_for_trusted(name), "{name}");
         }

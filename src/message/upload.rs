@@ -3,11 +3,12 @@
 use std::cell::Cell;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
 
@@ -124,6 +125,8 @@ pub struct Upload {
     progress: Rc<Progress>,
     limit: u64,
     pause: PauseTimer,
+    /// Trailers that are not passed on, beside those that never are.
+    reserved: Option<Arc<[HeaderName]>>,
 }
 
 impl Upload {
@@ -133,7 +136,13 @@ impl Upload {
             progress,
             limit: limit.unwrap_or(u64::MAX),
             pause: PauseTimer::new(idle),
+            reserved: None,
         }
+    }
+
+    /// The same, passing on none of the `reserved` fields among trailers.
+    pub fn without(self, reserved: Option<Arc<[HeaderName]>>) -> Self {
+        Self { reserved, ..self }
     }
 }
 
@@ -163,6 +172,9 @@ impl Guard for Upload {
                 && !forwarded::is_never_passed(name)
                 && !forwarded::is_for_trusted(name)
         });
+        for name in self.reserved.iter().flat_map(|names| names.iter()) {
+            trailers.remove(name);
+        }
     }
 
     fn on_end(&mut self, result: Result<(), &BodyError>) {

@@ -1,16 +1,17 @@
 //! A client's connection, as its requests see it.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::drain::Drain;
 use super::local::Local;
 use super::tunnel::Tunnel;
 use crate::snapshot::{Held, Listener};
+use crate::tls::Session;
 
 /// How long a client may take nothing of what is not an endpoint's response: as long as by default of one that is.
 const STALL_LIMIT: Duration = Duration::from_secs(60);
@@ -23,6 +24,8 @@ pub struct Client {
     address_value: HeaderValue,
     port_value: HeaderValue,
     scheme_value: HeaderValue,
+    /// What its TLS handshake settled, where that is worth remembering.
+    session: OnceCell<Box<Session>>,
     drain: Rc<Drain>,
     in_progress: Cell<u32>,
     /// Requests begun whose response has not gone out whole.
@@ -60,6 +63,7 @@ impl Client {
             } else {
                 "http"
             }),
+            session: OnceCell::new(),
             drain,
             in_progress: Cell::new(0),
             unanswered: Cell::new(0),
@@ -101,6 +105,23 @@ impl Client {
     /// `http` or `https`.
     pub fn scheme_value(&self) -> &HeaderValue {
         &self.scheme_value
+    }
+
+    /// Its TLS handshake settled this. Before the first request, once.
+    pub fn set_session(&self, session: Session) {
+        let _ = self.session.set(Box::new(session));
+    }
+
+    /// Whether it may ask for `host`, which is in lower case: over TLS it was shown the certificate for that name.
+    pub fn may_ask_for(&self, host: &str) -> bool {
+        self.session
+            .get()
+            .is_none_or(|session| session.stands_for(host))
+    }
+
+    /// What endpoints are told of the certificate it has shown. Empty without one.
+    pub fn identity(&self) -> &[(HeaderName, HeaderValue)] {
+        self.session.get().map_or(&[], |session| session.identity())
     }
 
     /// The snapshot that serves a request now, and the index of the connection's listener in it.

@@ -19,6 +19,8 @@ pub enum ProxyError {
     HeadTimeout,
     /// No host, two of them, or not a host.
     Host,
+    /// The certificate that the client was shown does not stand for the host.
+    Misdirected,
     /// `Connection` names an end-to-end field.
     ConnectionNames,
     /// The path is malformed.
@@ -138,6 +140,7 @@ impl ProxyError {
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Upgrade => StatusCode::NOT_IMPLEMENTED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Rewrite => StatusCode::INTERNAL_SERVER_ERROR,
@@ -165,6 +168,7 @@ impl ProxyError {
             | Self::Malformed
             | Self::HeadTimeout
             | Self::Host
+            | Self::Misdirected
             | Self::ConnectionNames
             | Self::Path(_)
             | Self::AmbiguousPath
@@ -218,6 +222,7 @@ impl ProxyError {
             Self::TargetTooLong => "target_too_long",
             Self::HeadTimeout => "head_timeout",
             Self::Host => "host",
+            Self::Misdirected => "misdirected",
             Self::ConnectionNames => "connection_names",
             Self::Path(_) => "path",
             Self::AmbiguousPath => "ambiguous_path",
@@ -267,6 +272,9 @@ impl ProxyError {
             | Self::BodyTimeout
             | Self::BodyBroken
             | Self::ClientLeft => "balancer; error=http_request_error",
+            Self::Misdirected => {
+                "balancer; error=http_request_denied; details=\"another certificate stands for this host\""
+            }
             Self::AmbiguousPath => "balancer; error=http_request_error; details=\"ambiguous path\"",
             Self::Loop => "balancer; error=proxy_loop_detected",
             Self::NoRoute => "balancer; error=destination_not_found",
@@ -307,6 +315,7 @@ pub const REASONS: &[&str] = &[
     "host",
     "loop",
     "malformed",
+    "misdirected",
     "no_endpoint",
     "no_route",
     "not_switched",

@@ -39,7 +39,7 @@ pub fn handle(
     let version = request.version();
     let mut record = Record::begin(&local, &client, (&snapshot, listener), &request);
     let routed = route(&local, &client, &snapshot, &mut request, &mut record);
-    let mut request = Some(watch_body(request, version, &mut record));
+    let mut request = Some(watch_body(request, version, &snapshot, &mut record));
     async move {
         let result = match routed {
             Ok(Routed::Forward(route)) => match &route.action {
@@ -145,6 +145,9 @@ fn route(
     }
     let host = head::host(request)?;
     record.set_host(&host);
+    if !client.may_ask_for(&host) {
+        return Err(ProxyError::Misdirected);
+    }
     within_limits(request, &listener)?;
     let is_extended = tunnel::is_extended(request);
     if *request.method() == Method::CONNECT && !is_extended {
@@ -228,6 +231,7 @@ fn route(
         request_id: record.request_id(),
         via: &local.via,
         upgrades: &route.upgrades,
+        reserved: snapshot.identity_fields.as_deref().unwrap_or_default(),
     };
     let protocol = head::to_endpoint(request, sent.as_deref(), origin)?;
     // After ours, which none of them may name.
@@ -300,6 +304,7 @@ fn within_limits(request: &Request<Incoming>, listener: &Listener) -> Result<(),
 fn watch_body(
     mut request: Request<Incoming>,
     version: Version,
+    snapshot: &View,
     record: &mut Record,
 ) -> Request<RequestBody> {
     if request.body().is_end_stream() {
@@ -312,7 +317,8 @@ fn watch_body(
         let listener = record.listener().clone();
         let limit = listener.limits.body_bytes.map(|limit| limit.get());
         let progress = Rc::clone(record.begin_upload());
-        let upload = Upload::new(progress, limit, listener.timeouts.body_idle);
+        let upload = Upload::new(progress, limit, listener.timeouts.body_idle)
+            .without(snapshot.identity_fields.clone());
         RequestBody::received(body, upload, expectation)
     })
 }

@@ -64,6 +64,8 @@ pub struct Origin<'a> {
     pub via: &'a Via,
     /// Protocols that the route lets the client change to.
     pub upgrades: &'a [Box<str>],
+    /// Fields that only we may set, in which endpoints are told who a client is.
+    pub reserved: &'a [HeaderName],
 }
 
 /// Makes the head of `request` one for an endpoint: origin-form and canonical target, hop-by-hop fields removed, fields
@@ -100,6 +102,12 @@ pub fn to_endpoint<B: Body>(
         &origin.via.http1
     };
     set_forwarded(headers, &found, &origin);
+    for name in origin.reserved {
+        headers.remove(name);
+    }
+    for (name, value) in origin.client.identity() {
+        headers.insert(name.clone(), value.clone());
+    }
     headers.append(header::VIA, via.clone());
     if found.trailers {
         headers.insert(header::TE, HeaderValue::from_static("trailers"));

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::{AccessLogRule, Action, Filters, Listener, Pages, Route, Snapshot};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
@@ -18,7 +18,7 @@ use crate::metrics::{
     EndpointMetrics, ListenerMetrics, Metrics, RouteMetrics, UpstreamMetrics, handles,
 };
 use crate::route::{Matchers, Router};
-use crate::tls::{Alpn, Tickets, server};
+use crate::tls::{Alpn, Contents, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{Endpoint, Health, Upstream};
 
@@ -41,6 +41,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// Warnings of the configuration and of its certificates.
     pub warnings: Vec<Problem>,
+    /// What the files of TLS held, at the latest when they were read.
+    pub tls_files: Contents,
 }
 
 impl Compiler {
@@ -61,6 +63,8 @@ impl Compiler {
         config: &Config,
         previous: Option<&Snapshot>,
     ) -> Result<Compiled, ConfigErrors> {
+        // Before the files are read for use: what changes meanwhile is a change yet to come.
+        let tls_files = tls_files(config);
         let mut problems = Vec::new();
         let mut warnings = config.warnings.clone();
         let error_pages = Arc::new(
@@ -151,8 +155,13 @@ impl Compiler {
                 only_errors: config.access_log.only == AccessLogOnly::Errors,
                 sample: config.access_log.sample,
             },
+            identity_fields: identity_fields(config),
         };
-        Ok(Compiled { snapshot, warnings })
+        Ok(Compiled {
+            snapshot,
+            warnings,
+            tls_files,
+        })
     }
 
     fn listener(
@@ -172,9 +181,16 @@ impl Compiler {
             )?),
             None => None,
         };
-        let (tls, certificates, mut warnings) = tls.map_or_else(Default::default, |server| {
-            (Some(server.config), server.certificates, server.warnings)
-        });
+        let (tls, sessions, certificates, revocation, mut warnings) = match tls {
+            Some(server) => (
+                Some(server.config),
+                server.sessions,
+                server.certificates,
+                server.revocation,
+                server.warnings,
+            ),
+            None => Default::default(),
+        };
         let before = previous.and_then(|previous| {
             previous.listeners.iter().find(|before| {
                 is_same_address(
@@ -203,7 +219,9 @@ impl Compiler {
             slot,
             address: listener.address,
             tls,
+            sessions,
             certificates,
+            revocation,
             http2: listener.http2,
             websocket: config.routes.iter().any(|route| {
                 let listens = route.listeners.as_ref();
@@ -297,6 +315,31 @@ fn hsts(hsts: &config::Hsts) -> Option<HeaderValue> {
         value.push_str("; preload");
     }
     HeaderValue::try_from(value).ok()
+}
+
+/// What the files hold that the listeners' TLS is made of.
+pub fn tls_files(config: &Config) -> Contents {
+    Contents::of(
+        config
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.tls.as_ref()),
+    )
+}
+
+/// The fields of any listener.
+fn identity_fields(config: &Config) -> Option<Arc<[HeaderName]>> {
+    let clients = config
+        .listeners
+        .iter()
+        .filter_map(|listener| listener.tls.as_ref()?.client_auth.clients());
+    let mut names: Vec<HeaderName> = Vec::new();
+    for name in clients.flat_map(|clients| clients.forward_identity.names()) {
+        if !names.contains(name) {
+            names.push(name.clone());
+        }
+    }
+    (!names.is_empty()).then(|| names.into())
 }
 
 /// What the system would refuse when the process starts, as far as it can be told beforehand.

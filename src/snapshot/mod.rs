@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 pub use pages::Pages;
@@ -18,7 +18,7 @@ pub use publish::{Held, Own, Publisher, Reader, View};
 use crate::config::{self, HeaderChanges, Rewrite};
 use crate::metrics::{ListenerMetrics, RouteMetrics};
 use crate::route::Router;
-use crate::tls::{ByDevice, CertificateInfo};
+use crate::tls::{ByDevice, CertificateInfo, RevocationInfo, Sessions};
 use crate::units::Name;
 use crate::upstream::Upstream;
 
@@ -39,6 +39,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Which requests are logged.
     pub access_log: AccessLogRule,
+    /// Fields in which endpoints are told who a client is: no client may send them, to any listener. None where there are none.
+    pub identity_fields: Option<Arc<[HeaderName]>>,
 }
 
 impl Snapshot {
@@ -72,8 +74,12 @@ pub struct Listener {
     pub address: SocketAddr,
     /// How to speak TLS.
     pub tls: Option<ByDevice>,
+    /// What TLS handshakes are worth.
+    pub sessions: Sessions,
     /// Its certificates.
     pub certificates: Vec<CertificateInfo>,
+    /// Its revocation lists.
+    pub revocation: Option<RevocationInfo>,
     /// Whether HTTP/2 is offered.
     pub http2: bool,
     /// Whether some route lets its clients speak WebSocket.

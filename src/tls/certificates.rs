@@ -15,6 +15,7 @@ use x509_parser::certificate::X509Certificate;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::FromDer;
 
+use super::expiry::{self, lasting};
 use super::pem::{read_chain, read_key};
 use crate::config::{Certificate, Place, Problem};
 
@@ -89,13 +90,21 @@ pub(super) fn load(
     })
 }
 
+/// The authorities that sign client certificates.
+pub(super) struct Authorities {
+    /// As they are in the file.
+    pub(super) certificates: Vec<CertificateDer<'static>>,
+    /// As what verifies clients.
+    pub(super) roots: RootCertStore,
+}
+
 /// Reads the certificates of the authorities that sign client certificates.
-pub(super) fn load_authorities(path: &Path, place: &Place) -> Result<RootCertStore, Vec<Problem>> {
-    let chain = read_chain(path, place).map_err(|problem| vec![problem])?;
-    let mut authorities = RootCertStore::empty();
+pub(super) fn load_authorities(path: &Path, place: &Place) -> Result<Authorities, Vec<Problem>> {
+    let certificates = read_chain(path, place).map_err(|problem| vec![problem])?;
+    let mut roots = RootCertStore::empty();
     let mut problems = Vec::new();
-    for (index, certificate) in chain.into_iter().enumerate() {
-        if let Err(error) = authorities.add(certificate) {
+    for (index, certificate) in certificates.iter().enumerate() {
+        if let Err(error) = roots.add(certificate.clone()) {
             problems.push(place.problem(format!(
                 "certificate {} in {} cannot be an authority: {error}",
                 index + 1,
@@ -104,7 +113,10 @@ pub(super) fn load_authorities(path: &Path, place: &Place) -> Result<RootCertSto
         }
     }
     if problems.is_empty() {
-        Ok(authorities)
+        Ok(Authorities {
+            certificates,
+            roots,
+        })
     } else {
         Err(problems)
     }
@@ -125,6 +137,12 @@ impl Facts {
             doubts.push(format!(
                 "expired {}: clients will refuse it; renew it and reload",
                 ago(now - self.not_after)
+            ));
+        } else if expiry::urgency(self.not_after, now).is_some() {
+            doubts.push(format!(
+                "ends in {}, on {}: renew it and reload",
+                lasting(self.not_after - now),
+                expiry::date(self.not_after)
             ));
         }
         if self.not_before > now {
@@ -171,7 +189,8 @@ fn read_facts(leaf: &CertificateDer<'_>, path: &Path, place: &Place) -> Result<F
     Ok(facts)
 }
 
-fn address(octets: &[u8]) -> Option<IpAddr> {
+/// The IP address in a subject alternative name (RFC 5280 §4.2.1.6).
+pub(super) fn address(octets: &[u8]) -> Option<IpAddr> {
     match octets.len() {
         4 => <[u8; 4]>::try_from(octets).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(octets).ok().map(IpAddr::from),
@@ -224,22 +243,6 @@ fn keep<T>(result: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T>
 
 fn ago(seconds: i64) -> String {
     format!("{} ago", lasting(seconds))
-}
-
-/// A length of time, as a person says it: in days, or in hours below one day.
-fn lasting(seconds: i64) -> String {
-    const HOUR: i64 = 60 * 60;
-    const DAY: i64 = 24 * HOUR;
-    let (count, unit) = if seconds >= DAY {
-        (seconds / DAY, "day")
-    } else {
-        (seconds / HOUR, "hour")
-    };
-    match count {
-        0 => "less than an hour".to_owned(),
-        1 => format!("1 {unit}"),
-        count => format!("{count} {unit}s"),
-    }
 }
 
 #[cfg(test)]
@@ -446,10 +449,32 @@ mod tests {
     }
 
     #[test]
+    fn a_certificate_that_ends_within_two_weeks_is_a_warning() {
+        let folder = Folder::new();
+        let authority = Authority::new("ca");
+        let warnings = |left| {
+            let validity = (NOW - 1000, NOW + left);
+            let certificate = authority.certificate_valid(&folder, "a", &["a.example"], validity);
+            let loaded = load(&certificate, &provider(), NOW).unwrap();
+            let messages = loaded.warnings.into_iter().map(|warning| warning.message);
+            messages.collect::<Vec<_>>()
+        };
+        assert_eq!(warnings(14 * 24 * 3600), [""; 0]);
+        let found = warnings(3 * 24 * 3600);
+        assert_eq!(found.len(), 1);
+        assert!(
+            found[0]
+                .ends_with("a.pem ends in 3 days, on 2027-01-18T08:00:00Z: renew it and reload"),
+            "{found:?}"
+        );
+    }
+
+    #[test]
     fn a_certificate_from_the_future_or_without_names_is_a_warning() {
         let folder = Folder::new();
         let authority = Authority::new("ca");
-        let certificate = authority.certificate_valid(&folder, "a", &[], (NOW + 7200, NOW + 7300));
+        let certificate =
+            authority.certificate_valid(&folder, "a", &[], (NOW + 7200, NOW + 15 * 24 * 3600));
         let loaded = load(&certificate, &provider(), NOW).unwrap();
         let warnings: Vec<_> = loaded
             .warnings
@@ -474,22 +499,15 @@ mod tests {
         )
         .unwrap();
         let place = folder.entry("a", "a").place;
-        assert_eq!(load_authorities(&path, &place).unwrap().len(), 2);
+        assert_eq!(load_authorities(&path, &place).unwrap().roots.len(), 2);
+        let refused = |path: &Path| load_authorities(path, &place).err().unwrap();
         fs::write(&path, "").unwrap();
-        assert!(
-            load_authorities(&path, &place).unwrap_err()[0]
-                .message
-                .starts_with("no certificate in ")
-        );
+        assert!(refused(&path)[0].message.starts_with("no certificate in "));
         fs::write(
             &path,
             "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n",
         )
         .unwrap();
-        assert!(
-            load_authorities(&path, &place).unwrap_err()[0]
-                .message
-                .contains("cannot be an authority")
-        );
+        assert!(refused(&path)[0].message.contains("cannot be an authority"));
     }
 }

@@ -4,13 +4,23 @@
 //! runs the handshake, and sets its deadline.
 
 mod certificates;
+mod clients;
+pub mod expiry;
+mod files;
+mod identity;
 mod pem;
 mod resolver;
 mod server;
+mod session;
 mod suites;
 #[cfg(test)]
 mod testing;
+mod tickets;
 
 pub use certificates::CertificateInfo;
-pub use server::{Alpn, Server, Tickets, server};
+pub use clients::RevocationInfo;
+pub use files::Contents;
+pub use server::{Alpn, Server, server};
+pub use session::{Session, Sessions};
 pub use suites::ByDevice;
+pub use tickets::Tickets;

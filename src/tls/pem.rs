@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use rustls_pki_types::pem::{self, PemObject};
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
 use crate::config::{Place, Problem};
 
@@ -32,6 +32,24 @@ pub(super) fn read_chain(
     Ok(chain)
 }
 
+/// The revocation lists of a file, in its order. At least one.
+pub(super) fn read_lists(
+    path: &Path,
+    place: &Place,
+) -> Result<Vec<CertificateRevocationListDer<'static>>, Problem> {
+    let text = read(REVOCATION_LIST, path, place)?;
+    let lists = CertificateRevocationListDer::pem_slice_iter(&text)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| broken_pem(path, place, &error))?;
+    if lists.is_empty() {
+        return Err(place.problem(format!(
+            "no revocation list in {}: expected PEM text with `-----BEGIN X509 CRL-----`; `openssl crl -inform DER -in FILE -out FILE` makes it of a binary one",
+            path.display()
+        )));
+    }
+    Ok(lists)
+}
+
 /// The first private key of a file.
 pub(super) fn read_key(path: &Path, place: &Place) -> Result<PrivateKeyDer<'static>, Problem> {
     let text = read("key", path, place)?;
@@ -54,10 +72,13 @@ pub(super) fn read_key(path: &Path, place: &Place) -> Result<PrivateKeyDer<'stat
     }
 }
 
+const REVOCATION_LIST: &str = "revocation list";
+
 fn read(what: &str, path: &Path, place: &Place) -> Result<Vec<u8>, Problem> {
     fs::read(path).map_err(|error| {
         let path = path.display();
         place.problem(match error.kind() {
+            io::ErrorKind::NotFound if what == REVOCATION_LIST => format!("{what} {path} does not exist"),
             io::ErrorKind::NotFound => format!("{what} {path} does not exist; `balancer certs` makes certificates for development"),
             io::ErrorKind::PermissionDenied => format!("{what} {path} may not be read by this user: check its owner and mode, and those of its folders"),
             _ => format!("{what} {path} cannot be read: {error}"),

@@ -41,6 +41,29 @@ impl Resolver {
         resolver
     }
 
+    /// Whether a client that asked for `asked` was shown a certificate that stands for `host` as well: one that both lead
+    /// to. A name that no certificate has leads to the first. Both are in lower case.
+    pub(super) fn share_a_certificate(&self, asked: &str, host: &str) -> bool {
+        let (asked, host) = (self.standing_for(asked), self.standing_for(host));
+        asked
+            .iter()
+            .any(|one| host.iter().any(|other| Arc::ptr_eq(one, other)))
+    }
+
+    fn standing_for(&self, name: &str) -> &[Arc<CertifiedKey>] {
+        let candidates = self.candidates(Some(name));
+        if std::ptr::eq(candidates, self.all.as_slice()) {
+            &self.all[..self.all.len().min(1)]
+        } else {
+            candidates
+        }
+    }
+
+    /// Whether any two names can lead to different certificates.
+    pub(super) fn distinguishes(&self) -> bool {
+        self.all.len() > 1
+    }
+
     /// Certificates for a lower-case name, best first: exact, else wildcard (RFC 6125 §6.4.3: for one label), else all.
     fn candidates(&self, name: Option<&str>) -> &[Arc<CertifiedKey>] {
         let Some(name) = name.map(|name| name.strip_suffix('.').unwrap_or(name)) else {

@@ -3,23 +3,20 @@
 //! Cryptography is always aws-lc-rs, named explicitly: a process-wide default would depend on what else is linked in.
 //! Early data (0-RTT) is never accepted: it can be replayed.
 
-use std::fmt;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use rustls::crypto::{CryptoProvider, aws_lc_rs};
-use rustls::server::danger::ClientCertVerifier;
-use rustls::server::{
-    NoServerSessionStorage, ProducesTickets, ServerSessionMemoryCache, StoresServerSessions,
-    WebPkiClientVerifier,
-};
+use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
 use super::certificates::{self, CertificateInfo};
+use super::clients::{self, RevocationInfo, Verification};
 use super::resolver::Resolver;
+use super::session::Sessions;
 use super::suites::{self, ByDevice};
-use crate::config::{ClientAuth, ListenerTls, Problem, TlsVersion};
+use super::tickets::Tickets;
+use crate::config::{ListenerTls, Place, Problem, TlsVersion};
 
 /// What a listener's TLS needs at run time.
 #[derive(Clone, Debug)]
@@ -28,7 +25,11 @@ pub struct Server {
     pub config: ByDevice,
     /// The certificates in use, in file order.
     pub certificates: Vec<CertificateInfo>,
-    /// What is doubtful: an expired certificate, one no client will accept.
+    /// What handshakes are worth.
+    pub sessions: Sessions,
+    /// The revocation lists in use.
+    pub revocation: Option<RevocationInfo>,
+    /// What is doubtful: a certificate that has expired or soon will, one no client will accept.
     pub warnings: Vec<Problem>,
 }
 
@@ -43,32 +44,6 @@ pub struct Alpn {
     pub http1: bool,
 }
 
-/// What lets returning clients skip most of a handshake: ticket keys and stored sessions.
-///
-/// One per process: shared by all listeners without client certificates, so that tickets outlive a reload and work at
-/// every worker. Ticket keys are random, change every 6 hours and are accepted for 12; they never leave the process.
-#[derive(Clone)]
-pub struct Tickets {
-    ticketer: Arc<dyn ProducesTickets>,
-    sessions: Arc<dyn StoresServerSessions>,
-}
-
-impl Tickets {
-    /// Makes the first ticket key. Fails only where the system gives no random bytes.
-    pub fn new() -> Result<Self, rustls::Error> {
-        Ok(Self {
-            ticketer: aws_lc_rs::Ticketer::new()?,
-            sessions: ServerSessionMemoryCache::new(STORED_SESSIONS),
-        })
-    }
-}
-
-impl fmt::Debug for Tickets {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Tickets").finish_non_exhaustive()
-    }
-}
-
 /// Reads the certificates of `tls` and makes its server settings. Reports every problem, in file order.
 pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server, Vec<Problem>> {
     let provider = Arc::new(suites::provider());
@@ -81,44 +56,66 @@ pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server
             Err(found) => problems.extend(found),
         }
     }
-    let verifier = client_verifier(&tls.client_auth, &provider).unwrap_or_else(|found| {
-        problems.extend(found);
-        None
-    });
+    let verification =
+        clients::verification(&tls.client_auth, &provider, now).unwrap_or_else(|found| {
+            problems.extend(found);
+            None
+        });
     if !problems.is_empty() {
         return Err(problems);
     }
 
-    let authenticates_clients = verifier.is_some();
     let config = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(versions(tls.min_version))
         .expect("the provider has cipher suites for every version");
-    let config = match verifier {
-        Some(verifier) => config.with_client_cert_verifier(verifier),
+    let config = match &verification {
+        Some(verification) => config.with_client_cert_verifier(Arc::clone(&verification.verifier)),
         None => config.with_no_client_auth(),
     };
-    let mut config = config.with_cert_resolver(Arc::new(Resolver::new(&loaded)));
+    let resolver = Arc::new(Resolver::new(&loaded));
+    let mut config = config.with_cert_resolver(Arc::clone(&resolver) as _);
     config.alpn_protocols = alpn.wire_names();
     config.max_early_data_size = 0;
-    if authenticates_clients {
-        // A session resumed is a certificate not asked for: here every connection proves who it is.
-        config.session_storage = Arc::new(NoServerSessionStorage {});
-        config.send_tls13_tickets = 0;
-    } else {
-        config.session_storage = tickets.sessions.clone();
-        config.ticketer = tickets.ticketer.clone();
-        // One for each connection is what a client needs that uses each once (RFC 8446 appendix C.4).
-        config.send_tls13_tickets = 1;
+    match &verification {
+        Some(Verification {
+            verifier, group, ..
+        }) => {
+            config.session_storage = Arc::new(NoServerSessionStorage {});
+            config.ticketer = tickets.of_clients(*group, verifier).map_err(|error| {
+                let place = tls.client_auth.clients().map(|clients| &clients.place);
+                let problem = |place: &Place| {
+                    place.problem(format!("no random bytes for ticket keys: {error}"))
+                };
+                place.map(problem).into_iter().collect::<Vec<_>>()
+            })?;
+        }
+        None => {
+            config.session_storage = tickets.sessions();
+            config.ticketer = tickets.of_anyone();
+        }
     }
+    // One for each connection is what a client needs that uses each once (RFC 8446 appendix C.4).
+    config.send_tls13_tickets = 1;
 
     let (certificates, warnings): (Vec<_>, Vec<_>) = loaded
         .into_iter()
         .map(|loaded| (loaded.info, loaded.warnings))
         .unzip();
+    let mut warnings = warnings.concat();
+    let revocation = verification.and_then(|mut verification| {
+        warnings.append(&mut verification.warnings);
+        verification.revocation
+    });
+    let forward_identity = tls
+        .client_auth
+        .clients()
+        .map_or_else(Default::default, |clients| clients.forward_identity.clone());
     Ok(Server {
         config: ByDevice::new(config),
         certificates,
-        warnings: warnings.concat(),
+        sessions: Sessions::new(&resolver, forward_identity),
+        revocation,
+        warnings,
     })
 }
 
@@ -129,34 +126,6 @@ impl Alpn {
             .filter(|(offered, _)| *offered)
             .map(|(_, name)| name.to_vec())
             .collect()
-    }
-}
-
-fn client_verifier(
-    auth: &ClientAuth,
-    provider: &Arc<CryptoProvider>,
-) -> Result<Option<Arc<dyn ClientCertVerifier>>, Vec<Problem>> {
-    let (ca, place, required) = match auth {
-        ClientAuth::Off => return Ok(None),
-        ClientAuth::Optional { ca, place } => (ca, place, false),
-        ClientAuth::Required { ca, place } => (ca, place, true),
-    };
-    let authorities = certificates::load_authorities(ca, place)?;
-    let builder =
-        WebPkiClientVerifier::builder_with_provider(Arc::new(authorities), provider.clone());
-    let builder = if required {
-        builder
-    } else {
-        builder.allow_unauthenticated()
-    };
-    match builder.build() {
-        Ok(verifier) => Ok(Some(verifier)),
-        Err(error) => {
-            Err(vec![place.problem(format!(
-                "{} cannot verify clients: {error}",
-                ca.display()
-            ))])
-        }
     }
 }
 
@@ -176,19 +145,18 @@ fn seconds_since_1970() -> i64 {
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
-const STORED_SESSIONS: usize = 8192; // for TLS 1.2 clients without tickets; about 1 KiB each
-
 #[cfg(test)]
 mod tests {
     use std::fs;
     use std::path::Path;
 
-    use rustls::{ClientConfig, HandshakeKind, ProtocolVersion, SupportedCipherSuite};
+    use rustls::crypto::{CryptoProvider, aws_lc_rs};
+    use rustls::{ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
 
     use super::*;
-    use crate::config::Certificate;
+    use crate::config::{Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity};
     use crate::tls::testing::{Authority, Folder, client, client_of, handshake, place, provider};
 
     const BOTH: Alpn = Alpn {
@@ -378,6 +346,83 @@ mod tests {
     }
 
     #[test]
+    fn key_exchange_is_safe_from_quantum_computers_where_the_client_can() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let server = serve(&open(vec![authority.certificate(
+            &folder,
+            "a",
+            &["a.example"],
+        )]));
+        let agreed = |groups: &[NamedGroup]| {
+            let mut provider = CryptoProvider::clone(&provider());
+            provider
+                .kx_groups
+                .retain(|group| groups.contains(&group.name()));
+            assert_eq!(provider.kx_groups.len(), groups.len());
+            let client = Arc::new(client_of(Arc::new(provider), &authority, TLS_13));
+            let (_, server) = handshake(&client, &server.config, "a.example").unwrap();
+            server.negotiated_key_exchange_group().unwrap().name()
+        };
+        let [post_quantum, x25519] = [NamedGroup::X25519MLKEM768, NamedGroup::X25519];
+        assert_eq!(agreed(&[post_quantum, x25519]), post_quantum);
+        assert_eq!(agreed(&[x25519]), x25519);
+        assert_eq!(agreed(&[NamedGroup::secp256r1]), NamedGroup::secp256r1);
+    }
+
+    /// Whether a client that asked for `name` may send a request for `host`.
+    fn stands_for(server: &Server, authority: &Authority, name: &str, host: &str) -> bool {
+        let client = Arc::new(client(authority, TLS_13));
+        let (_, connection) = handshake(&client, &server.config, name).unwrap();
+        server
+            .sessions
+            .settle(&connection)
+            .is_none_or(|session| session.stands_for(host))
+    }
+
+    #[test]
+    fn a_host_is_stood_for_by_the_certificate_that_its_name_leads_to() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let first = ["first.example", "127.0.0.1", "unknown.example"];
+        let server = serve(&open(vec![
+            authority.certificate(&folder, "first", &first),
+            authority.certificate(&folder, "both", &["a.example", "*.b.example"]),
+            authority.certificate(&folder, "inner", &["inner.b.example"]),
+        ]));
+        let stands_for = |name, host| stands_for(&server, &authority, name, host);
+        for (name, host, expected) in [
+            ("a.example", "a.example", true),
+            ("A.Example", "a.example", true),
+            ("a.example", "x.b.example", true),
+            ("x.b.example", "a.example", true),
+            ("a.example", "inner.b.example", false),
+            ("a.example", "first.example", false),
+            ("a.example", "y.x.b.example", false),
+            ("a.example", "127.0.0.1", false),
+            ("first.example", "elsewhere.example", true),
+            ("first.example", "a.example", false),
+            ("unknown.example", "elsewhere.example", true),
+            ("unknown.example", "inner.b.example", false),
+            // Without a server name there is nothing to compare with.
+            ("127.0.0.1", "a.example", true),
+        ] {
+            assert_eq!(stands_for(name, host), expected, "{name}, {host}");
+        }
+    }
+
+    #[test]
+    fn the_only_certificate_stands_for_every_host() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let server = serve(&open(vec![authority.certificate(
+            &folder,
+            "a",
+            &["a.example"],
+        )]));
+        let client = Arc::new(client(&authority, TLS_13));
+        let (_, connection) = handshake(&client, &server.config, "a.example").unwrap();
+        assert!(server.sessions.settle(&connection).is_none());
+    }
+
+    #[test]
     fn alpn_prefers_http2_and_offers_only_what_the_listener_speaks() {
         let (folder, authority) = (Folder::new(), Authority::new("ca"));
         let tls = open(vec![authority.certificate(&folder, "a", &["a.example"])]);
@@ -443,15 +488,18 @@ mod tests {
         let place = place("listener.https.tls.client_ca");
         let tickets = Tickets::new().unwrap();
         let open = open(vec![certificate]);
+        let clients = Clients {
+            ca,
+            place,
+            crl: None,
+            forward_identity: ForwardIdentity::default(),
+        };
         let required = ListenerTls {
-            client_auth: ClientAuth::Required {
-                ca: ca.clone(),
-                place: place.clone(),
-            },
+            client_auth: ClientAuth::Required(clients.clone()),
             ..open.clone()
         };
         let optional = ListenerTls {
-            client_auth: ClientAuth::Optional { ca, place },
+            client_auth: ClientAuth::Optional(clients),
             ..open.clone()
         };
         let [open, required, optional] =
@@ -474,17 +522,19 @@ mod tests {
                 let refused = handshake(&stranger, &required.config, "a.example").map(|_| ());
                 assert_eq!(refused, Err(rustls::Error::NoCertificatesPresented));
             }
-            for (server, client, shown) in [
-                (&required, &known, true),
-                (&optional, &known, true),
-                (&optional, &stranger, false),
-            ] {
-                for _ in 0..2 {
-                    let (_, server) = handshake(client, &server.config, "a.example").unwrap();
-                    assert_eq!(server.handshake_kind(), Some(HandshakeKind::Full));
-                    assert_eq!(server.peer_certificates().is_some(), shown);
-                }
+            // Nor is one of the optional listener, even of a client that has shown its certificate there.
+            let kind = |server: &Server, client: &Arc<ClientConfig>, shown: bool| {
+                let (_, server) = handshake(client, &server.config, "a.example").unwrap();
+                assert_eq!(server.peer_certificates().is_some(), shown);
+                server.handshake_kind().unwrap()
+            };
+            for server in [&optional, &required, &open] {
+                let shown = !std::ptr::eq(server, &open);
+                assert_eq!(kind(server, &known, shown), HandshakeKind::Full);
+                assert_eq!(kind(server, &known, shown), HandshakeKind::Resumed);
             }
+            assert_eq!(kind(&optional, &stranger, false), HandshakeKind::Full);
+            assert_eq!(kind(&optional, &stranger, false), HandshakeKind::Resumed);
         }
 
         // Verified when shown: a certificate of a stranger's authority is refused even where none is needed.
@@ -517,13 +567,19 @@ mod tests {
         let tls = ListenerTls {
             certificates: vec![folder.entry("a", "a"), folder.entry("b", "b")],
             min_version: TlsVersion::Tls12,
-            client_auth: ClientAuth::Required {
+            client_auth: ClientAuth::Required(Clients {
                 ca: folder.path().join("ca.pem"),
                 place: place("listener.https.tls.client_ca"),
-            },
+                crl: Some(ClientCrl {
+                    path: folder.path().join("crl.pem"),
+                    place: place("listener.https.tls.client_crl"),
+                }),
+                forward_identity: ForwardIdentity::default(),
+            }),
         };
         let problems = server(&tls, BOTH, &Tickets::new().unwrap()).unwrap_err();
-        assert_eq!(problems.len(), 5);
+        assert_eq!(problems.len(), 6);
         assert_eq!(&*problems[4].place.key, "listener.https.tls.client_ca");
+        assert_eq!(&*problems[5].place.key, "listener.https.tls.client_crl");
     }
 }

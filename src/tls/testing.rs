@@ -4,14 +4,19 @@ use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    IsCa, KeyIdMethod, KeyPair, RevokedCertParams, SerialNumber,
+};
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::Acceptor;
 use rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConnection, SupportedProtocolVersion,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName};
-use x509_parser::time::ASN1Time;
+use time::OffsetDateTime;
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 use super::suites::ByDevice;
 use crate::config::{Certificate, Place};
@@ -94,8 +99,8 @@ impl Authority {
         seconds: (i64, i64),
     ) -> Certificate {
         let mut params = params(names);
-        params.not_before = ASN1Time::from_timestamp(seconds.0).unwrap().to_datetime();
-        params.not_after = ASN1Time::from_timestamp(seconds.1).unwrap().to_datetime();
+        params.not_before = moment(seconds.0);
+        params.not_after = moment(seconds.1);
         self.write(folder, stem, params, &KeyPair::generate().unwrap())
     }
 
@@ -115,15 +120,50 @@ impl Authority {
 
     /// A client certificate and its key.
     pub(super) fn identity(&self) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
+        self.identity_until(4_000_000_000)
+    }
+
+    /// The same, ending at `seconds`.
+    pub(super) fn identity_until(
+        &self,
+        seconds: i64,
+    ) -> (Vec<CertificateDer<'static>>, PrivateKeyDer<'static>) {
         let key = KeyPair::generate().unwrap();
-        let certificate = params(&["client.example"])
-            .signed_by(&key, &self.0)
-            .unwrap();
+        let mut params = params(&["client.example"]);
+        params.not_after = moment(seconds);
+        let certificate = params.signed_by(&key, &self.0).unwrap();
         (
             vec![certificate.der().clone()],
             PrivateKeyDer::Pkcs8(key.serialize_der().into()),
         )
     }
+
+    /// A revocation list in PEM, made one day before it ends.
+    pub(super) fn revocation_list(&self, revoked: &[&CertificateDer<'_>], end: i64) -> String {
+        let begin = moment(end - 24 * 60 * 60);
+        let revoked_certs = revoked.iter().map(|certificate| {
+            let (_, certificate) = X509Certificate::from_der(certificate).unwrap();
+            RevokedCertParams {
+                serial_number: SerialNumber::from_slice(certificate.raw_serial()),
+                revocation_time: begin,
+                reason_code: None,
+                invalidity_date: None,
+            }
+        });
+        let list = CertificateRevocationListParams {
+            this_update: begin,
+            next_update: moment(end),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().pem().unwrap()
+    }
+}
+
+fn moment(seconds: i64) -> OffsetDateTime {
+    OffsetDateTime::from_unix_timestamp(seconds).unwrap()
 }
 
 fn params(names: &[&str]) -> CertificateParams {

@@ -256,6 +256,9 @@ async fn serve_tls(
     client: Rc<Client>,
     listener: Arc<Listener>,
 ) {
+    if let Some(session) = listener.sessions.settle(stream.get_ref().1) {
+        client.set_session(session);
+    }
     if stream.get_ref().1.alpn_protocol() == Some(b"h2") {
         let _open = Open::new(&listener.metrics.http2, &listener.metrics.open_http2);
         // Boxed, so that HTTP/1 does not keep room for it.

@@ -68,10 +68,45 @@ fn of_a_listener() {
     let tls = config.listeners[1].tls.as_ref().unwrap();
     assert_eq!(tls.min_version, TlsVersion::Tls12);
     assert!(matches!(tls.client_auth, ClientAuth::Off));
+    assert_eq!(config.process.certificate_poll, None);
     assert_eq!(
         tls.certificates[0].place.to_string(),
         "f:5:25: listener.https.tls.certificates[0]"
     );
+}
+
+#[test]
+fn certificates_are_not_polled_where_that_is_off() {
+    let poll = |text: &str| {
+        let config = valid_behind_base(&format!("[process]\ncertificate_poll = {text:?}\n"));
+        config.process.certificate_poll
+    };
+    assert_eq!((poll("off"), poll("0s")), (None, None));
+    assert_eq!(poll("1m"), Some(60 * SECOND));
+}
+
+#[test]
+fn policy_of_tls_says_the_lowest_version() {
+    let least = |text: &str| {
+        let tls = "tls.certificates = [{ chain = \"a\", key = \"b\" }]";
+        let listener = format!("[listener.b]\naddress = \"0.0.0.0:1\"\n{tls}\n{text}\n");
+        let config = valid_behind_base(&listener);
+        config.listeners[2].tls.as_ref().unwrap().min_version
+    };
+    for (text, expected) in [
+        ("tls.policy = \"intermediate\"", TlsVersion::Tls12),
+        (
+            "tls.policy = \"intermediate\"\ntls.min_version = \"1.3\"",
+            TlsVersion::Tls13,
+        ),
+        ("tls.policy = \"modern\"", TlsVersion::Tls13),
+        (
+            "tls.policy = \"modern\"\ntls.min_version = \"1.3\"",
+            TlsVersion::Tls13,
+        ),
+    ] {
+        assert_eq!(least(text), expected, "{text}");
+    }
 }
 
 #[test]

@@ -3,10 +3,14 @@
 use std::path::Path;
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
-    KeyPair, KeyUsagePurpose,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
+    SerialNumber,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
+use time::{Duration, OffsetDateTime};
+use x509_parser::certificate::X509Certificate;
+use x509_parser::prelude::FromDer;
 
 /// Signs certificates of servers and clients.
 pub(crate) struct Authority(CertifiedIssuer<'static, KeyPair>);
@@ -30,6 +34,22 @@ impl Authority {
 
     /// A certificate for these names (DNS names or IP addresses), good for servers and clients.
     pub(crate) fn issue(&self, names: &[&str]) -> Leaf {
+        self.issue_with(names, |_| {})
+    }
+
+    /// The same, ending in `seconds`.
+    pub(crate) fn issue_for(&self, names: &[&str], seconds: i64) -> Leaf {
+        self.issue_with(names, |parameters| {
+            parameters.not_after = OffsetDateTime::now_utc() + Duration::seconds(seconds);
+        })
+    }
+
+    /// The same, changed by `change`.
+    pub(crate) fn issue_with(
+        &self,
+        names: &[&str],
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> Leaf {
         let names: Vec<String> = names.iter().map(|&name| name.to_owned()).collect();
         let mut parameters = CertificateParams::new(names.clone()).unwrap();
         parameters
@@ -40,6 +60,7 @@ impl Authority {
             ExtendedKeyUsagePurpose::ServerAuth,
             ExtendedKeyUsagePurpose::ClientAuth,
         ];
+        change(&mut parameters);
         let key = KeyPair::generate().unwrap();
         let certificate = parameters.signed_by(&key, &self.0).unwrap();
         Leaf {
@@ -48,6 +69,28 @@ impl Authority {
             certificate: certificate.der().clone(),
             key_der: key.serialize_der(),
         }
+    }
+}
+
+impl Authority {
+    /// A list of what was revoked of this authority's certificates, in PEM, good for an hour.
+    pub(crate) fn revocation_list(&self, revoked: &[&Leaf]) -> String {
+        let now = OffsetDateTime::now_utc();
+        let revoked_certs = revoked.iter().map(|leaf| RevokedCertParams {
+            serial_number: leaf.serial_number(),
+            revocation_time: now,
+            reason_code: None,
+            invalidity_date: None,
+        });
+        let list = CertificateRevocationListParams {
+            this_update: now - Duration::minutes(1),
+            next_update: now + Duration::hours(1),
+            crl_number: 1.into(),
+            issuing_distribution_point: None,
+            revoked_certs: revoked_certs.collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        list.signed_by(&self.0).unwrap().pem().unwrap()
     }
 }
 
@@ -62,6 +105,11 @@ pub(crate) struct Leaf {
 }
 
 impl Leaf {
+    fn serial_number(&self) -> SerialNumber {
+        let (_, certificate) = X509Certificate::from_der(&self.certificate).unwrap();
+        SerialNumber::from_slice(certificate.raw_serial())
+    }
+
     pub(crate) fn key_der(&self) -> PrivateKeyDer<'static> {
         PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(self.key_der.clone()))
     }

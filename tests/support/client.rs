@@ -9,8 +9,8 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
 use rustls::{
-    ClientConfig, ClientConnection, DigitallySignedStruct, ProtocolVersion, RootCertStore,
-    SignatureScheme, StreamOwned,
+    ClientConfig, ClientConnection, DigitallySignedStruct, HandshakeKind, NamedGroup,
+    ProtocolVersion, RootCertStore, SignatureScheme, StreamOwned,
 };
 
 use super::certificates::{Authority, Leaf};
@@ -183,6 +183,19 @@ impl Connection {
             .expect("handshake is done")
     }
 
+    /// Whether the handshake went by an earlier session.
+    pub(crate) fn is_resumed(&self) -> bool {
+        let tls = self.reader.get_ref().tls().expect("a TLS connection");
+        tls.handshake_kind() == Some(HandshakeKind::Resumed)
+    }
+
+    pub(crate) fn key_exchange(&self) -> NamedGroup {
+        let tls = self.reader.get_ref().tls().expect("a TLS connection");
+        tls.negotiated_key_exchange_group()
+            .expect("handshake is done")
+            .name()
+    }
+
     pub(crate) fn alpn(&self) -> Option<Vec<u8>> {
         self.reader
             .get_ref()
@@ -295,6 +308,16 @@ impl Tls {
             .iter()
             .map(|protocol| protocol.as_bytes().to_vec())
             .collect();
+        Self {
+            config: Arc::new(config),
+            server_name: self.server_name.clone(),
+        }
+    }
+
+    /// The same client, which comes back with what it has kept of earlier sessions.
+    pub(crate) fn resuming(&self) -> Self {
+        let mut config = ClientConfig::clone(&self.config);
+        config.resumption = rustls::client::Resumption::default();
         Self {
             config: Arc::new(config),
             server_name: self.server_name.clone(),

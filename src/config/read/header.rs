@@ -3,6 +3,7 @@
 use http::{HeaderName, HeaderValue};
 
 use crate::config::value::Value;
+use crate::message::{forwarded, hop_by_hop};
 
 /// Fields a request must have.
 pub(super) fn to_match(value: &Value<'_>) -> Vec<(HeaderName, HeaderValue)> {
@@ -20,6 +21,27 @@ pub(super) fn to_send(value: &Value<'_>) -> Vec<(HeaderName, HeaderValue)> {
         "host" => Some("is set by `host`"),
         _ => None,
     })
+}
+
+/// The name of a field that endpoints are told something in, and that only the balancer may set.
+pub(super) fn name_to_set(value: &Value<'_>) -> Option<HeaderName> {
+    let what = "the name of a header field such as \"Client-Cert\"";
+    let Ok(name) = HeaderName::from_bytes(value.string_such_as(what)?.as_bytes()) else {
+        return value.expected(what);
+    };
+    let text = name.as_str();
+    if forwarded::is_never_passed(text) {
+        value.report(format!(
+            "{name} never reaches an endpoint; names with `_` do not either"
+        ));
+    } else if hop_by_hop::is_hop_by_hop(text) || hop_by_hop::is_protected(text) {
+        value.report(format!(
+            "{name} has a meaning of its own; choose another name"
+        ));
+    } else {
+        return Some(name);
+    }
+    None
 }
 
 fn fields(

@@ -1,19 +1,15 @@
-//! Reads `[listener.NAME]` with its TLS, timeouts and limits.
+//! Reads `[listener.NAME]` with its timeouts and limits.
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use ipnet::IpNet;
 
 use super::hsts::hsts;
 use super::process::count;
-use super::socket_address;
+use super::{socket_address, tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
-use crate::config::{
-    Certificate, ClientAuth, ForwardedFields, Listener, ListenerLimits, ListenerTimeouts,
-    ListenerTls, Place, TlsVersion,
-};
+use crate::config::{ForwardedFields, Listener, ListenerLimits, ListenerTimeouts};
 use crate::units::ByteSize;
 
 pub(super) fn listener(entry: &Value<'_>) -> Option<Listener> {
@@ -22,7 +18,7 @@ pub(super) fn listener(entry: &Value<'_>) -> Option<Listener> {
         let tls_value = table.get("tls");
         let tls = tls_value
             .as_ref()
-            .and_then(|value| value.table(tls))
+            .and_then(|value| value.table(tls::tls))
             .flatten();
         let (http2, http1) = table
             .get("protocols")
@@ -147,89 +143,6 @@ fn network(value: &Value<'_>) -> Option<IpNet> {
         return None;
     }
     Some(network)
-}
-
-fn tls(table: &mut Table<'_>) -> Option<ListenerTls> {
-    let certificates = table.required(
-        "certificates",
-        "[{ chain = \"server.pem\", key = \"server.key\" }]",
-    );
-    let certificates = certificates.and_then(|value| {
-        let elements = value.non_empty_array(
-            "an array of tables such as [{ chain = \"server.pem\", key = \"server.key\" }]",
-            "; TLS needs one",
-        )?;
-        Some(elements.iter().filter_map(certificate).collect())
-    });
-    let versions = [("1.2", TlsVersion::Tls12), ("1.3", TlsVersion::Tls13)];
-    let min_version = table
-        .get("min_version")
-        .and_then(|value| value.one_of(&versions, &[]))
-        .unwrap_or(TlsVersion::Tls12);
-    let client_auth = client_auth(table);
-    Some(ListenerTls {
-        certificates: certificates?,
-        min_version,
-        client_auth,
-    })
-}
-
-fn certificate(value: &Value<'_>) -> Option<Certificate> {
-    value.table(|table| {
-        let chain = table
-            .required("chain", "\"server.pem\"")
-            .and_then(|value| value.path());
-        let key = table
-            .required("key", "\"server.key\"")
-            .and_then(|value| value.path());
-        Some(Certificate {
-            chain: chain?,
-            key: key?,
-            place: table.place(),
-        })
-    })?
-}
-
-fn client_auth(table: &mut Table<'_>) -> ClientAuth {
-    #[derive(Clone, Copy)]
-    enum Kind {
-        Off,
-        Optional,
-        Required,
-    }
-    let kinds = [
-        ("off", Kind::Off),
-        ("optional", Kind::Optional),
-        ("required", Kind::Required),
-    ];
-    let ca_value = table.get("client_ca");
-    let ca: Option<(PathBuf, Place)> = ca_value
-        .as_ref()
-        .and_then(|value| Some((value.path()?, value.place())));
-    let auth_value = table.get("client_auth");
-    let kind = match &auth_value {
-        Some(value) => match value.one_of(&kinds, &[]) {
-            Some(kind) => kind,
-            None => return ClientAuth::Off,
-        },
-        None => Kind::Off,
-    };
-    match (kind, ca, &ca_value, &auth_value) {
-        (Kind::Off, _, Some(value), _) => {
-            value.source.report(
-                value.key_place(),
-                "has no effect unless client_auth is \"optional\" or \"required\"",
-            );
-            ClientAuth::Off
-        }
-        (Kind::Optional, Some((ca, place)), ..) => ClientAuth::Optional { ca, place },
-        (Kind::Required, Some((ca, place)), ..) => ClientAuth::Required { ca, place },
-        (Kind::Optional | Kind::Required, None, None, Some(value)) => {
-            value.report("needs client_ca, such as client_ca = \"clients.pem\"");
-            ClientAuth::Off
-        }
-        (Kind::Off | Kind::Optional | Kind::Required, ..) => ClientAuth::Off,
-    }
 }
 
 fn timeouts(table: &mut Table<'_>) -> ListenerTimeouts {

@@ -14,6 +14,7 @@ mod path;
 mod process;
 mod rewrite;
 mod route;
+mod tls;
 mod upstream;
 
 use std::net::SocketAddr;

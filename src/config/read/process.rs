@@ -30,6 +30,9 @@ pub(super) fn process(table: &mut Table<'_>) -> Process {
             .get("startup_wait")
             .and_then(|value| value.duration_or_zero())
             .unwrap_or(default.startup_wait),
+        certificate_poll: table
+            .get("certificate_poll")
+            .and_then(|value| certificate_poll(&value)),
         max_connections: table
             .get("max_connections")
             .and_then(|value| count(&value, i64::MAX)),
@@ -42,8 +45,20 @@ pub(super) fn process_default() -> Process {
         shutdown_delay: Duration::ZERO,
         shutdown_grace: Duration::from_secs(30),
         startup_wait: Duration::from_secs(2),
+        certificate_poll: None,
         max_connections: None,
     }
+}
+
+fn certificate_poll(value: &Value<'_>) -> Option<Duration> {
+    if value.string_such_as("\"off\" or a duration such as \"1m\"")? == "off" {
+        return None;
+    }
+    let poll = value.duration_or_zero().filter(|poll| !poll.is_zero())?;
+    if poll < SHORTEST_POLL {
+        return value.expected("\"off\" or at least \"100ms\"");
+    }
+    Some(poll)
 }
 
 /// A number of things, from 1 to `most`.
@@ -164,4 +179,5 @@ pub(super) fn admin(root: &mut Table<'_>) -> Admin {
 }
 
 const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
+const SHORTEST_POLL: Duration = Duration::from_millis(100); // each reads files
 const MOST_WORKERS: i64 = 1024; // each is a thread with its own connections

@@ -170,6 +170,22 @@ fn listeners() {
                 "must be \"1.2\" or \"1.3\", got \"1.1\"; did you mean \"1.2\"?",
             ),
             (
+                "tls.policy = \"old\"",
+                "must be \"intermediate\" or \"modern\", got \"old\"",
+            ),
+            (
+                "tls.policy = \"modern\"\ntls.min_version = \"1.2\"",
+                "contradicts policy = \"modern\", which is TLS 1.3 only; leave one of the two out",
+            ),
+            (
+                "tls.client_crl = \"crl\"",
+                "has no effect unless client_auth is \"optional\" or \"required\"",
+            ),
+            (
+                "tls.forward_identity = { subject = \"X-A\" }",
+                "has no effect unless client_auth is \"optional\" or \"required\"",
+            ),
+            (
                 "tls.client_ca = \"ca\"",
                 "has no effect unless client_auth is \"optional\" or \"required\"",
             ),
@@ -205,6 +221,26 @@ fn listeners() {
             (
                 "hsts = { preload = \"yes\" }",
                 "must be true or false, got \"yes\"",
+            ),
+            (
+                "tls.client_auth = \"optional\"\ntls.client_ca = \"ca\"\ntls.forward_identity = {}",
+                "names no field; set one, such as certificate = \"Client-Cert\"",
+            ),
+            (
+                "tls.client_auth = \"optional\"\ntls.client_ca = \"ca\"\ntls.forward_identity = { subject = \"X-A\", san = \"x-a\" }",
+                "x-a is there twice; each needs a field of its own",
+            ),
+            (
+                "tls.client_auth = \"optional\"\ntls.client_ca = \"ca\"\ntls.forward_identity = { subject = \"a b\" }",
+                "must be the name of a header field such as \"Client-Cert\", got \"a b\"",
+            ),
+            (
+                "tls.client_auth = \"optional\"\ntls.client_ca = \"ca\"\ntls.forward_identity = { subject = \"X_A\" }",
+                "x_a never reaches an endpoint; names with `_` do not either",
+            ),
+            (
+                "tls.client_auth = \"optional\"\ntls.client_ca = \"ca\"\ntls.forward_identity = { subject = \"Host\" }",
+                "host has a meaning of its own; choose another name",
             ),
             (
                 "redirect_to_https = true",

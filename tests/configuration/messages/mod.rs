@@ -143,6 +143,18 @@ fn types() {
             "2:11: process.workers: must be a whole number, 1–1024, got \"4\"",
         ),
         (
+            "[process]\ncertificate_poll = \"never\"\n",
+            "2:20: process.certificate_poll: must be a duration such as \"5s\" (units: ms, s, m, h), got \"never\"",
+        ),
+        (
+            "[process]\ncertificate_poll = 60\n",
+            "2:20: process.certificate_poll: must be \"off\" or a duration such as \"1m\", got 60",
+        ),
+        (
+            "[process]\ncertificate_poll = \"1ms\"\n",
+            "2:20: process.certificate_poll: must be \"off\" or at least \"100ms\", got \"1ms\"",
+        ),
+        (
             "[process]\nworkers = 1.5\n",
             "2:11: process.workers: must be a whole number, 1–1024, got 1.5",
         ),
@@ -259,7 +271,7 @@ fn names() {
 
 #[test]
 fn error_pages() {
-    let own = "must be the status of an error of the balancer's own: 400, 404, 405, 408, 413, 414, 431, 500, 501, 502, 503, 504, 505, 508";
+    let own = "must be the status of an error of the balancer's own: 400, 404, 405, 408, 413, 414, 421, 431, 500, 501, 502, 503, 504, 505, 508";
     each_has(&[
         (
             "[error_pages]\n\"403\" = \"403.html\"\n",
