@@ -26,3 +26,4 @@ mod routing;
 mod serving;
 mod shutdown;
 mod upstream_faults;
+mod upstream_tls;

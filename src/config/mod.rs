@@ -27,7 +27,9 @@ pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };
 pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Route};
-pub use upstream::{Address, Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
+pub use upstream::{
+    Address, Endpoint, Mode, Policy, Trust, Upstream, UpstreamTimeouts, UpstreamTls,
+};
 
 use file::Source;
 

@@ -11,6 +11,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
 use crate::config::Probe;
+use crate::tls::TlsError;
 use crate::upstream::Endpoint;
 
 /// Why a probe failed.
@@ -22,6 +23,9 @@ pub enum ProbeError {
     /// No connection.
     #[error("connect failed: {0}")]
     Connect(io::Error),
+    /// No TLS.
+    #[error("{0}")]
+    Tls(TlsError),
     /// Not HTTP, or closed before a response.
     #[error("no response: {0}")]
     Http(hyper::Error),
@@ -33,7 +37,7 @@ pub enum ProbeError {
     Timeout(Duration),
 }
 
-/// Asks `endpoint`. The caller limits the time.
+/// Asks `endpoint`, over TLS where requests go over TLS; a TCP probe ends with the connection. The caller limits the time.
 pub async fn probe(endpoint: &Endpoint, probe: &Probe) -> Result<(), ProbeError> {
     let address = endpoint.socket_address().ok_or(ProbeError::Unresolved)?;
     let stream = TcpStream::connect(address)
@@ -49,6 +53,7 @@ pub async fn probe(endpoint: &Endpoint, probe: &Probe) -> Result<(), ProbeError>
         return Ok(());
     };
 
+    let stream = endpoint.secure(stream).await.map_err(ProbeError::Tls)?;
     let mut request = Request::new(Empty::<bytes::Bytes>::new());
     *request.uri_mut() = path.parse::<Uri>().unwrap_or_default();
     let fields = request.headers_mut();

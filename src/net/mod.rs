@@ -6,3 +6,4 @@ pub mod gather;
 pub mod listen;
 pub mod local;
 pub mod shared;
+pub mod transport;

@@ -1,6 +1,7 @@
 //! One HTTP/1.1 connection to an endpoint.
 
 use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -12,11 +13,13 @@ use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
-use tokio::time::Sleep;
+use tokio::time::{Sleep, timeout_at};
 
 use crate::message::upload::{Progress, RequestBody};
-use crate::net::connect::{ConnectError, connect};
+use crate::net::connect::{ConnectError, connect, is_own_shortage};
 use crate::net::shared::SharedStream;
+use crate::net::transport::Transport;
+use crate::tls::TlsError;
 use crate::upstream::Endpoint;
 
 /// An open connection to an endpoint, in use by one request or idle. Dropping it closes it.
@@ -36,6 +39,71 @@ pub struct Connection {
     idle: std::cell::Cell<bool>,
 }
 
+/// Why there is no connection. Nothing of a request has been sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum OpenError {
+    /// No answer in time, or no end of the TLS handshake.
+    #[error("connecting timed out")]
+    Timeout,
+    /// The endpoint refuses connections.
+    #[error("connection refused")]
+    Refused,
+    /// It cannot be reached.
+    #[error("connecting failed")]
+    Failed,
+    /// This machine is out of descriptors, memory or ports.
+    #[error("out of descriptors, memory or ports")]
+    Exhausted,
+    /// It does not prove to be the endpoint.
+    #[error("certificate not accepted")]
+    Certificate,
+    /// It agrees to another protocol.
+    #[error("protocol not agreed to")]
+    Protocol,
+    /// The TLS handshake failed otherwise.
+    #[error("TLS handshake failed")]
+    Tls,
+}
+
+impl From<ConnectError> for OpenError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Timeout { .. } => Self::Timeout,
+            ConnectError::Failed { source, .. } if is_own_shortage(&source) => Self::Exhausted,
+            ConnectError::Failed { source, .. }
+                if source.kind() == std::io::ErrorKind::ConnectionRefused =>
+            {
+                Self::Refused
+            }
+            ConnectError::Failed { .. } => Self::Failed,
+        }
+    }
+}
+
+impl From<TlsError> for OpenError {
+    fn from(error: TlsError) -> Self {
+        match error {
+            TlsError::Certificate(_) => Self::Certificate,
+            TlsError::Protocol(_) => Self::Protocol,
+            TlsError::Handshake(_) => Self::Tls,
+        }
+    }
+}
+
+/// Opens what bytes to `endpoint` at `address` go through, within `limit`.
+async fn open(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<Transport, OpenError> {
+    let deadline = tokio::time::Instant::now() + limit;
+    let stream = connect(address, limit).await?;
+    match timeout_at(deadline, endpoint.secure(stream)).await {
+        Ok(secured) => Ok(secured?),
+        Err(_) => Err(OpenError::Timeout),
+    }
+}
+
 /// Why a request got no response.
 #[derive(Debug)]
 pub enum SendError {
@@ -48,21 +116,18 @@ pub enum SendError {
 }
 
 impl Connection {
-    /// Connects to `endpoint` within `limit`.
+    /// Connects to `endpoint` at `address` within `limit`, TLS handshake included.
     pub async fn open(
         endpoint: &Arc<Endpoint>,
-        address: std::net::SocketAddr,
+        address: SocketAddr,
         limit: Duration,
-    ) -> Result<Self, ConnectError> {
+    ) -> Result<Self, OpenError> {
         let moves = endpoint.moves();
-        let stream = SharedStream::new(connect(address, limit).await?);
+        let stream = SharedStream::new(open(endpoint, address, limit).await?);
         let (sender, connection) = Builder::new()
             .handshake(TokioIo::new(stream.clone()))
             .await
-            .map_err(|error| ConnectError::Failed {
-                address,
-                source: std::io::Error::other(error),
-            })?;
+            .map_err(|_| OpenError::Failed)?;
         let task = tokio::task::spawn_local(async move {
             // What fails shows where the request waits.
             let _ = connection.await;

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use connection::{Connection, SendError};
+pub use connection::{Connection, OpenError, SendError};
 use idle::Idle;
 
 use crate::upstream::{Endpoint, EndpointId};

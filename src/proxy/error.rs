@@ -51,6 +51,12 @@ pub enum ProxyError {
     ConnectFailed,
     /// The endpoint did not answer the connection in time.
     ConnectTimeout,
+    /// The endpoint's certificate is not accepted.
+    TlsCertificate,
+    /// The TLS handshake with the endpoint failed.
+    TlsFailed,
+    /// The endpoint agrees to another protocol than the upstream's.
+    WrongProtocol,
     /// The endpoint closed the connection before a whole response head.
     Closed,
     /// The endpoint answered something that is not HTTP.
@@ -135,6 +141,9 @@ impl ProxyError {
             Self::NoEndpoint | Self::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectRefused
             | Self::ConnectFailed
+            | Self::TlsCertificate
+            | Self::TlsFailed
+            | Self::WrongProtocol
             | Self::Closed
             | Self::Garbage
             | Self::Unasked101
@@ -167,6 +176,9 @@ impl ProxyError {
             Self::ConnectRefused
             | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::TlsCertificate
+            | Self::TlsFailed
+            | Self::WrongProtocol
             | Self::Closed
             | Self::Garbage
             | Self::Unasked101
@@ -214,6 +226,9 @@ impl ProxyError {
             Self::ConnectRefused => "connect_refused",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
+            Self::TlsCertificate => "tls_certificate",
+            Self::TlsFailed => "tls_failed",
+            Self::WrongProtocol => "wrong_protocol",
             Self::Closed => "closed",
             Self::Garbage => "garbage",
             Self::Unasked101 => "unasked_101",
@@ -250,6 +265,11 @@ impl ProxyError {
             Self::ConnectRefused => "balancer; error=connection_refused",
             Self::ConnectFailed => "balancer; error=destination_ip_unroutable",
             Self::ConnectTimeout => "balancer; error=connection_timeout",
+            Self::TlsCertificate => "balancer; error=tls_certificate_error",
+            Self::TlsFailed => "balancer; error=tls_protocol_error",
+            Self::WrongProtocol => {
+                "balancer; error=http_protocol_error; details=\"protocol not agreed to\""
+            }
             Self::Closed => "balancer; error=connection_terminated",
             Self::Garbage | Self::Unasked101 => "balancer; error=http_protocol_error",
             Self::ResponseTimeout => "balancer; error=http_response_timeout",
@@ -287,7 +307,10 @@ pub const REASONS: &[&str] = &[
     "response_idle",
     "response_timeout",
     "target_too_long",
+    "tls_certificate",
+    "tls_failed",
     "too_many_fields",
     "unasked_101",
     "version",
+    "wrong_protocol",
 ];

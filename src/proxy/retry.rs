@@ -17,8 +17,7 @@ use super::record::{FromEndpoint, Record, ResponseBody};
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::upload::{RequestBody, Stage};
-use crate::net::connect::{ConnectError, is_own_shortage};
-use crate::pool::{Connection, SendError};
+use crate::pool::{Connection, OpenError, SendError};
 use crate::upstream::{Endpoint, EndpointId, Lease, Upstream};
 
 /// Endpoints asked for one request, at most.
@@ -183,20 +182,14 @@ fn open<'a>(
             .metrics
             .connect
             .observe(begun.elapsed().as_secs_f64());
-        opened.map_err(|error| {
-            let error = match error {
-                ConnectError::Timeout { .. } => ProxyError::ConnectTimeout,
-                ConnectError::Failed { source, .. } if is_own_shortage(&source) => {
-                    return ProxyError::Exhausted.into();
-                }
-                ConnectError::Failed { source, .. }
-                    if source.kind() == std::io::ErrorKind::ConnectionRefused =>
-                {
-                    ProxyError::ConnectRefused
-                }
-                ConnectError::Failed { .. } => ProxyError::ConnectFailed,
-            };
-            failed(endpoint, error, true)
+        opened.map_err(|error| match error {
+            OpenError::Timeout => failed(endpoint, ProxyError::ConnectTimeout, true),
+            OpenError::Refused => failed(endpoint, ProxyError::ConnectRefused, true),
+            OpenError::Failed => failed(endpoint, ProxyError::ConnectFailed, true),
+            OpenError::Certificate => failed(endpoint, ProxyError::TlsCertificate, true),
+            OpenError::Protocol => failed(endpoint, ProxyError::WrongProtocol, true),
+            OpenError::Tls => failed(endpoint, ProxyError::TlsFailed, true),
+            OpenError::Exhausted => ProxyError::Exhausted.into(),
         })
     })
 }

@@ -1,6 +1,6 @@
 //! From a configuration and the snapshot before it to the next snapshot.
 //!
-//! What is the same thing in both keeps its state: endpoints by (upstream, name, address), round-robin positions by
+//! What is the same thing in both keeps its state: endpoints by (upstream, name, address, TLS), round-robin positions by
 //! upstream, sockets by address. Reads certificates; binds nothing.
 
 use std::collections::HashMap;
@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
-use super::{AccessLogRule, Action, Listener, Route, Snapshot};
+use super::{AccessLogRule, Action, Listener, Route, Snapshot, contacts};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::metrics::{
@@ -17,7 +17,7 @@ use crate::metrics::{
 use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Tickets, server};
 use crate::units::Name;
-use crate::upstream::{Endpoint, Health, Upstream};
+use crate::upstream::{Contact, Endpoint, Health, Upstream};
 
 /// What compiling needs beside the configuration; made once per process.
 #[derive(Debug)]
@@ -70,6 +70,16 @@ impl Compiler {
                 Err(mut found) => problems.append(&mut found),
             }
         }
+        let mut reached = Vec::with_capacity(config.upstreams.len());
+        for upstream in &config.upstreams {
+            match contacts::contacts(upstream) {
+                Ok((found, mut doubts)) => {
+                    warnings.append(&mut doubts);
+                    reached.push(found);
+                }
+                Err(mut found) => problems.append(&mut found),
+            }
+        }
         problems.extend(cannot_be_opened(config));
         if config.routes.is_empty()
             && let Some(listener) = config.listeners.first()
@@ -97,7 +107,8 @@ impl Compiler {
         let upstreams: Vec<_> = config
             .upstreams
             .iter()
-            .map(|upstream| Arc::new(self.upstream(upstream, previous)))
+            .zip(reached)
+            .map(|(upstream, contacts)| Arc::new(self.upstream(upstream, contacts, previous)))
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
         let route = |name: &Name, action| {
@@ -198,7 +209,12 @@ impl Compiler {
         Ok((listener, warnings))
     }
 
-    fn upstream(&self, upstream: &config::Upstream, previous: Option<&Snapshot>) -> Upstream {
+    fn upstream(
+        &self,
+        upstream: &config::Upstream,
+        contacts: Vec<Contact>,
+        previous: Option<&Snapshot>,
+    ) -> Upstream {
         let before = previous.and_then(|previous| {
             previous
                 .upstreams
@@ -215,26 +231,22 @@ impl Compiler {
         } else {
             Health::Unchecked
         };
+        let configured = upstream.endpoints.iter().zip(contacts);
         let endpoints =
-            upstream
-                .endpoints
-                .iter()
-                .map(|configured| match known.get(&*configured.name) {
-                    Some(endpoint) if *endpoint.address() == configured.address => {
-                        Arc::clone(endpoint)
-                    }
-                    _ => {
-                        let metrics =
-                            EndpointMetrics::new(&self.metrics, &upstream.name, &configured.name);
-                        let endpoint = Endpoint::new(
-                            Arc::clone(&upstream.name),
-                            Arc::clone(&configured.name),
-                            (configured.address.clone(), unknown),
-                            metrics,
-                        );
-                        Arc::new(endpoint)
-                    }
-                });
+            configured.map(|(configured, contact)| match known.get(&*configured.name) {
+                Some(endpoint) if *endpoint.contact() == contact => Arc::clone(endpoint),
+                _ => {
+                    let metrics =
+                        EndpointMetrics::new(&self.metrics, &upstream.name, &configured.name);
+                    let endpoint = Endpoint::new(
+                        Arc::clone(&upstream.name),
+                        Arc::clone(&configured.name),
+                        (contact, unknown),
+                        metrics,
+                    );
+                    Arc::new(endpoint)
+                }
+            });
         Upstream {
             name: Arc::clone(&upstream.name),
             endpoints: endpoints.collect(),

@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
@@ -89,7 +90,7 @@ pub(super) fn load(
     })
 }
 
-/// Reads the certificates of the authorities that sign client certificates.
+/// Reads the certificates of authorities.
 pub(super) fn load_authorities(path: &Path, place: &Place) -> Result<RootCertStore, Vec<Problem>> {
     let chain = read_chain(path, place).map_err(|problem| vec![problem])?;
     let mut authorities = RootCertStore::empty();
@@ -222,7 +223,14 @@ fn keep<T>(result: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T>
     result.map_err(|problem| problems.push(problem)).ok()
 }
 
-fn ago(seconds: i64) -> String {
+pub(super) fn seconds_since_1970() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn ago(seconds: i64) -> String {
     format!("{} ago", lasting(seconds))
 }
 

@@ -5,7 +5,6 @@
 
 use std::fmt;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::server::danger::ClientCertVerifier;
@@ -72,7 +71,7 @@ impl fmt::Debug for Tickets {
 /// Reads the certificates of `tls` and makes its server settings. Reports every problem, in file order.
 pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server, Vec<Problem>> {
     let provider = Arc::new(suites::provider());
-    let now = seconds_since_1970();
+    let now = certificates::seconds_since_1970();
     let mut problems = Vec::new();
     let mut loaded = Vec::new();
     for certificate in &tls.certificates {
@@ -167,13 +166,6 @@ fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
         TlsVersion::Tls12 => FROM_12,
         TlsVersion::Tls13 => FROM_13,
     }
-}
-
-fn seconds_since_1970() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 const STORED_SESSIONS: usize = 8192; // for TLS 1.2 clients without tickets; about 1 KiB each

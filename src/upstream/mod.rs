@@ -6,7 +6,7 @@ pub mod state;
 
 use std::sync::Arc;
 
-pub use endpoint::{Endpoint, EndpointId};
+pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use lease::Lease;
 pub use state::{Health, Tier};
 

@@ -8,6 +8,7 @@ pub(crate) mod h2;
 pub(crate) mod http1;
 pub(crate) mod origin;
 pub(crate) mod peers;
+pub(crate) mod tls_origin;
 
 pub(crate) use balancer::{Balancer, Outcome, simple};
 pub(crate) use client::{Connection, Reply, get};

@@ -136,7 +136,8 @@ fn tls(table: &mut Table<'_>) -> Option<ListenerTls> {
     })
 }
 
-fn certificate(value: &Value<'_>) -> Option<Certificate> {
+/// `{ chain, key }`
+pub(super) fn certificate(value: &Value<'_>) -> Option<Certificate> {
     value.table(|table| {
         let chain = table
             .required("chain", "\"server.pem\"")

@@ -11,6 +11,7 @@ mod path;
 mod process;
 mod route;
 mod upstream;
+mod upstream_tls;
 
 use std::net::SocketAddr;
 

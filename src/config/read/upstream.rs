@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{health, host, name};
+use super::{health, host, name, upstream_tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
@@ -26,6 +26,9 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         if let Some(value) = table.get("protocol") {
             value.one_of(&[("http/1.1", ())], &["h2"]);
         }
+        let tls = table
+            .get("tls")
+            .and_then(|value| value.table(upstream_tls::tls));
         let health = table
             .get("health")
             .and_then(|value| value.table(health::health));
@@ -34,7 +37,6 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .and_then(|value| value.table(timeouts))
             .unwrap_or(TIMEOUTS);
         table.not_yet(&[
-            "tls",
             "passive",
             "retry",
             "slow_start",
@@ -46,6 +48,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             name: entry.name.into(),
             policy,
             endpoints: endpoints?,
+            tls,
             health,
             timeouts,
             place: table.place(),

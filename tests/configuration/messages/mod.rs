@@ -110,7 +110,6 @@ fn keys_and_values_of_a_later_version() {
             "timeouts = { tunnel_idle = \"1h\" }",
             "3:14: upstream.b.timeouts.tunnel_idle: not supported yet",
         ),
-        ("tls = {}", "3:1: upstream.b.tls: not supported yet"),
         ("passive = {}", "3:1: upstream.b.passive: not supported yet"),
         ("retry = {}", "3:1: upstream.b.retry: not supported yet"),
         (
@@ -202,7 +201,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `health`, `timeouts`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `tls`, `health`, `timeouts`",
         ),
         (
             "[access_log]\nsample = 0\n",
