@@ -1,6 +1,6 @@
 //! Idle connections to endpoints, of one worker: the one used last is used next, so that the others can expire.
 
-pub mod connection;
+pub mod http1;
 pub mod idle;
 
 use std::cell::RefCell;
@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use connection::{Connection, OpenError, SendError};
+pub use http1::{Connection, OpenError, SendError};
 use idle::Idle;
 
 use crate::upstream::{Endpoint, EndpointId};
