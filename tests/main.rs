@@ -26,4 +26,5 @@ mod routing;
 mod serving;
 mod shutdown;
 mod upstream_faults;
+mod upstream_h2;
 mod upstream_tls;

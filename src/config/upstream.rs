@@ -19,6 +19,8 @@ pub struct Upstream {
     pub policy: Policy,
     /// `endpoints`, in file order; at least one; names are unique within the upstream.
     pub endpoints: Vec<Endpoint>,
+    /// `protocol` is `"h2"`, not `"http/1.1"`. Default false. Without `tls` by prior knowledge (RFC 9113 §3.3).
+    pub http2: bool,
     /// `tls`. Default: plain.
     pub tls: Option<UpstreamTls>,
     /// `health`. Default: no checks, every endpoint is taken to be up.

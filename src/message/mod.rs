@@ -7,4 +7,5 @@ pub mod forwarded;
 pub mod framing;
 pub mod hop_by_hop;
 pub mod pause;
+pub mod replay;
 pub mod upload;

@@ -13,11 +13,20 @@ use hyper::body::Incoming;
 
 use super::body::{Body, BodyError, Guard, retain};
 use super::pause::PauseTimer;
+use super::replay::{Reader, Replay};
 use super::{forwarded, hop_by_hop};
 
 /// The body of a request to an endpoint. Boxed where there is one: most requests have none, and all are moved often.
 #[derive(Debug)]
-pub struct RequestBody(Option<Box<Body<Upload>>>);
+pub struct RequestBody(Option<Box<Source>>);
+
+#[derive(Debug)]
+enum Source {
+    /// Sent once.
+    Received(Body<Upload>),
+    /// Maybe sent again.
+    Kept(Reader),
+}
 
 impl RequestBody {
     /// Nothing.
@@ -27,7 +36,28 @@ impl RequestBody {
 
     /// What the client sends, watched by `upload`.
     pub fn received(incoming: Incoming, upload: Upload) -> Self {
-        Self(Some(Box::new(Body::received(incoming).with_guard(upload))))
+        let body = Body::received(incoming).with_guard(upload);
+        Self(Some(Box::new(Source::Received(body))))
+    }
+
+    /// Makes it one that can be sent again while little of it was sent; `None` where there is nothing to keep.
+    pub fn keep(&mut self) -> Option<Rc<Replay>> {
+        let (replay, reader) = match *self.0.take()? {
+            Source::Kept(reader) => (Rc::clone(reader.replay()), Some(reader)),
+            Source::Received(body) => {
+                let replay = Replay::new(body);
+                let reader = replay.reader();
+                (replay, reader)
+            }
+        };
+        self.0 = reader.map(|reader| Box::new(Source::Kept(reader)));
+        Some(replay)
+    }
+
+    /// The body that was kept as `replay`, from its beginning; `None` where that is gone.
+    pub fn again(replay: &Rc<Replay>) -> Option<Self> {
+        let reader = replay.reader()?;
+        Some(Self(Some(Box::new(Source::Kept(reader)))))
     }
 }
 
@@ -39,20 +69,27 @@ impl http_body::Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.0 {
-            Some(body) => Pin::new(&mut **body).poll_frame(cx),
+        match self.0.as_deref_mut() {
+            Some(Source::Received(body)) => Pin::new(body).poll_frame(cx),
+            Some(Source::Kept(reader)) => reader.poll_frame(cx),
             None => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0.as_ref().is_none_or(|body| body.is_end_stream())
+        match self.0.as_deref() {
+            Some(Source::Received(body)) => body.is_end_stream(),
+            Some(Source::Kept(reader)) => reader.is_end_stream(),
+            None => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0
-            .as_ref()
-            .map_or_else(|| SizeHint::with_exact(0), |body| body.size_hint())
+        match self.0.as_deref() {
+            Some(Source::Received(body)) => body.size_hint(),
+            Some(Source::Kept(reader)) => reader.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 

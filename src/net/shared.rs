@@ -6,6 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use rustix::net::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::transport::Transport;
@@ -18,6 +19,12 @@ impl SharedStream {
     /// Shares `stream`.
     pub fn new(stream: Transport) -> Self {
         Self(Rc::new(RefCell::new(stream)))
+    }
+
+    /// Ends the connection here and now, whoever else holds it.
+    pub fn cut(&self) {
+        // One that has ended already is cut.
+        let _ = rustix::net::shutdown(self.0.borrow().socket(), Shutdown::Both);
     }
 
     /// Whether an idle connection is still as it was left, see [`Transport::is_quiet`].

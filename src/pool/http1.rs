@@ -1,25 +1,21 @@
 //! One HTTP/1.1 connection to an endpoint.
 
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::AbortHandle;
-use tokio::time::{Sleep, timeout_at};
+use tokio::time::Sleep;
 
+use super::connection::{OpenError, SendError, Sent, open, wait};
 use crate::message::upload::{Progress, RequestBody};
-use crate::net::connect::{ConnectError, connect, is_own_shortage};
 use crate::net::shared::SharedStream;
-use crate::net::transport::Transport;
-use crate::tls::TlsError;
 use crate::upstream::Endpoint;
 
 /// An open connection to an endpoint, in use by one request or idle. Dropping it closes it.
@@ -37,82 +33,6 @@ pub struct Connection {
     /// One timer for all requests: moving its deadline onwards costs next to nothing.
     timer: Pin<Box<Sleep>>,
     idle: std::cell::Cell<bool>,
-}
-
-/// Why there is no connection. Nothing of a request has been sent.
-#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
-pub enum OpenError {
-    /// No answer in time, or no end of the TLS handshake.
-    #[error("connecting timed out")]
-    Timeout,
-    /// The endpoint refuses connections.
-    #[error("connection refused")]
-    Refused,
-    /// It cannot be reached.
-    #[error("connecting failed")]
-    Failed,
-    /// This machine is out of descriptors, memory or ports.
-    #[error("out of descriptors, memory or ports")]
-    Exhausted,
-    /// It does not prove to be the endpoint.
-    #[error("certificate not accepted")]
-    Certificate,
-    /// It agrees to another protocol.
-    #[error("protocol not agreed to")]
-    Protocol,
-    /// The TLS handshake failed otherwise.
-    #[error("TLS handshake failed")]
-    Tls,
-}
-
-impl From<ConnectError> for OpenError {
-    fn from(error: ConnectError) -> Self {
-        match error {
-            ConnectError::Timeout { .. } => Self::Timeout,
-            ConnectError::Failed { source, .. } if is_own_shortage(&source) => Self::Exhausted,
-            ConnectError::Failed { source, .. }
-                if source.kind() == std::io::ErrorKind::ConnectionRefused =>
-            {
-                Self::Refused
-            }
-            ConnectError::Failed { .. } => Self::Failed,
-        }
-    }
-}
-
-impl From<TlsError> for OpenError {
-    fn from(error: TlsError) -> Self {
-        match error {
-            TlsError::Certificate(_) => Self::Certificate,
-            TlsError::Protocol(_) => Self::Protocol,
-            TlsError::Handshake(_) => Self::Tls,
-        }
-    }
-}
-
-/// Opens what bytes to `endpoint` at `address` go through, within `limit`.
-async fn open(
-    endpoint: &Endpoint,
-    address: SocketAddr,
-    limit: Duration,
-) -> Result<Transport, OpenError> {
-    let deadline = tokio::time::Instant::now() + limit;
-    let stream = connect(address, limit).await?;
-    match timeout_at(deadline, endpoint.secure(stream)).await {
-        Ok(secured) => Ok(secured?),
-        Err(_) => Err(OpenError::Timeout),
-    }
-}
-
-/// Why a request got no response.
-#[derive(Debug)]
-pub enum SendError {
-    /// Not a byte of it was sent; here it is again, body untouched.
-    Unsent(Box<Request<RequestBody>>),
-    /// The connection failed after something had been sent.
-    Failed(hyper::Error),
-    /// No response head in time.
-    Timeout,
 }
 
 impl Connection {
@@ -192,36 +112,22 @@ impl Connection {
     /// (`upload`) moves.
     pub async fn response(
         &mut self,
-        mut sent: Pin<&mut impl Future<Output = Sent>>,
+        sent: Pin<&mut impl Future<Output = Sent>>,
         (since, limit): (Instant, Duration),
         upload: Option<&Progress>,
     ) -> Result<Response<Incoming>, SendError> {
         let timer = &mut self.timer;
         timer.as_mut().reset((since + limit).into());
-        let mut seen = upload.map(Progress::bytes);
-        poll_fn(|cx| match sent.as_mut().poll(cx) {
-            Poll::Ready(Ok(response)) => Poll::Ready(Ok(response)),
-            Poll::Ready(Err(mut error)) => Poll::Ready(Err(match error.take_message() {
+        match wait(sent, timer.as_mut(), limit, upload).await {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(mut error)) => Err(match error.take_message() {
                 Some(request) => SendError::Unsent(Box::new(request)),
                 None => SendError::Failed(error.into_error()),
-            })),
-            Poll::Pending => loop {
-                ready!(timer.as_mut().poll(cx));
-                let moved = upload.map(Progress::bytes);
-                if moved == seen {
-                    return Poll::Ready(Err(SendError::Timeout));
-                }
-                // A long upload is not a slow endpoint.
-                seen = moved;
-                timer.as_mut().reset(tokio::time::Instant::now() + limit);
-            },
-        })
-        .await
+            }),
+            None => Err(SendError::Timeout),
+        }
     }
 }
-
-/// What comes of a request that was sent.
-type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 impl Drop for Connection {
     fn drop(&mut self) {

@@ -55,10 +55,12 @@ pub enum ProxyError {
     TlsCertificate,
     /// The TLS handshake with the endpoint failed.
     TlsFailed,
-    /// The endpoint agrees to another protocol than the upstream's.
+    /// The endpoint does not speak the upstream's protocol.
     WrongProtocol,
     /// The endpoint closed the connection before a whole response head.
     Closed,
+    /// The endpoint says that it has not processed the request, and it was not sent to another one.
+    StreamRefused,
     /// The endpoint answered something that is not HTTP.
     Garbage,
     /// The endpoint switched protocols unasked.
@@ -145,6 +147,7 @@ impl ProxyError {
             | Self::TlsFailed
             | Self::WrongProtocol
             | Self::Closed
+            | Self::StreamRefused
             | Self::Garbage
             | Self::Unasked101
             | Self::ResponseCut => StatusCode::BAD_GATEWAY,
@@ -180,6 +183,7 @@ impl ProxyError {
             | Self::TlsFailed
             | Self::WrongProtocol
             | Self::Closed
+            | Self::StreamRefused
             | Self::Garbage
             | Self::Unasked101
             | Self::ResponseTimeout
@@ -230,6 +234,7 @@ impl ProxyError {
             Self::TlsFailed => "tls_failed",
             Self::WrongProtocol => "wrong_protocol",
             Self::Closed => "closed",
+            Self::StreamRefused => "stream_refused",
             Self::Garbage => "garbage",
             Self::Unasked101 => "unasked_101",
             Self::ResponseTimeout => "response_timeout",
@@ -271,6 +276,9 @@ impl ProxyError {
                 "balancer; error=http_protocol_error; details=\"protocol not agreed to\""
             }
             Self::Closed => "balancer; error=connection_terminated",
+            Self::StreamRefused => {
+                "balancer; error=connection_terminated; details=\"not processed\""
+            }
             Self::Garbage | Self::Unasked101 => "balancer; error=http_protocol_error",
             Self::ResponseTimeout => "balancer; error=http_response_timeout",
             Self::ResponseCut => "balancer; error=http_response_incomplete",
@@ -306,6 +314,7 @@ pub const REASONS: &[&str] = &[
     "response_cut",
     "response_idle",
     "response_timeout",
+    "stream_refused",
     "target_too_long",
     "tls_certificate",
     "tls_failed",

@@ -151,14 +151,14 @@ fn route(
     };
     let route = snapshot.route(index);
     record.set_route(route);
-    match &route.action {
-        Action::Forward(_) => {}
+    let upstream = match &route.action {
+        Action::Forward(upstream) => upstream,
         Action::Redirect(redirect) => {
             return Ok(reply::redirect(redirect, &host, &path, query).into());
         }
         Action::Respond(respond) => return Ok(reply::respond(respond).into()),
         Action::NotFound => return Err(ProxyError::NoRoute),
-    }
+    };
     let canonical = match path {
         Cow::Owned(path) => Some(path),
         Cow::Borrowed(_) => None,
@@ -171,6 +171,9 @@ fn route(
         via: &local.via,
     };
     head::to_endpoint(request, canonical.as_deref(), origin)?;
+    if let Some(scheme) = &upstream.http2 {
+        head::to_http2(request, scheme)?;
+    }
     Ok(Routed::Forward(route.clone()))
 }
 

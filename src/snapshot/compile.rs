@@ -1,12 +1,14 @@
 //! From a configuration and the snapshot before it to the next snapshot.
 //!
-//! What is the same thing in both keeps its state: endpoints by (upstream, name, address, TLS), round-robin positions by
+//! What is the same thing in both keeps its state: endpoints by (upstream, name, address, protocol, TLS), round-robin positions by
 //! upstream, sockets by address. Reads certificates; binds nothing.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+
+use http::uri::Scheme;
 
 use super::{AccessLogRule, Action, Listener, Route, Snapshot, contacts};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
@@ -260,6 +262,11 @@ impl Compiler {
                 || Arc::new(Cursor::new(self.seed)),
                 |before| Arc::clone(&before.cursor),
             ),
+            http2: match &upstream.tls {
+                _ if !upstream.http2 => None,
+                Some(_) => Some(Scheme::HTTPS),
+                None => Some(Scheme::HTTP),
+            },
             timeouts: upstream.timeouts,
             health: upstream.health.clone(),
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),

@@ -9,7 +9,7 @@ pub(super) fn contacts(
     upstream: &config::Upstream,
 ) -> Result<(Vec<Contact>, Vec<Problem>), Vec<Problem>> {
     let settings = match &upstream.tls {
-        Some(tls) => Some(client(tls, "http/1.1")?),
+        Some(tls) => Some(client(tls, if upstream.http2 { "h2" } else { "http/1.1" })?),
         None => None,
     };
     let mut problems = Vec::new();
@@ -26,6 +26,7 @@ pub(super) fn contacts(
         }
         contacts.push(Contact {
             address: endpoint.address.clone(),
+            http2: upstream.http2,
             tls: tls.flatten(),
         });
     }

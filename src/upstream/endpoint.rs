@@ -26,6 +26,8 @@ pub struct EndpointId(u64);
 pub struct Contact {
     /// Its address as configured.
     pub address: Address,
+    /// Whether it is spoken to in HTTP/2.
+    pub http2: bool,
     /// How to speak TLS with it; `None`: plain.
     pub tls: Option<tls::Client>,
 }

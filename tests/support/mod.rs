@@ -5,6 +5,7 @@ pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod deadline;
 pub(crate) mod h2;
+pub(crate) mod h2_origin;
 pub(crate) mod http1;
 pub(crate) mod origin;
 pub(crate) mod peers;

@@ -23,9 +23,10 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("policy")
             .and_then(|value| value.one_of(&policies, &later))
             .unwrap_or(Policy::RoundRobin);
-        if let Some(value) = table.get("protocol") {
-            value.one_of(&[("http/1.1", ())], &["h2"]);
-        }
+        let http2 = table
+            .get("protocol")
+            .and_then(|value| value.one_of(&[("http/1.1", false), ("h2", true)], &[]))
+            .unwrap_or(false);
         let tls = table
             .get("tls")
             .and_then(|value| value.table(upstream_tls::tls));
@@ -48,6 +49,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             name: entry.name.into(),
             policy,
             endpoints: endpoints?,
+            http2,
             tls,
             health,
             timeouts,

@@ -99,10 +99,6 @@ fn keys_and_values_of_a_later_version() {
     }
     for (text, expected) in [
         (
-            "protocol = \"h2\"",
-            "3:12: upstream.b.protocol: \"h2\" is not supported yet; use \"http/1.1\"",
-        ),
-        (
             "health = { kind = \"grpc\" }",
             "3:19: upstream.b.health.kind: \"grpc\" is not supported yet; use \"http\" or \"tcp\"",
         ),

@@ -165,6 +165,10 @@ fn tls() {
         &[
             ("tls = true", "must be a table, got true"),
             (
+                "protocol = \"h3\"",
+                "must be \"http/1.1\" or \"h2\", got \"h3\"; did you mean \"h2\"?",
+            ),
+            (
                 "tls = { server_name = \"a b\" }",
                 "must be a host name or an IP address such as \"app.internal\", got \"a b\"",
             ),

@@ -1,0 +1,135 @@
+//! What a request needs of a connection to an endpoint, whatever is spoken on it; and how one is opened.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Poll, ready};
+use std::time::Duration;
+
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::TrySendError;
+use tokio::time::{Sleep, timeout_at};
+
+use super::http2::Refusal;
+use super::{http1, http2};
+use crate::message::upload::{Progress, RequestBody};
+use crate::net::connect::{ConnectError, connect, is_own_shortage};
+use crate::net::transport::Transport;
+use crate::tls::TlsError;
+use crate::upstream::Endpoint;
+
+/// A connection to an endpoint, or a share in one, for one request.
+#[derive(Debug)]
+pub enum Connection {
+    /// All of an HTTP/1.1 connection.
+    Http1(http1::Connection),
+    /// A stream of an HTTP/2 connection.
+    Http2(http2::Stream),
+}
+
+/// Why there is no connection. Nothing of a request has been sent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum OpenError {
+    /// No answer in time, or no end of the TLS handshake.
+    #[error("connecting timed out")]
+    Timeout,
+    /// The endpoint refuses connections.
+    #[error("connection refused")]
+    Refused,
+    /// It cannot be reached.
+    #[error("connecting failed")]
+    Failed,
+    /// This machine is out of descriptors, memory or ports.
+    #[error("out of descriptors, memory or ports")]
+    Exhausted,
+    /// It does not prove to be the endpoint.
+    #[error("certificate not accepted")]
+    Certificate,
+    /// It agrees to another protocol.
+    #[error("protocol not agreed to")]
+    Protocol,
+    /// The TLS handshake failed otherwise.
+    #[error("TLS handshake failed")]
+    Tls,
+}
+
+impl From<ConnectError> for OpenError {
+    fn from(error: ConnectError) -> Self {
+        match error {
+            ConnectError::Timeout { .. } => Self::Timeout,
+            ConnectError::Failed { source, .. } if is_own_shortage(&source) => Self::Exhausted,
+            ConnectError::Failed { source, .. }
+                if source.kind() == std::io::ErrorKind::ConnectionRefused =>
+            {
+                Self::Refused
+            }
+            ConnectError::Failed { .. } => Self::Failed,
+        }
+    }
+}
+
+impl From<TlsError> for OpenError {
+    fn from(error: TlsError) -> Self {
+        match error {
+            TlsError::Certificate(_) => Self::Certificate,
+            TlsError::Protocol(_) => Self::Protocol,
+            TlsError::Handshake(_) => Self::Tls,
+        }
+    }
+}
+
+/// Opens what bytes to `endpoint` at `address` go through, within `limit`.
+pub(super) async fn open(
+    endpoint: &Endpoint,
+    address: SocketAddr,
+    limit: Duration,
+) -> Result<Transport, OpenError> {
+    let deadline = tokio::time::Instant::now() + limit;
+    let stream = connect(address, limit).await?;
+    match timeout_at(deadline, endpoint.secure(stream)).await {
+        Ok(secured) => Ok(secured?),
+        Err(_) => Err(OpenError::Timeout),
+    }
+}
+
+/// Why a request got no response.
+#[derive(Debug)]
+pub enum SendError {
+    /// Not a byte of it was sent; here it is again, body untouched.
+    Unsent(Box<Request<RequestBody>>),
+    /// The connection failed after something had been sent.
+    Failed(hyper::Error),
+    /// The endpoint says that it has done nothing with it. Here it is again, unless too much of its body was sent.
+    Refused(Option<Box<Request<RequestBody>>>, Refusal),
+    /// No response head in time.
+    Timeout,
+}
+
+/// What comes of a request that was sent.
+pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
+
+/// Waits for what comes of a request that was `sent`, until `timer` runs out, which is set anew to `limit` while the request's
+/// body (`upload`) moves. `None`: nothing came.
+pub(super) async fn wait(
+    mut sent: Pin<&mut impl Future<Output = Sent>>,
+    mut timer: Pin<&mut Sleep>,
+    limit: Duration,
+    upload: Option<&Progress>,
+) -> Option<Sent> {
+    let mut seen = upload.map(Progress::bytes);
+    poll_fn(|cx| match sent.as_mut().poll(cx) {
+        Poll::Ready(sent) => Poll::Ready(Some(sent)),
+        Poll::Pending => loop {
+            ready!(timer.as_mut().poll(cx));
+            let moved = upload.map(Progress::bytes);
+            if moved == seen {
+                return Poll::Ready(None);
+            }
+            // A long upload is not a slow endpoint.
+            seen = moved;
+            timer.as_mut().reset(tokio::time::Instant::now() + limit);
+        },
+    })
+    .await
+}
