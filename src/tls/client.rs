@@ -147,7 +147,11 @@ impl ClientSettings {
         let name = match (&self.server_name, address) {
             (Some(name), _) => name.clone(),
             (None, Address::Socket(address)) => address.ip().into(),
-            (None, Address::Name(host, _)) => ServerName::try_from(host.to_string()).ok()?,
+            (None, Address::Name(host, _)) => {
+                // A dot at the end is for the resolver: no certificate has one (RFC 6066 §3).
+                let host = host.strip_suffix('.').unwrap_or(host);
+                ServerName::try_from(host.to_owned()).ok()?
+            }
         };
         let mut config = self.config.clone();
         // Sessions of one endpoint only: another one has other keys, even under the same name.
@@ -271,10 +275,13 @@ mod tests {
 
     use rustls::HandshakeKind;
     use rustls_pki_types::CertificateDer;
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
     use crate::config::{ClientAuth, ListenerTls, TlsVersion};
+    use crate::net::transport::Transport;
     use crate::tls::testing::{Authority, Folder, place};
     use crate::tls::{Alpn, Tickets, server};
 
@@ -320,7 +327,7 @@ mod tests {
         Result<HandshakeKind, TlsError>,
         Option<CertificateDer<'static>>,
     ) {
-        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        use tokio::io::AsyncReadExt;
         let (near, far) = tokio::io::duplex(64 * 1024);
         let serving = async {
             let mut stream = acceptor.accept(far).await.ok()?;
@@ -365,6 +372,52 @@ mod tests {
         assert!(!matches!(first, HandshakeKind::Resumed), "{first:?}");
         let second = shake(&client, &acceptor).await.0.unwrap();
         assert_eq!(second, HandshakeKind::Resumed);
+    }
+
+    #[tokio::test]
+    async fn tickets_leave_an_idle_connection_quiet_and_data_and_its_end_do_not() {
+        let (folder, authority) = (Folder::new(), Authority::new("ca"));
+        let acceptor = acceptor(
+            authority.certificate(&folder, "a", &[NAME]),
+            HTTP1,
+            ClientAuth::Off,
+        );
+        let client = made(&settings(&authority, &folder, NAME), "http/1.1");
+        for say in [&b""[..], b"x"] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_addr().unwrap();
+            let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+            let (near, far) = tokio::join!(
+                client.handshake(near.unwrap()),
+                acceptor.accept(far.unwrap().0)
+            );
+            let mut near = Transport::Tls(Box::new(near.unwrap()));
+            let mut far = far.unwrap();
+            // The tickets are there, and nobody has read them.
+            near.socket().readable().await.unwrap();
+            assert!(near.is_quiet() && near.is_quiet());
+            match say {
+                b"" => far.shutdown().await.unwrap(),
+                say => far.write_all(say).await.unwrap(),
+            }
+            far.flush().await.unwrap();
+            let begin = Instant::now();
+            while near.is_quiet() {
+                assert!(begin.elapsed().as_secs() < 5, "never noticed");
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+
+    #[test]
+    fn host_is_asked_for_without_the_dot_of_the_resolver() {
+        let folder = Folder::new();
+        let mut tls = settings(&Authority::new("ca"), &folder, NAME);
+        tls.server_name = None;
+        let settings = client(&tls, "http/1.1").unwrap();
+        let of = |host: &str| settings.of(&Address::Name(host.into(), 443)).unwrap();
+        assert_eq!(of("app.internal."), of("app.internal"));
+        assert_ne!(of("app.internal"), of("app-2.internal"));
     }
 
     #[tokio::test]
