@@ -267,6 +267,39 @@ fn what_a_goaway_leaves_out_goes_to_another_connection_whatever_the_method() {
 }
 
 #[test]
+fn endpoint_that_ends_connections_after_a_few_requests_loses_none_of_many_at_once() {
+    const EACH: usize = 10;
+    let origin = RawH2::new(|_, wire| {
+        let mut last = 0;
+        for _ in 0..EACH {
+            let (stream, body) = wire.request()?;
+            wire.answer(stream, &body)?;
+            last = stream;
+        }
+        wire.go_away(last, 0)?;
+        while wire.read().is_ok() {}
+        Ok(())
+    });
+    let (balancer, _) = start(&config(&[origin.address()], ""));
+    let address = balancer.http();
+    let clients: Vec<_> = (0..15)
+        .map(|client| {
+            thread::spawn(move || {
+                for number in 0..10 {
+                    let body = format!("{client} {number}");
+                    assert_eq!(post(address, &body).text(), body);
+                }
+            })
+        })
+        .collect();
+    for client in clients {
+        client.join().unwrap();
+    }
+    assert!(origin.connections() >= 150 / EACH);
+    assert!(retries(&balancer) > 0.0);
+}
+
+#[test]
 fn request_that_was_refused_goes_to_another_endpoint_once_with_its_body() {
     let refusing = || {
         RawH2::new(|_, wire| {

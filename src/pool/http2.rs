@@ -128,11 +128,6 @@ impl Shared {
         &self.endpoint
     }
 
-    /// When it was opened.
-    pub(super) fn opened(&self) -> Instant {
-        self.opened
-    }
-
     /// Whether no request is on it.
     pub(super) fn is_idle(&self) -> bool {
         self.in_flight.get() == 0

@@ -123,17 +123,17 @@ impl Pool {
         idle.push(connection, now, IDLE_LIMIT);
     }
 
-    /// Uses none of the connections any more that are to the same endpoint as `stale` and may have ended like it: one was
-    /// closed by the endpoint, so more will have been.
-    pub fn purge(&self, stale: &Connection) {
-        match stale {
-            Connection::Http1(stale) => {
-                self.idle.borrow_mut().remove(&stale.endpoint().id());
+    /// Uses nothing any more that may have ended as `ending` has. HTTP/1.1: every idle connection to its endpoint, for one was
+    /// closed by it, so more will have been. HTTP/2: this one, for trying the next costs little and loses nothing.
+    pub fn purge(&self, ending: &Connection) {
+        match ending {
+            Connection::Http1(ending) => {
+                self.idle.borrow_mut().remove(&ending.endpoint().id());
             }
             Connection::Http2(stream) => {
-                let stale = stream.shared();
-                if let Some(group) = self.shared.borrow_mut().get_mut(&stale.endpoint().id()) {
-                    group.purge(stale);
+                let ending = stream.shared();
+                if let Some(group) = self.shared.borrow_mut().get_mut(&ending.endpoint().id()) {
+                    group.remove(ending);
                 }
             }
         }

@@ -91,11 +91,10 @@ impl Group {
         opening.ended.notify_waiters();
     }
 
-    /// Lets go of connections as old as `stale` or older: it was closed by the endpoint, so more will have been. Requests on
-    /// them go on.
-    pub(super) fn purge(&mut self, stale: &Shared) {
+    /// Lets go of `ending`, which takes no more requests. Those on it go on.
+    pub(super) fn remove(&mut self, ending: &Rc<Shared>) {
         self.connections
-            .retain(|connection| connection.opened() > stale.opened());
+            .retain(|connection| !Rc::ptr_eq(connection, ending));
     }
 
     /// Lets go of connections that have been idle for too long, or of all, as `keep` says of the endpoint.

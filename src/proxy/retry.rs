@@ -24,6 +24,10 @@ use crate::upstream::{Endpoint, EndpointId, Lease, Upstream};
 /// Endpoints asked for one request, at most.
 const ATTEMPTS: u32 = 2;
 
+/// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
+/// with HTTP/2 to more, where an endpoint ends each after so many requests and many come at once.
+const REPLACED: u32 = 16;
+
 /// An attempt that failed.
 struct Failed {
     error: ProxyError,
@@ -96,7 +100,7 @@ async fn ask(
             (opened.connection, opened.reused)
         }
     };
-    let mut stale = false;
+    let mut replaced = 0;
     let response = loop {
         let Some(whole) = request.take() else {
             return Err(ProxyError::Closed.into());
@@ -114,24 +118,21 @@ async fn ask(
             Ok(response) => break response,
             Err(SendError::Unsent(unsent)) => {
                 *request = Some(*unsent);
-                if !reused || stale {
+                // A shared connection may have taken its last request meanwhile, however new it is.
+                let may_be_stale = reused || matches!(connection, Connection::Http2(_));
+                if !may_be_stale || replaced == REPLACED {
                     return Err(failed(endpoint, ProxyError::Closed, true));
                 }
-                // The endpoint closed it; it will have closed others with it.
                 endpoint.metrics.stale_retried.inc();
-                local.pool.purge(&connection);
-                stale = true;
-                let opened = open(local, upstream, endpoint).await?;
-                (connection, reused) = (opened.connection, opened.reused);
-                sent = Instant::now();
             }
             Err(SendError::Refused(again, by)) => {
-                if by == Refusal::Connection {
-                    local.pool.purge(&connection);
-                }
                 *request = again.map(|again| *again);
                 let unsent = request.is_some();
-                return Err(failed(endpoint, ProxyError::StreamRefused, unsent));
+                if by == Refusal::Stream || !unsent || replaced == REPLACED {
+                    return Err(failed(endpoint, ProxyError::StreamRefused, unsent));
+                }
+                // The connection ends, and the endpoint is well.
+                upstream.metrics.retries_refused.inc();
             }
             Err(SendError::Failed(error)) => {
                 let error = classify(&error, record);
@@ -147,6 +148,11 @@ async fn ask(
                 return Err(failed(endpoint, ProxyError::ResponseTimeout, false));
             }
         }
+        replaced += 1;
+        local.pool.purge(&connection);
+        let opened = open(local, upstream, endpoint).await?;
+        (connection, reused) = (opened.connection, opened.reused);
+        sent = Instant::now();
     };
     let now = Instant::now();
     endpoint
