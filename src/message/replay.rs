@@ -17,6 +17,8 @@ use super::upload::Upload;
 
 /// Bytes of one body that are kept, at most.
 const LIMIT: usize = 64 * 1024;
+/// In so many parts, at most: each keeps the buffer that it was read into, however short it is itself.
+const PARTS: usize = 64;
 
 /// What is kept of a body, and the rest of it.
 #[derive(Debug)]
@@ -44,7 +46,7 @@ struct Kept {
 #[derive(Clone, Debug)]
 enum Part {
     Data(Bytes),
-    Trailers(HeaderMap),
+    Trailers(Box<HeaderMap>),
 }
 
 impl Replay {
@@ -102,11 +104,11 @@ impl Kept {
         }
         let part = match (frame.data_ref(), frame.trailers_ref()) {
             (Some(data), _) => Part::Data(data.clone()),
-            (None, Some(trailers)) => Part::Trailers(trailers.clone()),
+            (None, Some(trailers)) => Part::Trailers(Box::new(trailers.clone())),
             (None, None) => return,
         };
         self.bytes += frame.data_ref().map_or(0, Bytes::len);
-        if self.bytes > LIMIT {
+        if self.bytes > LIMIT || self.parts.len() == PARTS {
             self.forget();
             return;
         }
@@ -147,7 +149,7 @@ impl Reader {
         if let Some(part) = kept.next() {
             return Poll::Ready(Some(Ok(match part {
                 Part::Data(data) => Frame::data(data),
-                Part::Trailers(trailers) => Frame::trailers(trailers),
+                Part::Trailers(trailers) => Frame::trailers(*trailers),
             })));
         }
         if replay.ended.get() {
@@ -233,6 +235,17 @@ mod tests {
         assert!(replay.reader().is_none());
         assert_eq!(read(&second), b"abc");
         assert!(replay.kept.borrow().parts.is_empty());
+    }
+
+    #[test]
+    fn a_body_in_crumbs_is_not_kept() {
+        let mut kept = Kept::default();
+        for _ in 0..PARTS {
+            kept.keep(&Frame::data(Bytes::from_static(b"x")));
+        }
+        assert!(!kept.is_partial);
+        kept.keep(&Frame::data(Bytes::from_static(b"x")));
+        assert!(kept.is_partial && kept.parts.is_empty());
     }
 
     proptest! {
