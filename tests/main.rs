@@ -35,3 +35,5 @@ mod smuggling;
 mod tls_listener;
 mod tunnels;
 mod upstream_faults;
+mod upstream_h2;
+mod upstream_tls;

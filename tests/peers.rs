@@ -94,8 +94,19 @@ impl Server {
     }
 
     fn nginx(program: &Path, file: &[u8]) -> Self {
+        Self::nginx_that_listens(program, file, "", |_| {})
+    }
+
+    /// With these further words after `listen` and its address; `prepare` has put the files they need into its folder.
+    fn nginx_that_listens(
+        program: &Path,
+        file: &[u8],
+        how: &str,
+        prepare: impl FnOnce(&Path),
+    ) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("file"), file).unwrap();
+        prepare(directory.path());
         // nginx cannot be given port 0: a port the system has just chosen is asked for instead.
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
@@ -107,8 +118,10 @@ impl Server {
              events {{ worker_connections 512; }}\n\
              http {{ access_log off; client_body_temp_path {root}/b; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;\n\
              uwsgi_temp_path {root}/u; scgi_temp_path {root}/s; client_max_body_size 0;\n\
-             server {{ listen {address}; root {root};\n\
+             server {{ listen {address} {how}; root {root};\n\
              location = /echo {{ return 200 \"$request_method $request_uri $http_host $http_x_forwarded_for\"; }}\n\
+             location /put/ {{ dav_methods PUT; create_full_put_path on; }}\n\
+             location = /protocol {{ return 200 \"$server_protocol $scheme\"; }}\n\
              location = /chunked {{ gzip on; gzip_min_length 1; gzip_types *; gzip_proxied any; alias {root}/file; }} }} }}\n"
         );
         let file = directory.path().join("nginx.conf");
@@ -429,6 +442,71 @@ fn curl_reaches_nginx_over_each_protocol() {
             ],
         );
         assert_eq!(range, " 206 10");
+    }
+}
+
+#[test]
+fn nginx_is_reached_over_tls_and_http_2() {
+    let Some([nginx, curl_program]) = programs(["nginx", "curl"]) else {
+        return;
+    };
+    let authority = Authority::new("test");
+    let file: Vec<u8> = (0..16 << 20)
+        .map(|number: u32| number.wrapping_mul(2_654_435_761).to_le_bytes()[3])
+        .collect();
+    let tls = "tls = { ca = \"ca.pem\", server_name = \"app.internal\" }";
+    let with_certificate = "ssl http2; ssl_certificate server.pem; ssl_certificate_key server.key";
+    for (how, keys, expected) in [
+        (with_certificate, tls, "HTTP/1.1 https"),
+        (
+            with_certificate,
+            &*format!("protocol = \"h2\"\n{tls}"),
+            "HTTP/2.0 https",
+        ),
+        ("http2", "protocol = \"h2\"", "HTTP/2.0 http"),
+    ] {
+        let server = Server::nginx_that_listens(&nginx, &file, how, |directory| {
+            authority
+                .issue(&["app.internal"])
+                .write(directory, "server");
+        });
+        let keys = format!("{keys}\nhealth = {{ path = \"/protocol\" }}");
+        let balancer = start(&[&server], &keys, &authority);
+        balancer.await_health("app", "e0", "up");
+        let (http, https) = urls(&balancer);
+        for (protocol, url) in [("--http1.1", &http), ("--http2", &https)] {
+            let ask = |arguments: &[&str]| {
+                curl(
+                    &curl_program,
+                    &balancer,
+                    &[&[protocol][..], arguments].concat(),
+                )
+            };
+            assert_eq!(ask(&[&format!("{url}/protocol")]), expected);
+            let host = url.split("//").nth(1).expect("a host");
+            assert_eq!(
+                ask(&[&format!("{url}/echo?a=1")]),
+                format!("GET /echo?a=1 {host} 127.0.0.1")
+            );
+            for path in ["file", "chunked"] {
+                let url = format!("{url}/{path}");
+                ask(&["--compressed", "--output", "download", &url]);
+                assert!(
+                    fs::read(balancer.directory().join("download")).unwrap() == file,
+                    "{how} {protocol}: {path} changed on its way"
+                );
+            }
+            let head = ask(&["--head", &format!("{url}/file")]);
+            let length = format!("content-length: {}", file.len());
+            assert!(head.to_lowercase().contains(&length), "{head}");
+            ask(&["--upload-file", "download", &format!("{url}/put/uploaded")]);
+            let uploaded = server.directory.path().join("put/uploaded");
+            assert!(
+                fs::read(&uploaded).unwrap() == file,
+                "{how} {protocol}: the upload changed on its way"
+            );
+            fs::remove_file(uploaded).unwrap();
+        }
     }
 }
 

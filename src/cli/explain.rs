@@ -762,6 +762,8 @@ other routes
                     endpoint(9001, Weight::ONE),
                     endpoint(9002, Weight::try_from(3).unwrap()),
                 ],
+                http2: false,
+                tls: None,
                 health: None,
                 timeouts: UpstreamTimeouts {
                     connect: second,

@@ -24,7 +24,7 @@ pub struct Health {
 /// `health.kind`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Probe {
-    /// `"http"` (default): `GET path` over HTTP/1.1 on a connection of its own.
+    /// `"http"` (default): `GET path` on a connection of its own, over the upstream's protocol.
     Http {
         /// `path`, with query. Default `/`.
         path: Box<str>,

@@ -33,7 +33,9 @@ pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, 
 pub use tls::{
     Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity, ListenerTls, TlsVersion,
 };
-pub use upstream::{Address, Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
+pub use upstream::{
+    Address, Endpoint, Mode, Policy, Trust, Upstream, UpstreamTimeouts, UpstreamTls,
+};
 
 use file::Source;
 

@@ -2,9 +2,12 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Health, Place};
+use rustls_pki_types::ServerName;
+
+use super::{Certificate, Health, Place};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -17,6 +20,10 @@ pub struct Upstream {
     pub policy: Policy,
     /// `endpoints`, in file order; at least one; names are unique within the upstream.
     pub endpoints: Vec<Endpoint>,
+    /// `protocol` is `"h2"`, not `"http/1.1"`. Default false. Without `tls` by prior knowledge (RFC 9113 §3.3).
+    pub http2: bool,
+    /// `tls`. Default: plain.
+    pub tls: Option<UpstreamTls>,
     /// `health`. Default: no checks, every endpoint is taken to be up.
     pub health: Option<Health>,
     /// `timeouts`
@@ -91,10 +98,39 @@ impl Mode {
     }
 }
 
+/// `upstream.tls`
+#[derive(Clone, Debug)]
+pub struct UpstreamTls {
+    /// Whom endpoints' certificates must be signed by.
+    pub trust: Trust,
+    /// `server_name`: the name endpoints are asked for and must prove. Default: each endpoint's own host.
+    pub server_name: Option<ServerName<'static>>,
+    /// `client_certificate`: shown to endpoints that ask. Default: none.
+    pub client_certificate: Option<Certificate>,
+    /// Where the table stands.
+    pub place: Place,
+}
+
+/// `upstream.tls.ca` and `verify`
+#[derive(Clone, Debug)]
+pub enum Trust {
+    /// Neither: the authorities this system trusts.
+    System,
+    /// `ca`: PEM.
+    Authorities {
+        /// The file.
+        ca: PathBuf,
+        /// Where `ca` stands.
+        place: Place,
+    },
+    /// `verify = false`: any certificate is taken.
+    Anyone,
+}
+
 /// `upstream.timeouts`
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct UpstreamTimeouts {
-    /// `connect`. Default 2 s. On expiry: 504, always tried on another endpoint.
+    /// `connect`, TLS handshake included. Default 2 s. On expiry: 504, always tried on another endpoint.
     pub connect: Duration,
     /// `response_head`: from the request's head being sent to the response's head. Default 60 s. On expiry: 504.
     pub response_head: Duration,

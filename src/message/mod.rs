@@ -12,6 +12,7 @@ pub mod hop_by_hop;
 pub mod negotiate;
 pub mod pause;
 pub mod proxy_protocol;
+pub mod replay;
 pub mod trace;
 pub mod upgrade;
 pub mod upload;

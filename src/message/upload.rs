@@ -15,17 +15,19 @@ use hyper::body::Incoming;
 use super::body::{Body, BodyError, Guard, retain};
 use super::expectation::Expectation;
 use super::pause::PauseTimer;
+use super::replay::{Reader, Replay};
 use super::{forwarded, hop_by_hop};
 
 /// The body of a request to an endpoint. Boxed where there is one: most requests have none, and all are moved often.
 #[derive(Debug)]
-pub struct RequestBody(Option<Box<Received>>);
+pub struct RequestBody(Option<Box<Source>>);
 
 #[derive(Debug)]
-struct Received {
-    body: Body<Upload>,
-    /// The body is asked for only when this is ready.
-    expectation: Option<Expectation>,
+enum Source {
+    /// Sent once; asked for only when the expectation is ready.
+    Received(Body<Upload>, Option<Expectation>),
+    /// Maybe sent again.
+    Kept(Reader),
 }
 
 impl RequestBody {
@@ -36,10 +38,28 @@ impl RequestBody {
 
     /// What the client sends, watched by `upload`; where it waits to be asked, not before `expectation` is ready.
     pub fn received(incoming: Incoming, upload: Upload, expectation: Option<Expectation>) -> Self {
-        Self(Some(Box::new(Received {
-            body: Body::received(incoming).with_guard(upload),
-            expectation,
-        })))
+        let body = Body::received(incoming).with_guard(upload);
+        Self(Some(Box::new(Source::Received(body, expectation))))
+    }
+
+    /// Makes it one that can be sent again while little of it was sent; `None` where there is nothing to keep.
+    pub fn keep(&mut self) -> Option<Rc<Replay>> {
+        let (replay, reader) = match *self.0.take()? {
+            Source::Kept(reader) => (Rc::clone(reader.replay()), Some(reader)),
+            Source::Received(body, _) => {
+                let replay = Replay::new(body);
+                let reader = replay.reader();
+                (replay, reader)
+            }
+        };
+        self.0 = reader.map(|reader| Box::new(Source::Kept(reader)));
+        Some(replay)
+    }
+
+    /// The body that was kept as `replay`, from its beginning; `None` where that is gone.
+    pub fn again(replay: &Rc<Replay>) -> Option<Self> {
+        let reader = replay.reader()?;
+        Some(Self(Some(Box::new(Source::Kept(reader)))))
     }
 }
 
@@ -51,29 +71,33 @@ impl http_body::Body for RequestBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
-        match &mut self.0 {
-            Some(received) => {
-                if let Some(expectation) = &mut received.expectation {
-                    ready!(expectation.poll(cx));
-                    received.expectation = None;
+        match self.0.as_deref_mut() {
+            Some(Source::Received(body, expectation)) => {
+                if let Some(waiting) = expectation {
+                    ready!(waiting.poll(cx));
+                    *expectation = None;
                 }
-                Pin::new(&mut received.body).poll_frame(cx)
+                Pin::new(body).poll_frame(cx)
             }
+            Some(Source::Kept(reader)) => reader.poll_frame(cx),
             None => Poll::Ready(None),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.0
-            .as_ref()
-            .is_none_or(|received| received.body.is_end_stream())
+        match self.0.as_deref() {
+            Some(Source::Received(body, _)) => body.is_end_stream(),
+            Some(Source::Kept(reader)) => reader.is_end_stream(),
+            None => true,
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.0.as_ref().map_or_else(
-            || SizeHint::with_exact(0),
-            |received| received.body.size_hint(),
-        )
+        match self.0.as_deref() {
+            Some(Source::Received(body, _)) => body.size_hint(),
+            Some(Source::Kept(reader)) => reader.size_hint(),
+            None => SizeHint::with_exact(0),
+        }
     }
 }
 

@@ -263,6 +263,8 @@ pub struct UpstreamMetrics {
     pub retries_connect: IntCounter,
     /// Further attempts after a connection turned out to be closed.
     pub retries_unsent: IntCounter,
+    /// Further attempts after an endpoint said that it had not processed a request.
+    pub retries_refused: IntCounter,
 }
 
 impl UpstreamMetrics {
@@ -273,6 +275,7 @@ impl UpstreamMetrics {
             available: metrics.available_endpoints.with_label_values(&[name]),
             retries_connect: metrics.retries.with_label_values(&[name, "connect"]),
             retries_unsent: metrics.retries.with_label_values(&[name, "unsent"]),
+            retries_refused: metrics.retries.with_label_values(&[name, "refused"]),
         }
     }
 
@@ -280,7 +283,7 @@ impl UpstreamMetrics {
     pub fn retire(metrics: &Metrics, name: &str) {
         let _ = metrics.upstream_connect.remove_label_values(&[name]);
         let _ = metrics.available_endpoints.remove_label_values(&[name]);
-        for reason in ["connect", "unsent"] {
+        for reason in ["connect", "unsent", "refused"] {
             let _ = metrics.retries.remove_label_values(&[name, reason]);
         }
     }

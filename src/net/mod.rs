@@ -7,3 +7,4 @@ pub mod listen;
 pub mod local;
 pub mod relay;
 pub mod shared;
+pub mod transport;

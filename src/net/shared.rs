@@ -6,34 +6,30 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use rustix::net::RecvFlags;
+use rustix::net::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 
-use super::gather::poll_write_gathered;
+use super::transport::Transport;
 
 /// One of two handles to a stream: one for hyper, one to look.
 #[derive(Clone, Debug)]
-pub struct SharedStream(Rc<RefCell<TcpStream>>);
+pub struct SharedStream(Rc<RefCell<Transport>>);
 
 impl SharedStream {
     /// Shares `stream`.
-    pub fn new(stream: TcpStream) -> Self {
+    pub fn new(stream: Transport) -> Self {
         Self(Rc::new(RefCell::new(stream)))
     }
 
-    /// Whether an idle connection is still as it was left: open, with nothing said.
-    ///
-    /// A close by the other side may have arrived without anyone having been woken yet; one look at the socket tells
-    /// (0.2 µs). Bytes that nobody asked for make it as useless as a close.
+    /// Ends the connection here and now, whoever else holds it.
+    pub fn cut(&self) {
+        // One that has ended already is cut.
+        let _ = rustix::net::shutdown(self.0.borrow().socket(), Shutdown::Both);
+    }
+
+    /// Whether an idle connection is still as it was left, see [`Transport::is_quiet`].
     pub fn is_quiet(&self) -> bool {
-        let mut byte = [0];
-        let looked = rustix::net::recv(
-            &*self.0.borrow(),
-            &mut byte[..],
-            RecvFlags::PEEK | RecvFlags::DONTWAIT,
-        );
-        matches!(looked, Err(rustix::io::Errno::AGAIN))
+        self.0.borrow_mut().is_quiet()
     }
 }
 
@@ -61,7 +57,7 @@ impl AsyncWrite for SharedStream {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        poll_write_gathered(Pin::new(&mut *self.0.borrow_mut()), cx, bytes)
+        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, bytes)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -80,7 +76,7 @@ impl AsyncWrite for SharedStream {
 #[cfg(test)]
 mod tests {
     use tokio::io::AsyncWriteExt;
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
 
@@ -88,11 +84,10 @@ mod tests {
     async fn quiet_ends_with_a_close_or_with_unasked_bytes() {
         for say in [&b""[..], b"x"] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-            let near = SharedStream::new(
-                TcpStream::connect(listener.local_addr().unwrap())
-                    .await
-                    .unwrap(),
-            );
+            let near = TcpStream::connect(listener.local_addr().unwrap())
+                .await
+                .unwrap();
+            let near = SharedStream::new(Transport::Plain(near));
             let (mut far, _) = listener.accept().await.unwrap();
             assert!(near.is_quiet());
             far.write_all(say).await.unwrap();

@@ -1,36 +1,46 @@
-//! Idle connections to endpoints, of one worker: the one used last is used next, so that the others can expire.
+//! Connections to endpoints, of one worker. HTTP/1.1: those that are idle; the one used last is used next, so that the others
+//! can expire. HTTP/2: all of them, shared by the requests on them.
 
 pub mod connection;
+pub mod http1;
+pub mod http2;
 pub mod idle;
+mod shared;
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use connection::{Connection, SendError};
+pub use connection::{Connection, OpenError, SendError};
+use http2::Shared;
 use idle::Idle;
+use shared::{Group, Opening, Step};
 
+use crate::config::UpstreamTimeouts;
 use crate::upstream::{Endpoint, EndpointId};
 
 /// Idle connections kept per endpoint and worker. Beyond, the coldest goes.
 const IDLE_LIMIT: usize = 256;
 
-/// One worker's idle connections.
+/// One worker's connections.
 #[derive(Debug, Default)]
 pub struct Pool {
-    endpoints: RefCell<HashMap<EndpointId, Idle<Connection>, foldhash::fast::RandomState>>,
+    idle: RefCell<HashMap<EndpointId, Idle<http1::Connection>, foldhash::fast::RandomState>>,
+    shared: RefCell<HashMap<EndpointId, Group, foldhash::fast::RandomState>>,
 }
 
 impl Pool {
-    /// The warmest connection to `endpoint` that is still good: idle for at most `pool_idle`, open, and silent.
+    /// The warmest idle HTTP/1.1 connection to `endpoint` that is still good: idle for at most `pool_idle`, open, and silent.
     pub fn checkout(
         &self,
         endpoint: &Endpoint,
         now: Instant,
         pool_idle: Duration,
     ) -> Option<Connection> {
-        let mut endpoints = self.endpoints.borrow_mut();
+        let mut endpoints = self.idle.borrow_mut();
         let idle = endpoints.get_mut(&endpoint.id())?;
         while let Some((connection, since)) = idle.pop() {
             if now.saturating_duration_since(since) > pool_idle {
@@ -40,32 +50,99 @@ impl Pool {
             }
             if connection.is_usable() {
                 connection.begin_use();
-                return Some(connection);
+                return Some(Connection::Http1(connection));
             }
             endpoint.metrics.stale_avoided.inc();
         }
         None
     }
 
+    /// A share in an HTTP/2 connection to `endpoint` at `address`, and whether the connection was there already. Opens one
+    /// where there is none with room; several requests that come meanwhile wait for it together.
+    pub async fn share(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        address: SocketAddr,
+        timeouts: &UpstreamTimeouts,
+    ) -> Result<(Connection, bool), OpenError> {
+        let is_idle = {
+            let groups = self.shared.borrow();
+            groups.get(&endpoint.id()).is_some_and(Group::is_next_idle)
+        };
+        if is_idle {
+            // The endpoint may have closed it, and nobody has been woken yet.
+            tokio::task::yield_now().await;
+        }
+        loop {
+            let step = {
+                let mut groups = self.shared.borrow_mut();
+                let group = groups.entry(endpoint.id()).or_default();
+                group.step(Instant::now(), timeouts.pool_idle, timeouts.max_age)
+            };
+            let opening = match step {
+                Step::Join(stream) => return Ok((Connection::Http2(stream), true)),
+                Step::Wait(opening) => {
+                    opening.wait().await?;
+                    continue;
+                }
+                Step::Open(opening) => opening,
+            };
+            let end = End {
+                pool: self,
+                endpoint: endpoint.id(),
+                opening,
+            };
+            let opened = Shared::open(endpoint, address, timeouts.connect).await;
+            end.opening
+                .set_outcome(opened.as_ref().map(drop).map_err(|error| *error));
+            let connection = opened?;
+            let Some(stream) = connection.join() else {
+                // It was closed, or its limit lowered, in this very moment.
+                return Err(OpenError::Failed);
+            };
+            if let Some(group) = self.shared.borrow_mut().get_mut(&endpoint.id()) {
+                group.add(connection);
+            }
+            return Ok((Connection::Http2(stream), false));
+        }
+    }
+
     /// Takes back a connection after use, unless it is older than `max_age` or not fit for another request.
     pub fn checkin(&self, connection: Connection, now: Instant, max_age: Duration) {
+        let connection = match connection {
+            Connection::Http1(connection) => connection,
+            // Its place is free again, and that is all.
+            Connection::Http2(_) => return,
+        };
         if connection.is_closed() || now.saturating_duration_since(connection.opened()) > max_age {
             return;
         }
         connection.end_use();
-        let mut endpoints = self.endpoints.borrow_mut();
+        let mut endpoints = self.idle.borrow_mut();
         let idle = endpoints.entry(connection.endpoint().id()).or_default();
         idle.push(connection, now, IDLE_LIMIT);
     }
 
-    /// Drops every idle connection to `endpoint`: one was closed by it, so more will have been.
-    pub fn purge(&self, endpoint: EndpointId) {
-        self.endpoints.borrow_mut().remove(&endpoint);
+    /// Uses nothing any more that may have ended as `ending` has. HTTP/1.1: every idle connection to its endpoint, for one was
+    /// closed by it, so more will have been. HTTP/2: this one, for trying the next costs little and loses nothing.
+    pub fn purge(&self, ending: &Connection) {
+        match ending {
+            Connection::Http1(ending) => {
+                self.idle.borrow_mut().remove(&ending.endpoint().id());
+            }
+            Connection::Http2(stream) => {
+                let ending = stream.shared();
+                if let Some(group) = self.shared.borrow_mut().get_mut(&ending.endpoint().id()) {
+                    group.remove(ending);
+                }
+            }
+        }
     }
 
-    /// Drops what has been idle since before `before`, and all connections to endpoints that are gone or draining.
+    /// Lets go of what has been idle for longer than `keep` says, and of all connections to endpoints that are gone or
+    /// draining, of which it says nothing.
     pub fn sweep(&self, now: Instant, keep: impl Fn(&Arc<Endpoint>) -> Option<Duration>) {
-        self.endpoints.borrow_mut().retain(|_, idle| {
+        self.idle.borrow_mut().retain(|_, idle| {
             match idle
                 .coldest()
                 .and_then(|connection| keep(connection.endpoint()))
@@ -75,5 +152,24 @@ impl Pool {
             }
             !idle.is_empty()
         });
+        self.shared.borrow_mut().retain(|_, group| {
+            group.sweep(now, &keep);
+            !group.is_empty()
+        });
+    }
+}
+
+/// Ends the opening of a connection, also where whoever wanted it leaves.
+struct End<'a> {
+    pool: &'a Pool,
+    endpoint: EndpointId,
+    opening: Rc<Opening>,
+}
+
+impl Drop for End<'_> {
+    fn drop(&mut self) {
+        if let Some(group) = self.pool.shared.borrow_mut().get_mut(&self.endpoint) {
+            group.end(&self.opening);
+        }
     }
 }

@@ -57,8 +57,16 @@ pub enum ProxyError {
     ConnectFailed,
     /// The endpoint did not answer the connection in time.
     ConnectTimeout,
+    /// The endpoint's certificate is not accepted.
+    TlsCertificate,
+    /// The TLS handshake with the endpoint failed.
+    TlsFailed,
+    /// The endpoint does not speak the upstream's protocol.
+    WrongProtocol,
     /// The endpoint closed the connection before a whole response head.
     Closed,
+    /// The endpoint says that it has not processed the request, and it was not sent to another one.
+    StreamRefused,
     /// The endpoint answered something that is not HTTP.
     Garbage,
     /// The endpoint switched protocols unasked.
@@ -148,7 +156,11 @@ impl ProxyError {
             Self::NoEndpoint | Self::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectRefused
             | Self::ConnectFailed
+            | Self::TlsCertificate
+            | Self::TlsFailed
+            | Self::WrongProtocol
             | Self::Closed
+            | Self::StreamRefused
             | Self::Garbage
             | Self::Unasked101
             | Self::NotSwitched
@@ -184,7 +196,11 @@ impl ProxyError {
             Self::ConnectRefused
             | Self::ConnectFailed
             | Self::ConnectTimeout
+            | Self::TlsCertificate
+            | Self::TlsFailed
+            | Self::WrongProtocol
             | Self::Closed
+            | Self::StreamRefused
             | Self::Garbage
             | Self::Unasked101
             | Self::NotSwitched
@@ -239,7 +255,11 @@ impl ProxyError {
             Self::ConnectRefused => "connect_refused",
             Self::ConnectFailed => "connect_failed",
             Self::ConnectTimeout => "connect_timeout",
+            Self::TlsCertificate => "tls_certificate",
+            Self::TlsFailed => "tls_failed",
+            Self::WrongProtocol => "wrong_protocol",
             Self::Closed => "closed",
+            Self::StreamRefused => "stream_refused",
             Self::Garbage => "garbage",
             Self::Unasked101 => "unasked_101",
             Self::NotSwitched => "not_switched",
@@ -284,7 +304,15 @@ impl ProxyError {
             Self::ConnectRefused => "balancer; error=connection_refused",
             Self::ConnectFailed => "balancer; error=destination_ip_unroutable",
             Self::ConnectTimeout => "balancer; error=connection_timeout",
+            Self::TlsCertificate => "balancer; error=tls_certificate_error",
+            Self::TlsFailed => "balancer; error=tls_protocol_error",
+            Self::WrongProtocol => {
+                "balancer; error=http_protocol_error; details=\"protocol not agreed to\""
+            }
             Self::Closed => "balancer; error=connection_terminated",
+            Self::StreamRefused => {
+                "balancer; error=connection_terminated; details=\"not processed\""
+            }
             Self::Garbage | Self::Unasked101 => "balancer; error=http_protocol_error",
             Self::ResponseTimeout => "balancer; error=http_response_timeout",
             Self::ResponseCut => "balancer; error=http_response_incomplete",
@@ -324,10 +352,14 @@ pub const REASONS: &[&str] = &[
     "response_idle",
     "response_timeout",
     "rewrite",
+    "stream_refused",
     "target_too_long",
+    "tls_certificate",
+    "tls_failed",
     "too_many_fields",
     "tunnel_idle",
     "unasked_101",
     "upgrade",
     "version",
+    "wrong_protocol",
 ];

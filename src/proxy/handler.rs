@@ -204,14 +204,14 @@ fn route(
             scheme: client.scheme_value().clone(),
         });
     }
-    match &route.action {
-        Action::Forward(_) => {}
+    let upstream = match &route.action {
+        Action::Forward(upstream) => upstream,
         Action::Redirect(redirect) => {
             return Ok(reply::redirect(redirect, &host, &path, query).into());
         }
         Action::Respond(respond) => return Ok(reply::respond(respond).into()),
         Action::NotFound => return Err(ProxyError::NoRoute),
-    }
+    };
     let sent = match filters.and_then(|filters| filters.rewrite.as_ref()) {
         Some(rewrite) => Some(rewritten(snapshot, (index, rewrite), &asked)?),
         None => match path {
@@ -244,6 +244,9 @@ fn route(
     if let Some(asked) = asked {
         asked.set(request.headers_mut());
         record.set_asked(asked);
+    }
+    if let Some(scheme) = &upstream.http2 {
+        head::to_http2(request, scheme)?;
     }
     Ok(Routed::Forward(route.clone()))
 }

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
-use http::uri::PathAndQuery;
+use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Uri, Version};
 use http_body::Body;
 use smallvec::SmallVec;
@@ -120,6 +120,23 @@ pub fn to_endpoint<B: Body>(
         );
     }
     Ok(found.protocol)
+}
+
+/// Makes the head of a request for an endpoint, see [`to_endpoint`], one of HTTP/2: `:scheme` and `:authority` take the place of
+/// `Host` (RFC 9113 §8.3.1), and the length of a body is where it ends (§8.2.2).
+pub fn to_http2<B>(request: &mut Request<B>, scheme: &Scheme) -> Result<(), ProxyError> {
+    let headers = request.headers_mut();
+    headers.remove(header::TRANSFER_ENCODING);
+    // The library does not tell of a 100 over HTTP/2: the body is sent at once.
+    headers.remove(header::EXPECT);
+    let host = headers.remove(header::HOST).ok_or(ProxyError::Host)?;
+    let authority = Authority::try_from(host.as_bytes()).map_err(|_| ProxyError::Host)?;
+    let mut parts = std::mem::take(request.uri_mut()).into_parts();
+    parts.scheme = Some(scheme.clone());
+    parts.authority = Some(authority);
+    *request.uri_mut() = Uri::from_parts(parts).map_err(|_| ProxyError::Malformed)?;
+    *request.version_mut() = Version::HTTP_2;
+    Ok(())
 }
 
 /// Fields that a request gets from us.

@@ -284,7 +284,10 @@ impl Record {
         self.status = status.as_u16();
         self.is_tunnel = true;
         let from = self.from.as_mut()?;
-        let (stream, early) = from.connection.switch().await;
+        let Connection::Http1(connection) = &mut from.connection else {
+            return None;
+        };
+        let (stream, early) = connection.switch().await;
         Some((stream, early, from.lease.endpoint().metrics.tunnels.clone()))
     }
 

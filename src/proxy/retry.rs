@@ -1,7 +1,7 @@
 //! An exchange with endpoints: which attempts are made, and whether a failed one may be followed by another.
 //!
-//! An attempt is repeated only where nothing of the request can have been acted on: the connection could not be
-//! opened (another endpoint is asked), or not a byte was written (`semantics`: rows A and B of the retry matrix).
+//! An attempt is repeated only where nothing of the request can have been acted on: the connection could not be opened or not
+//! a byte was written; or, over HTTP/2, the endpoint says that it has not processed it.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -19,12 +19,16 @@ use super::tunnel::Asked;
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::upload::{RequestBody, Stage};
-use crate::net::connect::{ConnectError, is_own_shortage};
-use crate::pool::{Connection, SendError};
+use crate::pool::http2::{Refusal, is_violation};
+use crate::pool::{Connection, OpenError, SendError, http1};
 use crate::upstream::{Endpoint, EndpointId, Lease, Upstream};
 
 /// Endpoints asked for one request, at most.
 const ATTEMPTS: u32 = 2;
+
+/// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
+/// with HTTP/2 to more, where an endpoint ends each after so many requests and many come at once.
+const REPLACED: u32 = 16;
 
 /// An attempt that failed.
 struct Failed {
@@ -64,6 +68,7 @@ pub async fn forward(
             }) if attempt < ATTEMPTS => {
                 match error {
                     ProxyError::Closed => upstream.metrics.retries_unsent.inc(),
+                    ProxyError::StreamRefused => upstream.metrics.retries_refused.inc(),
                     _ => upstream.metrics.retries_connect.inc(),
                 }
                 failed = Some((error, endpoint));
@@ -86,45 +91,54 @@ async fn ask(
     let timeouts = &upstream.timeouts;
     let mut sent = record.begun();
     let pooled = local.pool.checkout(endpoint, sent, timeouts.pool_idle);
-    let mut reused = pooled.is_some();
-    let mut connection = match pooled {
+    let (mut connection, mut reused) = match pooled {
         Some(connection) => {
             endpoint.metrics.reuse.inc();
-            connection
+            (connection, true)
         }
         None => {
             let preface = endpoint
                 .proxy_protocol()
                 .zip(request.as_mut())
                 .map(|(version, request)| preface::begin(version, request, record));
-            let opened = open(upstream, endpoint, preface).await?;
+            let opened = open(local, upstream, endpoint, preface).await?;
             sent = Instant::now();
-            opened
+            (opened.connection, opened.reused)
         }
     };
+    let mut replaced = 0;
     let response = loop {
         let Some(whole) = request.take() else {
             return Err(ProxyError::Closed.into());
         };
         let upload = record.upload().map(|upload| &**upload);
-        let answer = pin!(connection.send(whole));
-        match connection
-            .response(answer, (sent, timeouts.response_head), upload)
-            .await
-        {
+        let limit = (sent, timeouts.response_head);
+        let answered = match &mut connection {
+            Connection::Http1(connection) => {
+                let answer = pin!(connection.send(whole));
+                connection.response(answer, limit, upload).await
+            }
+            Connection::Http2(stream) => stream.exchange(whole, limit, upload).await,
+        };
+        match answered {
             Ok(response) => break response,
             Err(SendError::Unsent(unsent)) => {
                 *request = Some(*unsent);
-                if !reused {
+                // A shared connection may have taken its last request meanwhile, however new it is.
+                let may_be_stale = reused || matches!(connection, Connection::Http2(_));
+                if !may_be_stale || replaced == REPLACED {
                     return Err(failed(endpoint, ProxyError::Closed, true));
                 }
-                // The endpoint closed it; it will have closed others with it.
                 endpoint.metrics.stale_retried.inc();
-                local.pool.purge(endpoint.id());
-                reused = false;
-                // Connections that need a preface are not reused.
-                connection = open(upstream, endpoint, None).await?;
-                sent = Instant::now();
+            }
+            Err(SendError::Refused(again, by)) => {
+                *request = again.map(|again| *again);
+                let unsent = request.is_some();
+                if by == Refusal::Stream || !unsent || replaced == REPLACED {
+                    return Err(failed(endpoint, ProxyError::StreamRefused, unsent));
+                }
+                // The connection ends, and the endpoint is well.
+                upstream.metrics.retries_refused.inc();
             }
             Err(SendError::Failed(error)) => {
                 let error = classify(&error, record);
@@ -140,6 +154,12 @@ async fn ask(
                 return Err(failed(endpoint, ProxyError::ResponseTimeout, false));
             }
         }
+        replaced += 1;
+        local.pool.purge(&connection);
+        // Connections that need a preface are not reused, and so not replaced.
+        let opened = open(local, upstream, endpoint, None).await?;
+        (connection, reused) = (opened.connection, opened.reused);
+        sent = Instant::now();
     };
     let now = Instant::now();
     endpoint
@@ -191,39 +211,55 @@ fn failed(endpoint: &Endpoint, error: ProxyError, unsent: bool) -> Failed {
     Failed { error, unsent }
 }
 
-/// A new connection, `preface` first. Boxed: it is rare, and requests shall not carry room for it.
+/// A connection that was not idle in the pool.
+struct Opened {
+    connection: Connection,
+    /// It was there already, for other requests.
+    reused: bool,
+}
+
+/// A new connection, `preface` first, or over HTTP/2 a share in one. Boxed: with HTTP/1.1 it is rare, and requests shall not
+/// carry room for it.
 fn open<'a>(
+    local: &'a Local,
     upstream: &'a Upstream,
     endpoint: &'a Arc<Endpoint>,
     preface: Option<Vec<u8>>,
-) -> Pin<Box<dyn Future<Output = Result<Connection, Failed>> + 'a>> {
+) -> Pin<Box<dyn Future<Output = Result<Opened, Failed>> + 'a>> {
     Box::pin(async move {
         let begun = Instant::now();
-        let opened = match endpoint.socket_address() {
-            Some(address) => {
-                let limit = upstream.timeouts.connect;
-                Connection::open(endpoint, address, limit, preface.as_deref()).await
-            }
-            None => return Err(failed(endpoint, ProxyError::ConnectFailed, true)),
+        let Some(address) = endpoint.socket_address() else {
+            return Err(failed(endpoint, ProxyError::ConnectFailed, true));
         };
-        upstream
-            .metrics
-            .connect
-            .observe(begun.elapsed().as_secs_f64());
-        opened.map_err(|error| {
-            let error = match error {
-                ConnectError::Timeout { .. } => ProxyError::ConnectTimeout,
-                ConnectError::Failed { source, .. } if is_own_shortage(&source) => {
-                    return ProxyError::Exhausted.into();
-                }
-                ConnectError::Failed { source, .. }
-                    if source.kind() == std::io::ErrorKind::ConnectionRefused =>
-                {
-                    ProxyError::ConnectRefused
-                }
-                ConnectError::Failed { .. } => ProxyError::ConnectFailed,
-            };
-            failed(endpoint, error, true)
+        let timeouts = &upstream.timeouts;
+        let opened = if endpoint.contact().http2 {
+            let shared = local.pool.share(endpoint, address, timeouts).await;
+            shared.map(|(connection, reused)| Opened { connection, reused })
+        } else {
+            let opened =
+                http1::Connection::open(endpoint, address, timeouts.connect, preface.as_deref())
+                    .await;
+            opened.map(|connection| Opened {
+                connection: Connection::Http1(connection),
+                reused: false,
+            })
+        };
+        if opened.as_ref().is_ok_and(|opened| opened.reused) {
+            endpoint.metrics.reuse.inc();
+        } else {
+            upstream
+                .metrics
+                .connect
+                .observe(begun.elapsed().as_secs_f64());
+        }
+        opened.map_err(|error| match error {
+            OpenError::Timeout => failed(endpoint, ProxyError::ConnectTimeout, true),
+            OpenError::Refused => failed(endpoint, ProxyError::ConnectRefused, true),
+            OpenError::Failed => failed(endpoint, ProxyError::ConnectFailed, true),
+            OpenError::Certificate => failed(endpoint, ProxyError::TlsCertificate, true),
+            OpenError::Protocol => failed(endpoint, ProxyError::WrongProtocol, true),
+            OpenError::Tls => failed(endpoint, ProxyError::TlsFailed, true),
+            OpenError::Exhausted => ProxyError::Exhausted.into(),
         })
     })
 }
@@ -234,7 +270,9 @@ fn classify(error: &hyper::Error, record: &Record) -> ProxyError {
         Some(Stage::Idle) => ProxyError::BodyTimeout,
         Some(Stage::TooLarge) => ProxyError::BodyTooLarge,
         Some(Stage::Broken) => ProxyError::BodyBroken,
-        Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None if error.is_parse() => {
+        Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None
+            if error.is_parse() || is_violation(error) =>
+        {
             ProxyError::Garbage
         }
         Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None => ProxyError::Closed,

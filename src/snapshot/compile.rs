@@ -1,6 +1,6 @@
 //! From a configuration and the snapshot before it to the next snapshot.
 //!
-//! What is the same thing in both keeps its state: endpoints by (upstream, name, address, PROXY protocol), round-robin positions by
+//! What is the same thing in both keeps its state: endpoints by (upstream, name, contact), round-robin positions by
 //! upstream, sockets by address. Reads certificates; binds nothing.
 
 use std::collections::HashMap;
@@ -8,9 +8,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use http::uri::Scheme;
 use http::{HeaderName, HeaderValue};
 
-use super::{AccessLogRule, Action, Filters, Listener, Pages, Route, Snapshot};
+use super::{AccessLogRule, Action, Filters, Listener, Pages, Route, Snapshot, contacts};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::message::upgrade;
@@ -20,7 +21,7 @@ use crate::metrics::{
 use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Tickets, server};
 use crate::units::Name;
-use crate::upstream::{Endpoint, Health, Upstream};
+use crate::upstream::{Contact, Endpoint, Health, Upstream};
 
 /// What compiling needs beside the configuration; made once per process.
 #[derive(Debug)]
@@ -84,6 +85,16 @@ impl Compiler {
                 Err(mut found) => problems.append(&mut found),
             }
         }
+        let mut reached = Vec::with_capacity(config.upstreams.len());
+        for upstream in &config.upstreams {
+            match contacts::contacts(upstream) {
+                Ok((found, mut doubts)) => {
+                    warnings.append(&mut doubts);
+                    reached.push(found);
+                }
+                Err(mut found) => problems.append(&mut found),
+            }
+        }
         problems.extend(cannot_be_opened(config));
         if config.routes.is_empty()
             && let Some(listener) = config.listeners.first()
@@ -111,7 +122,8 @@ impl Compiler {
         let upstreams: Vec<_> = config
             .upstreams
             .iter()
-            .map(|upstream| Arc::new(self.upstream(upstream, previous)))
+            .zip(reached)
+            .map(|(upstream, contacts)| Arc::new(self.upstream(upstream, contacts, previous)))
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
         let route = |name: &Name, action, upgrades: &[Box<str>], filters| {
@@ -138,7 +150,7 @@ impl Compiler {
                 route(
                     &configured.name,
                     action,
-                    &configured.upgrades,
+                    upgrades(config, configured),
                     Filters::of(configured),
                 )
             })
@@ -226,8 +238,7 @@ impl Compiler {
             websocket: config.routes.iter().any(|route| {
                 let listens = route.listeners.as_ref();
                 listens.is_none_or(|listeners| listeners.contains(&index))
-                    && route
-                        .upgrades
+                    && upgrades(config, route)
                         .iter()
                         .any(|name| **name == *upgrade::WEBSOCKET)
             }),
@@ -245,7 +256,12 @@ impl Compiler {
         Ok((listener, warnings))
     }
 
-    fn upstream(&self, upstream: &config::Upstream, previous: Option<&Snapshot>) -> Upstream {
+    fn upstream(
+        &self,
+        upstream: &config::Upstream,
+        contacts: Vec<Contact>,
+        previous: Option<&Snapshot>,
+    ) -> Upstream {
         let before = previous.and_then(|previous| {
             previous
                 .upstreams
@@ -262,29 +278,22 @@ impl Compiler {
         } else {
             Health::Unchecked
         };
+        let configured = upstream.endpoints.iter().zip(contacts);
         let endpoints =
-            upstream
-                .endpoints
-                .iter()
-                .map(|configured| match known.get(&*configured.name) {
-                    Some(endpoint)
-                        if *endpoint.address() == configured.address
-                            && endpoint.proxy_protocol() == upstream.proxy_protocol =>
-                    {
-                        Arc::clone(endpoint)
-                    }
-                    _ => {
-                        let metrics =
-                            EndpointMetrics::new(&self.metrics, &upstream.name, &configured.name);
-                        let endpoint = Endpoint::new(
-                            Arc::clone(&upstream.name),
-                            Arc::clone(&configured.name),
-                            (configured.address.clone(), unknown),
-                            metrics,
-                        );
-                        Arc::new(endpoint.with_proxy_protocol(upstream.proxy_protocol))
-                    }
-                });
+            configured.map(|(configured, contact)| match known.get(&*configured.name) {
+                Some(endpoint) if *endpoint.contact() == contact => Arc::clone(endpoint),
+                _ => {
+                    let metrics =
+                        EndpointMetrics::new(&self.metrics, &upstream.name, &configured.name);
+                    let endpoint = Endpoint::new(
+                        Arc::clone(&upstream.name),
+                        Arc::clone(&configured.name),
+                        (contact, unknown),
+                        metrics,
+                    );
+                    Arc::new(endpoint)
+                }
+            });
         Upstream {
             name: Arc::clone(&upstream.name),
             endpoints: endpoints.collect(),
@@ -298,10 +307,24 @@ impl Compiler {
                 || Arc::new(Cursor::new(self.seed)),
                 |before| Arc::clone(&before.cursor),
             ),
+            http2: match &upstream.tls {
+                _ if !upstream.http2 => None,
+                Some(_) => Some(Scheme::HTTPS),
+                None => Some(Scheme::HTTP),
+            },
             timeouts: upstream.timeouts,
             health: upstream.health.clone(),
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
+    }
+}
+
+/// Protocols that clients of `route` may change to. None where endpoints speak HTTP/2: a tunnel to them would be another kind
+/// of request (RFC 8441), which is not made yet.
+fn upgrades<'a>(config: &Config, route: &'a config::Route) -> &'a [Box<str>] {
+    match route.action {
+        config::Action::Forward(upstream) if config.upstreams[upstream].http2 => &[],
+        _ => &route.upgrades,
     }
 }
 

@@ -1,6 +1,7 @@
 //! All that a request may consult: compiled, immutable, numbered. Replaced as a whole, never changed.
 
 pub mod compile;
+mod contacts;
 pub mod pages;
 pub mod publish;
 

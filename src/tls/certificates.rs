@@ -6,6 +6,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
@@ -90,15 +91,15 @@ pub(super) fn load(
     })
 }
 
-/// The authorities that sign client certificates.
+/// Authorities that sign certificates.
 pub(super) struct Authorities {
     /// As they are in the file.
     pub(super) certificates: Vec<CertificateDer<'static>>,
-    /// As what verifies clients.
+    /// As what verifies others.
     pub(super) roots: RootCertStore,
 }
 
-/// Reads the certificates of the authorities that sign client certificates.
+/// Reads the certificates of authorities.
 pub(super) fn load_authorities(path: &Path, place: &Place) -> Result<Authorities, Vec<Problem>> {
     let certificates = read_chain(path, place).map_err(|problem| vec![problem])?;
     let mut roots = RootCertStore::empty();
@@ -241,7 +242,14 @@ fn keep<T>(result: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T>
     result.map_err(|problem| problems.push(problem)).ok()
 }
 
-fn ago(seconds: i64) -> String {
+pub(super) fn seconds_since_1970() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+}
+
+pub(super) fn ago(seconds: i64) -> String {
     format!("{} ago", lasting(seconds))
 }
 

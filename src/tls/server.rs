@@ -4,7 +4,6 @@
 //! Early data (0-RTT) is never accepted: it can be replayed.
 
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
@@ -47,7 +46,7 @@ pub struct Alpn {
 /// Reads the certificates of `tls` and makes its server settings. Reports every problem, in file order.
 pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server, Vec<Problem>> {
     let provider = Arc::new(suites::provider());
-    let now = seconds_since_1970();
+    let now = certificates::seconds_since_1970();
     let mut problems = Vec::new();
     let mut loaded = Vec::new();
     for certificate in &tls.certificates {
@@ -136,13 +135,6 @@ fn versions(min: TlsVersion) -> &'static [&'static SupportedProtocolVersion] {
         TlsVersion::Tls12 => FROM_12,
         TlsVersion::Tls13 => FROM_13,
     }
-}
-
-fn seconds_since_1970() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]

@@ -39,6 +39,20 @@ pub(super) fn provider() -> CryptoProvider {
     }
 }
 
+/// SHA-256 of `content`.
+pub(super) fn sha256(content: &[u8]) -> [u8; 32] {
+    let suite = aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
+    let hash = suite
+        .tls13()
+        .expect("it is a suite of TLS 1.3")
+        .common
+        .hash_provider;
+    hash.hash(content)
+        .as_ref()
+        .try_into()
+        .expect("SHA-256 has 32 bytes")
+}
+
 impl ByDevice {
     /// `config` was made with [`provider`].
     pub(super) fn new(mut config: ServerConfig) -> Self {

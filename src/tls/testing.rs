@@ -70,6 +70,10 @@ impl Authority {
         self.0.pem()
     }
 
+    pub(super) fn der(&self) -> CertificateDer<'static> {
+        self.0.der().clone()
+    }
+
     pub(super) fn roots(&self) -> RootCertStore {
         let mut roots = RootCertStore::empty();
         roots.add(self.0.der().clone()).unwrap();

@@ -5,16 +5,35 @@ use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
+use tokio::net::TcpStream;
+use tracing::{info, warn};
+
 use super::state::{Health, State, Tier};
 use crate::balance::Candidate;
 use crate::config::{Address, Mode};
 use crate::message::proxy_protocol;
 use crate::metrics::EndpointMetrics;
+use crate::net::transport::Transport;
+use crate::tls::{self, Note, TlsError};
 use crate::units::{Name, Weight};
 
 /// An endpoint's identity within this process; never used twice. Pooled connections are kept by it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct EndpointId(u64);
+
+/// Where and how an endpoint is reached. Another one is another endpoint, even under the same name: it shares no
+/// connection, no health and no load with the one before.
+#[derive(Debug, PartialEq)]
+pub struct Contact {
+    /// Its address as configured.
+    pub address: Address,
+    /// Whether it is spoken to in HTTP/2.
+    pub http2: bool,
+    /// The PROXY protocol header that it expects first on every connection.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
+    /// How to speak TLS with it; `None`: plain.
+    pub tls: Option<tls::Client>,
+}
 
 /// One address of an upstream. The same object through all snapshots in which it stays who it is.
 #[derive(Debug)]
@@ -23,9 +42,8 @@ pub struct Endpoint {
     id: EndpointId,
     upstream: Name,
     name: Name,
-    address: Address,
-    proxy_protocol: Option<proxy_protocol::Version>,
-    /// Where `address` leads now. Read when a connection is opened, not per request.
+    contact: Contact,
+    /// Where its address leads now. Read when a connection is opened, not per request.
     resolved: Mutex<Option<SocketAddr>>,
     /// Counts changes of `resolved`. Written by the control thread, read when connections are taken from and given back to
     /// a pool. Relaxed: one that slips through is one of a moment earlier.
@@ -53,11 +71,11 @@ impl Endpoint {
     pub fn new(
         upstream: Name,
         name: Name,
-        (address, health): (Address, Health),
+        (contact, health): (Contact, Health),
         metrics: EndpointMetrics,
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
-        let resolved = match address {
+        let resolved = match contact.address {
             Address::Socket(address) => Some(address),
             Address::Name(..) => None,
         };
@@ -79,20 +97,11 @@ impl Endpoint {
             id: EndpointId(NEXT.fetch_add(1, Relaxed)),
             upstream,
             name,
-            address,
-            proxy_protocol: None,
+            contact,
             resolved: Mutex::new(resolved),
             moves: AtomicU32::new(0),
             state: Mutex::new(state),
             metrics,
-        }
-    }
-
-    /// The same, but every connection to it begins with a PROXY protocol header.
-    pub fn with_proxy_protocol(self, version: Option<proxy_protocol::Version>) -> Self {
-        Self {
-            proxy_protocol: version,
-            ..self
         }
     }
 
@@ -113,13 +122,36 @@ impl Endpoint {
 
     /// Its address as configured.
     pub fn address(&self) -> &Address {
-        &self.address
+        &self.contact.address
+    }
+
+    /// Where and how it is reached.
+    pub fn contact(&self) -> &Contact {
+        &self.contact
+    }
+
+    /// Runs a TLS handshake on `stream`, a connection to it just opened, where TLS is spoken with it; the caller limits the
+    /// time. What is wrong is logged, though not for every connection.
+    pub async fn secure(&self, stream: TcpStream) -> Result<Transport, TlsError> {
+        let Some(tls) = &self.contact.tls else {
+            return Ok(Transport::Plain(stream));
+        };
+        let secured = tls.handshake(stream).await;
+        let (upstream, endpoint) = (&self.upstream, &self.name);
+        match tls.note(secured.as_ref().err()) {
+            Some(Note::Wrong(reason)) => {
+                warn!(%upstream, %endpoint, reason, "endpoint cannot be reached over TLS");
+            }
+            Some(Note::Well) => info!(%upstream, %endpoint, "endpoint reached over TLS again"),
+            None => {}
+        }
+        secured.map(|stream| Transport::Tls(Box::new(stream)))
     }
 
     /// The PROXY protocol header that it expects first on every connection, if any. Such a connection is one client's: it
     /// serves one request and is not kept.
     pub fn proxy_protocol(&self) -> Option<proxy_protocol::Version> {
-        self.proxy_protocol
+        self.contact.proxy_protocol
     }
 
     /// Where to connect; `None` while its name is not resolved.

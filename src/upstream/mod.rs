@@ -6,7 +6,9 @@ pub mod state;
 
 use std::sync::Arc;
 
-pub use endpoint::{Endpoint, EndpointId};
+use http::uri::Scheme;
+
+pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use lease::Lease;
 pub use state::{Health, Tier};
 
@@ -26,6 +28,8 @@ pub struct Upstream {
     pub policy: Policy,
     /// Where the policy stands; survives reloads.
     pub cursor: Arc<Cursor>,
+    /// Where its endpoints are spoken to in HTTP/2, the scheme they are told.
+    pub http2: Option<Scheme>,
     /// Its time limits.
     pub timeouts: config::UpstreamTimeouts,
     /// How its endpoints are checked.

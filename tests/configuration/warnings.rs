@@ -42,6 +42,19 @@ fn several_endpoints_without_health() {
 }
 
 #[test]
+fn endpoints_that_are_not_verified() {
+    let text = "[upstream.a]\nendpoints = [\"h:1\", \"h:2\"]\nhealth = {}\ntls = { verify = false }\n[[route]]\nupstream = \"a\"\n";
+    let found = warnings(text);
+    assert_eq!(found.len(), 1);
+    assert!(
+        found[0]
+            .starts_with("8:18: upstream.a.tls.verify: endpoints' certificates are NOT verified"),
+        "{found:?}"
+    );
+    assert!(warnings(&text.replace("false", "true")).is_empty());
+}
+
+#[test]
 fn a_file_that_looks_like_a_slip_and_a_star_that_means_nothing() {
     let config = valid_behind_base(
         "[access_log]\ntarget = \"stderr\"\n[[route]]\npath = \"/a/*\"\nupstream = \"app\"\n",

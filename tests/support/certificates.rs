@@ -5,7 +5,7 @@ use std::path::Path;
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams,
-    SerialNumber,
+    SerialNumber, date_time_ymd,
 };
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer};
 use time::{Duration, OffsetDateTime};
@@ -35,6 +35,14 @@ impl Authority {
     /// A certificate for these names (DNS names or IP addresses), good for servers and clients.
     pub(crate) fn issue(&self, names: &[&str]) -> Leaf {
         self.issue_with(names, |_| {})
+    }
+
+    /// The same, no longer valid.
+    pub(crate) fn issue_expired(&self, names: &[&str]) -> Leaf {
+        self.issue_with(names, |parameters| {
+            parameters.not_before = date_time_ymd(2020, 1, 1);
+            parameters.not_after = date_time_ymd(2021, 1, 1);
+        })
     }
 
     /// The same, ending in `seconds`.

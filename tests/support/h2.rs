@@ -22,7 +22,7 @@ use super::client::{HOST, Tls, connect};
 use super::deadline::DEADLINE;
 
 /// Drives all HTTP/2 connections of the tests.
-static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
+pub(crate) static RUNTIME: LazyLock<Handle> = LazyLock::new(|| {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let handle = runtime.handle().clone();
     thread::spawn(move || runtime.block_on(std::future::pending::<()>()));

@@ -16,6 +16,7 @@ mod rewrite;
 mod route;
 mod tls;
 mod upstream;
+mod upstream_tls;
 
 use std::net::SocketAddr;
 

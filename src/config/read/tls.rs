@@ -30,7 +30,7 @@ pub(super) fn tls(table: &mut Table<'_>) -> Option<ListenerTls> {
     })
 }
 
-fn certificate(value: &Value<'_>) -> Option<Certificate> {
+pub(super) fn certificate(value: &Value<'_>) -> Option<Certificate> {
     value.table(|table| {
         let chain = table
             .required("chain", "\"server.pem\"")

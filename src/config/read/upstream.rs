@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{health, host, name};
+use super::{health, host, name, upstream_tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
@@ -24,9 +24,13 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("policy")
             .and_then(|value| value.one_of(&policies, &later))
             .unwrap_or(Policy::RoundRobin);
-        if let Some(value) = table.get("protocol") {
-            value.one_of(&[("http/1.1", ())], &["h2"]);
-        }
+        let http2 = table
+            .get("protocol")
+            .and_then(|value| value.one_of(&[("http/1.1", false), ("h2", true)], &[]))
+            .unwrap_or(false);
+        let tls = table
+            .get("tls")
+            .and_then(|value| value.table(upstream_tls::tls));
         let versions = [
             ("off", None),
             ("v1", Some(Version::V1)),
@@ -36,6 +40,11 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("proxy_protocol")
             .and_then(|value| value.one_of(&versions, &[]))
             .flatten();
+        if http2 && proxy_protocol.is_some() {
+            table.report(
+                "proxy_protocol with protocol = \"h2\": a connection would carry requests of many clients, and the header names one; leave one of them out",
+            );
+        }
         let health = table
             .get("health")
             .and_then(|value| value.table(health::health));
@@ -44,7 +53,6 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .and_then(|value| value.table(timeouts))
             .unwrap_or(TIMEOUTS);
         table.not_yet(&[
-            "tls",
             "passive",
             "retry",
             "slow_start",
@@ -56,6 +64,8 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             name: entry.name.into(),
             policy,
             endpoints: endpoints?,
+            http2,
+            tls,
             health,
             timeouts,
             proxy_protocol,

@@ -95,14 +95,9 @@ fn keys_and_values_of_a_later_version() {
     }
     for (text, expected) in [
         (
-            "protocol = \"h2\"",
-            "3:12: upstream.b.protocol: \"h2\" is not supported yet; use \"http/1.1\"",
-        ),
-        (
             "health = { kind = \"grpc\" }",
             "3:19: upstream.b.health.kind: \"grpc\" is not supported yet; use \"http\" or \"tcp\"",
         ),
-        ("tls = {}", "3:1: upstream.b.tls: not supported yet"),
         ("passive = {}", "3:1: upstream.b.passive: not supported yet"),
         ("retry = {}", "3:1: upstream.b.retry: not supported yet"),
         (
@@ -196,7 +191,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `proxy_protocol`, `health`, `timeouts`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`",
         ),
         (
             "[access_log]\nsample = 0\n",

@@ -161,3 +161,37 @@ fn upstreams() {
         assert_eq!(problems_behind_base(&text), [expected]);
     }
 }
+
+#[test]
+fn tls() {
+    each_value_has(
+        "[upstream.b]\nendpoints = [\"h:1\"]\n",
+        &[
+            ("tls = true", "must be a table, got true"),
+            (
+                "protocol = \"h3\"",
+                "must be \"http/1.1\" or \"h2\", got \"h3\"; did you mean \"h2\"?",
+            ),
+            (
+                "tls = { server_name = \"a b\" }",
+                "must be a host name or an IP address such as \"app.internal\", got \"a b\"",
+            ),
+            ("tls = { verify = 0 }", "must be true or false, got 0"),
+            ("tls = { ca = 1 }", "must be a path, got 1"),
+            (
+                "tls = { client_certificate = { chain = \"a\" } }",
+                "needs `key`, such as key = \"server.key\"",
+            ),
+        ],
+    );
+    each_has(&[
+        (
+            "[upstream.b]\nendpoints = [\"h:1\"]\ntls = { ca = \"ca.pem\", verify = false }\n",
+            "3:9: upstream.b.tls.ca: has no effect with verify = false",
+        ),
+        (
+            "[upstream.b]\nendpoints = [\"h:1\"]\ntls = { server_nam = \"x\" }\n",
+            "3:9: upstream.b.tls.server_nam: unknown key; did you mean `server_name`?",
+        ),
+    ]);
+}

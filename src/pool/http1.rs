@@ -1,0 +1,151 @@
+//! One HTTP/1.1 connection to an endpoint.
+
+use std::future::{Future, poll_fn};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::client::conn::http1::{Builder, SendRequest};
+use hyper_util::rt::TokioIo;
+use tokio::task::JoinHandle;
+use tokio::time::Sleep;
+
+use super::connection::{OpenError, SendError, Sent, open, wait};
+use crate::message::upload::{Progress, RequestBody};
+use crate::net::shared::SharedStream;
+use crate::upstream::Endpoint;
+
+/// An open connection to an endpoint, in use by one request or idle. Dropping it closes it.
+#[derive(Debug)]
+pub struct Connection {
+    sender: SendRequest<RequestBody>,
+    /// Drives the connection. Ended with it: hyper's own task stays alive when an endpoint answers before it has taken
+    /// the whole request body (hyper #4176).
+    task: JoinHandle<Bytes>,
+    stream: SharedStream,
+    endpoint: Arc<Endpoint>,
+    opened: Instant,
+    /// [`Endpoint::moves`] when it was opened.
+    moves: u32,
+    /// One timer for all requests: moving its deadline onwards costs next to nothing.
+    timer: Pin<Box<Sleep>>,
+    idle: std::cell::Cell<bool>,
+}
+
+impl Connection {
+    /// Connects to `endpoint` at `address` within `limit`, TLS handshake included. What `preface` holds goes before all else.
+    pub async fn open(
+        endpoint: &Arc<Endpoint>,
+        address: SocketAddr,
+        limit: Duration,
+        preface: Option<&[u8]>,
+    ) -> Result<Self, OpenError> {
+        let moves = endpoint.moves();
+        let stream = SharedStream::new(open(endpoint, address, limit, preface).await?);
+        let (sender, connection) = Builder::new()
+            .handshake(TokioIo::new(stream.clone()))
+            .await
+            .map_err(|_| OpenError::Failed)?;
+        let task = tokio::task::spawn_local(async move {
+            // What fails shows where the request waits. Not shut down here: what follows a 101 goes over the same stream.
+            let mut connection = connection;
+            let _ = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+            connection.into_parts().read_buf
+        });
+        endpoint.metrics.connections_active.inc();
+        Ok(Self {
+            sender,
+            task,
+            stream,
+            endpoint: Arc::clone(endpoint),
+            opened: Instant::now(),
+            moves,
+            timer: Box::pin(tokio::time::sleep(limit)),
+            idle: std::cell::Cell::new(false),
+        })
+    }
+
+    /// Whose it is.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// When it was opened.
+    pub fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Whether it is known to be of no more use.
+    pub fn is_closed(&self) -> bool {
+        self.sender.is_closed() || self.moves != self.endpoint.moves()
+    }
+
+    /// Whether an idle connection can take a request.
+    pub fn is_usable(&self) -> bool {
+        self.sender.is_ready() && self.moves == self.endpoint.moves() && self.stream.is_quiet()
+    }
+
+    /// Counts it as in use.
+    pub(super) fn begin_use(&self) {
+        if self.idle.replace(false) {
+            self.endpoint.metrics.connections_idle.dec();
+            self.endpoint.metrics.connections_active.inc();
+        }
+    }
+
+    /// Counts it as idle.
+    pub(super) fn end_use(&self) {
+        if !self.idle.replace(true) {
+            self.endpoint.metrics.connections_active.dec();
+            self.endpoint.metrics.connections_idle.inc();
+        }
+    }
+
+    /// After a 101 response: the stream, and what came over it after that response. HTTP is spoken here no more.
+    pub async fn switch(&mut self) -> (SharedStream, Bytes) {
+        let early = (&mut self.task).await.unwrap_or_default();
+        (self.stream.clone(), early)
+    }
+
+    /// Sends `request`. What is returned is to be awaited with [`Self::response`].
+    ///
+    /// Two steps, so that the request, which is large, moves from here straight to hyper.
+    pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
+        self.sender.try_send_request(request)
+    }
+
+    /// Waits for the head of the response to what was `sent` at `since`: for `limit`, counted anew while the request's body
+    /// (`upload`) moves.
+    pub async fn response(
+        &mut self,
+        sent: Pin<&mut impl Future<Output = Sent>>,
+        (since, limit): (Instant, Duration),
+        upload: Option<&Progress>,
+    ) -> Result<Response<Incoming>, SendError> {
+        let timer = &mut self.timer;
+        timer.as_mut().reset((since + limit).into());
+        match wait(sent, timer.as_mut(), limit, upload).await {
+            Some(Ok(response)) => Ok(response),
+            Some(Err(mut error)) => Err(match error.take_message() {
+                Some(request) => SendError::Unsent(Box::new(request)),
+                None => SendError::Failed(error.into_error()),
+            }),
+            None => Err(SendError::Timeout),
+        }
+    }
+}
+
+impl Drop for Connection {
+    fn drop(&mut self) {
+        self.task.abort();
+        if self.idle.get() {
+            self.endpoint.metrics.connections_idle.dec();
+        } else {
+            self.endpoint.metrics.connections_active.dec();
+        }
+    }
+}
