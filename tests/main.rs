@@ -15,6 +15,7 @@ mod client_faults;
 mod configuration;
 mod error_pages;
 mod forwarded;
+mod grpc;
 mod header_changes;
 mod headers;
 mod health;

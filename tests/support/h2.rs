@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 use std::thread;
 
 use bytes::Bytes;
+use http::response::Parts;
 use http::{HeaderMap, Request, Response};
-use http_body_util::{BodyExt, Full};
+use http_body_util::{BodyExt, Collected, Full};
 use hyper::body::Incoming;
 use hyper::client::conn::http2;
 use hyper::upgrade::Upgraded;
@@ -41,9 +42,20 @@ pub(crate) struct H2Reply {
     pub(crate) status: u16,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Result<Bytes, hyper::Error>,
+    pub(crate) trailers: HeaderMap,
 }
 
 impl H2Reply {
+    fn new(head: Parts, body: Result<Collected<Bytes>, hyper::Error>) -> Self {
+        let trailers = body.as_ref().ok().and_then(|body| body.trailers().cloned());
+        Self {
+            status: head.status.as_u16(),
+            headers: head.headers,
+            body: body.map(Collected::to_bytes),
+            trailers: trailers.unwrap_or_default(),
+        }
+    }
+
     pub(crate) fn text(&self) -> String {
         String::from_utf8_lossy(self.body.as_ref().expect("a whole body")).into_owned()
     }
@@ -108,15 +120,7 @@ impl H2 {
             sender.ready().await?;
             let response = sender.send_request(request).await?;
             let (head, body) = response.into_parts();
-            let body = body
-                .collect()
-                .await
-                .map(http_body_util::Collected::to_bytes);
-            Ok(H2Reply {
-                status: head.status.as_u16(),
-                headers: head.headers,
-                body,
-            })
+            Ok(H2Reply::new(head, body.collect().await))
         }))
     }
 
@@ -192,14 +196,7 @@ impl Pending {
 /// Reads the rest of a reply.
 pub(crate) fn finish(response: Response<Incoming>) -> H2Reply {
     let (head, body) = response.into_parts();
-    let body = RUNTIME
-        .block_on(within_deadline(body.collect()))
-        .map(http_body_util::Collected::to_bytes);
-    H2Reply {
-        status: head.status.as_u16(),
-        headers: head.headers,
-        body,
-    }
+    H2Reply::new(head, RUNTIME.block_on(within_deadline(body.collect())))
 }
 
 /// A `GET` of `path` on the usual host.
@@ -247,7 +244,7 @@ impl Frames {
     pub(crate) const PING: u8 = 6;
     pub(crate) const GOAWAY: u8 = 7;
 
-    const END_STREAM: u8 = 1;
+    pub(crate) const END_STREAM: u8 = 1;
     const ACK: u8 = 1;
     const END_HEADERS: u8 = 4;
 
@@ -309,8 +306,13 @@ impl Frames {
 
     /// Sends a request with a body in one frame.
     pub(crate) fn request_with_body(&mut self, stream: u32, fields: &[(&str, &str)], body: &[u8]) {
-        self.head(stream, fields, 0);
+        self.begin_request(stream, fields);
         let _ = self.write(Self::DATA, Self::END_STREAM, stream, body);
+    }
+
+    /// Sends a request whose body follows.
+    pub(crate) fn begin_request(&mut self, stream: u32, fields: &[(&str, &str)]) {
+        self.head(stream, fields, 0);
     }
 
     fn head(&mut self, stream: u32, fields: &[(&str, &str)], flags: u8) {

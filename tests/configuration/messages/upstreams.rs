@@ -190,6 +190,10 @@ fn tls() {
             "3:9: upstream.b.tls.ca: has no effect with verify = false",
         ),
         (
+            "[upstream.b]\nendpoints = [\"h:1\"]\nprotocol = \"h2\"\nproxy_protocol = \"v2\"\n",
+            "1:1: upstream.b: proxy_protocol with protocol = \"h2\": a connection would carry requests of many clients, and the header names one; leave one of them out",
+        ),
+        (
             "[upstream.b]\nendpoints = [\"h:1\"]\ntls = { server_nam = \"x\" }\n",
             "3:9: upstream.b.tls.server_nam: unknown key; did you mean `server_name`?",
         ),
