@@ -4,6 +4,7 @@
 use crate::support::certificates::Authority;
 use crate::support::client::{HOST, Tls};
 use crate::support::h2::{Ending, Frames};
+use crate::support::h2_origin::{H2Origin, ready, text};
 use crate::support::{Balancer, Connection, Origin, get, simple};
 
 /// What hides behind each malformed request.
@@ -35,6 +36,50 @@ fn with(fields: &[u8]) -> Vec<u8> {
     request
 }
 
+/// A listener with TLS.
+const TLS: &str = "tls = { certificates = [{ chain = \"leaf.pem\", key = \"leaf.key\" }] }";
+
+/// Who receives what is passed on.
+enum Receiver {
+    Http1(Origin),
+    Http2(H2Origin),
+}
+
+impl Receiver {
+    fn both() -> [Self; 2] {
+        [
+            Self::Http1(Origin::named("a")),
+            Self::Http2(H2Origin::new(|_| ready(text("a")))),
+        ]
+    }
+
+    /// How many requests it has received.
+    fn received(&self) -> usize {
+        match self {
+            Self::Http1(origin) => origin.request_count(),
+            Self::Http2(origin) => origin.asked().len(),
+        }
+    }
+
+    /// A balancer before it, whose listener has these keys; and its clients' TLS.
+    fn start(&self, listener: &str) -> (Balancer, Tls) {
+        let (address, protocol) = match self {
+            Self::Http1(origin) => (origin.address(), "http/1.1"),
+            Self::Http2(origin) => (origin.address(), "h2"),
+        };
+        let authority = Authority::new("test");
+        let leaf = authority.issue(&[HOST]);
+        let balancer = Balancer::start_with(
+            &format!(
+                "[listener.http]\naddress = \"127.0.0.1:0\"\n{listener}\n[upstream.app]\nendpoints = [\"{address}\"]\n\
+                 protocol = \"{protocol}\"\n[[route]]\nupstream = \"app\"\n"
+            ),
+            |folder| leaf.write(folder, "leaf"),
+        );
+        (balancer, Tls::new(&authority, HOST))
+    }
+}
+
 fn start() -> (Origin, Balancer) {
     let origin = Origin::named("a");
     let balancer = Balancer::start(&simple(&[&origin]));
@@ -42,40 +87,39 @@ fn start() -> (Origin, Balancer) {
 }
 
 fn start_secure() -> (Origin, Balancer, Tls) {
-    let origin = Origin::named("a");
-    let authority = Authority::new("test");
-    let leaf = authority.issue(&[HOST]);
-    let config = simple(&[&origin]).replace(
-        "[listener.http]",
-        "[listener.http]\ntls = { certificates = [{ chain = \"leaf.pem\", key = \"leaf.key\" }] }",
-    );
-    let balancer = Balancer::start_with(&config, |folder| leaf.write(folder, "leaf"));
-    (origin, balancer, Tls::new(&authority, HOST))
+    let receiver = Receiver::Http1(Origin::named("a"));
+    let (balancer, tls) = receiver.start(TLS);
+    let Receiver::Http1(origin) = receiver else {
+        unreachable!("made so")
+    };
+    (origin, balancer, tls)
 }
 
 /// Each is answered with its status by the balancer and a close; nothing of it, nor of what hides behind it, is received.
 #[track_caller]
 fn all_refused(cases: Vec<Case>) {
-    let (origin, balancer) = start();
-    let wrong: Vec<String> = cases
-        .into_iter()
-        .filter_map(|Case { request, status }| {
-            let shown = String::from_utf8_lossy(&request).into_owned();
-            let got = refusal(&balancer, request);
-            let received = origin.requests().len();
-            (got != Ok(status) || received > 0)
-                .then(|| format!("{shown:?}: {got:?} instead of {status}, {received} received"))
-        })
-        .collect();
-    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    assert_eq!(get(balancer.http(), "/after").status, 200);
+    for receiver in Receiver::both() {
+        let (balancer, _) = receiver.start("");
+        let wrong: Vec<String> = cases
+            .iter()
+            .filter_map(|Case { request, status }| {
+                let got = refusal(&balancer, request);
+                let received = receiver.received();
+                (got != Ok(*status) || received > 0).then(|| {
+                    let shown = String::from_utf8_lossy(request);
+                    format!("{shown:?}: {got:?} instead of {status}, {received} received")
+                })
+            })
+            .collect();
+        assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+        assert_eq!(get(balancer.http(), "/after").status, 200);
+    }
 }
 
 /// The status with which the balancer refuses `request` and closes.
-fn refusal(balancer: &Balancer, mut request: Vec<u8>) -> Result<u16, String> {
+fn refusal(balancer: &Balancer, request: &[u8]) -> Result<u16, String> {
     let mut connection = Connection::open(balancer.http());
-    request.extend(HIDDEN.as_bytes());
-    connection.send(&request);
+    connection.send([request, HIDDEN.as_bytes()].concat());
     let reply = connection
         .try_reply("GET")
         .map_err(|error| error.to_string())?;
@@ -554,7 +598,6 @@ const AUTHORITY: (&str, &str) = (":authority", HOST);
 
 #[test]
 fn http_2_requests_that_are_none_reach_nobody() {
-    let (origin, balancer, tls) = start_secure();
     let added = |field| vec![METHOD, SCHEME, PATH, AUTHORITY, field];
     let cases: Vec<Vec<(&str, &str)>> = vec![
         // Pseudo-header fields (RFC 9113 §8.3).
@@ -644,30 +687,23 @@ fn http_2_requests_that_are_none_reach_nobody() {
         vec![(":method", "CONNECT"), AUTHORITY],
         vec![(":method", "CONNECT"), SCHEME, PATH, AUTHORITY],
     ];
-    let count = cases.len();
-    for fields in cases {
-        let mut frames = Frames::open(balancer.http(), &tls);
-        frames.request(1, &fields);
-        match frames.ending(1) {
-            Ending::Reply(status, _) => assert!(
-                (400..500).contains(&status),
-                "{fields:?} got {status}; {:?}",
-                origin.requests()
-            ),
-            Ending::Reset(_) | Ending::Gone => {}
+    for receiver in Receiver::both() {
+        let (balancer, tls) = receiver.start(TLS);
+        for fields in &cases {
+            let mut frames = Frames::open(balancer.http(), &tls);
+            frames.request(1, fields);
+            match frames.ending(1) {
+                Ending::Reply(status, _) => {
+                    assert!((400..500).contains(&status), "{fields:?} got {status}");
+                }
+                Ending::Reset(_) | Ending::Gone => {}
+            }
+            assert_eq!(receiver.received(), 0, "{fields:?}");
         }
-        assert!(
-            origin.requests().is_empty(),
-            "{fields:?}: {:?}",
-            origin.requests()
-        );
+        let mut frames = Frames::open(balancer.http(), &tls);
+        frames.request(1, &[METHOD, SCHEME, PATH, AUTHORITY]);
+        assert!(matches!(frames.ending(1), Ending::Reply(200, _)));
     }
-    let mut frames = Frames::open(balancer.http(), &tls);
-    frames.request(1, &[METHOD, SCHEME, PATH, AUTHORITY]);
-    assert!(
-        matches!(frames.ending(1), Ending::Reply(200, _)),
-        "after {count} cases"
-    );
 }
 
 #[test]
