@@ -81,13 +81,13 @@ pub struct Hop<'a> {
 }
 
 /// `hop` as an element of `Forwarded`, behind those of proxies where the chain so far is believed. A chain that was told in
-/// `X-Forwarded-For` only is carried over (RFC 7239 §7.4); so is one that says something else there: a proxy that knows one
-/// of the two fields passes on whatever its client says in the other.
+/// `X-Forwarded-For` is carried over (RFC 7239 §7.4), whatever `Forwarded` says: a proxy that knows one of the two fields passes
+/// on what its client says in the other, `host` and `proto` included.
 pub fn append_element(headers: &HeaderMap, believed: bool, hop: Hop<'_>) -> HeaderValue {
     let mut chain = Vec::new();
     if believed {
         let x_hops: Vec<_> = x_hops(headers).collect();
-        if x_hops.is_empty() || x_hops == hops(headers) {
+        if x_hops.is_empty() {
             for value in headers.get_all(header::FORWARDED) {
                 // Behind what is malformed our element could be read as a part of it.
                 chain.extend_from_slice(match parse(value.as_bytes()) {
@@ -305,10 +305,7 @@ mod tests {
         );
         let mut both = forwarded(&["for=6.6.6.6;proto=https"]);
         both.insert(X_FORWARDED_FOR, HeaderValue::from_static("6.6.6.6"));
-        assert_eq!(
-            element(&both, true),
-            format!("for=6.6.6.6;proto=https, {own}")
-        );
+        assert_eq!(element(&both, true), format!("for=6.6.6.6, {own}"));
         both.insert(X_FORWARDED_FOR, HeaderValue::from_static("203.0.113.9"));
         assert_eq!(element(&both, true), format!("for=203.0.113.9, {own}"));
         assert_eq!(element(&forwarded(&["for=a"]), false), own);
