@@ -188,6 +188,8 @@ fn run(
             serving.listen(*slot, socket.try_clone()?)?;
         }
         serving.serve(commands, sockets).await;
+        // What is cut is logged, too.
+        serving.connections.take().shutdown().await;
         serving.local.access_log.flush();
         Ok(())
     })
