@@ -130,7 +130,7 @@ fn network(value: &Value<'_>) -> Option<IpNet> {
     let what = "a network such as \"10.0.0.0/8\" or an IP address";
     let text = value.string_such_as(what)?;
     if let Ok(address) = text.parse::<std::net::IpAddr>() {
-        return Some(address.into());
+        return Some(address.to_canonical().into());
     }
     let Ok(network) = text.parse::<IpNet>() else {
         return value.expected(what);
@@ -142,7 +142,15 @@ fn network(value: &Value<'_>) -> Option<IpNet> {
         ));
         return None;
     }
-    Some(network)
+    // Addresses are compared as IPv4 where they are such in the clothes of IPv6.
+    let mapped = match network {
+        IpNet::V6(inner) if inner.prefix_len() >= 96 => inner
+            .network()
+            .to_ipv4_mapped()
+            .and_then(|address| IpNet::new(address.into(), inner.prefix_len() - 96).ok()),
+        IpNet::V4(_) | IpNet::V6(_) => None,
+    };
+    Some(mapped.unwrap_or(network))
 }
 
 fn timeouts(table: &mut Table<'_>) -> ListenerTimeouts {
