@@ -451,6 +451,90 @@ fn http_2_client_that_resets_its_tunnel_leaves_the_endpoint() {
 }
 
 #[test]
+fn regression_tunnels_that_http_2_clients_reset_lived_on_for_a_minute() {
+    // An endpoint that does not end when its client has.
+    let origin = Origin::with("a", |exchange| {
+        let next = exchange.echo();
+        thread::sleep(Duration::from_secs(20));
+        next
+    });
+    let (balancer, tls) = start_secure(&origin, "", "");
+    for is_whole_connection in [false, true] {
+        let mut frames = Frames::open(balancer.http(), &tls);
+        for stream in [1, 3, 5] {
+            frames.begin_request(
+                stream,
+                &[
+                    (":method", "CONNECT"),
+                    (":protocol", "websocket"),
+                    (":scheme", "https"),
+                    (":path", "/"),
+                    (":authority", HOST),
+                ],
+            );
+        }
+        eventually("they are open", || in_flight(&balancer) == 3);
+        for stream in [1, 3, 5] {
+            if !is_whole_connection {
+                const CANCEL: [u8; 4] = [0, 0, 0, 8];
+                frames
+                    .write(Frames::RST_STREAM, 0, stream, &CANCEL)
+                    .unwrap();
+            }
+        }
+        if is_whole_connection {
+            drop(frames);
+        }
+        let begun = Instant::now();
+        eventually("they have ended", || in_flight(&balancer) == 0);
+        assert!(
+            begun.elapsed() < Duration::from_secs(5),
+            "{:?}",
+            begun.elapsed()
+        );
+    }
+}
+
+#[test]
+fn bytes_before_the_101_are_not_lost_without_a_word() {
+    let gate = Gate::new();
+    let origin = echo_when(&gate);
+    let balancer = start(&origin);
+    let mut connection = Connection::open(balancer.http());
+    connection.send(format!("{}no\nhttp\n", request("/slow")));
+    eventually("the origin is asked", || origin.request_count() == 1);
+    gate.open();
+    // Maybe after the 101.
+    let _ = connection.head();
+    assert!(connection.is_closed_by_peer());
+}
+
+#[test]
+fn what_shutdown_cuts_is_logged() {
+    let origin = echo();
+    let mut balancer = start(&origin);
+    let mut connection = open(&balancer);
+    assert_echoes(&mut connection, "hello");
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait_exit().code(), Some(0));
+    let lines = access_log(&balancer);
+    assert_eq!(lines.len(), 1, "{lines:?}");
+    assert_eq!(lines[0]["path"], "/chat");
+}
+
+#[test]
+fn fixed_response_is_no_tunnel() {
+    let origin = echo();
+    let (balancer, tls) = start_secure(
+        &origin,
+        "",
+        "[[route]]\npath = \"/static\"\nrespond = { status = 200 }",
+    );
+    let client = H2::connect(balancer.http(), &tls);
+    assert_eq!(client.tunnel("websocket", "/static").0, 501);
+}
+
+#[test]
 fn answers_that_are_no_tunnel_are_no_success_over_http_2() {
     let origin = echo();
     let (balancer, tls) = start_secure(&origin, "", "");

@@ -26,6 +26,17 @@ impl Default for Scratch {
 
 /// When bytes have ceased one way, how long the other way may pause: nobody may be left to say anything.
 const HALF_CLOSED: Duration = Duration::from_secs(60);
+/// How often it is looked whether who has ceased is still there.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// How long two streams may do nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Neither says anything.
+    pub idle: Duration,
+    /// One does not take what the other has said.
+    pub stalled: Duration,
+}
 
 /// How two streams have ended.
 #[derive(Debug)]
@@ -49,13 +60,13 @@ pub enum End {
     Failed(io::Error),
 }
 
-/// Passes bytes on between `near` and `far` until both have ended, one has failed, or nothing was said for `idle`.
-/// `early` goes before all else: what was read already from each of them.
+/// Passes bytes on between `near` and `far` until both have ended, one has failed, or nothing was said or taken for longer than
+/// `limits` allow. `early` goes before all else: what was read already from each of them.
 pub async fn relay<A, B>(
     near: &mut A,
     far: &mut B,
     early: (Bytes, Bytes),
-    idle: Duration,
+    limits: Limits,
     scratch: &Scratch,
 ) -> Relayed
 where
@@ -64,9 +75,9 @@ where
 {
     let mut forth = Way::new(early.0);
     let mut back = Way::new(early.1);
-    let mut pause = Pause::new(idle);
+    let mut pause = Pause::new(limits);
     let end = poll_fn(|cx| {
-        let moved = forth.moved + back.moved;
+        let was_half_closed = forth.has_ended || back.has_ended;
         let first = forth.poll(cx, near, far, scratch);
         let second = back.poll(cx, far, near, scratch);
         match (first, second) {
@@ -76,11 +87,18 @@ where
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(End::Closed),
             _ => {}
         }
-        if forth.has_ended || back.has_ended {
-            pause.shorten();
+        let is_half_closed = forth.has_ended || back.has_ended;
+        if is_half_closed {
+            // A stream of HTTP/2 that was reset seems to have ended; only its other half tells, a moment later.
+            if let Err(error) = is_there(cx, near, &forth).and_then(|()| is_there(cx, far, &back)) {
+                return Poll::Ready(End::Failed(error));
+            }
+            if !was_half_closed {
+                cx.waker().wake_by_ref();
+            }
         }
         pause
-            .poll(cx, forth.moved + back.moved != moved)
+            .poll(cx, [&forth, &back], is_half_closed)
             .map(|()| End::Idle)
     })
     .await;
@@ -91,12 +109,25 @@ where
     }
 }
 
+/// An error where the source of `way`, which has ended, has done so for good.
+fn is_there<S: AsyncWrite + Unpin>(
+    cx: &mut Context<'_>,
+    source: &mut S,
+    way: &Way,
+) -> io::Result<()> {
+    match way.has_ended.then(|| Pin::new(source).poll_flush(cx)) {
+        Some(Poll::Ready(result)) => result,
+        Some(Poll::Pending) | None => Ok(()),
+    }
+}
+
 /// One of two directions.
 #[derive(Debug)]
 struct Way {
     /// Read, and not taken yet.
     pending: Bytes,
     moved: u64,
+    moved_at: Instant,
     is_unflushed: bool,
     /// The source has ended.
     has_ended: bool,
@@ -107,8 +138,14 @@ struct Way {
 impl Way {
     fn new(early: Bytes) -> Self {
         Self {
-            pending: early,
+            // Empty ones may be a part of a buffer that is large.
+            pending: if early.is_empty() {
+                Bytes::new()
+            } else {
+                early
+            },
             moved: 0,
+            moved_at: Instant::now(),
             is_unflushed: false,
             has_ended: false,
             is_over: false,
@@ -172,47 +209,58 @@ impl Way {
             return Err(io::ErrorKind::WriteZero.into());
         }
         self.moved += bytes as u64;
+        self.moved_at = Instant::now();
         self.is_unflushed = true;
         Ok(())
     }
 }
 
-/// Limits how long nothing may be said.
+/// Limits how long nothing may be said or taken.
 #[derive(Debug)]
 struct Pause {
     timer: Pin<Box<Sleep>>,
-    limit: Duration,
-    last: Instant,
+    limits: Limits,
 }
 
 impl Pause {
-    fn new(limit: Duration) -> Self {
+    fn new(limits: Limits) -> Self {
         Self {
-            timer: Box::pin(sleep(limit)),
-            limit,
-            last: Instant::now(),
-        }
-    }
-
-    fn shorten(&mut self) {
-        if self.limit > HALF_CLOSED {
-            self.limit = HALF_CLOSED;
-            self.timer.as_mut().reset(self.last + self.limit);
+            timer: Box::pin(sleep(limits.idle.min(limits.stalled))),
+            limits,
         }
     }
 
     /// Ready when nothing has moved for too long. The timer is moved on only when it rings.
-    fn poll(&mut self, cx: &mut Context<'_>, moved: bool) -> Poll<()> {
-        if moved {
-            self.last = Instant::now();
+    fn poll(&mut self, cx: &mut Context<'_>, ways: [&Way; 2], is_half_closed: bool) -> Poll<()> {
+        let mut idle = self.limits.idle;
+        if is_half_closed {
+            idle = idle.min(HALF_CLOSED);
+        }
+        let mut until = ways[0].moved_at.max(ways[1].moved_at) + idle;
+        for way in ways {
+            if !way.pending.is_empty() {
+                until = until.min(way.moved_at + self.limits.stalled);
+            }
         }
         loop {
-            ready!(self.timer.as_mut().poll(cx));
-            let until = self.last + self.limit;
-            if until <= Instant::now() {
+            let now = Instant::now();
+            if until <= now {
                 return Poll::Ready(());
             }
-            self.timer.as_mut().reset(until);
+            let next = if is_half_closed {
+                until.min(now + LOOK)
+            } else {
+                until
+            };
+            if self.timer.is_elapsed() || next < self.timer.deadline() {
+                self.timer.as_mut().reset(next);
+            }
+            ready!(self.timer.as_mut().poll(cx));
+            if is_half_closed {
+                // Time for another look.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
         }
     }
 }
@@ -233,7 +281,11 @@ mod tests {
         let task = tokio::task::spawn_local(async move {
             let early = (Bytes::from(early.0), Bytes::from(early.1));
             let scratch = Scratch::default();
-            relay(&mut near, &mut far, early, idle, &scratch).await
+            let limits = Limits {
+                idle,
+                stalled: Duration::from_secs(5),
+            };
+            relay(&mut near, &mut far, early, limits, &scratch).await
         });
         (client, server, task)
     }
@@ -300,6 +352,25 @@ mod tests {
         let end = task.await.unwrap();
         assert!(matches!(end.end, End::Idle), "{end:?}");
         assert_eq!(begun.elapsed().as_secs(), 18);
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn who_takes_nothing_is_not_waited_for_however_much_is_said() {
+        let begun = Instant::now();
+        let (mut client, mut server, task) = relayed(LONG, ("", ""));
+        // More than fits between them, and never read.
+        let _ = tokio::time::timeout(Duration::from_secs(1), server.write_all(&[0; 1000])).await;
+        for _ in 0..3 {
+            sleep(Duration::from_secs(1)).await;
+            client.write_all(b"x").await.unwrap();
+        }
+        let end = task.await.unwrap();
+        assert!(matches!(end.end, End::Idle), "{end:?}");
+        assert!(
+            begun.elapsed() < Duration::from_secs(7),
+            "{:?}",
+            begun.elapsed()
+        );
     }
 
     #[tokio::test(flavor = "local", start_paused = true)]

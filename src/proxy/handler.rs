@@ -57,14 +57,6 @@ pub fn handle(
             Ok(response) => response,
             Err(error) => refuse(error, version, &client, &mut record),
         };
-        if let Some(asked) = record.take_asked() {
-            // Boxed, so that requests that ask for nothing keep no room for it.
-            let begun = Box::pin(tunnel::begin(asked, response, record, (&local, &client))).await;
-            let (as_any_other, Some(of_it)) = begun else {
-                return Ok(begun.0);
-            };
-            (response, record) = (as_any_other, of_it);
-        }
         if let Some(hsts) = &record.listener().hsts {
             reply::secure(response.headers_mut(), hsts);
         }
@@ -74,7 +66,15 @@ pub fn handle(
         {
             filter::headers::apply(changes, response.headers_mut(), record.facts());
         }
-        if client.is_last_response() {
+        if let Some(asked) = record.take_asked() {
+            // Boxed, so that requests that ask for nothing keep no room for it.
+            let begun = Box::pin(tunnel::begin(asked, response, record, (&local, &client))).await;
+            let (as_any_other, Some(of_it)) = begun else {
+                return Ok(begun.0);
+            };
+            (response, record) = (as_any_other, of_it);
+        }
+        if client.is_last_response() || record.body_was_not_asked_for() {
             reply::close(version, &mut response);
         }
         record.ride_on(&mut response);
@@ -190,6 +190,10 @@ fn route(
     };
     let route = snapshot.route(index);
     record.set_route(route);
+    if is_extended && !matches!(route.action, Action::Forward(_)) {
+        // A success of ours would say that there is a tunnel.
+        return Err(ProxyError::Upgrade);
+    }
     let filters = route.filters.as_deref();
     if filters.is_some_and(|filters| filters.has_variables) {
         let given = request.headers().get(forwarded::X_REQUEST_ID);
@@ -260,6 +264,11 @@ fn rewritten(
     asked: &Query<'_>,
 ) -> Result<String, ProxyError> {
     let path = filter::rewrite::rewrite(rewrite, asked.path).map_err(|_| ProxyError::Rewrite)?;
+    // No longer than a client's may be: a rule that makes more of it than that is not one for such paths.
+    let limits = &snapshot.listeners[asked.listener].limits;
+    if path.len() > limits.uri_bytes.as_usize() {
+        return Err(ProxyError::Rewrite);
+    }
     let made = Query {
         raw_path: &path,
         path: &path,
@@ -315,7 +324,10 @@ fn watch_body(
     }
     // Over HTTP/2 the library has no way to say 100: the client waits as long as it likes.
     let is_held_back = version == Version::HTTP_11 && Expectation::is_stated(request.headers());
-    let expectation = is_held_back.then(|| Expectation::of(&mut request));
+    let expectation = is_held_back.then(|| {
+        record.set_held_back();
+        Expectation::of(&mut request)
+    });
     request.map(|body| {
         let listener = record.listener().clone();
         let limit = listener.limits.body_bytes.map(|limit| limit.get());

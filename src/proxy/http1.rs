@@ -150,7 +150,12 @@ where
     let parts = connection.into_parts();
     let mut gate = parts.io.into_inner();
     if matches!(end, End::Closed(Ok(()))) && client.has_tunnel() {
-        return (gate, End::Switched(parts.read_buf));
+        // What was sent before the 101 and is no HTTP is lost: not without a word.
+        let end = match watch.violation() {
+            None => End::Switched(parts.read_buf),
+            Some(_) => End::Stalled,
+        };
+        return (gate, end);
     }
     gate.unread(parts.read_buf);
     (gate, end)

@@ -22,6 +22,7 @@ use crate::message::body::{Body, BodyError, Guard, retain};
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::upload::{Progress, Stage};
+use crate::net::relay::Limits;
 use crate::net::shared::SharedStream;
 use crate::pool::Connection;
 use crate::snapshot::{Action, Held, Listener, Own, Route};
@@ -58,6 +59,7 @@ pub struct Record {
     waits_for_client: bool,
     is_tunnel: bool,
     is_grpc: bool,
+    is_held_back: bool,
     finished: bool,
 }
 
@@ -127,6 +129,7 @@ impl Record {
             waits_for_client: false,
             is_tunnel: false,
             is_grpc: false,
+            is_held_back: false,
             finished: false,
         })
     }
@@ -225,6 +228,21 @@ impl Record {
             .is_some_and(|upload| upload.stage() != Stage::Complete)
     }
 
+    /// Whether the client holds back its body, and nobody has asked for it: then it may send it or not (RFC 9110 §10.1.1), and
+    /// the connection cannot go on.
+    pub fn body_was_not_asked_for(&self) -> bool {
+        self.is_held_back
+            && self
+                .upload
+                .as_ref()
+                .is_some_and(|upload| upload.stage() == Stage::Untouched)
+    }
+
+    /// The client sends its body when it is asked to.
+    pub fn set_held_back(&mut self) {
+        self.is_held_back = true;
+    }
+
     /// An endpoint is asked.
     pub fn set_attempt(&mut self, endpoint: &Arc<Endpoint>) {
         self.attempts += 1;
@@ -291,12 +309,17 @@ impl Record {
         Some((stream, early, from.lease.endpoint().metrics.tunnels.clone()))
     }
 
-    /// How long nothing may be said in a tunnel.
-    pub fn tunnel_idle(&self) -> Duration {
-        match &self.route.action {
-            Action::Forward(upstream) => upstream.timeouts.tunnel_idle,
-            Action::Redirect(_) | Action::Respond(_) | Action::NotFound => Duration::ZERO,
-        }
+    /// How long nothing may be said in a tunnel, or taken.
+    pub fn tunnel_limits(&self) -> Limits {
+        let (idle, stalled) = match &self.route.action {
+            Action::Forward(upstream) => {
+                (upstream.timeouts.tunnel_idle, upstream.timeouts.stream_idle)
+            }
+            Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
+                (Duration::ZERO, Duration::ZERO)
+            }
+        };
+        Limits { idle, stalled }
     }
 
     /// A tunnel has ended, with so many bytes passed to the endpoint and to the client.

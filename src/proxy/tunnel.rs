@@ -128,6 +128,8 @@ pub async fn begin(
         _open: Open::new(gauge),
     };
     let headers = response.headers_mut();
+    // Without a meaning here (RFC 9110 §15.2), and over HTTP/2 one that is wrong.
+    headers.remove(header::CONTENT_LENGTH);
     match asked.stream {
         None => {
             asked.set(headers);
@@ -167,9 +169,9 @@ impl Tunnel {
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let idle = self.record.tunnel_idle();
+        let limits = self.record.tunnel_limits();
         let early = (early, self.early);
-        let relayed = relay(near, &mut self.far, early, idle, &local.scratch).await;
+        let relayed = relay(near, &mut self.far, early, limits, &local.scratch).await;
         let error = match relayed.end {
             End::Idle => Some(ProxyError::TunnelIdle),
             // Who breaks off a conversation without a word is nobody's fault that could be told from here.
