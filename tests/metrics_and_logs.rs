@@ -653,7 +653,8 @@ fn client_address_is_the_right_most_that_is_not_trusted() {
     let origin = Origin::named("a");
     let config = config(&origin, "target = \"access.log\"").replace(
         "[listener.http]",
-        "[listener.http]\ntrusted_proxies = [\"127.0.0.0/8\", \"10.0.0.0/8\"]",
+        // One of them as IPv6 has it: the same network.
+        "[listener.http]\ntrusted_proxies = [\"127.0.0.0/8\", \"::ffff:10.0.0.0/104\"]",
     );
     let balancer = Balancer::start(&config);
     let mut connection = Connection::open(balancer.http());

@@ -151,6 +151,25 @@ fn what_is_no_canonical_path_is_an_error_of_our_own() {
 }
 
 #[test]
+fn path_that_a_rule_makes_longer_than_a_clients_may_be_is_our_error() {
+    let app = Origin::named("app");
+    let balancer = Balancer::start(&format!(
+        "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [\"{}\"]\n\
+         [[route]]\nupstream = \"app\"\nrewrite = {{ regex = \"^/(.*)$\", to = \"/$1$1$1$1\" }}\n",
+        app.address()
+    ));
+    assert_eq!(
+        get(balancer.http(), &format!("/{}", "x".repeat(1000))).status,
+        200
+    );
+    assert_eq!(
+        get(balancer.http(), &format!("/{}", "x".repeat(4000))).status,
+        500
+    );
+    assert_eq!(app.request_count(), 1);
+}
+
+#[test]
 fn access_log_keeps_the_path_that_was_asked_for() {
     let (app, authority) = (Origin::named("app"), Origin::named("authority"));
     let balancer = start(&app, &authority, &Authority::new("test"));

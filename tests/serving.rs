@@ -557,6 +557,7 @@ fn body_that_the_origin_refuses_is_never_asked_for() {
     connection.send(HELD_BACK);
     let head = connection.head().unwrap();
     assert!(head.start.starts_with("HTTP/1.1 417"), "{head:?}");
+    assert_eq!(head.field("connection"), Some("close"));
     assert!(connection.body(Framing::Length(2)).complete);
     // The body may be on its way all the same: it is not the next request (RFC 9110 §10.1.1).
     connection.send("hello");

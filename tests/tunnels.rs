@@ -5,6 +5,7 @@ use std::net::TcpListener;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use balancer::message::upgrade::websocket_accept;
 use rustix::process::Signal;
 
 use crate::support::certificates::Authority;
@@ -521,6 +522,40 @@ fn what_shutdown_cuts_is_logged() {
     let lines = access_log(&balancer);
     assert_eq!(lines.len(), 1, "{lines:?}");
     assert_eq!(lines[0]["path"], "/chat");
+}
+
+#[test]
+fn headers_of_a_route_are_changed_on_the_way_into_a_tunnel_too() {
+    let origin = echo();
+    let (balancer, tls) = start_secure(
+        &origin,
+        "",
+        "response_headers = { set = { x-set = \"1\" }, remove = [\"sec-websocket-accept\"] }",
+    );
+    let mut connection = Connection::secure(balancer.http(), &tls).unwrap();
+    connection.send(request("/"));
+    let head = connection.head().unwrap();
+    assert!(head.start.starts_with("HTTP/1.1 101 "), "{head:?}");
+    assert_eq!(head.field("x-set"), Some("1"));
+    assert!(!head.has("sec-websocket-accept"));
+}
+
+#[test]
+fn length_of_a_101_is_not_passed_on() {
+    let origin = Origin::with("a", |exchange| {
+        let key = exchange.head.field("sec-websocket-key").unwrap();
+        let accept = websocket_accept(&key.parse().unwrap());
+        let _ = exchange.write(format!(
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nContent-Length: 5\r\nSec-WebSocket-Accept: {}\r\n\r\n",
+            accept.to_str().unwrap()
+        ));
+        exchange.echo_bytes()
+    });
+    let (balancer, tls) = start_secure(&origin, "", "");
+    let mut connection = Connection::secure(balancer.http(), &tls).unwrap();
+    connection.send(request("/"));
+    assert!(!connection.head().unwrap().has("content-length"));
+    assert_echoes(&mut connection, "hello");
 }
 
 #[test]
