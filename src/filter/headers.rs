@@ -69,24 +69,13 @@ mod tests {
     use http::HeaderName;
 
     use super::*;
+    use crate::message::testing::headers;
 
     fn constant(name: &'static str, value: &'static str) -> (HeaderName, FieldValue) {
         (
             HeaderName::from_static(name),
             FieldValue::Constant(HeaderValue::from_static(value)),
         )
-    }
-
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
-            })
-            .collect()
     }
 
     #[test]

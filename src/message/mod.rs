@@ -13,6 +13,8 @@ pub mod negotiate;
 pub mod pause;
 pub mod proxy_protocol;
 pub mod replay;
+#[cfg(test)]
+pub(crate) mod testing;
 pub mod trace;
 pub mod upgrade;
 pub mod upload;

@@ -85,18 +85,7 @@ fn encoded(bytes: &[u8]) -> HeaderValue {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(lines: &[(&'static str, &'static str)]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|(name, value)| {
-                (
-                    HeaderName::from_static(name),
-                    HeaderValue::from_static(value),
-                )
-            })
-            .collect()
-    }
+    use crate::message::testing::headers;
 
     fn asked(lines: &[(&'static str, &'static str)], allowed: &[&str]) -> Option<String> {
         let allowed: Vec<Box<str>> = allowed.iter().map(|&name| name.into()).collect();

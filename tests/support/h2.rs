@@ -225,6 +225,51 @@ pub(crate) struct Frame {
     pub(crate) payload: Vec<u8>,
 }
 
+impl Frame {
+    const ACK: u8 = 1;
+
+    /// Writes a frame of this kind, with these flags, on this stream.
+    pub(super) fn write_to(
+        wire: &mut impl Write,
+        (kind, flags, stream): (u8, u8, u32),
+        payload: &[u8],
+    ) -> io::Result<()> {
+        let mut frame = (u32::try_from(payload.len()).unwrap() << 8 | u32::from(kind))
+            .to_be_bytes()
+            .to_vec();
+        frame.push(flags);
+        frame.extend(stream.to_be_bytes());
+        frame.extend(payload);
+        wire.write_all(&frame)?;
+        wire.flush()
+    }
+
+    /// The next frame; settings and pings are answered on the way.
+    pub(super) fn read_from(wire: &mut (impl Read + Write)) -> io::Result<Self> {
+        let mut head = [0; 9];
+        wire.read_exact(&mut head)?;
+        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+        let mut payload = vec![0; length as usize];
+        wire.read_exact(&mut payload)?;
+        let frame = Self {
+            kind: head[3],
+            flags: head[4],
+            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff,
+            payload,
+        };
+        if frame.flags & Self::ACK == 0 {
+            match frame.kind {
+                Frames::SETTINGS => Self::write_to(wire, (Frames::SETTINGS, Self::ACK, 0), &[])?,
+                Frames::PING => {
+                    Self::write_to(wire, (Frames::PING, Self::ACK, 0), &frame.payload)?;
+                }
+                _ => {}
+            }
+        }
+        Ok(frame)
+    }
+}
+
 /// How a stream ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Ending {
@@ -245,7 +290,6 @@ impl Frames {
     pub(crate) const GOAWAY: u8 = 7;
 
     pub(crate) const END_STREAM: u8 = 1;
-    const ACK: u8 = 1;
     const END_HEADERS: u8 = 4;
 
     pub(crate) fn open(address: SocketAddr, tls: &Tls) -> Self {
@@ -276,14 +320,7 @@ impl Frames {
         stream: u32,
         payload: &[u8],
     ) -> io::Result<()> {
-        let mut frame = (u32::try_from(payload.len()).unwrap() << 8 | u32::from(kind))
-            .to_be_bytes()
-            .to_vec();
-        frame.push(flags);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.stream.write_all(&frame)?;
-        self.stream.flush()
+        Frame::write_to(&mut self.stream, (kind, flags, stream), payload)
     }
 
     /// Lets the other side send as much as it likes, into a small socket buffer.
@@ -327,25 +364,7 @@ impl Frames {
 
     /// The next frame; settings and pings are answered on the way.
     pub(crate) fn read(&mut self) -> io::Result<Frame> {
-        let mut head = [0; 9];
-        self.stream.read_exact(&mut head)?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        self.stream.read_exact(&mut payload)?;
-        let frame = Frame {
-            kind: head[3],
-            flags: head[4],
-            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff,
-            payload,
-        };
-        if frame.flags & Self::ACK == 0 {
-            match frame.kind {
-                Self::SETTINGS => self.write(Self::SETTINGS, Self::ACK, 0, &[])?,
-                Self::PING => self.write(Self::PING, Self::ACK, 0, &frame.payload)?,
-                _ => {}
-            }
-        }
-        Ok(frame)
+        Frame::read_from(&mut self.stream)
     }
 
     /// Reads until `stream` has ended.

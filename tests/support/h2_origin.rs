@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::future::Future;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
@@ -230,8 +230,6 @@ pub(crate) struct Wire {
 
 impl Wire {
     const WINDOW_UPDATE: u8 = 8;
-    const END_STREAM: u8 = 1;
-    const ACK: u8 = 1;
     const END_HEADERS: u8 = 4;
     const FRAME: usize = 16384; // the largest frame nobody has to agree to
 
@@ -254,35 +252,12 @@ impl Wire {
         stream: u32,
         payload: &[u8],
     ) -> io::Result<()> {
-        let length = u32::try_from(payload.len()).unwrap();
-        let mut frame = (length << 8 | u32::from(kind)).to_be_bytes().to_vec();
-        frame.push(flags);
-        frame.extend(stream.to_be_bytes());
-        frame.extend(payload);
-        self.stream.write_all(&frame)
+        Wired::write_to(&mut self.stream, (kind, flags, stream), payload)
     }
 
     /// The next frame; settings and pings are answered on the way.
     pub(crate) fn read(&mut self) -> io::Result<Wired> {
-        let mut head = [0; 9];
-        self.stream.read_exact(&mut head)?;
-        let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
-        let mut payload = vec![0; length as usize];
-        self.stream.read_exact(&mut payload)?;
-        let frame = Wired {
-            kind: head[3],
-            flags: head[4],
-            stream: u32::from_be_bytes([head[5], head[6], head[7], head[8]]) & 0x7fff_ffff,
-            payload,
-        };
-        if frame.flags & Self::ACK == 0 {
-            match frame.kind {
-                Frames::SETTINGS => self.write(Frames::SETTINGS, Self::ACK, 0, &[])?,
-                Frames::PING => self.write(Frames::PING, Self::ACK, 0, &frame.payload)?,
-                _ => {}
-            }
-        }
-        Ok(frame)
+        Wired::read_from(&mut self.stream)
     }
 
     /// Reads up to the head of the next request: its stream.
@@ -304,14 +279,14 @@ impl Wire {
                 Frames::DATA => {
                     body.extend(&frame.payload);
                     self.let_send(0, frame.payload.len())?;
-                    if frame.flags & Self::END_STREAM == 0 {
+                    if frame.flags & Frames::END_STREAM == 0 {
                         self.let_send(frame.stream, frame.payload.len())?;
                     }
                 }
                 Frames::HEADERS => {}
                 _ => continue,
             }
-            if frame.flags & Self::END_STREAM != 0 {
+            if frame.flags & Frames::END_STREAM != 0 {
                 return Ok((frame.stream, body));
             }
         }
@@ -338,7 +313,7 @@ impl Wire {
         for piece in body.chunks(Self::FRAME) {
             self.write(Frames::DATA, 0, stream, piece)?;
         }
-        self.write(Frames::DATA, Self::END_STREAM, stream, &[])
+        self.write(Frames::DATA, Frames::END_STREAM, stream, &[])
     }
 
     pub(crate) fn reset(&mut self, stream: u32, code: u32) -> io::Result<()> {
