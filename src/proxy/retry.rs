@@ -21,7 +21,7 @@ use crate::message::pause::PauseTimer;
 use crate::message::upload::{RequestBody, Stage};
 use crate::pool::http2::{Refusal, is_violation};
 use crate::pool::{Connection, OpenError, SendError, http1};
-use crate::upstream::{Endpoint, EndpointId, Lease, Upstream};
+use crate::upstream::{Endpoint, EndpointId, Lease, Outcome, Upstream, Wish};
 
 /// Endpoints asked for one request, at most.
 const ATTEMPTS: u32 = 2;
@@ -55,7 +55,11 @@ pub async fn forward(
 ) -> Result<Response<ResponseBody>, ProxyError> {
     let mut failed: Option<(ProxyError, EndpointId)> = None;
     for attempt in 1..=ATTEMPTS {
-        let Some(lease) = upstream.pick(failed.map(|(_, tried)| tried)) else {
+        let wish = Wish {
+            tried: failed.map(|(_, tried)| tried),
+            ..Wish::default()
+        };
+        let Some(lease) = upstream.pick(wish) else {
             break;
         };
         let endpoint = lease.endpoint().id();
@@ -88,6 +92,11 @@ async fn ask(
     record: &mut Record,
 ) -> Result<Response<ResponseBody>, Failed> {
     let endpoint = lease.endpoint();
+    let asking = |is_reused| Asking {
+        upstream,
+        endpoint,
+        is_reused,
+    };
     let timeouts = &upstream.timeouts;
     let mut sent = record.begun();
     let pooled = local.pool.checkout(endpoint, sent, timeouts.pool_idle);
@@ -127,7 +136,7 @@ async fn ask(
                 // A shared connection may have taken its last request meanwhile, however new it is.
                 let may_be_stale = reused || matches!(connection, Connection::Http2(_));
                 if !may_be_stale || replaced == REPLACED {
-                    return Err(failed(endpoint, ProxyError::Closed, true));
+                    return Err(asking(reused).failed(ProxyError::Closed, true));
                 }
                 endpoint.metrics.stale_retried.inc();
             }
@@ -135,7 +144,7 @@ async fn ask(
                 *request = again.map(|again| *again);
                 let unsent = request.is_some();
                 if by == Refusal::Stream || !unsent || replaced == REPLACED {
-                    return Err(failed(endpoint, ProxyError::StreamRefused, unsent));
+                    return Err(asking(reused).failed(ProxyError::StreamRefused, unsent));
                 }
                 // The connection ends, and the endpoint is well.
                 upstream.metrics.retries_refused.inc();
@@ -148,10 +157,10 @@ async fn ask(
                 if reused {
                     endpoint.metrics.stale_failed.inc();
                 }
-                return Err(failed(endpoint, error, false));
+                return Err(asking(reused).failed(error, false));
             }
             Err(SendError::Timeout) => {
-                return Err(failed(endpoint, ProxyError::ResponseTimeout, false));
+                return Err(asking(reused).failed(ProxyError::ResponseTimeout, false));
             }
         }
         replaced += 1;
@@ -162,11 +171,11 @@ async fn ask(
         sent = Instant::now();
     };
     let now = Instant::now();
-    endpoint
-        .metrics
-        .response
-        .observe(now.saturating_duration_since(sent).as_secs_f64());
-    endpoint.metrics.count(response.status().as_u16());
+    let outcome = Outcome::Answered {
+        status: response.status().as_u16(),
+        after: now.saturating_duration_since(sent),
+    };
+    upstream.report(endpoint, outcome);
     let mut response = response.map(ResponseBody::received);
     let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
     if is_switched
@@ -175,17 +184,17 @@ async fn ask(
             .is_some_and(|asked| asked.is_agreed(response.headers()))
     {
         // Nobody asked for it: the connection says something else from here on.
-        return Err(failed(endpoint, ProxyError::Unasked101, false));
+        return Err(asking(reused).failed(ProxyError::Unasked101, false));
     }
     if !is_switched
         && response.status().is_success()
         && record.asked().is_some_and(Asked::is_extended)
     {
         // To an HTTP/2 client any success says that the tunnel is there (RFC 8441 §5).
-        return Err(failed(endpoint, ProxyError::NotSwitched, false));
+        return Err(asking(reused).failed(ProxyError::NotSwitched, false));
     }
     if hop_by_hop::strip_response(response.headers_mut()).is_err() {
-        return Err(failed(endpoint, ProxyError::Garbage, false));
+        return Err(asking(reused).failed(ProxyError::Garbage, false));
     }
     let pause = PauseTimer::new(timeouts.stream_idle);
     // A connection that began with a client's address is not kept for another.
@@ -205,10 +214,25 @@ async fn ask(
     Ok(response)
 }
 
-/// The endpoint failed.
-fn failed(endpoint: &Endpoint, error: ProxyError, unsent: bool) -> Failed {
-    endpoint.metrics.count_failure(error.reason());
-    Failed { error, unsent }
+/// Who was asked, and on what.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    upstream: &'a Upstream,
+    endpoint: &'a Endpoint,
+    /// On a connection that others had used before.
+    is_reused: bool,
+}
+
+impl Asking<'_> {
+    /// The endpoint failed.
+    fn failed(self, error: ProxyError, unsent: bool) -> Failed {
+        let outcome = Outcome::Failed {
+            reason: error.reason(),
+            is_reused: self.is_reused,
+        };
+        self.upstream.report(self.endpoint, outcome);
+        Failed { error, unsent }
+    }
 }
 
 /// A connection that was not idle in the pool.
@@ -227,9 +251,14 @@ fn open<'a>(
     preface: Option<Vec<u8>>,
 ) -> Pin<Box<dyn Future<Output = Result<Opened, Failed>> + 'a>> {
     Box::pin(async move {
+        let asking = Asking {
+            upstream,
+            endpoint,
+            is_reused: false,
+        };
         let begun = Instant::now();
         let Some(address) = endpoint.socket_address() else {
-            return Err(failed(endpoint, ProxyError::ConnectFailed, true));
+            return Err(asking.failed(ProxyError::ConnectFailed, true));
         };
         let timeouts = &upstream.timeouts;
         let opened = if endpoint.contact().http2 {
@@ -253,12 +282,12 @@ fn open<'a>(
                 .observe(begun.elapsed().as_secs_f64());
         }
         opened.map_err(|error| match error {
-            OpenError::Timeout => failed(endpoint, ProxyError::ConnectTimeout, true),
-            OpenError::Refused => failed(endpoint, ProxyError::ConnectRefused, true),
-            OpenError::Failed => failed(endpoint, ProxyError::ConnectFailed, true),
-            OpenError::Certificate => failed(endpoint, ProxyError::TlsCertificate, true),
-            OpenError::Protocol => failed(endpoint, ProxyError::WrongProtocol, true),
-            OpenError::Tls => failed(endpoint, ProxyError::TlsFailed, true),
+            OpenError::Timeout => asking.failed(ProxyError::ConnectTimeout, true),
+            OpenError::Refused => asking.failed(ProxyError::ConnectRefused, true),
+            OpenError::Failed => asking.failed(ProxyError::ConnectFailed, true),
+            OpenError::Certificate => asking.failed(ProxyError::TlsCertificate, true),
+            OpenError::Protocol => asking.failed(ProxyError::WrongProtocol, true),
+            OpenError::Tls => asking.failed(ProxyError::TlsFailed, true),
             OpenError::Exhausted => ProxyError::Exhausted.into(),
         })
     })

@@ -2,6 +2,7 @@
 
 pub mod endpoint;
 pub mod lease;
+pub mod outcome;
 pub mod state;
 
 use std::sync::Arc;
@@ -10,6 +11,7 @@ use http::uri::Scheme;
 
 pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use lease::Lease;
+pub use outcome::Outcome;
 pub use state::{Health, Tier};
 
 use crate::balance::{Cursor, Policy};
@@ -38,11 +40,26 @@ pub struct Upstream {
     pub metrics: UpstreamMetrics,
 }
 
+/// What a request wishes of a pick.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Wish {
+    /// Not this one, where another is eligible: it was asked already.
+    pub tried: Option<EndpointId>,
+    /// This one, where it is eligible and was not tried.
+    pub preferred: Option<EndpointId>,
+}
+
 impl Upstream {
-    /// Picks an endpoint, other than `tried` where another is eligible, and counts the request as its own from now on.
+    /// Picks an endpoint as near to `wish` as can be, and counts the request as its own from now on.
     ///
     /// Endpoints that no check has passed yet are picked only while none is up. `None`: nobody may be asked.
-    pub fn pick(&self, tried: Option<EndpointId>) -> Option<Lease> {
+    pub fn pick(&self, wish: Wish) -> Option<Lease> {
+        let tried = wish.tried;
+        if wish.preferred.is_some()
+            && let Some(endpoint) = self.preferred(wish)
+        {
+            return Some(Lease::new(endpoint));
+        }
         let best = |endpoint: &Arc<Endpoint>| {
             endpoint.tier() == Tier::Eligible && Some(endpoint.id()) != tried
         };
@@ -51,6 +68,14 @@ impl Upstream {
             .pick(&self.endpoints, &self.cursor, best)
             .or_else(|| self.second_best(tried))?;
         Some(Lease::new(&self.endpoints[index]))
+    }
+
+    fn preferred(&self, wish: Wish) -> Option<&Arc<Endpoint>> {
+        self.endpoints.iter().find(|endpoint| {
+            Some(endpoint.id()) == wish.preferred
+                && wish.preferred != wish.tried
+                && endpoint.tier() == Tier::Eligible
+        })
     }
 
     #[cold]
