@@ -6,7 +6,7 @@ use std::future::Future;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 
 use super::client::Client;
@@ -39,6 +39,9 @@ pub fn handle(
     let version = request.version();
     let mut record = Record::begin(&local, &client, (&snapshot, listener), &request);
     let routed = route(&local, &client, &snapshot, &mut request, &mut record);
+    if routed.is_err() {
+        record.set_accept(request.headers().get(header::ACCEPT).cloned());
+    }
     let mut request = Some(watch_body(request, version, &snapshot, &mut record));
     async move {
         let result = match routed {
@@ -237,12 +240,13 @@ fn route(
         upgrades: &route.upgrades,
         reserved: snapshot.identity_fields.as_deref().unwrap_or_default(),
     };
-    let protocol = head::to_endpoint(request, sent.as_deref(), origin)?;
+    let received = head::to_endpoint(request, sent.as_deref(), origin)?;
+    record.set_accept(received.accept);
     // After ours, which none of them may name.
     if let Some(changes) = filters.and_then(|filters| filters.request.as_ref()) {
         filter::headers::apply(changes, request.headers_mut(), record.facts());
     }
-    if let Some(protocol) = protocol {
+    if let Some(protocol) = received.protocol {
         asked = Some(Asked::new(*protocol));
     }
     if let Some(asked) = asked {

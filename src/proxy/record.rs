@@ -7,7 +7,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, Uri, Version};
 use prometheus::IntGauge;
 
@@ -124,7 +124,7 @@ impl Record {
             details,
             asked: None,
             facts: None,
-            accept: request.headers().get(header::ACCEPT).cloned(),
+            accept: None,
             from: None,
             waits_for_client: false,
             is_tunnel: false,
@@ -200,6 +200,11 @@ impl Record {
     /// The same, where it is known.
     pub fn facts(&self) -> Option<&Facts> {
         self.facts.as_deref()
+    }
+
+    /// What the client says it takes, `Accept`.
+    pub fn set_accept(&mut self, accept: Option<HeaderValue>) {
+        self.accept = accept;
     }
 
     /// What to know of the client for an answer of our own.
