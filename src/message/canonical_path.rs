@@ -601,7 +601,57 @@ mod tests {
         prop::collection::vec(piece, 0..12).prop_map(|pieces| format!("/{}", pieces.concat()))
     }
 
+    /// As naively as it can be said: escapes first, then segments. `None` for what is refused.
+    fn model(raw: &str) -> Option<String> {
+        let mut rest = raw.chars();
+        let mut decoded = String::new();
+        while let Some(character) = rest.next() {
+            match character {
+                '%' => {
+                    let digits: String = rest.by_ref().take(2).collect();
+                    if digits.len() != 2 || !digits.chars().all(|digit| digit.is_ascii_hexdigit()) {
+                        return None;
+                    }
+                    let byte = u8::from_str_radix(&digits, 16).ok()?;
+                    match char::from(byte) {
+                        'a'..='z' | 'A'..='Z' | '0'..='9' | '-' | '.' | '_' | '~' => {
+                            decoded.push(char::from(byte));
+                        }
+                        '\0'..='\x1f' | '\x7f' => return None,
+                        _ => decoded.push_str(&format!("%{byte:02X}")),
+                    }
+                }
+                '#' | '\\' => return None,
+                '!'..='~' => decoded.push(character),
+                _ => return None,
+            }
+        }
+        let segments: Vec<&str> = decoded.strip_prefix('/')?.split('/').collect();
+        let mut kept = Vec::new();
+        for segment in &segments {
+            match *segment {
+                "" | "." => {}
+                ".." => {
+                    kept.pop()?;
+                }
+                segment => kept.push(segment),
+            }
+        }
+        let is_folder = matches!(segments.last(), Some(&("" | "." | "..")));
+        let end = if is_folder && !kept.is_empty() {
+            "/"
+        } else {
+            ""
+        };
+        Some(format!("/{}{end}", kept.join("/")))
+    }
+
     proptest! {
+        #[test]
+        fn canonical_paths_agree_with_a_naive_model(raw in prop_oneof![path(), "[/.a-c%0-9#\\\\é ]{0,8}"]) {
+            prop_assert_eq!(canonicalize(&raw).ok().map(Cow::into_owned), model(&raw));
+        }
+
         #[test]
         fn canonicalize_takes_anything(raw in ".*") {
             let _ = canonicalize(&raw);

@@ -39,29 +39,27 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     position(name).is_some()
 }
 
-/// The fields that `Connection` names.
+/// The fields that `Connection` of a request names.
 pub fn named_by_connection(
     headers: &HeaderMap,
 ) -> Result<SmallVec<[HeaderName; 2]>, NamesProtected> {
-    let mut names = SmallVec::new();
-    for value in headers.get_all(header::CONNECTION) {
-        if value == "keep-alive" {
-            // What servers say that say anything.
-            continue;
-        }
-        for option in value.as_bytes().split(|byte| *byte == b',') {
-            // Not a field name: nothing to remove.
-            let Ok(name) = HeaderName::from_bytes(option.trim_ascii()) else {
-                continue;
-            };
-            match name.as_str() {
-                "close" | "keep-alive" | "upgrade" | "te" => {}
-                name if is_protected(name) => return Err(NamesProtected),
-                _ => names.push(name),
-            }
-        }
-    }
-    Ok(names)
+    let checked = named(headers).map(|name| match is_protected(name.as_str()) {
+        true => Err(NamesProtected),
+        false => Ok(name),
+    });
+    checked.collect()
+}
+
+fn named(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    headers
+        .get_all(header::CONNECTION)
+        .iter()
+        // What servers say that say anything.
+        .filter(|value| *value != "keep-alive")
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        // Not a field name: nothing to remove.
+        .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
+        .filter(|name| !matches!(name.as_str(), "close" | "keep-alive" | "upgrade" | "te"))
 }
 
 /// Whether a request accepts trailers (RFC 9110 §10.1.4); the only part of `TE` that is said again to the endpoint.
@@ -111,7 +109,10 @@ pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) -> Result<(), Ambigu
     if lengths + codings > 1 {
         return Err(AmbiguousLength);
     }
-    if names_others && let Ok(named) = named_by_connection(headers) {
+    if names_others {
+        let named: SmallVec<[HeaderName; 2]> = named(headers)
+            .filter(|name| !is_protected(name.as_str()))
+            .collect();
         for name in named {
             headers.remove(name);
         }
@@ -211,6 +212,18 @@ mod tests {
         ]);
         assert_eq!(strip_response(&mut response), Ok(()));
         assert_eq!(response, headers(&[("x-b", "2")]));
+    }
+
+    #[test]
+    fn responses_keep_protected_fields_and_nothing_else_that_is_named() {
+        let mut response = headers(&[
+            ("connection", "x-a, Set-Cookie, x-b"),
+            ("x-a", "1"),
+            ("set-cookie", "a=1"),
+            ("x-b", "2"),
+        ]);
+        assert_eq!(strip_response(&mut response), Ok(()));
+        assert_eq!(response, headers(&[("set-cookie", "a=1")]));
     }
 
     #[test]
