@@ -3,6 +3,8 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use super::list;
+
 /// A `Connection` field that names what must reach the other side: an attempt to strip it (RFC 9110 §7.6.1 lets only
 /// hop-by-hop options be named).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -51,25 +53,19 @@ pub fn named_by_connection(
 }
 
 fn named(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
-    headers
-        .get_all(header::CONNECTION)
-        .iter()
-        // What servers say that say anything.
-        .filter(|value| *value != "keep-alive")
-        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+    let is_of_connections = |option: &[u8]| {
+        let known: [&[u8]; 4] = [b"keep-alive", b"close", b"upgrade", b"te"];
+        known.iter().any(|known| option.eq_ignore_ascii_case(known))
+    };
+    list::elements(headers, &header::CONNECTION)
+        .filter(move |option| !is_of_connections(option))
         // Not a field name: nothing to remove.
-        .filter_map(|option| HeaderName::from_bytes(option.trim_ascii()).ok())
-        .filter(|name| !matches!(name.as_str(), "close" | "keep-alive" | "upgrade" | "te"))
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
 }
 
 /// Whether a request accepts trailers (RFC 9110 §10.1.4); the only part of `TE` that is said again to the endpoint.
 pub fn accepts_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(header::TE).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    })
+    list::has(headers, &header::TE, "trailers")
 }
 
 /// A response that states its length twice, or codes its body in a way we do not know: two readers could see two bodies.

@@ -13,7 +13,7 @@ use super::error::ProxyError;
 use super::local::{RequestId, Via};
 use crate::config::ForwardedFields;
 use crate::message::upgrade::Protocol;
-use crate::message::{authority, forwarded, hop_by_hop, trace};
+use crate::message::{authority, forwarded, hop_by_hop, list, trace};
 
 /// The host a request is for: lower case, without port. Refuses what leaves room for two opinions.
 ///
@@ -220,17 +220,8 @@ fn remove_fields(
 }
 
 /// Whether this process has passed the request on before.
-fn is_loop(headers: &HeaderMap, own_via: &Via) -> bool {
-    let own = |via: &HeaderValue, value: &HeaderValue| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|entry| entry.trim_ascii() == via.as_bytes())
-    };
-    headers
-        .get_all(header::VIA)
-        .iter()
-        .any(|value| own(&own_via.http1, value) || own(&own_via.http2, value))
+fn is_loop(headers: &HeaderMap, own: &Via) -> bool {
+    list::elements(headers, &header::VIA).any(|via| own.http1 == *via || own.http2 == *via)
 }
 
 fn set_target(uri: &mut Uri, canonical: Option<&str>) -> Result<(), ProxyError> {
