@@ -327,7 +327,8 @@ fn watch_body(
         return request.map(|_| RequestBody::empty());
     }
     // Over HTTP/2 the library has no way to say 100: the client waits as long as it likes.
-    let is_held_back = version == Version::HTTP_11 && Expectation::is_stated(request.headers());
+    let is_held_back =
+        version == Version::HTTP_11 && Expectation::is_stated(request.headers()) == Ok(true);
     let expectation = is_held_back.then(|| {
         record.set_held_back();
         Expectation::of(&mut request)

@@ -12,6 +12,7 @@ use super::client::Client;
 use super::error::ProxyError;
 use super::local::{RequestId, Via};
 use crate::config::ForwardedFields;
+use crate::message::expectation::Expectation;
 use crate::message::upgrade::Protocol;
 use crate::message::{authority, forwarded, hop_by_hop, list, trace};
 
@@ -204,6 +205,8 @@ fn remove_fields(
             found.received.accept.get_or_insert_with(|| value.clone());
         } else if text == "via" {
             found.via = true;
+        } else if text == "expect" {
+            Expectation::is_stated(headers)?;
         } else if text == "traceparent" && !trace::has_valid_parent(headers) {
             // W3C Trace Context §3.2.2.3, §4.3: what cannot be read is not passed on, and its state neither.
             remove.extend([trace::TRACEPARENT, trace::TRACESTATE]);
