@@ -94,7 +94,18 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         if !matches!(action, Some(Action::Forward(_)) | None) {
             value.report("only with `upstream`: nobody else can change protocols");
         }
-        upgrades(&value)
+        let upgrades = upgrades(&value)?;
+        if let Some(Action::Forward(index)) = action
+            && let upstream = &declared.upstreams[index]
+            && declared.http2.contains(upstream)
+            && !upgrades.is_empty()
+        {
+            value.warn(format!(
+                "does nothing: endpoints of the upstream {upstream:?} speak HTTP/2 and are not asked for tunnels; \
+                 write [], or let an upstream with `protocol = \"http/1.1\"` have this route"
+            ));
+        }
+        Some(upgrades)
     });
     let rewrite = table.get("rewrite").and_then(|value| {
         only_with_upstream(&value, action.as_ref());
