@@ -182,7 +182,7 @@ fn routes_that_collide_are_problems_of_the_configuration() {
     };
     assert_eq!(
         problems[0].to_string(),
-        "balancer.toml:1:1: cannot be told apart from the route admin (balancer.toml:1:1)"
+        "balancer.toml:12:1: route[0]: cannot be told apart from the route admin (balancer.toml:12:1: route[0])"
     );
 }
 
