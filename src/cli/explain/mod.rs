@@ -1,8 +1,9 @@
-//! `balancer explain`: which route takes a request, and why not the others. Reads the file only; asks no running balancer
-//! and sends nothing.
+//! `balancer explain`: which route takes a request, and why not the others. Reads the file, and where a listener has several
+//! certificates, these; asks no running balancer and sends nothing.
 
 mod asked;
 mod changes;
+mod early;
 mod lines;
 mod routes;
 
@@ -11,7 +12,7 @@ use std::process::ExitCode;
 
 use http::Method;
 
-use self::asked::{Target, host, listener, parse_headers};
+use self::asked::{Asked, Target, parse_headers};
 use self::lines::Lines;
 use self::routes::{explain_outcome, other_routes};
 use super::EXIT_USAGE;
@@ -33,6 +34,9 @@ pub struct Args {
     /// The listener it comes by. Default: the first that fits the URL's scheme.
     #[arg(long)]
     pub listener: Option<String>,
+    /// The name the client asks for by TLS (SNI). Default: the URL's host.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
 }
 
 /// Prints the explanation. 0: a route takes the request; 1: none does, or it is refused; 64: `args` make no request; 78:
@@ -74,6 +78,15 @@ struct Report {
     routed: bool,
 }
 
+impl Report {
+    fn refused(lines: &Lines) -> Self {
+        Self {
+            text: lines.text(),
+            routed: false,
+        }
+    }
+}
+
 fn compile(config: &Config) -> Result<Router, Failure> {
     Router::compile(config.routes.iter().map(Matchers::from).collect()).map_err(|conflicts| {
         let problem = |conflict: crate::route::Conflict| {
@@ -91,44 +104,47 @@ fn compile(config: &Config) -> Result<Router, Failure> {
 }
 
 fn report(args: &Args, config: &Config, router: &Router) -> Result<Report, Failure> {
-    let target = Target::parse(&args.url).map_err(Failure::Usage)?;
+    let target = Target::parse(&args.method, &args.url).map_err(Failure::Usage)?;
     let headers = parse_headers(&args.header).map_err(Failure::Usage)?;
-    let listener = listener(args, config, &target).map_err(Failure::Usage)?;
-    let given = headers
-        .get(http::header::HOST)
-        .and_then(|host| host.to_str().ok())
-        .unwrap_or_default();
-    let host = host(target.authority.unwrap_or(given)).map_err(Failure::Usage)?;
+    let asked = Asked::of(args, config, &target, &headers).map_err(Failure::Usage)?;
+    let listener = &config.listeners[asked.listener];
 
     let mut lines = Lines::default();
     lines.push("request", format!("{} {}", args.method, args.url));
-    lines.push("listener", config.listeners[listener].name.to_string());
+    lines.push("listener", listener.name.to_string());
     lines.push(
         "host",
-        if host.is_empty() {
-            "(none)".to_owned()
-        } else {
-            host.to_string()
+        match &*asked.host {
+            "" => "(none)".to_owned(),
+            host => host.to_owned(),
         },
     );
+    if let Some(refusal) = early::refusal(args, config, &asked)? {
+        lines.push("refused", refusal);
+        return Ok(Report::refused(&lines));
+    }
     let path = match canonicalize(target.path) {
         Ok(path) => path,
         Err(error) => {
             lines.push("path", target.path.to_owned());
             lines.push("refused", format!("400, {error}"));
-            return Ok(Report {
-                text: lines.text(),
-                routed: false,
-            });
+            return Ok(Report::refused(&lines));
         }
     };
     lines.push("path", path.to_string());
     if target.path != path {
         lines.push("raw path", target.path.to_owned());
     }
+    if let Some(redirect) = early::redirect(listener) {
+        lines.push("action", redirect.to_owned());
+        return Ok(Report {
+            text: lines.text(),
+            routed: true,
+        });
+    }
     let query = Query {
-        listener,
-        host: &host,
+        listener: asked.listener,
+        host: &asked.host,
         method: &args.method,
         headers: &headers,
         raw_path: target.path,

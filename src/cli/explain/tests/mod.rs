@@ -144,6 +144,36 @@ fn a_rewritten_path_is_told_or_why_it_is_refused() {
 }
 
 #[test]
+fn what_is_answered_before_a_route_is_looked_for_is_told() {
+    let mut config = config();
+    config.listeners[0].redirect_to_https = true;
+    let router = compile(&config).unwrap();
+    let connect = |url| Args {
+        method: Method::CONNECT,
+        ..args(url, &[])
+    };
+    for url in ["https://a.test/x", "a.test:443", "/x"] {
+        let told = report(&connect(url), &config, &router).unwrap();
+        let refused =
+            "refused   405, CONNECT is not offered; for a WebSocket over HTTP/2 ask about GET\n";
+        assert!(told.text.ends_with(refused), "{}", told.text);
+        assert!(!told.routed);
+    }
+    let told = report(&args("http://a.test/x", &[]), &config, &router).unwrap();
+    let redirect =
+        "path      /x\naction    redirect 308 to https, as every request of this listener\n";
+    assert!(told.text.ends_with(redirect), "{}", told.text);
+    assert!(told.routed);
+}
+
+#[test]
+fn host_field_takes_the_place_of_the_urls_host() {
+    let (text, _) = explained("https://a.test/x", &["host: Other.test:1"]);
+    assert!(text.contains("host      other.test\npath"), "{text}");
+    assert!(text.contains("route     other\n"), "{text}");
+}
+
+#[test]
 fn wrong_usage_is_told_apart_from_a_refusal() {
     let config = config();
     let router = compile(&config).unwrap();
@@ -195,7 +225,7 @@ fn a_host_is_bared_of_case_port_and_trailing_dot() {
         ("[::1]", "[::1]"),
         ("", ""),
     ] {
-        assert_eq!(super::host(authority).as_deref(), Ok(host));
+        assert_eq!(asked::host(authority).as_deref(), Ok(host));
     }
 }
 
@@ -213,5 +243,6 @@ fn args(url: &str, headers: &[&str]) -> Args {
         url: url.to_owned(),
         header,
         listener: None,
+        server_name: None,
     }
 }
