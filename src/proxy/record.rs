@@ -1,4 +1,6 @@
 //! What is left of a request in the end: counters and a line in the access log. Rides in the response's body.
+//!
+//! One file of more than 350 lines: whoever tells a record something, and what is made of it in the end, share its fields.
 
 use std::net::IpAddr;
 use std::rc::Rc;

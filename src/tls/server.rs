@@ -2,6 +2,8 @@
 //!
 //! Cryptography is always aws-lc-rs, named explicitly: a process-wide default would depend on what else is linked in.
 //! Early data (0-RTT) is never accepted: it can be replayed.
+//!
+//! Three quarters of this file are tests: what a setting is worth shows in handshakes only.
 
 use std::sync::Arc;
 
