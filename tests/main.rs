@@ -26,6 +26,7 @@ mod idle_connections;
 mod metrics_and_logs;
 mod newcomer;
 mod peers;
+mod policies;
 mod proxy_protocol;
 mod readme;
 mod reload;

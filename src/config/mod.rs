@@ -7,6 +7,7 @@ pub mod changes;
 pub mod error;
 pub mod error_pages;
 mod file;
+pub mod hash;
 pub mod health;
 pub mod listener;
 pub mod process;
@@ -24,6 +25,7 @@ use std::path::Path;
 pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use error::{ConfigErrors, Place, Problem};
 pub use error_pages::{ErrorPage, OWN_STATUSES};
+pub use hash::{Hash, HashKey};
 pub use health::{Health, Probe, StatusRange};
 pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};
 pub use process::{

@@ -57,6 +57,7 @@ pub async fn forward(
     for attempt in 1..=ATTEMPTS {
         let wish = Wish {
             tried: failed.map(|(_, tried)| tried),
+            key: record.hash_key(),
             ..Wish::default()
         };
         let Some(lease) = upstream.pick(wish) else {
@@ -174,6 +175,7 @@ async fn ask(
     let outcome = Outcome::Answered {
         status: response.status().as_u16(),
         after: now.saturating_duration_since(sent),
+        at: now,
     };
     upstream.report(endpoint, outcome);
     let mut response = response.map(ResponseBody::received);
