@@ -34,6 +34,7 @@ mod rewriting;
 mod routing;
 mod serving;
 mod shutdown;
+mod simulation;
 mod smuggling;
 mod tls_listener;
 mod tunnels;
