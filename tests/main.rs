@@ -13,6 +13,7 @@ mod architecture;
 mod balancing;
 mod client_faults;
 mod configuration;
+mod counters;
 mod error_pages;
 mod forwarded;
 mod grpc;
