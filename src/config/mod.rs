@@ -9,6 +9,7 @@ pub mod error_pages;
 mod file;
 pub mod health;
 pub mod listener;
+pub mod passive;
 pub mod process;
 mod quantity;
 mod read;
@@ -26,6 +27,7 @@ pub use error::{ConfigErrors, Place, Problem};
 pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use health::{Health, Probe, StatusRange};
 pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};
+pub use passive::Passive;
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };

@@ -8,6 +8,8 @@ use std::time::SystemTime;
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
+use super::journal::{Fact, Journal};
+use super::outlier::Outlier;
 use super::state::{Health, State, Tier};
 use crate::balance::Candidate;
 use crate::config::{Address, Mode};
@@ -49,6 +51,9 @@ pub struct Endpoint {
     /// a pool. Relaxed: one that slips through is one of a moment earlier.
     moves: AtomicU32,
     state: Mutex<State>,
+    /// What clients' requests tell of it.
+    outlier: Outlier,
+    journal: Journal,
     /// Its counters.
     pub metrics: EndpointMetrics,
 }
@@ -62,7 +67,7 @@ struct Load {
     in_flight: AtomicU32,
     /// Written by the control thread, read by policies. Relaxed, likewise.
     weight: AtomicU32,
-    /// [`Tier`] of the state. Written by the control thread with every change, read by policies. Relaxed, likewise.
+    /// [`Tier`] of the state, or [`KEPT`]. Written by the control thread with every change, read by policies. Relaxed, likewise.
     tier: AtomicU8,
 }
 
@@ -81,6 +86,8 @@ impl Endpoint {
         };
         let state = State {
             health,
+            ejected: None,
+            kept: false,
             mode: Mode::Active,
             resolved: resolved.is_some(),
             reason: resolved
@@ -92,7 +99,7 @@ impl Endpoint {
             load: Load {
                 in_flight: AtomicU32::new(0),
                 weight: AtomicU32::new(1),
-                tier: AtomicU8::new(state.tier() as u8),
+                tier: AtomicU8::new(packed_tier(&state)),
             },
             id: EndpointId(NEXT.fetch_add(1, Relaxed)),
             upstream,
@@ -101,6 +108,8 @@ impl Endpoint {
             resolved: Mutex::new(resolved),
             moves: AtomicU32::new(0),
             state: Mutex::new(state),
+            outlier: Outlier::new(metrics.response.get_sample_count()),
+            journal: Journal::default(),
             metrics,
         }
     }
@@ -171,7 +180,31 @@ impl Endpoint {
 
     /// Whether it may be picked.
     pub fn tier(&self) -> Tier {
-        Tier::from_u8(self.load.tier.load(Relaxed))
+        match self.load.tier.load(Relaxed) {
+            0 => Tier::Never,
+            1 => Tier::IfNoneEligible,
+            _ => Tier::Eligible,
+        }
+    }
+
+    /// Whether it may be picked only because too few others are left.
+    pub fn is_kept(&self) -> bool {
+        self.load.tier.load(Relaxed) == KEPT
+    }
+
+    /// What clients' requests tell of it.
+    pub fn outlier(&self) -> &Outlier {
+        &self.outlier
+    }
+
+    /// The last facts about it.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Responses of it that were counted: what shares of failures refer to.
+    pub fn answered(&self) -> u64 {
+        self.metrics.response.get_sample_count()
     }
 
     /// All that is known of it.
@@ -186,22 +219,37 @@ impl Endpoint {
 
     /// Changes its share in place.
     pub fn set_weight(&self, weight: Weight) {
-        self.load.weight.store(u32::from(weight.get()), Relaxed);
+        let weight = u32::from(weight.get());
+        if self.load.weight.swap(weight, Relaxed) != weight {
+            self.journal.note(Fact::Weight(weight));
+        }
     }
 
     /// Says what probes found and why. Returns whether it changed.
     pub fn set_health(&self, health: Health, reason: Option<String>) -> bool {
-        self.change(|state| {
-            let changed = state.health != health;
+        let changed = self.change(|state| {
+            let word = state.health.as_str();
             state.health = health;
             state.reason = reason;
-            changed
-        })
+            word != health.as_str()
+        });
+        if changed {
+            if health == Health::Up {
+                // Failures from before say nothing of now.
+                self.outlier.restart(self.answered());
+            }
+            self.journal.note(Fact::Health(health));
+        }
+        changed
     }
 
     /// Says what the operator wants. Returns whether it changed.
     pub fn set_mode(&self, mode: Mode) -> bool {
-        self.change(|state| std::mem::replace(&mut state.mode, mode) != mode)
+        let changed = self.change(|state| std::mem::replace(&mut state.mode, mode) != mode);
+        if changed {
+            self.journal.note(Fact::Mode(mode));
+        }
+        changed
     }
 
     /// Says where its name leads, or why nowhere. Returns whether it changed. An address that was known is kept when
@@ -211,6 +259,7 @@ impl Endpoint {
             Ok(address) => {
                 let before = lock(&self.resolved).replace(address);
                 if before != Some(address) {
+                    self.journal.note(Fact::Resolved(Ok(address)));
                     self.moves.fetch_add(1, Relaxed);
                 }
                 self.change(|state| {
@@ -221,22 +270,26 @@ impl Endpoint {
                     before != Some(address)
                 })
             }
-            Err(why) => self.change(|state| {
-                if !state.resolved {
-                    state.reason = Some(why);
-                }
-                false
-            }),
+            Err(why) => {
+                self.journal.note(Fact::Resolved(Err(why.as_str().into())));
+                self.change(|state| {
+                    if !state.resolved {
+                        state.reason = Some(why);
+                    }
+                    false
+                })
+            }
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut State) -> bool) -> bool {
+    /// Changes its state, and what follows for picking. `change` says whether it did.
+    pub(super) fn change(&self, change: impl FnOnce(&mut State) -> bool) -> bool {
         let mut state = lock(&self.state);
         let changed = change(&mut state);
         if changed {
             state.since = SystemTime::now();
         }
-        self.load.tier.store(state.tier() as u8, Relaxed);
+        self.load.tier.store(packed_tier(&state), Relaxed);
         changed
     }
 
@@ -258,6 +311,17 @@ impl Candidate for Endpoint {
         self.in_flight()
     }
 }
+
+/// The tier, and whether it is that only because the endpoint is kept in use.
+fn packed_tier(state: &State) -> u8 {
+    match state.tier() {
+        Tier::Eligible if state.own_tier() != Tier::Eligible => KEPT,
+        tier => tier as u8,
+    }
+}
+
+/// What stands for [`Tier::Eligible`] of an endpoint that is kept in use.
+const KEPT: u8 = 3;
 
 /// What a panic elsewhere left is still whole: every change is one assignment after another of plain values.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

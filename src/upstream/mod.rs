@@ -1,8 +1,11 @@
 //! A named group of endpoints and the policy that picks one. What all workers know of endpoints is kept here.
 
 pub mod endpoint;
+pub mod floor;
+pub mod journal;
 pub mod lease;
 pub mod outcome;
+pub mod outlier;
 pub mod state;
 
 use std::sync::Arc;
@@ -10,9 +13,11 @@ use std::sync::Arc;
 use http::uri::Scheme;
 
 pub use endpoint::{Contact, Endpoint, EndpointId};
+pub use floor::Floor;
 pub use lease::Lease;
 pub use outcome::Outcome;
-pub use state::{Health, Tier};
+pub use outlier::{Alarm, Watch};
+pub use state::{Evidence, Health, Tier};
 
 use crate::balance::{Cursor, Policy};
 use crate::config;
@@ -36,6 +41,10 @@ pub struct Upstream {
     pub timeouts: config::UpstreamTimeouts,
     /// How its endpoints are checked.
     pub health: Option<config::Health>,
+    /// When they are ejected for what clients' requests come to, if at all.
+    pub passive: Option<Watch>,
+    /// How many of them stay in use whatever soft evidence says.
+    pub floor: Floor,
     /// Its counters.
     pub metrics: UpstreamMetrics,
 }
@@ -58,7 +67,7 @@ impl Upstream {
         if wish.preferred.is_some()
             && let Some(endpoint) = self.preferred(wish)
         {
-            return Some(Lease::new(endpoint));
+            return Some(self.lease(endpoint));
         }
         let best = |endpoint: &Arc<Endpoint>| {
             endpoint.tier() == Tier::Eligible && Some(endpoint.id()) != tried
@@ -67,7 +76,14 @@ impl Upstream {
             .policy
             .pick(&self.endpoints, &self.cursor, best)
             .or_else(|| self.second_best(tried))?;
-        Some(Lease::new(&self.endpoints[index]))
+        Some(self.lease(&self.endpoints[index]))
+    }
+
+    fn lease(&self, endpoint: &Arc<Endpoint>) -> Lease {
+        if endpoint.is_kept() {
+            self.metrics.degraded_picks.inc();
+        }
+        Lease::new(endpoint)
     }
 
     fn preferred(&self, wish: Wish) -> Option<&Arc<Endpoint>> {
@@ -93,8 +109,9 @@ impl Upstream {
         })
     }
 
-    /// Lets the policy see who is eligible now. For the control side, after every change of an endpoint.
+    /// Keeps enough endpoints in use, and lets the policy see who is eligible now. For the control side, after every change of an endpoint.
     pub fn refresh(&self) {
+        self.keep_enough();
         self.policy.refresh(&self.endpoints, |endpoint| {
             endpoint.tier() == Tier::Eligible
         });
