@@ -379,7 +379,7 @@ fn large_bodies_pass_whole_and_cut_ones_are_seen_to_be_cut() {
 }
 
 #[test]
-fn checks_go_over_tls_unless_they_only_connect() {
+fn checks_of_every_kind_go_over_tls() {
     let (authority, origin) = (Authority::new("ca"), Origin::named("a"));
     let good = TlsFront::new(origin.address(), &authority.issue(&[NAME]));
     let bad = TlsFront::new(origin.address(), &authority.issue(&["other"]));
@@ -404,8 +404,14 @@ fn checks_go_over_tls_unless_they_only_connect() {
     for _ in 0..5 {
         assert_eq!(get(balancer.http(), "/").text(), "a");
     }
-    balancer.reloaded(&checked("kind = \"tcp\""));
-    balancer.await_health("app", &bad_name, "up");
+    let asked = origin.probe_count();
+    balancer.reloaded(&checked("kind = \"tcp\", rise = 1"));
+    let shaken = good.shaken().len();
+    eventually("both are checked", || good.shaken().len() >= shaken + 3);
+    assert_eq!(balancer.endpoint("app", &good_name)["health"], "up");
+    assert_eq!(balancer.endpoint("app", &bad_name)["health"], "down");
+    // One of the kind before may have been under way.
+    assert!(origin.probe_count() <= asked + 1);
 }
 
 #[test]

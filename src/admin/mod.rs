@@ -1,5 +1,6 @@
 //! What the operator sees: metrics, liveness, readiness, status. Read-only, on a listener of its own that serves no traffic.
 
+pub mod facts;
 pub mod status;
 
 use std::io;
@@ -9,7 +10,7 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -59,6 +60,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/endpoints/{upstream}/{endpoint}/facts", get(facts))
         .with_state(admin)
 }
 
@@ -88,4 +90,14 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
         &addresses,
         admin.started,
     ))
+}
+
+async fn facts(
+    State(admin): State<Arc<Admin>>,
+    Path((upstream, endpoint)): Path<(String, String)>,
+) -> Response {
+    match facts::Facts::of(&admin.publisher.current(), &upstream, &endpoint) {
+        Some(facts) => Json(facts).into_response(),
+        None => (StatusCode::NOT_FOUND, "no such endpoint\n").into_response(),
+    }
 }

@@ -7,8 +7,9 @@ use serde::Serialize;
 
 use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
+use crate::upstream::outlier::Ejection;
 use crate::upstream::state::WORDS;
-use crate::upstream::{Endpoint, Upstream};
+use crate::upstream::{Endpoint, Health, Upstream};
 
 /// `GET /api/v1/status`
 #[derive(Debug, Serialize)]
@@ -45,6 +46,8 @@ struct UpstreamStatus {
     name: String,
     policy: &'static str,
     available: usize,
+    /// Whether endpoints are in use that seem unwell.
+    degraded: bool,
     endpoints: Vec<EndpointStatus>,
 }
 
@@ -61,6 +64,9 @@ struct EndpointStatus {
     slow_start: Option<f64>,
     mode: &'static str,
     health: &'static str,
+    /// Of one that is down: whether it may stay in use (`soft`) or not (`hard`).
+    evidence: Option<&'static str>,
+    ejected: Option<EjectionStatus>,
     /// One word for all of it.
     state: &'static str,
     reason: Option<String>,
@@ -68,6 +74,23 @@ struct EndpointStatus {
     since: u64,
     in_flight: u32,
     eligible: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct EjectionStatus {
+    /// As in metrics.
+    reason: &'static str,
+    /// Unix time in seconds.
+    until: u64,
+}
+
+impl From<Ejection> for EjectionStatus {
+    fn from(ejection: Ejection) -> Self {
+        Self {
+            reason: ejection.line.as_str(),
+            until: unix_seconds(ejection.until),
+        }
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -106,6 +129,7 @@ impl Status {
                 name: upstream.name.to_string(),
                 policy: upstream.policy.name(),
                 available,
+                degraded: upstream.is_degraded(),
                 endpoints: upstream
                     .endpoints
                     .iter()
@@ -143,6 +167,11 @@ fn endpoint_status(endpoint: &Endpoint, upstream: &Upstream) -> EndpointStatus {
         slow_start: (progress < 1.0).then(|| (progress * 100.0).round() / 100.0),
         mode: state.mode.as_str(),
         health: state.health.as_str(),
+        evidence: match state.health {
+            Health::Down(evidence) => Some(evidence.as_str()),
+            Health::Unchecked | Health::Unknown | Health::Up | Health::Draining => None,
+        },
+        ejected: state.ejected.map(EjectionStatus::from),
         state: state.word(),
         reason: state.reason,
         since: unix_seconds(state.since),
@@ -183,6 +212,11 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
                 .set(i64::from(endpoint.in_flight()));
         }
     }
+}
+
+pub(super) fn unix_millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn unix_seconds(time: SystemTime) -> u64 {

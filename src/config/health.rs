@@ -13,6 +13,8 @@ pub struct Health {
     pub interval: Duration,
     /// `fast_interval`: between probes while the state is changing. Default 1 s.
     pub fast_interval: Duration,
+    /// `busy_interval` between probes while requests are answered well, not below `interval`. Default: `interval`.
+    pub busy_interval: Duration,
     /// `timeout` of a whole probe, at most `interval`. Default 2 s.
     pub timeout: Duration,
     /// `fall`: consecutive failures that take an endpoint down. Default 3, at least 1.
@@ -34,9 +36,22 @@ pub enum Probe {
         headers: Vec<(HeaderName, HeaderValue)>,
         /// `expect_status`. Default `200-299`. Redirects are not followed.
         expect_status: Vec<StatusRange>,
+        /// `expect_header`: fields that a response must have with exactly these values. Default none.
+        expect_header: Vec<(HeaderName, HeaderValue)>,
+        /// `expect_body`: what must stand in the first 64 KiB of its body. Default: the body is not read.
+        expect_body: Option<Box<str>>,
     },
-    /// `"tcp"`: a connection that opens is a pass.
+    /// `"tcp"`: a connection that opens, over TLS with its handshake, is a pass.
     Tcp,
+    /// `"grpc"`: gRPC's health protocol (`grpc.health.v1.Health/Check`). Only where the upstream speaks HTTP/2.
+    Grpc {
+        /// `service` that is asked about. Default `""`: the whole server.
+        service: Box<str>,
+        /// `host`: the `:authority`. Default: the endpoint's address.
+        host: Option<HeaderValue>,
+        /// `headers`: added to the probe.
+        headers: Vec<(HeaderName, HeaderValue)>,
+    },
 }
 
 /// Inclusive bounds of status codes.

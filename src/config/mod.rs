@@ -10,6 +10,7 @@ mod file;
 pub mod hash;
 pub mod health;
 pub mod listener;
+pub mod passive;
 pub mod process;
 mod quantity;
 mod read;
@@ -28,6 +29,7 @@ pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use hash::{Hash, HashKey};
 pub use health::{Health, Probe, StatusRange};
 pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};
+pub use passive::Passive;
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Certificate, Hash, Health, Place};
+use super::{Certificate, Hash, Health, Passive, Place};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -32,6 +32,10 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// `health`. Default: no checks, every endpoint is taken to be up.
     pub health: Option<Health>,
+    /// `passive`. Default: on. `None`: `"off"`.
+    pub passive: Option<Passive>,
+    /// `min_available`: share of the endpoints that stay in use, whatever soft evidence says. Default 0.5.
+    pub min_available: f64,
     /// `timeouts`
     pub timeouts: UpstreamTimeouts,
     /// `proxy_protocol`: what goes first on every connection to an endpoint. Default: off.

@@ -27,6 +27,9 @@ fn of_upstream(config: &Config, index: usize, upstream: &Upstream) -> Vec<Proble
     }
     let message = match (upstream.endpoints.len(), &upstream.health) {
         (1, _) if !routes.any(|route| route.exclusive) => "one endpoint: nothing to fall back on",
+        (2.., None) if upstream.passive.is_some() => {
+            "no `health`: that an endpoint is down is found out by clients' requests"
+        }
         (2.., None) => "no `health`: an endpoint that is down keeps its share of requests",
         _ => return Vec::new(),
     };

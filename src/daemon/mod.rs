@@ -284,6 +284,7 @@ impl Daemon {
         self.checker.follow(&self.publisher.current());
         tokio::spawn(names::keep_resolved(self.publisher.clone()));
         tokio::spawn(tick::keep_ticking(self.publisher.clone()));
+        tokio::spawn(health::ejector::watch(self.publisher.clone()));
         let asked_to_end = tokio::select! {
             () = wait_for_checks(&self.publisher, self.config.process.startup_wait) => false,
             () = end(&mut signals.terminate, &mut signals.interrupt) => true,

@@ -1,8 +1,12 @@
-//! Asks every endpoint regularly whether it is well. Runs on the control thread; workers only see the outcome.
+//! Asks every endpoint regularly whether it is well, and sets those aside that fail clients' requests. Runs on the control thread;
+//! workers only see the outcome.
 
+pub mod ejector;
+pub mod exchange;
 pub mod probe;
 pub mod threshold;
 
+use std::cell::Cell;
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,7 +18,8 @@ use tracing::{info, warn};
 use crate::config;
 use crate::net::connect::is_own_shortage;
 use crate::snapshot::{Publisher, Snapshot};
-use crate::upstream::{Endpoint, EndpointId, Health};
+use crate::upstream::journal::{Fact, Return};
+use crate::upstream::{Endpoint, EndpointId, Evidence, Health};
 use probe::ProbeError;
 use threshold::Threshold;
 
@@ -76,6 +81,7 @@ impl Checker {
             endpoint: Arc::clone(endpoint),
             health: health.clone(),
             publisher: self.publisher.clone(),
+            failed: Cell::new(false),
         };
         Task {
             health: health.clone(),
@@ -103,6 +109,8 @@ struct Check {
     endpoint: Arc<Endpoint>,
     health: config::Health,
     publisher: Publisher,
+    /// Whether the last probe failed.
+    failed: Cell<bool>,
 }
 
 impl Check {
@@ -112,6 +120,7 @@ impl Check {
         let mut threshold =
             Threshold::new(health.fall, health.rise, believed(endpoint.state().health));
         let mut first = true;
+        let mut answered_well = endpoint.metrics.answered_well();
         loop {
             let begun = Instant::now();
             let result = match timeout(health.timeout, probe::probe(endpoint, &health.probe)).await
@@ -128,58 +137,124 @@ impl Check {
                 Err(ProbeError::Connect(error)) if is_own_shortage(&error) => {
                     warn!(upstream = %endpoint.upstream(), endpoint = %endpoint.name(), %error, "endpoint cannot be checked");
                 }
-                result => self.judge(&mut threshold, result),
+                result => self.judge(&mut threshold, result, begun),
             }
+            let state = endpoint.state();
+            let answers = endpoint.metrics.answered_well();
             let pause = if threshold.is_changing() {
                 health.fast_interval
             } else if first {
                 // From the second on they are spread over the whole interval.
                 health.interval.mul_f64(fastrand::f64())
+            } else if state.health == Health::Up
+                && state.ejected.is_none()
+                && answers > answered_well
+            {
+                // Clients' requests have shown that it is well.
+                health.busy_interval
             } else {
                 health.interval
             };
+            answered_well = answers;
             first = false;
             sleep_until(begun + pause.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0))).await;
         }
     }
 
-    fn judge(&self, threshold: &mut Threshold, result: Result<(), ProbeError>) {
+    fn judge(&self, threshold: &mut Threshold, result: Result<(), ProbeError>, begun: Instant) {
         let endpoint = &self.endpoint;
+        let state = endpoint.state();
         match &result {
             Ok(()) => endpoint.metrics.checks_passed.inc(),
             Err(_) => endpoint.metrics.checks_failed.inc(),
         }
-        let known = endpoint.state().health;
-        let flipped = threshold.observe(result.is_ok());
-        let reason = result.err().map(|error| error.to_string());
-        let (upstream, name) = (endpoint.upstream(), endpoint.name());
-        match flipped {
-            Some(true) => {
-                endpoint.set_health(Health::Up, None);
-                endpoint.metrics.to_up.inc();
-                info!(%upstream, endpoint = %name, "endpoint up");
+        let next = match &result {
+            Ok(()) => threshold.observe(true).map(|_| Health::Up),
+            Err(ProbeError::Draining) => {
+                threshold.leave();
+                Some(Health::Draining)
             }
-            Some(false) => {
-                warn!(%upstream, endpoint = %name, reason = reason.as_deref().unwrap_or_default(), "endpoint down");
-                endpoint.set_health(Health::Down, reason);
-                endpoint.metrics.to_down.inc();
+            Err(error) => {
+                let fallen = threshold.observe(false).is_some();
+                failed(state.health, error.evidence(), fallen)
             }
-            None => {
+        };
+        let reason = result.as_ref().err().map(ToString::to_string);
+        self.note(reason.as_deref());
+        let mut concerns_picks = false;
+        if let Some(ejection) = state.ejected
+            && result.is_ok()
+            && begun.into_std() >= ejection.begun
+        {
+            ejector::take_back(endpoint, Return::Check);
+            concerns_picks = true;
+        }
+        match next {
+            Some(health) if health != state.health => {
+                if endpoint.set_health(health, reason.clone()) {
+                    self.announce(health, &reason.unwrap_or_default());
+                }
+                concerns_picks = true;
+            }
+            Some(_) | None => {
                 let reason = match (reason, threshold.progress()) {
                     (Some(reason), Some(progress)) => Some(format!("{progress}: {reason}")),
                     (reason, progress) => reason.or(progress),
                 };
-                endpoint.set_health(known, reason);
-                return;
+                endpoint.set_health(state.health, reason);
             }
         }
-        let snapshot = self.publisher.current();
-        if let Some(upstream) = snapshot
-            .upstreams
-            .iter()
-            .find(|other| other.name == *upstream)
-        {
-            upstream.refresh();
+        if concerns_picks {
+            let snapshot = self.publisher.current();
+            let name = endpoint.upstream();
+            let mut upstreams = snapshot.upstreams.iter();
+            if let Some(upstream) = upstreams.find(|other| other.name == *name) {
+                upstream.refresh();
+            }
+        }
+    }
+
+    /// Says what checks have changed.
+    fn announce(&self, health: Health, reason: &str) {
+        let (upstream, endpoint) = (self.endpoint.upstream(), self.endpoint.name());
+        let metrics = &self.endpoint.metrics;
+        match health {
+            Health::Up => {
+                metrics.to_up.inc();
+                info!(%upstream, %endpoint, "endpoint up");
+            }
+            Health::Draining => {
+                metrics.to_draining.inc();
+                info!(%upstream, %endpoint, "endpoint asks for no new requests");
+            }
+            Health::Down(evidence) => {
+                metrics.to_down.inc();
+                warn!(%upstream, %endpoint, reason, evidence = evidence.as_str(), "endpoint down");
+            }
+            Health::Unknown | Health::Unchecked => {}
+        }
+    }
+
+    /// Notes a failure, and the first pass after one.
+    fn note(&self, reason: Option<&str>) {
+        let journal = self.endpoint.journal();
+        match reason {
+            Some(reason) => journal.note(Fact::Probe(Err(reason.into()))),
+            None if self.failed.get() => journal.note(Fact::Probe(Ok(()))),
+            None => {}
+        }
+        self.failed.set(reason.is_some());
+    }
+}
+
+/// What is to be believed after a failure. `fallen`: it was one too many.
+fn failed(known: Health, evidence: Evidence, fallen: bool) -> Option<Health> {
+    match known {
+        // Who asked to be left alone is, until it passes again or is gone.
+        Health::Draining => (evidence == Evidence::Hard).then_some(Health::Down(evidence)),
+        Health::Down(_) => Some(Health::Down(evidence)),
+        Health::Unchecked | Health::Unknown | Health::Up => {
+            fallen.then_some(Health::Down(evidence))
         }
     }
 }
@@ -188,7 +263,7 @@ impl Check {
 fn believed(health: Health) -> Option<bool> {
     match health {
         Health::Up => Some(true),
-        Health::Down => Some(false),
-        Health::Unknown | Health::Unchecked => None,
+        Health::Down(_) => Some(false),
+        Health::Unknown | Health::Unchecked | Health::Draining => None,
     }
 }

@@ -1,22 +1,21 @@
-//! One question to an endpoint, on a connection of its own: a pooled one would hide that it accepts no more.
+//! One question to an endpoint, on a connection of its own: a pooled one would hide that it accepts no more. Why it was not
+//! answered well, and what that is worth.
 
-use std::future::Future;
 use std::io;
 use std::time::Duration;
 
-use http::header::{self, HeaderName, HeaderValue};
-use http::{Request, Response, StatusCode, Uri, Version};
-use http_body_util::Empty;
-use hyper::body::Incoming;
-use hyper::client::conn::{http1, http2};
-use hyper_util::rt::{TokioExecutor, TokioIo};
+use http::header::HeaderName;
+use http::{HeaderMap, StatusCode, header};
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
-use crate::config::Probe;
+use super::exchange::{Answer, Exchange};
+use crate::config;
+use crate::message::grpc_health::Serving;
 use crate::message::proxy_protocol::encode;
+use crate::message::{grpc, grpc_health};
 use crate::tls::TlsError;
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, Evidence};
 
 /// Why a probe failed.
 #[derive(Debug, thiserror::Error)]
@@ -36,13 +35,61 @@ pub enum ProbeError {
     /// Another status than expected.
     #[error("status {0}")]
     Status(StatusCode),
+    /// A field that is expected is not there, or has another value.
+    #[error("the response has no {0} as expected")]
+    Header(HeaderName),
+    /// What is expected does not stand in the body.
+    #[error("the response's body is not as expected")]
+    Body,
+    /// It asks for no new requests.
+    #[error("asks for no new requests")]
+    Draining,
+    /// It is not well, by gRPC's health protocol.
+    #[error("{}", .0.as_str())]
+    NotServing(Serving),
+    /// A gRPC server without the health protocol.
+    #[error(
+        "UNIMPLEMENTED: it does not offer grpc.health.v1.Health; add that service, or check with kind = \"tcp\""
+    )]
+    Unimplemented,
+    /// A gRPC server that does not know the service.
+    #[error("NOT_FOUND: it does not know the service {0:?}")]
+    NoSuchService(Box<str>),
+    /// Another failure of the call; what it says of it.
+    #[error("grpc-status {0}")]
+    GrpcStatus(String),
+    /// An answer that is not of gRPC's health protocol.
+    #[error("not an answer of gRPC's health protocol")]
+    NotGrpc,
     /// Not done in time.
     #[error("timed out after {0:?}")]
     Timeout(Duration),
 }
 
+impl ProbeError {
+    /// What it is worth.
+    pub fn evidence(&self) -> Evidence {
+        match self {
+            Self::Connect(error) if error.kind() == io::ErrorKind::ConnectionRefused => {
+                Evidence::Hard
+            }
+            Self::Unresolved | Self::Tls(_) | Self::Draining => Evidence::Hard,
+            // Unreachable may be our network, too.
+            Self::Connect(_) | Self::Http(_) | Self::Timeout(_) => Evidence::Silent,
+            Self::Status(_)
+            | Self::Header(_)
+            | Self::Body
+            | Self::NotServing(_)
+            | Self::Unimplemented
+            | Self::NoSuchService(_)
+            | Self::GrpcStatus(_)
+            | Self::NotGrpc => Evidence::Answered,
+        }
+    }
+}
+
 /// Asks `endpoint`, over TLS and in HTTP/2 where requests go so; a TCP probe ends with the connection. The caller limits the time.
-pub async fn probe(endpoint: &Endpoint, probe: &Probe) -> Result<(), ProbeError> {
+pub async fn probe(endpoint: &Endpoint, probe: &config::Probe) -> Result<(), ProbeError> {
     let address = endpoint.socket_address().ok_or(ProbeError::Unresolved)?;
     let mut stream = TcpStream::connect(address)
         .await
@@ -54,94 +101,213 @@ pub async fn probe(endpoint: &Endpoint, probe: &Probe) -> Result<(), ProbeError>
             .await
             .map_err(ProbeError::Connect)?;
     }
-    let Probe::Http {
-        path,
+    let stream = endpoint.secure(stream).await.map_err(ProbeError::Tls)?;
+    let exchange = |host, headers| Exchange {
+        endpoint,
         host,
         headers,
+    };
+    match probe {
+        config::Probe::Tcp => Ok(()),
+        config::Probe::Http {
+            path,
+            host,
+            headers,
+            expect_body,
+            ..
+        } => {
+            let answer = exchange(host.as_ref(), headers)
+                .get(stream, path, expect_body.is_some())
+                .await?;
+            judge(&answer, probe)
+        }
+        config::Probe::Grpc {
+            service,
+            host,
+            headers,
+        } => {
+            let answer = exchange(host.as_ref(), headers)
+                .call(stream, grpc_health::PATH, grpc_health::request(service))
+                .await?;
+            judge_call(&answer, service)
+        }
+    }
+}
+
+/// Whether `answer` is what an HTTP probe expects.
+fn judge(answer: &Answer, probe: &config::Probe) -> Result<(), ProbeError> {
+    let config::Probe::Http {
         expect_status,
+        expect_header,
+        expect_body,
+        ..
     } = probe
     else {
         return Ok(());
     };
-
-    let stream = endpoint.secure(stream).await.map_err(ProbeError::Tls)?;
-    let mut request = Request::new(Empty::<bytes::Bytes>::new());
-    let host = host.clone().unwrap_or_else(|| own_host(endpoint));
-    let agent = HeaderValue::from_static(USER_AGENT);
-    request.headers_mut().insert(header::USER_AGENT, agent);
-    let stream = TokioIo::new(stream);
-    let contact = endpoint.contact();
-    let status = if contact.http2 {
-        let scheme = if contact.tls.is_some() {
-            "https"
-        } else {
-            "http"
-        };
-        *request.uri_mut() = target(scheme, &host, path);
-        *request.version_mut() = Version::HTTP_2;
-        add(&mut request, headers);
-        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), stream)
-            .await
-            .map_err(ProbeError::Http)?;
-        ask(sender.send_request(request), connection).await?
-    } else {
-        *request.uri_mut() = path.parse::<Uri>().unwrap_or_default();
-        let fields = request.headers_mut();
-        fields.insert(header::HOST, host);
-        fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        add(&mut request, headers);
-        let (mut sender, connection) = http1::handshake(stream).await.map_err(ProbeError::Http)?;
-        ask(sender.send_request(request), connection).await?
-    };
-    let expected = expect_status
+    let headers = &answer.headers;
+    if headers.get(DRAIN).is_some_and(|value| value == "1") {
+        return Err(ProbeError::Draining);
+    }
+    let is_expected = expect_status
         .iter()
-        .any(|range| (range.low..=range.high).contains(&status.as_u16()));
-    if expected {
-        Ok(())
-    } else {
-        Err(ProbeError::Status(status))
+        .any(|range| (range.low..=range.high).contains(&answer.status.as_u16()));
+    if !is_expected {
+        // Who knows when it will be back has planned to leave.
+        let is_leaving = answer.status == StatusCode::SERVICE_UNAVAILABLE
+            && headers.contains_key(header::RETRY_AFTER);
+        return Err(if is_leaving {
+            ProbeError::Draining
+        } else {
+            ProbeError::Status(answer.status)
+        });
     }
-}
-
-/// `SCHEME://HOST/PATH`, which HTTP/2 makes its pseudo-fields of.
-fn target(scheme: &str, host: &HeaderValue, path: &str) -> Uri {
-    Uri::builder()
-        .scheme(scheme)
-        .authority(host.as_bytes())
-        .path_and_query(path)
-        .build()
-        .unwrap_or_default()
-}
-
-fn add<B>(request: &mut Request<B>, headers: &[(HeaderName, HeaderValue)]) {
-    for (name, value) in headers {
-        request.headers_mut().insert(name.clone(), value.clone());
-    }
-}
-
-/// The status of a response that comes over `connection`. That moves only while it is polled; the head is all that is wanted
-/// of it.
-async fn ask(
-    response: impl Future<Output = hyper::Result<Response<Incoming>>>,
-    connection: impl Future<Output = hyper::Result<()>>,
-) -> Result<StatusCode, ProbeError> {
-    tokio::pin!(response);
-    let response = tokio::select! {
-        biased;
-        response = &mut response => response,
-        ended = connection => match ended {
-            Ok(()) => response.await,
-            Err(error) => Err(error),
-        }
+    let missing = |(name, value): &&(HeaderName, http::HeaderValue)| {
+        !headers.get_all(name).iter().any(|found| found == value)
     };
-    response
-        .map(|response| response.status())
-        .map_err(ProbeError::Http)
+    if let Some((name, _)) = expect_header.iter().find(missing) {
+        return Err(ProbeError::Header(name.clone()));
+    }
+    match expect_body {
+        Some(text) if memchr::memmem::find(&answer.body, text.as_bytes()).is_none() => {
+            Err(ProbeError::Body)
+        }
+        Some(_) | None => Ok(()),
+    }
 }
 
-const USER_AGENT: &str = concat!("balancer-health/", env!("CARGO_PKG_VERSION"));
+/// Whether the answer to a call of gRPC's health protocol says that `service` is well.
+fn judge_call(answer: &Answer, service: &str) -> Result<(), ProbeError> {
+    if answer.status != StatusCode::OK {
+        return Err(ProbeError::Status(answer.status));
+    }
+    if answer.headers.get(DRAIN).is_some_and(|value| value == "1") {
+        return Err(ProbeError::Draining);
+    }
+    // In the trailers; in the head where there is nothing else to say ("Trailers-Only").
+    let status = |fields: &HeaderMap| fields.get(grpc::STATUS).cloned();
+    let Some(status) = status(&answer.trailers).or_else(|| status(&answer.headers)) else {
+        return Err(ProbeError::NotGrpc);
+    };
+    match status.as_bytes() {
+        b"0" => match grpc_health::response(&answer.body) {
+            Some(Serving::Serving) => Ok(()),
+            Some(serving) => Err(ProbeError::NotServing(serving)),
+            None => Err(ProbeError::NotGrpc),
+        },
+        b"5" => Err(ProbeError::NoSuchService(service.into())),
+        b"12" => Err(ProbeError::Unimplemented),
+        other => Err(ProbeError::GrpcStatus(
+            String::from_utf8_lossy(other).into_owned(),
+        )),
+    }
+}
 
-fn own_host(endpoint: &Endpoint) -> HeaderValue {
-    HeaderValue::from_str(&endpoint.address().to_string())
-        .unwrap_or(HeaderValue::from_static("localhost"))
+/// By which an application takes itself out, whatever its status.
+const DRAIN: HeaderName = HeaderName::from_static("x-drain");
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::config::StatusRange;
+
+    fn answer(status: u16, fields: &[(&'static str, &'static str)], body: &'static str) -> Answer {
+        let fields = fields.iter().map(|(name, value)| {
+            (
+                HeaderName::from_static(name),
+                HeaderValue::from_static(value),
+            )
+        });
+        Answer {
+            status: StatusCode::from_u16(status).unwrap(),
+            headers: fields.collect(),
+            body: Bytes::from(body),
+            trailers: HeaderMap::new(),
+        }
+    }
+
+    #[test]
+    fn answers_are_judged_by_all_that_is_expected() {
+        let probe = |expect_header: &[(&'static str, &'static str)], expect_body: Option<&str>| {
+            config::Probe::Http {
+                path: "/".into(),
+                host: None,
+                headers: Vec::new(),
+                expect_status: vec![StatusRange {
+                    low: 200,
+                    high: 299,
+                }],
+                expect_header: answer(200, expect_header, "")
+                    .headers
+                    .into_iter()
+                    .filter_map(|(name, value)| Some((name?, value)))
+                    .collect(),
+                expect_body: expect_body.map(Into::into),
+            }
+        };
+        let plain = probe(&[], None);
+        let strict = probe(&[("x-ready", "yes")], Some("all well"));
+        let said = |answer: Answer, probe: &config::Probe| {
+            judge(&answer, probe).map_err(|error| error.to_string())
+        };
+        assert_eq!(said(answer(204, &[], ""), &plain), Ok(()));
+        assert_eq!(
+            said(answer(503, &[], ""), &plain),
+            Err("status 503 Service Unavailable".to_owned())
+        );
+        for leaving in [
+            answer(503, &[("retry-after", "30")], ""),
+            answer(200, &[("x-drain", "1")], ""),
+            answer(500, &[("x-drain", "1")], ""),
+        ] {
+            assert!(matches!(judge(&leaving, &plain), Err(ProbeError::Draining)));
+        }
+        assert_eq!(said(answer(200, &[("x-drain", "0")], ""), &plain), Ok(()));
+        assert!(matches!(
+            judge(&answer(500, &[("retry-after", "30")], ""), &plain),
+            Err(ProbeError::Status(_))
+        ));
+        let ready = [("x-ready", "no"), ("x-ready", "yes")];
+        assert_eq!(said(answer(200, &ready, "yes, all well."), &strict), Ok(()));
+        assert_eq!(
+            said(answer(200, &ready[..1], "all well"), &strict),
+            Err("the response has no x-ready as expected".to_owned())
+        );
+        assert_eq!(
+            said(answer(200, &ready, "all wel"), &strict),
+            Err("the response's body is not as expected".to_owned())
+        );
+    }
+
+    #[test]
+    fn calls_are_judged_by_what_is_served() {
+        let called = |status: &'static str, body: &'static [u8]| {
+            let mut answer = answer(200, &[], "");
+            answer
+                .trailers
+                .insert(grpc::STATUS, HeaderValue::from_static(status));
+            answer.body = Bytes::from_static(body);
+            judge_call(&answer, "shop").map_err(|error| error.to_string())
+        };
+        assert_eq!(called("0", &[0, 0, 0, 0, 2, 8, 1]), Ok(()));
+        for (status, body, expected) in [
+            ("0", &[0, 0, 0, 0, 2, 8, 2][..], "NOT_SERVING"),
+            ("0", &[0, 0, 0, 0, 0], "UNKNOWN"),
+            ("0", b"<html>", "not an answer of gRPC's health protocol"),
+            ("5", b"", "NOT_FOUND: it does not know the service \"shop\""),
+            ("14", b"", "grpc-status 14"),
+        ] {
+            assert_eq!(called(status, body), Err(expected.to_owned()));
+        }
+        assert!(
+            called("12", b"")
+                .unwrap_err()
+                .starts_with("UNIMPLEMENTED: it does not offer grpc.health.v1.Health")
+        );
+        let plain = answer(200, &[], "well");
+        assert!(matches!(judge_call(&plain, ""), Err(ProbeError::NotGrpc)));
+    }
 }

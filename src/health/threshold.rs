@@ -45,6 +45,13 @@ impl Threshold {
         Some(passed)
     }
 
+    /// It has left by its own wish: one pass admits it again.
+    pub fn leave(&mut self) {
+        self.up = false;
+        self.admitted = Some(false);
+        self.against = 0;
+    }
+
     /// Whether a change is under way.
     pub fn is_changing(&self) -> bool {
         self.against > 0
@@ -116,6 +123,17 @@ mod tests {
                 Some(true)
             ]
         );
+    }
+
+    #[test]
+    fn one_pass_admits_what_has_left() {
+        let mut threshold = Threshold::new(3, 2, Some(true));
+        threshold.observe(false);
+        threshold.leave();
+        assert!(!threshold.is_changing());
+        assert_eq!(threshold.observe(false), None);
+        assert_eq!(threshold.observe(true), Some(true));
+        assert_eq!(threshold.observe(false), None);
     }
 
     #[test]

@@ -42,6 +42,15 @@ impl CodeCounters {
             .inc();
     }
 
+    fn sum_below(&self, code: u16) -> u64 {
+        let codes = self.codes.get().map_or(&[][..], |codes| &**codes);
+        let below = codes.iter().take(usize::from(code - LOWEST_CODE));
+        below
+            .filter_map(OnceLock::get)
+            .map(prometheus::core::GenericCounter::get)
+            .sum()
+    }
+
     fn seen(&self) -> impl Iterator<Item = u16> {
         let codes = self.codes.get().map_or(&[][..], |codes| &**codes);
         codes
@@ -265,6 +274,8 @@ pub struct UpstreamMetrics {
     pub retries_unsent: IntCounter,
     /// Further attempts after an endpoint said that it had not processed a request.
     pub retries_refused: IntCounter,
+    /// Picks of endpoints that stay in use although they seem unwell.
+    pub degraded_picks: IntCounter,
 }
 
 impl UpstreamMetrics {
@@ -276,6 +287,7 @@ impl UpstreamMetrics {
             retries_connect: metrics.retries.with_label_values(&[name, "connect"]),
             retries_unsent: metrics.retries.with_label_values(&[name, "unsent"]),
             retries_refused: metrics.retries.with_label_values(&[name, "refused"]),
+            degraded_picks: metrics.degraded_picks.with_label_values(&[name]),
         }
     }
 
@@ -283,6 +295,7 @@ impl UpstreamMetrics {
     pub fn retire(metrics: &Metrics, name: &str) {
         let _ = metrics.upstream_connect.remove_label_values(&[name]);
         let _ = metrics.available_endpoints.remove_label_values(&[name]);
+        let _ = metrics.degraded_picks.remove_label_values(&[name]);
         for reason in ["connect", "unsent", "refused"] {
             let _ = metrics.retries.remove_label_values(&[name, reason]);
         }
@@ -323,6 +336,12 @@ pub struct EndpointMetrics {
     pub to_up: IntCounter,
     /// Changes to down.
     pub to_down: IntCounter,
+    /// Changes to draining, by its own wish.
+    pub to_draining: IntCounter,
+    /// Ejections for so many failures in a row.
+    pub ejected_consecutive: IntCounter,
+    /// Ejections for such a share of failures.
+    pub ejected_ratio: IntCounter,
 }
 
 impl EndpointMetrics {
@@ -359,6 +378,13 @@ impl EndpointMetrics {
             check: metrics.health_check.with_label_values(&name),
             to_up: metrics.health_transitions.with_label_values(&with("up")),
             to_down: metrics.health_transitions.with_label_values(&with("down")),
+            to_draining: metrics
+                .health_transitions
+                .with_label_values(&with("draining")),
+            ejected_consecutive: metrics
+                .endpoint_ejections
+                .with_label_values(&with("consecutive")),
+            ejected_ratio: metrics.endpoint_ejections.with_label_values(&with("ratio")),
         }
     }
 
@@ -368,6 +394,11 @@ impl EndpointMetrics {
             self.requests
                 .with_label_values(&[&self.upstream, &self.endpoint, code])
         });
+    }
+
+    /// Responses below 500 so far.
+    pub fn answered_well(&self) -> u64 {
+        self.codes.sum_below(500)
     }
 
     /// Counts a failed attempt. Not for the common path: the series is looked up.
@@ -417,7 +448,8 @@ impl EndpointMetrics {
                 &["avoided", "retried", "failed"][..],
             ),
             (&metrics.health_checks, &["passed", "failed"]),
-            (&metrics.health_transitions, &["up", "down"]),
+            (&metrics.health_transitions, &["up", "down", "draining"]),
+            (&metrics.endpoint_ejections, &["consecutive", "ratio"]),
         ] {
             for value in values {
                 let _ = family.remove_label_values(&with(value));

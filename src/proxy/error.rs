@@ -226,6 +226,51 @@ impl ProxyError {
         }
     }
 
+    /// Whether it tells of the health of the endpoint that was asked: that nobody answers there, or nobody who should. A
+    /// connection used before that is closed only says that it was at its end.
+    pub fn is_telling(self, is_reused: bool) -> bool {
+        match self {
+            Self::ConnectRefused
+            | Self::ConnectFailed
+            | Self::ConnectTimeout
+            | Self::TlsCertificate
+            | Self::TlsFailed
+            | Self::WrongProtocol
+            | Self::Garbage
+            | Self::ResponseTimeout => true,
+            Self::Closed => !is_reused,
+            // It is well enough to say so; and the head of a response that is cut had come.
+            Self::StreamRefused
+            | Self::Unasked101
+            | Self::NotSwitched
+            | Self::TunnelIdle
+            | Self::ResponseCut
+            | Self::ResponseIdle => false,
+            Self::Framing(_)
+            | Self::Malformed
+            | Self::HeadTimeout
+            | Self::Host
+            | Self::Misdirected
+            | Self::ConnectionNames
+            | Self::Path(_)
+            | Self::AmbiguousPath
+            | Self::TooManyFields
+            | Self::TargetTooLong
+            | Self::Connect
+            | Self::Upgrade
+            | Self::Expectation
+            | Self::Loop
+            | Self::NoRoute
+            | Self::Rewrite
+            | Self::BodyTooLarge
+            | Self::BodyTimeout
+            | Self::BodyBroken
+            | Self::NoEndpoint
+            | Self::Exhausted
+            | Self::ClientLeft => false,
+        }
+    }
+
     /// The reason in log and metrics. A closed set: [`REASONS`].
     pub fn reason(self) -> &'static str {
         match self {

@@ -231,6 +231,7 @@ impl Asking<'_> {
         let outcome = Outcome::Failed {
             reason: error.reason(),
             is_reused: self.is_reused,
+            is_telling: error.is_telling(self.is_reused),
         };
         self.upstream.report(self.endpoint, outcome);
         Failed { error, unsent }

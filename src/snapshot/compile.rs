@@ -24,7 +24,7 @@ use crate::metrics::{
 use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Tickets, server};
 use crate::units::Name;
-use crate::upstream::{Contact, Endpoint, Health, Shares, Upstream};
+use crate::upstream::{Alarm, Contact, Endpoint, Floor, Health, Shares, Upstream, Watch};
 
 /// What compiling needs beside the configuration; made once per process.
 #[derive(Debug)]
@@ -35,6 +35,8 @@ pub struct Compiler {
     pub tickets: Tickets,
     /// Where round-robin begins, so that several balancers, or one that restarts often, do not all begin at the first endpoint.
     pub seed: usize,
+    /// By which workers wake the control thread; the same through all generations.
+    alarm: Arc<Alarm>,
     next_slot: u32,
 }
 
@@ -56,6 +58,7 @@ impl Compiler {
             metrics,
             tickets,
             seed,
+            alarm: Arc::default(),
             next_slot: 0,
         }
     }
@@ -67,6 +70,9 @@ impl Compiler {
         config: &Config,
         previous: Option<&Snapshot>,
     ) -> Result<Compiled, ConfigErrors> {
+        if let Some(previous) = previous {
+            self.alarm = Arc::clone(&previous.alarm);
+        }
         // Before the files are read for use: what changes meanwhile is a change yet to come.
         let tls_files = tls_files(config);
         let mut problems = Vec::new();
@@ -126,7 +132,10 @@ impl Compiler {
             .upstreams
             .iter()
             .zip(reached)
-            .map(|(upstream, contacts)| Arc::new(self.upstream(upstream, contacts, previous)))
+            .enumerate()
+            .map(|(index, (upstream, contacts))| {
+                Arc::new(self.upstream((index, upstream), contacts, config, previous))
+            })
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
         let route = |name: &Name, action, upgrades: &[Box<str>], filters| {
@@ -165,6 +174,7 @@ impl Compiler {
             routes,
             no_route: route(&handles::NO_ROUTE.into(), Action::NotFound, &[], None),
             upstreams,
+            alarm: Arc::clone(&self.alarm),
             access_log: AccessLogRule {
                 on: config.access_log.target != AccessLogTarget::Off,
                 only_errors: config.access_log.only == AccessLogOnly::Errors,
@@ -261,8 +271,9 @@ impl Compiler {
 
     fn upstream(
         &self,
-        upstream: &config::Upstream,
+        (index, upstream): (usize, &config::Upstream),
         contacts: Vec<Contact>,
+        config: &Config,
         previous: Option<&Snapshot>,
     ) -> Upstream {
         let before = previous.and_then(|previous| {
@@ -317,6 +328,17 @@ impl Compiler {
             },
             timeouts: upstream.timeouts,
             health: upstream.health.clone(),
+            passive: upstream.passive.clone().map(|rule| Watch {
+                rule,
+                alarm: Arc::clone(&self.alarm),
+            }),
+            floor: Floor {
+                min_available: upstream.min_available,
+                fails_closed: config
+                    .routes
+                    .iter()
+                    .any(|route| route.exclusive && route.action.upstream() == Some(index)),
+            },
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
     }
@@ -437,7 +459,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             endpoint.set_mode(mode);
             match (&upstream.health, before.health) {
                 (None, Health::Unchecked) => {}
-                (None, Health::Unknown | Health::Up | Health::Down) => {
+                (None, Health::Unknown | Health::Up | Health::Draining | Health::Down(_)) => {
                     endpoint.set_health(Health::Unchecked, None);
                 }
                 // What was found before it was disabled says nothing of now.

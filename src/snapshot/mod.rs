@@ -21,7 +21,7 @@ use crate::metrics::{ListenerMetrics, RouteMetrics};
 use crate::route::Router;
 use crate::tls::{ByDevice, CertificateInfo, RevocationInfo, Sessions};
 use crate::units::Name;
-use crate::upstream::Upstream;
+use crate::upstream::{Alarm, Upstream};
 
 /// One generation of the configuration, ready for use.
 #[derive(Debug)]
@@ -38,6 +38,8 @@ pub struct Snapshot {
     pub no_route: Arc<Route>,
     /// Upstreams in file order.
     pub upstreams: Vec<Arc<Upstream>>,
+    /// Raised by workers when an endpoint should be ejected; the same through all generations.
+    pub alarm: Arc<Alarm>,
     /// Which requests are logged.
     pub access_log: AccessLogRule,
     /// Fields in which endpoints are told who a client is: no client may send them, to any listener. None where there are none.

@@ -9,7 +9,9 @@ use tokio::net::TcpStream;
 use tracing::{info, warn};
 
 use super::counters::{Ghosts, Latency};
+use super::journal::{Fact, Journal};
 use super::load::{Ease, STEPS};
+use super::outlier::Outlier;
 use super::state::{Health, State, Tier};
 use crate::balance::{Candidate, stable_hash};
 use crate::config::{Address, Mode};
@@ -56,6 +58,9 @@ pub struct Endpoint {
     slow_start: Mutex<(Ease, f64)>,
     identity: u64,
     made: Instant,
+    /// What clients' requests tell of it.
+    outlier: Outlier,
+    journal: Journal,
     /// Its counters.
     pub metrics: EndpointMetrics,
 }
@@ -78,7 +83,7 @@ pub(super) struct Load {
     pub(super) latency: Latency,
     /// Whether it is for when others are out. Written by the control thread, read by picks. Relaxed, likewise.
     is_backup: AtomicBool,
-    /// [`Tier`] of the state. Written by the control thread with every change, read by policies. Relaxed, likewise.
+    /// [`Tier`] of the state, or [`KEPT`]. Written by the control thread with every change, read by policies. Relaxed, likewise.
     tier: AtomicU8,
 }
 
@@ -97,6 +102,8 @@ impl Endpoint {
         };
         let state = State {
             health,
+            ejected: None,
+            kept: false,
             mode: Mode::Active,
             resolved: resolved.is_some(),
             reason: resolved
@@ -112,7 +119,7 @@ impl Endpoint {
                 ghosts: Ghosts::new(),
                 latency: Latency::new(),
                 is_backup: AtomicBool::new(false),
-                tier: AtomicU8::new(state.tier() as u8),
+                tier: AtomicU8::new(packed_tier(&state)),
             },
             id: EndpointId(NEXT.fetch_add(1, Relaxed)),
             identity: stable_hash(name.as_bytes()),
@@ -125,6 +132,8 @@ impl Endpoint {
             weight: AtomicU32::new(1),
             slow_start: Mutex::new((Ease::Fresh, 1.0)),
             made: Instant::now(),
+            outlier: Outlier::new(metrics.response.get_sample_count()),
+            journal: Journal::default(),
             metrics,
         }
     }
@@ -195,7 +204,31 @@ impl Endpoint {
 
     /// Whether it may be picked.
     pub fn tier(&self) -> Tier {
-        Tier::from_u8(self.load.tier.load(Relaxed))
+        match self.load.tier.load(Relaxed) {
+            0 => Tier::Never,
+            1 => Tier::IfNoneEligible,
+            _ => Tier::Eligible,
+        }
+    }
+
+    /// Whether it may be picked only because too few others are left.
+    pub fn is_kept(&self) -> bool {
+        self.load.tier.load(Relaxed) == KEPT
+    }
+
+    /// What clients' requests tell of it.
+    pub fn outlier(&self) -> &Outlier {
+        &self.outlier
+    }
+
+    /// The last facts about it.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
+    /// Responses of it that were counted: what shares of failures refer to.
+    pub fn answered(&self) -> u64 {
+        self.metrics.response.get_sample_count()
     }
 
     /// All that is known of it.
@@ -210,7 +243,10 @@ impl Endpoint {
 
     /// Changes its share in place; policies see it after the upstream's refresh.
     pub fn set_weight(&self, weight: Weight) {
-        self.weight.store(u32::from(weight.get()), Relaxed);
+        let weight = u32::from(weight.get());
+        if self.weight.swap(weight, Relaxed) != weight {
+            self.journal.note(Fact::Weight(weight));
+        }
     }
 
     /// Whether it is for when others are out.
@@ -252,17 +288,29 @@ impl Endpoint {
 
     /// Says what probes found and why. Returns whether it changed.
     pub fn set_health(&self, health: Health, reason: Option<String>) -> bool {
-        self.change(|state| {
-            let changed = state.health != health;
+        let changed = self.change(|state| {
+            let word = state.health.as_str();
             state.health = health;
             state.reason = reason;
-            changed
-        })
+            word != health.as_str()
+        });
+        if changed {
+            if health == Health::Up {
+                // Failures from before say nothing of now.
+                self.outlier.restart(self.answered());
+            }
+            self.journal.note(Fact::Health(health));
+        }
+        changed
     }
 
     /// Says what the operator wants. Returns whether it changed.
     pub fn set_mode(&self, mode: Mode) -> bool {
-        self.change(|state| std::mem::replace(&mut state.mode, mode) != mode)
+        let changed = self.change(|state| std::mem::replace(&mut state.mode, mode) != mode);
+        if changed {
+            self.journal.note(Fact::Mode(mode));
+        }
+        changed
     }
 
     /// Says where its name leads, or why nowhere. Returns whether it changed. An address that was known is kept when
@@ -272,6 +320,7 @@ impl Endpoint {
             Ok(address) => {
                 let before = lock(&self.resolved).replace(address);
                 if before != Some(address) {
+                    self.journal.note(Fact::Resolved(Ok(address)));
                     self.moves.fetch_add(1, Relaxed);
                 }
                 self.change(|state| {
@@ -282,22 +331,26 @@ impl Endpoint {
                     before != Some(address)
                 })
             }
-            Err(why) => self.change(|state| {
-                if !state.resolved {
-                    state.reason = Some(why);
-                }
-                false
-            }),
+            Err(why) => {
+                self.journal.note(Fact::Resolved(Err(why.as_str().into())));
+                self.change(|state| {
+                    if !state.resolved {
+                        state.reason = Some(why);
+                    }
+                    false
+                })
+            }
         }
     }
 
-    fn change(&self, change: impl FnOnce(&mut State) -> bool) -> bool {
+    /// Changes its state, and what follows for picking. `change` says whether it did.
+    pub(super) fn change(&self, change: impl FnOnce(&mut State) -> bool) -> bool {
         let mut state = lock(&self.state);
         let changed = change(&mut state);
         if changed {
             state.since = SystemTime::now();
         }
-        self.load.tier.store(state.tier() as u8, Relaxed);
+        self.load.tier.store(packed_tier(&state), Relaxed);
         changed
     }
 
@@ -332,6 +385,17 @@ impl Candidate for Endpoint {
         self.identity
     }
 }
+
+/// The tier, and whether it is that only because the endpoint is kept in use.
+fn packed_tier(state: &State) -> u8 {
+    match state.tier() {
+        Tier::Eligible if state.own_tier() != Tier::Eligible => KEPT,
+        tier => tier as u8,
+    }
+}
+
+/// What stands for [`Tier::Eligible`] of an endpoint that is kept in use.
+const KEPT: u8 = 3;
 
 /// What a panic elsewhere left is still whole: every change is one assignment after another of plain values.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::{Endpoint, Health, Outcome, Tier, Upstream};
+use super::{Endpoint, Outcome, Tier, Upstream};
 use crate::balance::SlowStart;
 use crate::config::Mode;
 
@@ -70,7 +70,7 @@ impl Ease {
             (Tier::Never, Self::Fresh) => {
                 let state = endpoint.state();
                 // A name not resolved yet is no reason, and neither is a check that is still to come.
-                if state.health == Health::Down || state.mode != Mode::Active {
+                if state.resolved || state.mode != Mode::Active {
                     Self::Owed
                 } else {
                     Self::Fresh
@@ -244,7 +244,7 @@ mod tests {
     use crate::snapshot::Snapshot;
     use crate::snapshot::compile::{Compiler, apply};
     use crate::tls::Tickets;
-    use crate::upstream::{Lease, Wish};
+    use crate::upstream::{Evidence, Health, Lease, Wish};
 
     fn config(keys: &str, endpoints: &[&str]) -> Config {
         let text = format!(
@@ -315,6 +315,7 @@ mod tests {
             let outcome = Outcome::Failed {
                 reason: "closed",
                 is_reused: false,
+                is_telling: true,
             };
             self.upstream()
                 .report(&self.upstream().endpoints[index], outcome);
@@ -325,6 +326,7 @@ mod tests {
         picks.iter().filter(|pick| **pick == index).count()
     }
 
+    const DOWN: Health = Health::Down(Evidence::Hard);
     const TWO: [&str; 2] = ["\"10.0.0.1:80\"", "\"10.0.0.2:80\""];
     const THREE: [&str; 3] = ["\"10.0.0.1:80\"", "\"10.0.0.2:80\"", "\"10.0.0.3:80\""];
 
@@ -364,7 +366,7 @@ mod tests {
         daemon.set(0, Health::Up);
         daemon.set(1, Health::Up);
         assert_eq!(share(&daemon.picks(20), 1), 10);
-        daemon.set(1, Health::Down);
+        daemon.set(1, DOWN);
         assert_eq!(share(&daemon.picks(20), 1), 0);
         daemon.set(1, Health::Up);
         assert_eq!(share(&daemon.picks(22), 1), 2);
@@ -372,7 +374,7 @@ mod tests {
         daemon.tick(0.0);
         daemon.tick(20.0);
         assert!(daemon.upstream().endpoints[1].progress() > 0.6);
-        daemon.set(1, Health::Down);
+        daemon.set(1, DOWN);
         daemon.set(1, Health::Up);
         assert_eq!(share(&daemon.picks(22), 1), 2);
     }
@@ -458,6 +460,7 @@ mod tests {
         let stale = Outcome::Failed {
             reason: "closed",
             is_reused: true,
+            is_telling: false,
         };
         daemon.upstream().report(endpoint, stale);
         assert_eq!(endpoint.ballast(), 0);
@@ -502,7 +505,7 @@ mod tests {
             (share(&daemon.picks(20), 2), daemon.upstream().available()),
             (0, 2)
         );
-        daemon.set(0, Health::Down);
+        daemon.set(0, DOWN);
         assert_eq!(
             (share(&daemon.picks(20), 2), daemon.upstream().available()),
             (10, 2)
@@ -519,7 +522,7 @@ mod tests {
             let daemon = Daemon::start(&keys, &[TWO[0], backup]);
             (0..2).for_each(|index| daemon.set(index, Health::Up));
             assert_eq!(daemon.picks(5), [0; 5]);
-            daemon.set(0, Health::Down);
+            daemon.set(0, DOWN);
             assert_eq!(daemon.picks(5), [1; 5]);
             daemon.set(0, Health::Up);
             daemon.tick(0.0);

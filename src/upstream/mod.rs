@@ -2,9 +2,12 @@
 
 mod counters;
 pub mod endpoint;
+pub mod floor;
+pub mod journal;
 pub mod lease;
 pub mod load;
 pub mod outcome;
+pub mod outlier;
 pub mod state;
 
 use std::sync::Arc;
@@ -12,10 +15,12 @@ use std::sync::Arc;
 use http::uri::Scheme;
 
 pub use endpoint::{Contact, Endpoint, EndpointId};
+pub use floor::Floor;
 pub use lease::Lease;
 pub use load::Shares;
 pub use outcome::Outcome;
-pub use state::{Health, Tier};
+pub use outlier::{Alarm, Watch};
+pub use state::{Evidence, Health, Tier};
 
 use crate::balance::{Cursor, Policy};
 use crate::config;
@@ -43,6 +48,10 @@ pub struct Upstream {
     pub timeouts: config::UpstreamTimeouts,
     /// How its endpoints are checked.
     pub health: Option<config::Health>,
+    /// When they are ejected for what clients' requests come to, if at all.
+    pub passive: Option<Watch>,
+    /// How many of them stay in use whatever soft evidence says.
+    pub floor: Floor,
     /// Its counters.
     pub metrics: UpstreamMetrics,
 }
@@ -68,7 +77,7 @@ impl Upstream {
         if wish.preferred.is_some()
             && let Some(endpoint) = self.preferred(wish, holds_back)
         {
-            return Some(Lease::new(endpoint, self.policy.in_flight()));
+            return Some(self.lease(endpoint));
         }
         let best = |endpoint: &Arc<Endpoint>| {
             endpoint.tier() == Tier::Eligible
@@ -79,7 +88,14 @@ impl Upstream {
             .policy
             .pick(&self.endpoints, &self.cursor, wish.key, best)
             .or_else(|| self.second_best(wish))?;
-        Some(Lease::new(&self.endpoints[index], self.policy.in_flight()))
+        Some(self.lease(&self.endpoints[index]))
+    }
+
+    fn lease(&self, endpoint: &Arc<Endpoint>) -> Lease {
+        if endpoint.is_kept() {
+            self.metrics.degraded_picks.inc();
+        }
+        Lease::new(endpoint, self.policy.in_flight())
     }
 
     fn preferred(&self, wish: Wish, holds_back: bool) -> Option<&Arc<Endpoint>> {
@@ -109,8 +125,9 @@ impl Upstream {
         })
     }
 
-    /// Lets the policy see who is eligible now. For the control side, after every change of an endpoint.
+    /// Keeps enough endpoints in use, and lets the policy see who is eligible now. For the control side, after every change of an endpoint.
     pub fn refresh(&self) {
+        self.keep_enough();
         self.follow();
         self.refresh_policy();
         self.metrics.available.set(self.available() as i64);

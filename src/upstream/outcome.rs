@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::journal::Fact;
 use super::{Endpoint, Upstream};
 
 /// What came of one attempt at an endpoint. Nothing is said of attempts that failed by the client's fault, or by our own.
@@ -23,6 +24,8 @@ pub enum Outcome {
         /// It was sent on a connection that others had used before: that such a one is at its end says nothing of the
         /// endpoint.
         is_reused: bool,
+        /// It tells of the endpoint's health: that nobody answers there, or nobody who should.
+        is_telling: bool,
     },
 }
 
@@ -34,8 +37,35 @@ impl Upstream {
             Outcome::Answered { status, after, .. } => {
                 endpoint.metrics.response.observe(after.as_secs_f64());
                 endpoint.metrics.count(status);
+                let Some(watch) = &self.passive else { return };
+                // What clients are told by the application itself is below 500, nearly always.
+                if status < 500 || !watch.rule.statuses.contains(&status) {
+                    endpoint.outlier().succeed();
+                } else {
+                    self.note_failure(endpoint, Fact::Answered(status));
+                }
             }
-            Outcome::Failed { reason, .. } => endpoint.metrics.count_failure(reason),
+            Outcome::Failed {
+                reason, is_telling, ..
+            } => {
+                endpoint.metrics.count_failure(reason);
+                if is_telling {
+                    self.note_failure(endpoint, Fact::Failed(reason));
+                }
+            }
+        }
+    }
+
+    #[cold]
+    fn note_failure(&self, endpoint: &Endpoint, fact: Fact) {
+        let by_response = matches!(fact, Fact::Answered(_));
+        endpoint.journal().note(fact);
+        if let Some(watch) = &self.passive
+            && endpoint
+                .outlier()
+                .fail(by_response, endpoint.answered(), &watch.rule)
+        {
+            watch.alarm.raise();
         }
     }
 }

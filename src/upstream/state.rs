@@ -1,8 +1,10 @@
-//! What is known of an endpoint, from three sides: its checks, the operator, name resolution; and what follows for picking.
+//! What is known of an endpoint, from four sides: its checks, clients' requests, the operator, name resolution; and what follows
+//! for picking.
 
 use std::fmt;
 use std::time::SystemTime;
 
+use super::outlier::Ejection;
 use crate::config::Mode;
 
 /// What probes found.
@@ -14,8 +16,10 @@ pub enum Health {
     Unknown,
     /// Passes.
     Up,
+    /// Asks for no new requests.
+    Draining,
     /// Fails.
-    Down,
+    Down(Evidence),
 }
 
 impl Health {
@@ -25,7 +29,29 @@ impl Health {
             Self::Unchecked => "unchecked",
             Self::Unknown => "unknown",
             Self::Up => "up",
-            Self::Down => "down",
+            Self::Draining => "draining",
+            Self::Down(_) => "down",
+        }
+    }
+}
+
+/// What a failure is worth, the least first.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Evidence {
+    /// Soft: it answers, though not as it should.
+    Answered,
+    /// Soft: no answer, or not in time. The way to it may be at fault.
+    Silent,
+    /// Hard: it is not there, or is somebody else.
+    Hard,
+}
+
+impl Evidence {
+    /// The word in JSON.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Answered | Self::Silent => "soft",
+            Self::Hard => "hard",
         }
     }
 }
@@ -42,21 +68,15 @@ pub enum Tier {
     Eligible = 2,
 }
 
-impl Tier {
-    pub(super) fn from_u8(value: u8) -> Self {
-        match value {
-            0 => Self::Never,
-            1 => Self::IfNoneEligible,
-            _ => Self::Eligible,
-        }
-    }
-}
-
 /// All that is known of an endpoint. Written by the control thread only.
 #[derive(Clone, Debug)]
 pub struct State {
     /// What probes found.
     pub health: Health,
+    /// Set aside for what clients' requests came to.
+    pub ejected: Option<Ejection>,
+    /// Stays in use although soft evidence speaks against it: too few others are left.
+    pub kept: bool,
     /// What the operator wants.
     pub mode: Mode,
     /// Whether its name has an address.
@@ -70,12 +90,41 @@ pub struct State {
 impl State {
     /// What follows for picking.
     pub fn tier(&self) -> Tier {
-        match (self.resolved, self.mode, self.health) {
-            (false, _, _) | (_, Mode::Draining | Mode::Disabled, _) | (_, _, Health::Down) => {
-                Tier::Never
+        match self.soft() {
+            Some(_) if self.kept => Tier::Eligible,
+            _ => self.own_tier(),
+        }
+    }
+
+    /// The same, were there enough others.
+    pub fn own_tier(&self) -> Tier {
+        match (self.is_wanted(), self.health) {
+            (false, _) | (true, Health::Draining | Health::Down(_)) => Tier::Never,
+            _ if self.ejected.is_some() => Tier::Never,
+            (true, Health::Unknown) => Tier::IfNoneEligible,
+            (true, Health::Up | Health::Unchecked) => Tier::Eligible,
+        }
+    }
+
+    /// Whether operator and resolver let it be used.
+    pub fn is_wanted(&self) -> bool {
+        self.resolved && self.mode == Mode::Active
+    }
+
+    /// Whether it shall get nothing new for good, by the operator's wish or its own.
+    pub fn is_leaving(&self) -> bool {
+        self.mode != Mode::Active || self.health == Health::Draining
+    }
+
+    /// The evidence against it, where that is soft and all there is.
+    pub fn soft(&self) -> Option<Evidence> {
+        match self.health {
+            _ if !self.is_wanted() => None,
+            Health::Down(Evidence::Hard) | Health::Draining => None,
+            Health::Down(evidence) => Some(evidence),
+            Health::Unchecked | Health::Unknown | Health::Up => {
+                self.ejected.map(|_| Evidence::Answered)
             }
-            (_, Mode::Active, Health::Unknown) => Tier::IfNoneEligible,
-            (_, Mode::Active, Health::Up | Health::Unchecked) => Tier::Eligible,
         }
     }
 
@@ -85,17 +134,25 @@ impl State {
             (Mode::Disabled, _) => "disabled",
             (Mode::Draining, _) => "draining",
             (Mode::Active, false) => "unresolved",
-            (Mode::Active, true) => self.health.as_str(),
+            (Mode::Active, true) if self.kept && self.soft().is_some() => "degraded",
+            (Mode::Active, true) => match self.health {
+                Health::Unchecked | Health::Unknown | Health::Up if self.ejected.is_some() => {
+                    "ejected"
+                }
+                health => health.as_str(),
+            },
         }
     }
 }
 
 /// Every word of [`State::word`].
-pub const WORDS: [&str; 7] = [
+pub const WORDS: [&str; 9] = [
     "unchecked",
     "unknown",
     "up",
     "down",
+    "ejected",
+    "degraded",
     "unresolved",
     "draining",
     "disabled",
@@ -108,30 +165,87 @@ impl fmt::Display for State {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::super::outlier::Line;
     use super::*;
 
-    #[test]
-    fn only_the_active_resolved_and_not_down_are_picked() {
-        let state = |mode, health, resolved| State {
+    pub(in super::super) fn state(mode: Mode, health: Health, resolved: bool) -> State {
+        State {
             health,
+            ejected: None,
+            kept: false,
             mode,
             resolved,
             reason: None,
             since: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    pub(in super::super) fn ejected(state: State) -> State {
+        State {
+            ejected: Some(Ejection {
+                line: Line::Consecutive,
+                begun: Instant::now(),
+                until: SystemTime::now() + Duration::from_secs(10),
+            }),
+            ..state
+        }
+    }
+
+    #[test]
+    fn only_the_active_resolved_and_not_down_are_picked() {
+        for (mode, health, resolved, expected) in [
+            (Mode::Active, Health::Up, true, Tier::Eligible),
+            (Mode::Active, Health::Unchecked, true, Tier::Eligible),
+            (Mode::Active, Health::Unknown, true, Tier::IfNoneEligible),
+            (Mode::Active, Health::Draining, true, Tier::Never),
+            (
+                Mode::Active,
+                Health::Down(Evidence::Answered),
+                true,
+                Tier::Never,
+            ),
+            (Mode::Active, Health::Up, false, Tier::Never),
+            (Mode::Draining, Health::Up, true, Tier::Never),
+            (Mode::Disabled, Health::Up, true, Tier::Never),
+        ] {
+            let state = state(mode, health, resolved);
+            assert_eq!(state.tier(), expected, "{state:?}");
+            assert_eq!(ejected(state).tier(), Tier::Never);
+        }
+    }
+
+    #[test]
+    fn only_what_nothing_but_soft_evidence_speaks_against_can_be_kept() {
+        let kept = |state: State| {
+            let state = State {
+                kept: true,
+                ..state
+            };
+            (state.tier(), state.word())
         };
-        assert_eq!(state(Mode::Active, Health::Up, true).tier(), Tier::Eligible);
+        let of = |health| state(Mode::Active, health, true);
+        for soft in [
+            of(Health::Down(Evidence::Answered)),
+            of(Health::Down(Evidence::Silent)),
+            ejected(of(Health::Up)),
+            ejected(of(Health::Unchecked)),
+        ] {
+            assert_eq!(kept(soft), (Tier::Eligible, "degraded"));
+        }
         assert_eq!(
-            state(Mode::Active, Health::Unchecked, true).tier(),
-            Tier::Eligible
+            kept(of(Health::Down(Evidence::Hard))),
+            (Tier::Never, "down")
         );
+        assert_eq!(kept(of(Health::Draining)), (Tier::Never, "draining"));
         assert_eq!(
-            state(Mode::Active, Health::Unknown, true).tier(),
-            Tier::IfNoneEligible
+            kept(state(Mode::Disabled, Health::Down(Evidence::Silent), true)),
+            (Tier::Never, "disabled")
         );
-        assert_eq!(state(Mode::Active, Health::Down, true).tier(), Tier::Never);
-        assert_eq!(state(Mode::Active, Health::Up, false).tier(), Tier::Never);
-        assert_eq!(state(Mode::Draining, Health::Up, true).tier(), Tier::Never);
-        assert_eq!(state(Mode::Disabled, Health::Up, true).tier(), Tier::Never);
+        assert_eq!(kept(of(Health::Up)), (Tier::Eligible, "up"));
+        assert_eq!(ejected(of(Health::Up)).word(), "ejected");
+        assert_eq!(ejected(of(Health::Down(Evidence::Hard))).word(), "down");
     }
 }

@@ -21,7 +21,6 @@ use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::error;
 
-use crate::config::Mode;
 use crate::metrics::Metrics;
 use crate::proxy::access_log::{AccessLog, Block};
 use crate::proxy::drain::Drain;
@@ -336,7 +335,7 @@ fn pool_idle(snapshot: &Snapshot, endpoint: &crate::upstream::Endpoint) -> Optio
         .endpoints
         .iter()
         .any(|other| other.id() == endpoint.id());
-    (stays && endpoint.state().mode == Mode::Active).then_some(upstream.timeouts.pool_idle)
+    (stays && !endpoint.state().is_leaving()).then_some(upstream.timeouts.pool_idle)
 }
 
 /// Lets the allocator return pages that have been free for a while. It looks for them only when it is used for something

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use balancer::config::{
     self, AccessLogOnly, AccessLogTarget, Action, ClientAuth, ForwardedFields, HashKey,
-    HostPattern, Hsts, ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode, PathPattern,
-    Policy, Probe, Redirect, Rewrite, StatusRange, TlsVersion, UpstreamTimeouts,
+    HostPattern, Hsts, ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode, Passive,
+    PathPattern, Policy, Probe, Redirect, Rewrite, StatusRange, TlsVersion, UpstreamTimeouts,
 };
 use balancer::message::proxy_protocol::Version;
 use balancer::units::ByteSize;
@@ -144,9 +144,24 @@ fn of_an_upstream() {
             path: "/".into(),
             host: None,
             headers: Vec::new(),
-            expect_status
+            expect_status,
+            expect_header: Vec::new(),
+            expect_body: None,
         }
     );
+    assert_eq!(health.busy_interval, 5 * SECOND);
+    let passive = Passive {
+        consecutive: 5,
+        ratio: 0.5,
+        min_requests: 20,
+        window: 10 * SECOND,
+        eject: 10 * SECOND,
+        eject_limit: 300 * SECOND,
+        max_ejected: 0.5,
+        statuses: vec![502, 503, 504],
+    };
+    assert_eq!(upstream.passive, Some(passive));
+    assert_eq!(upstream.min_available, 0.5);
     let [first, second] = &*upstream.endpoints else {
         panic!()
     };
@@ -268,6 +283,13 @@ health = { path = "/h?a=b", host = "h:80", headers = { x-a = "b" }, expect_statu
 proxy_protocol = "v2"
 policy = "hash"
 hash = { key = "cookie:sid", bounded_load = 1.5 }
+passive = "off"
+min_available = 0
+[upstream.grpc]
+endpoints = ["127.0.0.1:1"]
+protocol = "h2"
+health = { kind = "grpc", service = "shop.v1.Basket", busy_interval = "15s" }
+passive = { consecutive = 3, ratio = 1, min_requests = 1, window = "60s", eject = "5m", max_ejected = 1.0, statuses = [] }
 [listener.passed_on]
 address = "127.0.0.1:1"
 proxy_protocol = "required"
@@ -304,7 +326,7 @@ only = "errors"
         ("x-a", "x-b")
     );
     assert!(matches!(&first.path, PathPattern::Regex(regex) if regex.is_match("/a/ABC")));
-    let [_, tcp, http] = &*config.upstreams else {
+    let [_, tcp, http, grpc] = &*config.upstreams else {
         panic!()
     };
     assert_eq!(
@@ -359,6 +381,21 @@ only = "errors"
         (tcp.proxy_protocol, http.proxy_protocol),
         (None, Some(Version::V2))
     );
+    assert_eq!((&http.passive, http.min_available), (&None, 0.0));
+    let passive = Passive {
+        consecutive: 3,
+        ratio: 1.0,
+        min_requests: 1,
+        window: 60 * SECOND,
+        eject: 300 * SECOND,
+        eject_limit: 300 * SECOND,
+        max_ejected: 1.0,
+        statuses: Vec::new(),
+    };
+    assert_eq!(grpc.passive, Some(passive));
+    let health = grpc.health.as_ref().unwrap();
+    assert_eq!(health.busy_interval, 15 * SECOND);
+    assert!(matches!(&health.probe, Probe::Grpc { service, .. } if &**service == "shop.v1.Basket"));
     let networks = ["10.0.0.0/8", "2001:db8::1/128"].map(|network| network.parse().unwrap());
     assert_eq!(config.listeners[2].proxy_protocol, Some(networks.to_vec()));
     assert_eq!(

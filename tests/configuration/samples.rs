@@ -69,9 +69,14 @@ fn the_defaults_of_the_default_file_are_the_defaults() {
     let mut shown = String::new();
     for line in text.lines() {
         if line.trim_start_matches('#').starts_with('[') {
-            is_example_table = ["#[[route]]", "#[upstream.weighted]", "#[upstream.app.tls]"]
-                .iter()
-                .any(|table| line.starts_with(table));
+            is_example_table = [
+                "#[[route]]",
+                "#[upstream.weighted]",
+                "#[upstream.calls]",
+                "#[upstream.app.tls]",
+            ]
+            .iter()
+            .any(|table| line.starts_with(table));
         }
         let is_example = is_example_table || line_before.starts_with("# Example");
         shown += &if is_example {

@@ -36,6 +36,12 @@ fn several_endpoints_without_health() {
     let text = "[upstream.a]\nendpoints = [\"h:1\", \"h:2\"]\n[[route]]\nupstream = \"a\"\n";
     assert_eq!(
         warnings(text),
+        [
+            "5:1: upstream.a: no `health`: that an endpoint is down is found out by clients' requests"
+        ]
+    );
+    assert_eq!(
+        warnings(&text.replace("[[route]]", "passive = \"off\"\n[[route]]")),
         ["5:1: upstream.a: no `health`: an endpoint that is down keeps its share of requests"]
     );
     assert!(warnings(&format!("{text}[upstream.a.health]\n")).is_empty());

@@ -30,7 +30,7 @@ pub(crate) type Answer = Response<BoxBody<Bytes, Infallible>>;
 /// What answers a request.
 pub(crate) type Answering = Pin<Box<dyn Future<Output = Answer> + Send>>;
 
-/// A proper HTTP/2 server. Health probes are told apart by their `User-Agent` and answered with 200.
+/// A proper HTTP/2 server. Health probes are told apart by their `User-Agent` and answered with 200, unless told otherwise.
 pub(crate) struct H2Origin {
     address: SocketAddr,
     seen: Arc<Seen>,
@@ -66,17 +66,34 @@ impl H2Origin {
         streams: u32,
         handler: impl Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
     ) -> Self {
+        Self::start(streams, handler, |_| ready(text("well")))
+    }
+
+    /// Answers every request by `handler`, and every probe by `on_probe`.
+    pub(crate) fn checked(
+        handler: impl Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
+        on_probe: impl Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
+    ) -> Self {
+        Self::start(200, handler, on_probe)
+    }
+
+    fn start(
+        streams: u32,
+        handler: impl Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
+        on_probe: impl Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let address = listener.local_addr().unwrap();
         let seen: Arc<Seen> = Arc::default();
-        let (noted, handler) = (seen.clone(), Arc::new(handler));
+        let noted = seen.clone();
+        let handlers = Arc::new((handler, on_probe));
         let accepting = RUNTIME.spawn(async move {
             let listener = tokio::net::TcpListener::from_std(listener).unwrap();
             let mut connections = JoinSet::new();
             while let Ok((stream, _)) = listener.accept().await {
                 let _ = stream.set_nodelay(true);
-                connections.spawn(serve(stream, streams, noted.clone(), handler.clone()));
+                connections.spawn(serve(stream, streams, noted.clone(), handlers.clone()));
             }
         });
         Self {
@@ -116,9 +133,14 @@ impl Drop for H2Origin {
     }
 }
 
-async fn serve<H>(stream: tokio::net::TcpStream, streams: u32, seen: Arc<Seen>, handler: Arc<H>)
-where
+async fn serve<H, P>(
+    stream: tokio::net::TcpStream,
+    streams: u32,
+    seen: Arc<Seen>,
+    handlers: Arc<(H, P)>,
+) where
     H: Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
+    P: Fn(Request<Incoming>) -> Answering + Send + Sync + 'static,
 {
     let connection = seen.connections.fetch_add(1, SeqCst);
     seen.open.fetch_add(1, SeqCst);
@@ -134,10 +156,11 @@ where
         };
         let log = if is_probe { &seen.probes } else { &seen.asked };
         log.lock().unwrap().push(asked);
+        let request = Request::from_parts(head, body);
         let answering = if is_probe {
-            ready(text("well"))
+            handlers.1(request)
         } else {
-            handler(Request::from_parts(head, body))
+            handlers.0(request)
         };
         async move { Ok::<_, Infallible>(answering.await) }
     });

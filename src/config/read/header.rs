@@ -13,6 +13,11 @@ pub(super) fn to_match(value: &Value<'_>) -> Vec<(HeaderName, HeaderValue)> {
     })
 }
 
+/// Fields a response must have.
+pub(super) fn to_expect(value: &Value<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    fields(value, |_| None)
+}
+
 /// Fields we add to a message of ours. Those that frame it are set by what it holds.
 pub(super) fn to_send(value: &Value<'_>) -> Vec<(HeaderName, HeaderValue)> {
     fields(value, |name| match name {

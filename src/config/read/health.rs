@@ -9,40 +9,8 @@ use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Health, Probe, StatusRange};
 
-pub(super) fn health(table: &mut Table<'_>) -> Health {
-    let kinds = [("http", true), ("tcp", false)];
-    let is_http = table
-        .get("kind")
-        .and_then(|value| value.one_of(&kinds, &["grpc"]));
-    let path = table.get("path");
-    let host = table.get("host");
-    let headers = table.get("headers");
-    let expect_status = table.get("expect_status");
-    let probe = if is_http.unwrap_or(true) {
-        Probe::Http {
-            path: path.as_ref().and_then(probe_path).unwrap_or("/").into(),
-            host: host.as_ref().and_then(probe_host),
-            headers: headers.as_ref().map(header::to_send).unwrap_or_default(),
-            expect_status: expect_status
-                .as_ref()
-                .and_then(statuses)
-                .unwrap_or_else(|| {
-                    vec![StatusRange {
-                        low: 200,
-                        high: 299,
-                    }]
-                }),
-        }
-    } else {
-        for value in [path, host, headers, expect_status].into_iter().flatten() {
-            value.source.report(
-                value.key_place(),
-                "only for kind = \"http\"; a \"tcp\" probe just connects",
-            );
-        }
-        Probe::Tcp
-    };
-
+pub(super) fn health(table: &mut Table<'_>, http2: bool) -> Health {
+    let probe = probe(table, http2);
     let interval_value = table.get("interval");
     let timeout_value = table.get("timeout");
     let interval = interval_value
@@ -60,6 +28,15 @@ pub(super) fn health(table: &mut Table<'_>) -> Health {
             "timeout ({timeout:?}) must not be longer than interval ({interval:?})"
         ));
     }
+    let busy_interval = table.get("busy_interval").and_then(|value| {
+        let busy = value.duration()?;
+        if busy < interval {
+            value.report(format!(
+                "busy_interval ({busy:?}) must not be shorter than interval ({interval:?})"
+            ));
+        }
+        Some(busy)
+    });
     let mut threshold = |key, default| {
         let threshold = table.get(key).and_then(|value| value.integer(1..=MOST));
         threshold
@@ -69,6 +46,7 @@ pub(super) fn health(table: &mut Table<'_>) -> Health {
     Health {
         probe,
         interval,
+        busy_interval: busy_interval.unwrap_or(interval),
         timeout,
         fall: threshold("fall", 3),
         rise: threshold("rise", 2),
@@ -76,6 +54,124 @@ pub(super) fn health(table: &mut Table<'_>) -> Health {
             .get("fast_interval")
             .and_then(|value| value.duration())
             .unwrap_or(FAST_INTERVAL),
+    }
+}
+
+#[derive(Clone, Copy, PartialEq)]
+enum Kind {
+    Http,
+    Tcp,
+    Grpc,
+}
+
+/// `kind`, and what belongs to it.
+fn probe(table: &mut Table<'_>, http2: bool) -> Probe {
+    let kinds = [
+        ("http", Kind::Http),
+        ("tcp", Kind::Tcp),
+        ("grpc", Kind::Grpc),
+    ];
+    let kind_value = table.get("kind");
+    let kind = kind_value
+        .as_ref()
+        .and_then(|value| value.one_of(&kinds, &[]))
+        .unwrap_or(Kind::Http);
+    if kind == Kind::Grpc
+        && !http2
+        && let Some(value) = &kind_value
+    {
+        value.report("gRPC needs HTTP/2: set protocol = \"h2\" on the upstream");
+    }
+    let path = table.get("path");
+    let host = table.get("host");
+    let headers = table.get("headers");
+    let expect_status = table.get("expect_status");
+    let expect_header = table.get("expect_header");
+    let expect_body = table.get("expect_body");
+    let service = table.get("service");
+    let refuse = |values: &[&Option<Value<'_>>], message: &str| {
+        for value in values.iter().copied().flatten() {
+            value.source.report(value.key_place(), message);
+        }
+    };
+    let to_host = host.as_ref();
+    let to_headers = |value: &Option<Value<'_>>| value.as_ref().map(header::to_send);
+    match kind {
+        Kind::Http => {
+            refuse(&[&service], "only for kind = \"grpc\"");
+            Probe::Http {
+                path: path.as_ref().and_then(probe_path).unwrap_or("/").into(),
+                host: to_host.and_then(probe_host),
+                headers: to_headers(&headers).unwrap_or_default(),
+                expect_status: expect_status
+                    .as_ref()
+                    .and_then(statuses)
+                    .unwrap_or_else(|| {
+                        vec![StatusRange {
+                            low: 200,
+                            high: 299,
+                        }]
+                    }),
+                expect_header: expect_header
+                    .as_ref()
+                    .map(header::to_expect)
+                    .unwrap_or_default(),
+                expect_body: expect_body.as_ref().and_then(part_of_body),
+            }
+        }
+        Kind::Tcp => {
+            let of_others = [
+                &path,
+                &host,
+                &headers,
+                &expect_status,
+                &expect_header,
+                &expect_body,
+                &service,
+            ];
+            refuse(
+                &of_others,
+                "not for kind = \"tcp\": such a probe just connects",
+            );
+            Probe::Tcp
+        }
+        Kind::Grpc => {
+            let of_http = [&path, &expect_status, &expect_header, &expect_body];
+            refuse(&of_http, "only for kind = \"http\"");
+            Probe::Grpc {
+                service: service
+                    .as_ref()
+                    .and_then(service_name)
+                    .unwrap_or_default()
+                    .into(),
+                host: to_host.and_then(probe_host),
+                headers: to_headers(&headers).unwrap_or_default(),
+            }
+        }
+    }
+}
+
+fn part_of_body(value: &Value<'_>) -> Option<Box<str>> {
+    let text = value.string_such_as("text such as \"ready\"")?;
+    if text.is_empty() {
+        value.report("must not be empty: every body has that");
+        return None;
+    }
+    if text.len() > MOST_OF_BODY {
+        value.report("must be at most 1024 bytes long");
+        return None;
+    }
+    Some(text.into())
+}
+
+/// The name of a gRPC service; `""` is the server as a whole.
+fn service_name<'a>(value: &Value<'a>) -> Option<&'a str> {
+    let what = "a service such as \"shop.v1.Basket\", or \"\" for the whole server";
+    let name = value.string_such_as(what)?;
+    if name.len() <= MOST_OF_BODY && name.bytes().all(|byte| byte.is_ascii_graphic()) {
+        Some(name)
+    } else {
+        value.expected(what)
     }
 }
 
@@ -130,4 +226,5 @@ fn statuses(value: &Value<'_>) -> Option<Vec<StatusRange>> {
 const INTERVAL: Duration = Duration::from_secs(5);
 const FAST_INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
+const MOST_OF_BODY: usize = 1024; // more than that says no more
 const MOST: i64 = 1000; // beyond that a check never changes its mind

@@ -11,6 +11,7 @@ mod host;
 mod hsts;
 mod listener;
 mod name;
+mod passive;
 mod path;
 mod process;
 mod rewrite;

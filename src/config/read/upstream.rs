@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{hash, health, host, name, upstream_tls};
+use super::{hash, health, host, name, passive, upstream_tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Endpoint, Hash, Mode, Policy, Upstream, UpstreamTimeouts};
@@ -45,13 +45,17 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         }
         let health = table
             .get("health")
-            .and_then(|value| value.table(health::health));
+            .and_then(|value| value.table(|table| health::health(table, http2)));
+        let passive = passive::passive(table.get("passive").as_ref());
+        let min_available = table
+            .get("min_available")
+            .and_then(|value| passive::min_available(&value))
+            .unwrap_or(passive::MIN_AVAILABLE);
         let timeouts = table
             .get("timeouts")
             .and_then(|value| value.table(timeouts))
             .unwrap_or(TIMEOUTS);
         table.not_yet(&[
-            "passive",
             "retry",
             "affinity",
             "queue",
@@ -67,6 +71,8 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             http2,
             tls,
             health,
+            passive,
+            min_available,
             timeouts,
             proxy_protocol,
             place: table.place(),

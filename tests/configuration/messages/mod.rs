@@ -81,11 +81,6 @@ fn keys_and_values_of_a_later_version() {
         ),
     ]);
     for (text, expected) in [
-        (
-            "health = { kind = \"grpc\" }",
-            "3:19: upstream.b.health.kind: \"grpc\" is not supported yet; use \"http\" or \"tcp\"",
-        ),
-        ("passive = {}", "3:1: upstream.b.passive: not supported yet"),
         ("retry = {}", "3:1: upstream.b.retry: not supported yet"),
         (
             "affinity = {}",
@@ -174,7 +169,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `passive`, `min_available`, `timeouts`",
         ),
         (
             "[access_log]\nsample = 0\n",

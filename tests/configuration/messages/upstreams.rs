@@ -107,7 +107,7 @@ fn upstreams() {
             ("health = { rise = 0 }", "must be 1–1000, got 0"),
             (
                 "health = { kind = \"tcp\", path = \"/\" }",
-                "only for kind = \"http\"; a \"tcp\" probe just connects",
+                "not for kind = \"tcp\": such a probe just connects",
             ),
             (
                 "health = { headers = { host = \"a\" } }",
@@ -134,6 +134,73 @@ fn upstreams() {
                 "te is set by the balancer; leave it out",
             ),
             ("health = \"/healthz\"", "must be a table, got \"/healthz\""),
+            (
+                "health = { kind = \"http2\" }",
+                "must be \"http\", \"tcp\" or \"grpc\", got \"http2\"; did you mean \"http\"?",
+            ),
+            (
+                "health = { kind = \"grpc\" }",
+                "gRPC needs HTTP/2: set protocol = \"h2\" on the upstream",
+            ),
+            (
+                "protocol = \"h2\"\nhealth = { kind = \"grpc\", expect_body = \"ok\" }",
+                "only for kind = \"http\"",
+            ),
+            (
+                "protocol = \"h2\"\nhealth = { kind = \"grpc\", service = \"a b\" }",
+                "must be a service such as \"shop.v1.Basket\", or \"\" for the whole server, got \"a b\"",
+            ),
+            ("health = { service = \"a\" }", "only for kind = \"grpc\""),
+            (
+                "health = { expect_body = \"\" }",
+                "must not be empty: every body has that",
+            ),
+            (
+                "health = { expect_header = [\"a\"] }",
+                "must be a table such as { x-name = \"value\" }, got an array",
+            ),
+            (
+                "health = { busy_interval = \"4s\" }",
+                "busy_interval (4s) must not be shorter than interval (5s)",
+            ),
+            (
+                "passive = false",
+                "must be \"off\" or a table such as { consecutive = 5 }, got false",
+            ),
+            ("passive = { consecutive = 0 }", "must be 1–1000000, got 0"),
+            ("passive = { min_requests = 0 }", "must be 1–1000000, got 0"),
+            (
+                "passive = { ratio = 0 }",
+                "must be above 0 and at most 1, got 0",
+            ),
+            (
+                "passive = { max_ejected = 1.1 }",
+                "must be above 0 and at most 1, got 1.1",
+            ),
+            (
+                "passive = { window = \"1500ms\" }",
+                "must be whole seconds, \"1s\" to \"60s\", got \"1500ms\"",
+            ),
+            (
+                "passive = { window = \"2m\" }",
+                "must be whole seconds, \"1s\" to \"60s\", got \"2m\"",
+            ),
+            (
+                "passive = { eject = \"10m\" }",
+                "eject (600s) must not be longer than eject_limit (300s)",
+            ),
+            (
+                "passive = { eject_limit = \"5s\" }",
+                "eject (10s) must not be longer than eject_limit (5s)",
+            ),
+            (
+                "passive = { statuses = [404] }",
+                "must be 500–599, got 404: other answers are no failures of an endpoint",
+            ),
+            (
+                "min_available = 1.5",
+                "must be at least 0 and at most 1, got 1.5",
+            ),
             (
                 "timeouts = { connect = \"0ms\" }",
                 "must be longer than zero, got \"0ms\"",

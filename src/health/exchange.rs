@@ -1,0 +1,181 @@
+//! A request of a probe's and what comes back, as far as a probe wants it. Knows nothing of what is expected.
+
+use std::future::Future;
+
+use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderName, HeaderValue};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version};
+use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::{http1, http2};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+
+use super::probe::ProbeError;
+use crate::net::transport::Transport;
+use crate::upstream::Endpoint;
+
+/// What an endpoint answered.
+#[derive(Debug)]
+pub struct Answer {
+    /// Its status.
+    pub status: StatusCode,
+    /// Its head's fields.
+    pub headers: HeaderMap,
+    /// The first 64 KiB of its body, where they were wanted.
+    pub body: Bytes,
+    /// Its trailers, likewise.
+    pub trailers: HeaderMap,
+}
+
+/// Whom to ask, and as what.
+#[derive(Debug)]
+pub struct Exchange<'a> {
+    /// Whom.
+    pub endpoint: &'a Endpoint,
+    /// The host asked for; `None`: the endpoint's address.
+    pub host: Option<&'a HeaderValue>,
+    /// Further fields.
+    pub headers: &'a [(HeaderName, HeaderValue)],
+}
+
+impl Exchange<'_> {
+    /// `GET path`, in the upstream's protocol. The body is read where it is wanted.
+    pub async fn get(
+        &self,
+        stream: Transport,
+        path: &str,
+        wants_body: bool,
+    ) -> Result<Answer, ProbeError> {
+        let mut request = self.request(Method::GET, Bytes::new());
+        if self.endpoint.contact().http2 {
+            self.ask_http2(stream, request, path, wants_body).await
+        } else {
+            *request.uri_mut() = path.parse::<Uri>().unwrap_or_default();
+            let fields = request.headers_mut();
+            fields.insert(header::HOST, self.host());
+            fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            self.add_headers(&mut request);
+            let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+                .await
+                .map_err(ProbeError::Http)?;
+            ask(sender.send_request(request), connection, wants_body).await
+        }
+    }
+
+    /// A gRPC call, which is over HTTP/2.
+    pub async fn call(
+        &self,
+        stream: Transport,
+        path: &str,
+        message: Bytes,
+    ) -> Result<Answer, ProbeError> {
+        let mut request = self.request(Method::POST, message);
+        let fields = request.headers_mut();
+        fields.insert(
+            header::CONTENT_TYPE,
+            HeaderValue::from_static("application/grpc"),
+        );
+        fields.insert(header::TE, HeaderValue::from_static("trailers"));
+        self.ask_http2(stream, request, path, true).await
+    }
+
+    async fn ask_http2(
+        &self,
+        stream: Transport,
+        mut request: Request<Full<Bytes>>,
+        path: &str,
+        wants_body: bool,
+    ) -> Result<Answer, ProbeError> {
+        let scheme = match self.endpoint.contact().tls {
+            Some(_) => "https",
+            None => "http",
+        };
+        *request.uri_mut() = target(scheme, &self.host(), path);
+        *request.version_mut() = Version::HTTP_2;
+        self.add_headers(&mut request);
+        let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(ProbeError::Http)?;
+        ask(sender.send_request(request), connection, wants_body).await
+    }
+
+    fn request(&self, method: Method, body: Bytes) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = method;
+        let agent = HeaderValue::from_static(USER_AGENT);
+        request.headers_mut().insert(header::USER_AGENT, agent);
+        request
+    }
+
+    fn add_headers<B>(&self, request: &mut Request<B>) {
+        for (name, value) in self.headers {
+            request.headers_mut().insert(name.clone(), value.clone());
+        }
+    }
+
+    fn host(&self) -> HeaderValue {
+        let own = || {
+            HeaderValue::from_str(&self.endpoint.address().to_string())
+                .unwrap_or(HeaderValue::from_static("localhost"))
+        };
+        self.host.cloned().unwrap_or_else(own)
+    }
+}
+
+/// `SCHEME://HOST/PATH`, which HTTP/2 makes its pseudo-fields of.
+fn target(scheme: &str, host: &HeaderValue, path: &str) -> Uri {
+    Uri::builder()
+        .scheme(scheme)
+        .authority(host.as_bytes())
+        .path_and_query(path)
+        .build()
+        .unwrap_or_default()
+}
+
+/// What comes over `connection`. That moves only while it is polled.
+async fn ask(
+    response: impl Future<Output = hyper::Result<Response<Incoming>>>,
+    connection: impl Future<Output = hyper::Result<()>>,
+    wants_body: bool,
+) -> Result<Answer, ProbeError> {
+    let answer = async {
+        let response = response.await?;
+        read(response, wants_body).await
+    };
+    tokio::pin!(answer);
+    let answer = tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        ended = connection => match ended {
+            Ok(()) => answer.await,
+            Err(error) => Err(error),
+        }
+    };
+    answer.map_err(ProbeError::Http)
+}
+
+async fn read(response: Response<Incoming>, wants_body: bool) -> hyper::Result<Answer> {
+    let (head, mut body) = response.into_parts();
+    let (mut bytes, mut trailers) = (BytesMut::new(), HeaderMap::new());
+    while wants_body && bytes.len() < MOST_OF_BODY {
+        let Some(frame) = body.frame().await.transpose()? else {
+            break;
+        };
+        match frame.into_data() {
+            Ok(data) => {
+                let room = MOST_OF_BODY - bytes.len();
+                bytes.extend_from_slice(&data[..data.len().min(room)]);
+            }
+            Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),
+        }
+    }
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body: bytes.freeze(),
+        trailers,
+    })
+}
+
+const USER_AGENT: &str = concat!("balancer-health/", env!("CARGO_PKG_VERSION"));
+const MOST_OF_BODY: usize = 64 * 1024; // a health page that is larger says it at its beginning
