@@ -1,6 +1,7 @@
 //! What is shown of a snapshot, as JSON. Own structs, so that the inside may change without the outside.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -45,6 +46,8 @@ struct UpstreamStatus {
     name: String,
     policy: &'static str,
     available: usize,
+    /// Requests that wait for an endpoint with room.
+    queued: usize,
     endpoints: Vec<EndpointStatus>,
 }
 
@@ -63,6 +66,8 @@ struct EndpointStatus {
     /// Unix time in seconds of the last change.
     since: u64,
     in_flight: u32,
+    /// As the file has it.
+    max_in_flight: Option<u32>,
     eligible: bool,
 }
 
@@ -102,6 +107,7 @@ impl Status {
                 name: upstream.name.to_string(),
                 policy: upstream.policy.name(),
                 available,
+                queued: upstream.queue.len(),
                 endpoints: upstream
                     .endpoints
                     .iter()
@@ -140,6 +146,7 @@ fn endpoint_status(endpoint: &Endpoint, all: &[std::sync::Arc<Endpoint>]) -> End
         reason: state.reason,
         since: unix_seconds(state.since),
         in_flight: endpoint.in_flight(),
+        max_in_flight: endpoint.max_in_flight().map(NonZeroU32::get),
         eligible: is_eligible(endpoint, all),
     }
 }
@@ -160,6 +167,10 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
             .metrics
             .available
             .set(i64::try_from(upstream.available()).unwrap_or(i64::MAX));
+        metrics
+            .queue_length
+            .with_label_values(&[&*upstream.name])
+            .set(i64::try_from(upstream.queue.len()).unwrap_or(i64::MAX));
         for endpoint in &upstream.endpoints {
             let name = [&**endpoint.upstream(), &**endpoint.name()];
             let word = endpoint.state().word();

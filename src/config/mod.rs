@@ -8,6 +8,7 @@ pub mod error;
 pub mod error_pages;
 mod file;
 pub mod health;
+pub mod limits;
 pub mod listener;
 pub mod process;
 mod quantity;
@@ -25,6 +26,7 @@ pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use error::{ConfigErrors, Place, Problem};
 pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use health::{Health, Probe, StatusRange};
+pub use limits::{Queue, QueueOrder, Rate, RateKey, RouteLimits, RouteTimeouts};
 pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Certificate, Health, Place};
+use super::{Certificate, Health, Place, Queue};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -28,6 +29,8 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// `timeouts`
     pub timeouts: UpstreamTimeouts,
+    /// `queue`: requests that wait for an endpoint with room. Only with `max_in_flight`. Default: nobody waits.
+    pub queue: Option<Queue>,
     /// `proxy_protocol`: what goes first on every connection to an endpoint. Default: off.
     pub proxy_protocol: Option<Version>,
     /// Where the table stands.
@@ -52,6 +55,8 @@ pub struct Endpoint {
     pub address: Address,
     /// `weight`. Default 1.
     pub weight: Weight,
+    /// `max_in_flight`: requests it has at once, of all workers. Default: no limit.
+    pub max_in_flight: Option<NonZeroU32>,
     /// `state`. Default active. `None` where the file does not set it: a mode set by the operator then survives a reload.
     pub mode: Option<Mode>,
     /// Where the entry stands.

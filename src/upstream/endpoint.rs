@@ -1,13 +1,15 @@
 //! One address of an upstream: who it is, how loaded it is, whether it may be picked.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
+use super::queue::Queue;
 use super::state::{Health, State, Tier};
 use crate::balance::Candidate;
 use crate::config::{Address, Mode};
@@ -49,6 +51,8 @@ pub struct Endpoint {
     /// a pool. Relaxed: one that slips through is one of a moment earlier.
     moves: AtomicU32,
     state: Mutex<State>,
+    /// Where requests of its upstream wait.
+    queue: Arc<Queue>,
     /// Its counters.
     pub metrics: EndpointMetrics,
 }
@@ -60,6 +64,9 @@ struct Load {
     /// Requests assigned and not finished. Written by leases on all workers, read by policies. Relaxed: a pick that
     /// misses the very latest change is a pick a moment earlier.
     in_flight: AtomicU32,
+    /// Most requests at once; [`NO_LIMIT`] where any number is fine. Written by the control thread, read by policies and
+    /// leases. Relaxed: one that slips through goes by the limit of a moment earlier.
+    limit: AtomicU32,
     /// Written by the control thread, read by policies. Relaxed, likewise.
     weight: AtomicU32,
     /// [`Tier`] of the state. Written by the control thread with every change, read by policies. Relaxed, likewise.
@@ -72,7 +79,7 @@ impl Endpoint {
         upstream: Name,
         name: Name,
         (contact, health): (Contact, Health),
-        metrics: EndpointMetrics,
+        (queue, metrics): (Arc<Queue>, EndpointMetrics),
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let resolved = match contact.address {
@@ -91,6 +98,7 @@ impl Endpoint {
         Self {
             load: Load {
                 in_flight: AtomicU32::new(0),
+                limit: AtomicU32::new(NO_LIMIT),
                 weight: AtomicU32::new(1),
                 tier: AtomicU8::new(state.tier() as u8),
             },
@@ -101,6 +109,7 @@ impl Endpoint {
             resolved: Mutex::new(resolved),
             moves: AtomicU32::new(0),
             state: Mutex::new(state),
+            queue,
             metrics,
         }
     }
@@ -167,6 +176,24 @@ impl Endpoint {
     /// Requests assigned and not finished.
     pub fn in_flight(&self) -> u32 {
         self.load.in_flight.load(Relaxed)
+    }
+
+    /// Most requests it has at once.
+    pub fn max_in_flight(&self) -> Option<NonZeroU32> {
+        let limit = self.load.limit.load(Relaxed);
+        NonZeroU32::new(limit).filter(|_| limit != NO_LIMIT)
+    }
+
+    /// Changes that in place.
+    pub fn set_max_in_flight(&self, limit: Option<NonZeroU32>) {
+        let limit = limit.map_or(NO_LIMIT, NonZeroU32::get);
+        self.load.limit.store(limit, Relaxed);
+    }
+
+    /// Whether it may have one request more. True by the time it is looked at: [`Lease::take`](super::Lease) decides.
+    pub fn has_room(&self) -> bool {
+        let limit = self.load.limit.load(Relaxed);
+        limit == NO_LIMIT || self.in_flight() < limit
     }
 
     /// Whether it may be picked.
@@ -240,12 +267,26 @@ impl Endpoint {
         changed
     }
 
-    pub(super) fn begin(&self) {
-        self.load.in_flight.fetch_add(1, Relaxed);
+    /// Counts one request more, unless that would be one too many: exactly, however many ask at once.
+    pub(super) fn begin(&self) -> bool {
+        let Load {
+            in_flight, limit, ..
+        } = &self.load;
+        let limit = limit.load(Relaxed);
+        if limit == NO_LIMIT {
+            in_flight.fetch_add(1, Relaxed);
+            return true;
+        }
+        let one_more = |count| (count < limit).then_some(count + 1);
+        in_flight.fetch_update(Relaxed, Relaxed, one_more).is_ok()
     }
 
+    /// Counts one request less, and lets one that waits have its place.
     pub(super) fn end(&self) {
         self.load.in_flight.fetch_sub(1, Relaxed);
+        if self.load.limit.load(Relaxed) != NO_LIMIT {
+            self.queue.freed();
+        }
     }
 }
 
@@ -258,6 +299,9 @@ impl Candidate for Endpoint {
         self.in_flight()
     }
 }
+
+/// Above what [`max_in_flight`](Endpoint::max_in_flight) can be.
+const NO_LIMIT: u32 = u32::MAX;
 
 /// What a panic elsewhere left is still whole: every change is one assignment after another of plain values.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

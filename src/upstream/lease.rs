@@ -9,9 +9,9 @@ use super::Endpoint;
 pub struct Lease(Arc<Endpoint>);
 
 impl Lease {
-    pub(super) fn new(endpoint: &Arc<Endpoint>) -> Self {
-        endpoint.begin();
-        Self(Arc::clone(endpoint))
+    /// One at `endpoint`; `None` where it has as many as it may.
+    pub(super) fn take(endpoint: &Arc<Endpoint>) -> Option<Self> {
+        endpoint.begin().then(|| Self(Arc::clone(endpoint)))
     }
 
     /// Whose request it is.

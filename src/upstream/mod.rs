@@ -3,6 +3,7 @@
 pub mod endpoint;
 pub mod lease;
 pub mod outcome;
+pub mod queue;
 pub mod state;
 
 use std::sync::Arc;
@@ -12,6 +13,7 @@ use http::uri::Scheme;
 pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use lease::Lease;
 pub use outcome::Outcome;
+pub use queue::{Denied, Queue};
 pub use state::{Health, Tier};
 
 use crate::balance::{Cursor, Policy};
@@ -34,6 +36,10 @@ pub struct Upstream {
     pub http2: Option<Scheme>,
     /// Its time limits.
     pub timeouts: config::UpstreamTimeouts,
+    /// Who waits while every endpoint has as many requests as it may. The same through all generations.
+    pub queue: Arc<Queue>,
+    /// How long, and how many. `None`: nobody waits.
+    pub queueing: Option<config::Queue>,
     /// How its endpoints are checked.
     pub health: Option<config::Health>,
     /// Its counters.
@@ -52,22 +58,36 @@ pub struct Wish {
 impl Upstream {
     /// Picks an endpoint as near to `wish` as can be, and counts the request as its own from now on.
     ///
-    /// Endpoints that no check has passed yet are picked only while none is up. `None`: nobody may be asked.
-    pub fn pick(&self, wish: Wish) -> Option<Lease> {
+    /// Endpoints that no check has passed yet are picked only while none is up. Nobody comes before those that wait.
+    pub fn pick(&self, wish: Wish) -> Result<Lease, Denied> {
+        if self.queueing.is_some() && self.queue.is_waited_in() {
+            return Err(Denied::Full);
+        }
+        self.pick_now(wish)
+    }
+
+    /// The same, before those that wait.
+    fn pick_now(&self, wish: Wish) -> Result<Lease, Denied> {
         let tried = wish.tried;
         if wish.preferred.is_some()
             && let Some(endpoint) = self.preferred(wish)
+            && let Some(lease) = Lease::take(endpoint)
         {
-            return Some(Lease::new(endpoint));
+            return Ok(lease);
         }
         let best = |endpoint: &Arc<Endpoint>| {
-            endpoint.tier() == Tier::Eligible && Some(endpoint.id()) != tried
+            endpoint.tier() == Tier::Eligible && Some(endpoint.id()) != tried && endpoint.has_room()
         };
-        let index = self
-            .policy
-            .pick(&self.endpoints, &self.cursor, best)
-            .or_else(|| self.second_best(tried))?;
-        Some(Lease::new(&self.endpoints[index]))
+        // Who loses a last place to another worker looks again: each time somebody has got one.
+        loop {
+            let index = self
+                .policy
+                .pick(&self.endpoints, &self.cursor, best)
+                .map_or_else(|| self.second_best(tried), Ok)?;
+            if let Some(lease) = Lease::take(&self.endpoints[index]) {
+                return Ok(lease);
+            }
+        }
     }
 
     fn preferred(&self, wish: Wish) -> Option<&Arc<Endpoint>> {
@@ -75,22 +95,31 @@ impl Upstream {
             Some(endpoint.id()) == wish.preferred
                 && wish.preferred != wish.tried
                 && endpoint.tier() == Tier::Eligible
+                && endpoint.has_room()
         })
     }
 
     #[cold]
-    fn second_best(&self, tried: Option<EndpointId>) -> Option<usize> {
+    fn second_best(&self, tried: Option<EndpointId>) -> Result<usize, Denied> {
         let choices = [
+            (Tier::Eligible, tried),
             (Tier::IfNoneEligible, tried),
             (Tier::Eligible, None),
             (Tier::IfNoneEligible, None),
         ];
-        choices.iter().find_map(|(tier, tried)| {
-            let fits = |endpoint: &Arc<Endpoint>| {
-                endpoint.tier() == *tier && Some(endpoint.id()) != *tried
-            };
-            self.policy.pick(&self.endpoints, &self.cursor, fits)
-        })
+        for (tier, tried) in choices {
+            let is_one =
+                |endpoint: &Arc<Endpoint>| endpoint.tier() == tier && Some(endpoint.id()) != tried;
+            let fits = |endpoint: &Arc<Endpoint>| is_one(endpoint) && endpoint.has_room();
+            if let Some(index) = self.policy.pick(&self.endpoints, &self.cursor, fits) {
+                return Ok(index);
+            }
+            // One that is well but busy is better than one of which that is not known.
+            if self.endpoints.iter().any(is_one) {
+                return Err(Denied::Full);
+            }
+        }
+        Err(Denied::Nobody)
     }
 
     /// Lets the policy see who is eligible now. For the control side, after every change of an endpoint.
@@ -99,6 +128,7 @@ impl Upstream {
             endpoint.tier() == Tier::Eligible
         });
         self.metrics.available.set(self.available() as i64);
+        self.queue.freed();
     }
 
     /// How many endpoints may be picked.

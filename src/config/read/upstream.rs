@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{health, host, name, upstream_tls};
+use super::{health, host, limits, name, upstream_tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
@@ -52,12 +52,14 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("timeouts")
             .and_then(|value| value.table(timeouts))
             .unwrap_or(TIMEOUTS);
+        let queue = table
+            .get("queue")
+            .and_then(|value| limits::queue(&value, endpoints.as_deref()));
         table.not_yet(&[
             "passive",
             "retry",
             "slow_start",
             "affinity",
-            "queue",
             "role",
         ]);
         Some(Upstream {
@@ -68,6 +70,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             tls,
             health,
             timeouts,
+            queue,
             proxy_protocol,
             place: table.place(),
         })
@@ -108,6 +111,7 @@ fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
             name: text.into(),
             address,
             weight: Weight::ONE,
+            max_in_flight: None,
             mode: None,
             place: value.place(),
         });
@@ -141,12 +145,16 @@ fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
         let mode = table
             .get("state")
             .and_then(|value| value.one_of(&modes, &[]));
-        table.not_yet(&["backup", "max_in_flight"]);
+        let max_in_flight = table
+            .get("max_in_flight")
+            .and_then(|value| limits::count(&value));
+        table.not_yet(&["backup"]);
         let name = explicit.or_else(|| written.map(Name::from))?;
         Some(Endpoint {
             name,
             address: address?,
             weight,
+            max_in_flight,
             mode,
             place: table.place(),
         })

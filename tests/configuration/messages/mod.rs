@@ -1,5 +1,6 @@
 //! Each kind of problem, with its exact place and words.
 
+mod limits;
 mod listeners;
 mod routes;
 mod upstreams;
@@ -79,10 +80,6 @@ fn keys_and_values_of_a_later_version() {
             "[upstream.b]\nendpoints = [{ address = \"h:1\", backup = true }]\n",
             "2:33: upstream.b.endpoints[0].backup: not supported yet",
         ),
-        (
-            "[upstream.b]\nendpoints = [{ address = \"h:1\", max_in_flight = 1 }]\n",
-            "2:33: upstream.b.endpoints[0].max_in_flight: not supported yet",
-        ),
     ]);
     for policy in ["two-choices", "peak-ewma", "hash", "random"] {
         let expected = format!(
@@ -108,7 +105,6 @@ fn keys_and_values_of_a_later_version() {
             "affinity = {}",
             "3:1: upstream.b.affinity: not supported yet",
         ),
-        ("queue = {}", "3:1: upstream.b.queue: not supported yet"),
         ("role = \"x\"", "3:1: upstream.b.role: not supported yet"),
     ] {
         assert_eq!(
@@ -116,7 +112,7 @@ fn keys_and_values_of_a_later_version() {
             [expected]
         );
     }
-    let keys = ["timeouts", "limits", "retry", "mirror", "query"];
+    let keys = ["retry", "mirror", "query"];
     for key in keys {
         let text = format!("[[route]]\nupstream = \"app\"\n{key} = []\n");
         assert_eq!(
@@ -191,7 +187,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`, `queue`",
         ),
         (
             "[access_log]\nsample = 0\n",
@@ -266,7 +262,7 @@ fn names() {
 
 #[test]
 fn error_pages() {
-    let own = "must be the status of an error of the balancer's own: 400, 404, 405, 408, 413, 414, 417, 421, 431, 500, 501, 502, 503, 504, 505, 508";
+    let own = "must be the status of an error of the balancer's own: 400, 404, 405, 408, 413, 414, 417, 421, 429, 431, 500, 501, 502, 503, 504, 505, 508";
     each_has(&[
         (
             "[error_pages]\n\"403\" = \"403.html\"\n",
