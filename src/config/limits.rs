@@ -38,6 +38,17 @@ impl QueueOrder {
     }
 }
 
+/// `upstream.adaptive`: each endpoint's limit of requests at once is found out by trying.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Adaptive {
+    /// `latency`: nine of ten responses begin within this.
+    pub latency: Duration,
+    /// `min`: the limit is never lower. Default 1.
+    pub min: NonZeroU32,
+    /// `max`: nor higher. Default 1000.
+    pub max: NonZeroU32,
+}
+
 /// `route.limits`
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct RouteLimits {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Certificate, Health, Place, Queue};
+use super::{Adaptive, Certificate, Health, Place, Queue};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -29,7 +29,9 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// `timeouts`
     pub timeouts: UpstreamTimeouts,
-    /// `queue`: requests that wait for an endpoint with room. Only with `max_in_flight`. Default: nobody waits.
+    /// `adaptive`: how many requests at once each endpoint has is found out. Default: no limit but `max_in_flight`.
+    pub adaptive: Option<Adaptive>,
+    /// `queue`: requests that wait for an endpoint with room. Only with `max_in_flight` or `adaptive`. Default: nobody waits.
     pub queue: Option<Queue>,
     /// `proxy_protocol`: what goes first on every connection to an endpoint. Default: off.
     pub proxy_protocol: Option<Version>,

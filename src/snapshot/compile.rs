@@ -319,6 +319,7 @@ impl Compiler {
             endpoints,
             queue,
             queueing: upstream.queue,
+            adaptive: upstream.adaptive,
             policy: match upstream.policy {
                 config::Policy::RoundRobin => Policy::RoundRobin(RoundRobin::default()),
                 config::Policy::LeastConnections => {
@@ -431,7 +432,8 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
     for (upstream, configured) in snapshot.upstreams.iter().zip(&config.upstreams) {
         for (endpoint, configured) in upstream.endpoints.iter().zip(&configured.endpoints) {
             endpoint.set_weight(configured.weight);
-            endpoint.set_max_in_flight(configured.max_in_flight);
+            let limit = configured.max_in_flight;
+            endpoint.set_limits(limit, upstream.adaptive.as_ref());
             // Nothing but the file sets a mode yet: what the file does not say is active.
             let mode = configured.mode.unwrap_or(config::Mode::Active);
             let before = endpoint.state();

@@ -9,10 +9,11 @@ use std::time::SystemTime;
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
+use super::adaptive::Adapting;
 use super::queue::Queue;
 use super::state::{Health, State, Tier};
 use crate::balance::Candidate;
-use crate::config::{Address, Mode};
+use crate::config::{Adaptive, Address, Mode};
 use crate::message::proxy_protocol;
 use crate::metrics::EndpointMetrics;
 use crate::net::transport::Transport;
@@ -51,6 +52,8 @@ pub struct Endpoint {
     /// a pool. Relaxed: one that slips through is one of a moment earlier.
     moves: AtomicU32,
     state: Mutex<State>,
+    /// How its limit is found out, where it is.
+    adapting: Adapting,
     /// Where requests of its upstream wait.
     queue: Arc<Queue>,
     /// Its counters.
@@ -109,6 +112,7 @@ impl Endpoint {
             resolved: Mutex::new(resolved),
             moves: AtomicU32::new(0),
             state: Mutex::new(state),
+            adapting: Adapting::default(),
             queue,
             metrics,
         }
@@ -184,8 +188,30 @@ impl Endpoint {
         NonZeroU32::new(limit).filter(|_| limit != NO_LIMIT)
     }
 
-    /// Changes that in place.
-    pub fn set_max_in_flight(&self, limit: Option<NonZeroU32>) {
+    /// Changes that in place to what is configured: a limit, or one that is found out by `rule` and is no higher. What was
+    /// found out so far is kept, within the new bounds.
+    pub fn set_limits(&self, limit: Option<NonZeroU32>, rule: Option<&Adaptive>) {
+        self.set_max_in_flight(self.adapting.set(limit, rule));
+    }
+
+    /// An attempt came to something.
+    pub(super) fn note(&self, is_late: bool) {
+        self.adapting.note(is_late);
+    }
+
+    /// Looks at the attempts since the last time, if they are enough, and sets the limit that follows. Returns whether it is
+    /// another one.
+    pub(super) fn adapt(&self) -> bool {
+        let limit = self.adapting.next(self.in_flight());
+        let is_changed = limit.is_some() && limit != self.max_in_flight();
+        if is_changed {
+            self.set_max_in_flight(limit);
+        }
+        is_changed
+    }
+
+    /// Changes it in place.
+    pub(super) fn set_max_in_flight(&self, limit: Option<NonZeroU32>) {
         let limit = limit.map_or(NO_LIMIT, NonZeroU32::get);
         self.load.limit.store(limit, Relaxed);
     }

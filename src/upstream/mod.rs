@@ -1,5 +1,6 @@
 //! A named group of endpoints and the policy that picks one. What all workers know of endpoints is kept here.
 
+pub mod adaptive;
 pub mod endpoint;
 pub mod lease;
 pub mod outcome;
@@ -40,6 +41,8 @@ pub struct Upstream {
     pub queue: Arc<Queue>,
     /// How long, and how many. `None`: nobody waits.
     pub queueing: Option<config::Queue>,
+    /// How each endpoint's limit is found out, where it is.
+    pub adaptive: Option<config::Adaptive>,
     /// How its endpoints are checked.
     pub health: Option<config::Health>,
     /// Its counters.
@@ -129,6 +132,21 @@ impl Upstream {
         });
         self.metrics.available.set(self.available() as i64);
         self.queue.freed();
+    }
+
+    /// Sets each endpoint's limit by what was seen of it since the last time, where limits are found out. For the control
+    /// side, now and then.
+    pub fn adapt(&self) {
+        if self.adaptive.is_none() {
+            return;
+        }
+        let mut is_changed = false;
+        for endpoint in &self.endpoints {
+            is_changed |= endpoint.adapt();
+        }
+        if is_changed {
+            self.queue.freed();
+        }
     }
 
     /// How many endpoints may be picked.

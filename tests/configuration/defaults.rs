@@ -125,7 +125,7 @@ fn of_an_upstream() {
     assert_eq!(upstream.policy, Policy::RoundRobin);
     assert_eq!(upstream.proxy_protocol, None);
     assert_eq!(config.upstreams[0].health, None);
-    assert_eq!(upstream.queue, None);
+    assert_eq!((upstream.queue, upstream.adaptive), (None, None));
     assert_eq!(upstream.endpoints[0].max_in_flight, None);
     let timeouts = UpstreamTimeouts {
         connect: 2 * SECOND,
@@ -232,6 +232,7 @@ fn what_the_file_says_of_limits_counts() {
         r#"[upstream.b]
 endpoints = [{ address = "h:1", max_in_flight = 3 }]
 queue = { length = 5, wait = "2s", order = "newest-first" }
+adaptive = { latency = "1s", max = 9 }
 [[route]]
 upstream = "b"
 limits = { body_bytes = "1KiB", in_flight = 4, rate = { requests = 7, per = "1m", burst = 9, key = "header:X-Api-Key" } }
@@ -246,6 +247,11 @@ limits = { connections = 9, connections_per_client = 9, requests_per_connection 
     assert_eq!(
         (queue.wait, queue.order),
         (2 * SECOND, QueueOrder::NewestFirst)
+    );
+    let adaptive = config.upstreams[1].adaptive.unwrap();
+    assert_eq!(
+        (adaptive.latency, adaptive.min.get(), adaptive.max.get()),
+        (SECOND, 1, 9)
     );
     let RouteLimits {
         body_bytes,

@@ -1,7 +1,7 @@
 //! How many requests a route takes, how long they may take, and where they wait.
 
 use super::lines::{Lines, join};
-use crate::config::{Config, Rate, RateKey, Route};
+use crate::config::{Adaptive, Config, Rate, RateKey, Route};
 
 /// The route's limits and time limits, and its upstream's queue, where there are any.
 pub(super) fn explain_limits(lines: &mut Lines, config: &Config, route: &Route) {
@@ -26,6 +26,13 @@ pub(super) fn explain_limits(lines: &mut Lines, config: &Config, route: &Route) 
         .action
         .upstream()
         .map(|index| &config.upstreams[index]);
+    if let Some(rule) = upstream.and_then(|upstream| upstream.adaptive.as_ref()) {
+        let Adaptive { latency, min, max } = rule;
+        lines.push(
+            "adaptive",
+            format!("{min} to {max} in flight at an endpoint, for {latency:?}"),
+        );
+    }
     if let Some(queue) = upstream.and_then(|upstream| upstream.queue.as_ref()) {
         let order = queue.order.as_str();
         lines.push(

@@ -8,12 +8,18 @@ use http::HeaderName;
 use crate::config::file::{Source, Table};
 use crate::config::value::Value;
 use crate::config::{
-    Endpoint, Queue, QueueOrder, Rate, RateKey, Route, RouteLimits, RouteTimeouts, Upstream,
+    Adaptive, Endpoint, Queue, QueueOrder, Rate, RateKey, Route, RouteLimits, RouteTimeouts,
+    Upstream, UpstreamTimeouts,
 };
 
 /// `upstream.queue`, of an upstream with these endpoints.
-pub(super) fn queue(value: &Value<'_>, endpoints: Option<&[Endpoint]>) -> Option<Queue> {
+pub(super) fn queue(
+    value: &Value<'_>,
+    endpoints: Option<&[Endpoint]>,
+    is_adaptive: bool,
+) -> Option<Queue> {
     if let Some(endpoints) = endpoints
+        && !is_adaptive
         && endpoints
             .iter()
             .all(|endpoint| endpoint.max_in_flight.is_none())
@@ -38,6 +44,37 @@ pub(super) fn queue(value: &Value<'_>, endpoints: Option<&[Endpoint]>) -> Option
             length: NonZeroUsize::new(length)?,
             wait: wait.unwrap_or(WAIT),
             order: order.unwrap_or(QueueOrder::Fifo),
+        })
+    })?
+}
+
+/// `upstream.adaptive`, of an upstream with these timeouts.
+pub(super) fn adaptive(value: &Value<'_>, timeouts: &UpstreamTimeouts) -> Option<Adaptive> {
+    value.table(|table| {
+        let latency_value = table.required("latency", "\"250ms\"");
+        let latency = latency_value.as_ref().and_then(Value::duration);
+        if let (Some(latency), Some(value)) = (latency, &latency_value)
+            && latency >= timeouts.response_head
+        {
+            value.report(format!(
+                "must be shorter than timeouts.response_head ({:?}), or nothing is ever late; lower it",
+                timeouts.response_head
+            ));
+        }
+        let min = table
+            .get("min")
+            .map_or(Some(NonZeroU32::MIN), |value| count(&value));
+        let max = table
+            .get("max")
+            .map_or(NonZeroU32::new(MOST_FOUND), |value| count(&value));
+        let (min, max) = (min?, max?);
+        if min > max {
+            table.report(format!("min ({min}) must not be more than max ({max})"));
+        }
+        Some(Adaptive {
+            latency: latency?,
+            min,
+            max,
         })
     })?
 }
@@ -163,6 +200,7 @@ fn frequency(value: &Value<'_>) -> Option<NonZeroU32> {
 
 const WAIT: Duration = Duration::from_secs(1);
 const LONGEST_BURST: Duration = Duration::from_secs(8760 * 3600); // so that no count of nanoseconds overflows
+const MOST_FOUND: u32 = 1_000; // at once at one endpoint: unusual already
 const LONGEST_QUEUE: i64 = 1_000_000; // each waits with a connection and some kilobytes
 const MOST_IN_FLIGHT: i64 = 1_000_000_000; // far below where counts would wrap around
 const MOST_REQUESTS: i64 = 1_000_000; // so that a single one takes a nanosecond of any `per`, and more

@@ -52,9 +52,10 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("timeouts")
             .and_then(|value| value.table(timeouts))
             .unwrap_or(TIMEOUTS);
+        let adaptive = table.get("adaptive");
         let queue = table
             .get("queue")
-            .and_then(|value| limits::queue(&value, endpoints.as_deref()));
+            .and_then(|value| limits::queue(&value, endpoints.as_deref(), adaptive.is_some()));
         table.not_yet(&[
             "passive",
             "retry",
@@ -70,6 +71,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             tls,
             health,
             timeouts,
+            adaptive: adaptive.and_then(|value| limits::adaptive(&value, &timeouts)),
             queue,
             proxy_protocol,
             place: table.place(),

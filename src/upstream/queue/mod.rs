@@ -4,7 +4,7 @@
 //! are there. The lock is taken only by those that wait and those that free a place while somebody does: not by a request
 //! that finds room.
 //!
-//! No place is freed unseen: who waits says so ([`Queue::waiting`]) before it looks for room, who frees a place frees it
+//! No place is freed unseen: who waits says so (`Queue::waiting`) before it looks for room, who frees a place frees it
 //! before it looks for those that wait, and between the two stands a fence on either side. One of them sees the other.
 
 use std::collections::BTreeMap;

@@ -59,6 +59,7 @@ fn upstream(limits: &[u32], length: usize, order: QueueOrder) -> Arc<Upstream> {
             wait: PATIENCE,
             order,
         }),
+        adaptive: None,
         health: None,
         metrics: UpstreamMetrics::new(&metrics, "app"),
     };
@@ -77,6 +78,7 @@ fn reloaded(before: &Upstream, endpoints: Box<[Arc<Endpoint>]>) -> Upstream {
         timeouts: before.timeouts,
         queue: Arc::clone(&before.queue),
         queueing: before.queueing,
+        adaptive: None,
         health: None,
         metrics: UpstreamMetrics::new(&Metrics::new(), "app"),
     };

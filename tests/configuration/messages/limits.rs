@@ -59,10 +59,28 @@ fn of_queues() {
     );
     each_value_has(
         "[upstream.b]\nendpoints = [\"h:1\"]\n",
-        &[(
-            "queue = { length = 1 }",
-            "has no effect unless an endpoint has a limit: give endpoints a `max_in_flight`, such as endpoints = [{ address = \"127.0.0.1:8080\", max_in_flight = 100 }]",
-        )],
+        &[
+            (
+                "adaptive = {}",
+                "needs `latency`, such as latency = \"250ms\"",
+            ),
+            (
+                "adaptive = { latency = \"60s\" }",
+                "must be shorter than timeouts.response_head (60s), or nothing is ever late; lower it",
+            ),
+            (
+                "adaptive = { latency = \"1s\", min = 0 }",
+                "must be 1–1000000000, got 0",
+            ),
+            (
+                "adaptive = { latency = \"1s\", min = 9, max = 8 }",
+                "min (9) must not be more than max (8)",
+            ),
+            (
+                "queue = { length = 1 }",
+                "has no effect unless an endpoint has a limit: give endpoints a `max_in_flight`, such as endpoints = [{ address = \"127.0.0.1:8080\", max_in_flight = 100 }]",
+            ),
+        ],
     );
     each_value_has(
         "[upstream.b]\n",
