@@ -58,6 +58,7 @@ pub async fn forward(
     for attempt in 1..=ATTEMPTS {
         let wish = Wish {
             tried: failed.map(|(_, tried)| tried),
+            key: record.hash_key(),
             ..Wish::default()
         };
         let picked = match upstream.pick(wish) {
@@ -193,6 +194,7 @@ async fn ask(
     let outcome = Outcome::Answered {
         status: response.status().as_u16(),
         after: now.saturating_duration_since(sent),
+        at: now,
     };
     upstream.report(endpoint, outcome);
     let mut response = response.map(ResponseBody::received);

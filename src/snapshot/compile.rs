@@ -12,7 +12,10 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue};
 
 use super::{AccessLogRule, Action, Filters, Listener, Pages, Route, Snapshot, contacts};
-use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
+use crate::balance::{
+    Bound, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random, RoundRobin,
+    TwoChoices,
+};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::filter::limit::Limits;
 use crate::message::upgrade;
@@ -22,7 +25,7 @@ use crate::metrics::{
 use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Tickets, server};
 use crate::units::Name;
-use crate::upstream::{Contact, Endpoint, Health, Upstream};
+use crate::upstream::{Contact, Endpoint, Health, Shares, Upstream};
 
 /// What compiling needs beside the configuration; made once per process.
 #[derive(Debug)]
@@ -310,6 +313,9 @@ impl Compiler {
                         (contact, unknown),
                         (Arc::clone(&queue), metrics),
                     );
+                    if before.is_some() {
+                        endpoint.set_newcomer();
+                    }
                     Arc::new(endpoint)
                 }
             });
@@ -320,16 +326,13 @@ impl Compiler {
             queue,
             queueing: upstream.queue,
             adaptive: upstream.adaptive,
-            policy: match upstream.policy {
-                config::Policy::RoundRobin => Policy::RoundRobin(RoundRobin::default()),
-                config::Policy::LeastConnections => {
-                    Policy::LeastConnections(LeastConnections::default())
-                }
-            },
+            policy: policy(upstream, before.map(|before| &before.policy)),
             cursor: before.map_or_else(
                 || Arc::new(Cursor::new(self.seed)),
                 |before| Arc::clone(&before.cursor),
             ),
+            hash_key: (upstream.policy == config::Policy::Hash).then(|| upstream.hash.key.clone()),
+            shares: Shares::new(upstream.slow_start, upstream.spill_below),
             http2: match &upstream.tls {
                 _ if !upstream.http2 => None,
                 Some(_) => Some(Scheme::HTTPS),
@@ -339,6 +342,24 @@ impl Compiler {
             health: upstream.health.clone(),
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
+    }
+}
+
+/// The policy of `upstream`, which goes on counting where the one before it has counted.
+fn policy(upstream: &config::Upstream, before: Option<&Policy>) -> Policy {
+    match upstream.policy {
+        config::Policy::RoundRobin => Policy::RoundRobin(RoundRobin::default()),
+        config::Policy::LeastConnections => Policy::LeastConnections(LeastConnections::default()),
+        config::Policy::TwoChoices => Policy::TwoChoices(TwoChoices::default()),
+        config::Policy::PeakEwma => Policy::PeakEwma(PeakEwma::default()),
+        config::Policy::Hash => {
+            let in_flight = before.and_then(Policy::in_flight).cloned();
+            let bound = upstream.hash.bounded_load.map(Bound);
+            Policy::ConsistentHash(ConsistentHash::new(
+                bound.map(|bound| (bound, in_flight.unwrap_or_default())),
+            ))
+        }
+        config::Policy::Random => Policy::Random(Random::default()),
     }
 }
 
@@ -434,6 +455,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             endpoint.set_weight(configured.weight);
             let limit = configured.max_in_flight;
             endpoint.set_limits(limit, upstream.adaptive.as_ref());
+            endpoint.set_backup(configured.backup);
             // Nothing but the file sets a mode yet: what the file does not say is active.
             let mode = configured.mode.unwrap_or(config::Mode::Active);
             let before = endpoint.state();

@@ -1,8 +1,10 @@
 //! A named group of endpoints and the policy that picks one. What all workers know of endpoints is kept here.
 
 pub mod adaptive;
+mod counters;
 pub mod endpoint;
 pub mod lease;
+pub mod load;
 pub mod outcome;
 pub mod queue;
 pub mod state;
@@ -13,6 +15,7 @@ use http::uri::Scheme;
 
 pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use lease::Lease;
+pub use load::Shares;
 pub use outcome::Outcome;
 pub use queue::{Denied, Queue};
 pub use state::{Health, Tier};
@@ -33,6 +36,10 @@ pub struct Upstream {
     pub policy: Policy,
     /// Where the policy stands; survives reloads.
     pub cursor: Arc<Cursor>,
+    /// What the policy picks by, where it wants to know something of a request.
+    pub hash_key: Option<config::HashKey>,
+    /// What beside the policy decides on endpoints' shares.
+    pub shares: Shares,
     /// Where its endpoints are spoken to in HTTP/2, the scheme they are told.
     pub http2: Option<Scheme>,
     /// Its time limits.
@@ -56,6 +63,8 @@ pub struct Wish {
     pub tried: Option<EndpointId>,
     /// This one, where it is eligible and was not tried.
     pub preferred: Option<EndpointId>,
+    /// The one whom this belongs to, where the policy hashes.
+    pub key: Option<u64>,
 }
 
 impl Upstream {
@@ -72,52 +81,66 @@ impl Upstream {
     /// The same, before those that wait.
     fn pick_now(&self, wish: Wish) -> Result<Lease, Denied> {
         let tried = wish.tried;
+        let holds_back = self.shares.holds_back();
         if wish.preferred.is_some()
-            && let Some(endpoint) = self.preferred(wish)
-            && let Some(lease) = Lease::take(endpoint)
+            && let Some(endpoint) = self.preferred(wish, holds_back)
+            && let Some(lease) = Lease::take(endpoint, self.policy.in_flight())
         {
             return Ok(lease);
         }
         let best = |endpoint: &Arc<Endpoint>| {
-            endpoint.tier() == Tier::Eligible && Some(endpoint.id()) != tried && endpoint.has_room()
+            endpoint.tier() == Tier::Eligible
+                && Some(endpoint.id()) != tried
+                && !(holds_back && endpoint.is_backup())
+                && endpoint.has_room()
         };
         // Who loses a last place to another worker looks again: each time somebody has got one.
         loop {
             let index = self
                 .policy
-                .pick(&self.endpoints, &self.cursor, best)
-                .map_or_else(|| self.second_best(tried), Ok)?;
-            if let Some(lease) = Lease::take(&self.endpoints[index]) {
+                .pick(&self.endpoints, &self.cursor, wish.key, best)
+                .map_or_else(|| self.second_best(wish, holds_back), Ok)?;
+            let endpoint = &self.endpoints[index];
+            if let Some(lease) = Lease::take(endpoint, self.policy.in_flight()) {
                 return Ok(lease);
             }
         }
     }
 
-    fn preferred(&self, wish: Wish) -> Option<&Arc<Endpoint>> {
+    fn preferred(&self, wish: Wish, holds_back: bool) -> Option<&Arc<Endpoint>> {
         self.endpoints.iter().find(|endpoint| {
             Some(endpoint.id()) == wish.preferred
                 && wish.preferred != wish.tried
                 && endpoint.tier() == Tier::Eligible
+                && !(holds_back && endpoint.is_backup())
                 && endpoint.has_room()
         })
     }
 
+    /// Backups, where no other is eligible, whether they are wanted yet or not; then those who are not known to be up; then the one that was tried.
     #[cold]
-    fn second_best(&self, tried: Option<EndpointId>) -> Result<usize, Denied> {
+    fn second_best(&self, wish: Wish, holds_back: bool) -> Result<usize, Denied> {
         let choices = [
-            (Tier::Eligible, tried),
-            (Tier::IfNoneEligible, tried),
-            (Tier::Eligible, None),
-            (Tier::IfNoneEligible, None),
+            (Tier::Eligible, wish.tried, holds_back),
+            (Tier::Eligible, wish.tried, false),
+            (Tier::IfNoneEligible, wish.tried, false),
+            (Tier::Eligible, None, false),
+            (Tier::IfNoneEligible, None, false),
         ];
-        for (tier, tried) in choices {
-            let is_one =
-                |endpoint: &Arc<Endpoint>| endpoint.tier() == tier && Some(endpoint.id()) != tried;
+        for (tier, tried, holds_back) in choices {
+            let is_one = |endpoint: &Arc<Endpoint>| {
+                endpoint.tier() == tier
+                    && Some(endpoint.id()) != tried
+                    && !(holds_back && endpoint.is_backup())
+            };
             let fits = |endpoint: &Arc<Endpoint>| is_one(endpoint) && endpoint.has_room();
-            if let Some(index) = self.policy.pick(&self.endpoints, &self.cursor, fits) {
+            let found = self
+                .policy
+                .pick(&self.endpoints, &self.cursor, wish.key, fits);
+            if let Some(index) = found {
                 return Ok(index);
             }
-            // One that is well but busy is better than one of which that is not known.
+            // One that is well but busy is better than a backup, or one of which that is not known.
             if self.endpoints.iter().any(is_one) {
                 return Err(Denied::Full);
             }
@@ -127,9 +150,8 @@ impl Upstream {
 
     /// Lets the policy see who is eligible now. For the control side, after every change of an endpoint.
     pub fn refresh(&self) {
-        self.policy.refresh(&self.endpoints, |endpoint| {
-            endpoint.tier() == Tier::Eligible
-        });
+        self.follow();
+        self.refresh_policy();
         self.metrics.available.set(self.available() as i64);
         self.queue.freed();
     }
@@ -149,16 +171,45 @@ impl Upstream {
         }
     }
 
-    /// How many endpoints may be picked.
+    fn refresh_policy(&self) {
+        self.policy
+            .refresh(&self.endpoints, |endpoint| self.is_eligible(endpoint));
+    }
+
+    /// Whether `endpoint`, one of its own, may be picked before others.
+    fn is_eligible(&self, endpoint: &Endpoint) -> bool {
+        endpoint.tier() == Tier::Eligible && !self.waits(endpoint)
+    }
+
+    /// Whether `endpoint`, one of its own, is a backup that is not wanted now.
+    pub fn waits(&self, endpoint: &Endpoint) -> bool {
+        endpoint.is_backup() && self.shares.holds_back()
+    }
+
+    /// Whether `endpoint`, one of its own, would be picked now.
+    pub fn would_pick(&self, endpoint: &Endpoint) -> bool {
+        match endpoint.tier() {
+            Tier::Eligible => !self.waits(endpoint),
+            Tier::IfNoneEligible => {
+                let mut others = self.endpoints.iter();
+                others.all(|other| other.tier() != Tier::Eligible)
+            }
+            Tier::Never => false,
+        }
+    }
+
+    /// How many endpoints may be picked, backups that wait not counted.
     pub fn available(&self) -> usize {
-        let count = |tier| {
-            self.endpoints
+        let would_be = self.endpoints.iter();
+        match would_be
+            .filter(|endpoint| self.is_eligible(endpoint))
+            .count()
+        {
+            0 => self
+                .endpoints
                 .iter()
-                .filter(|endpoint| endpoint.tier() == tier)
-                .count()
-        };
-        match count(Tier::Eligible) {
-            0 => count(Tier::IfNoneEligible),
+                .filter(|endpoint| endpoint.tier() == Tier::IfNoneEligible)
+                .count(),
             eligible => eligible,
         }
     }

@@ -4,6 +4,7 @@
 mod action;
 mod changes;
 mod error_pages;
+mod hash;
 mod header;
 mod health;
 mod host;

@@ -11,7 +11,7 @@ use super::*;
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{Address, Mode, UpstreamTimeouts};
 use crate::metrics::{EndpointMetrics, Metrics, UpstreamMetrics};
-use crate::upstream::{Contact, Endpoint, Health};
+use crate::upstream::{Contact, Endpoint, Health, Shares};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,6 +44,8 @@ fn upstream(limits: &[u32], length: usize, order: QueueOrder) -> Arc<Upstream> {
         endpoints: limits.iter().zip(1..).map(endpoint).collect(),
         policy: Policy::LeastConnections(LeastConnections::default()),
         cursor: Arc::new(Cursor::new(0)),
+        hash_key: None,
+        shares: Shares::new(Duration::ZERO, None),
         http2: None,
         timeouts: UpstreamTimeouts {
             connect: PATIENCE,
@@ -74,6 +76,8 @@ fn reloaded(before: &Upstream, endpoints: Box<[Arc<Endpoint>]>) -> Upstream {
         endpoints,
         policy: Policy::RoundRobin(RoundRobin::default()),
         cursor: Arc::clone(&before.cursor),
+        hash_key: None,
+        shares: Shares::new(Duration::ZERO, None),
         http2: None,
         timeouts: before.timeouts,
         queue: Arc::clone(&before.queue),

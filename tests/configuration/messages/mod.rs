@@ -76,20 +76,7 @@ fn keys_and_values_of_a_later_version() {
             "[admin]\ntoken_file = \"token\"\n",
             "2:1: admin.token_file: not supported yet",
         ),
-        (
-            "[upstream.b]\nendpoints = [{ address = \"h:1\", backup = true }]\n",
-            "2:33: upstream.b.endpoints[0].backup: not supported yet",
-        ),
     ]);
-    for policy in ["two-choices", "peak-ewma", "hash", "random"] {
-        let expected = format!(
-            "3:10: upstream.b.policy: {policy:?} is not supported yet; use \"round-robin\" or \"least-connections\""
-        );
-        assert_eq!(
-            problems_behind_base(&format!("{upstream}policy = {policy:?}\n")),
-            [expected]
-        );
-    }
     for (text, expected) in [
         (
             "health = { kind = \"grpc\" }",
@@ -97,10 +84,6 @@ fn keys_and_values_of_a_later_version() {
         ),
         ("passive = {}", "3:1: upstream.b.passive: not supported yet"),
         ("retry = {}", "3:1: upstream.b.retry: not supported yet"),
-        (
-            "slow_start = \"1s\"",
-            "3:1: upstream.b.slow_start: not supported yet",
-        ),
         (
             "affinity = {}",
             "3:1: upstream.b.affinity: not supported yet",
@@ -187,7 +170,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`, `adaptive`, `queue`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`, `adaptive`, `queue`",
         ),
         (
             "[access_log]\nsample = 0\n",
