@@ -36,7 +36,7 @@ pub mod proxy;
 pub mod snapshot;
 // 5: which route takes a request
 pub mod route;
-// 4: connections to endpoints; what routes change in messages
+// 4: connections to endpoints; what routes change in messages, and how many they take
 pub mod filter;
 pub mod pool;
 // 3: groups of endpoints

@@ -1,6 +1,7 @@
 //! What is shown of a snapshot, as JSON. Own structs, so that the inside may change without the outside.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
@@ -48,6 +49,8 @@ struct UpstreamStatus {
     available: usize,
     /// Whether endpoints are in use that seem unwell.
     degraded: bool,
+    /// Requests that wait for an endpoint with room.
+    queued: usize,
     endpoints: Vec<EndpointStatus>,
 }
 
@@ -73,6 +76,8 @@ struct EndpointStatus {
     /// Unix time in seconds of the last change.
     since: u64,
     in_flight: u32,
+    /// As the file has it.
+    max_in_flight: Option<u32>,
     eligible: bool,
 }
 
@@ -130,6 +135,7 @@ impl Status {
                 policy: upstream.policy.name(),
                 available,
                 degraded: upstream.is_degraded(),
+                queued: upstream.queue.len(),
                 endpoints: upstream
                     .endpoints
                     .iter()
@@ -176,6 +182,7 @@ fn endpoint_status(endpoint: &Endpoint, upstream: &Upstream) -> EndpointStatus {
         reason: state.reason,
         since: unix_seconds(state.since),
         in_flight: endpoint.in_flight(),
+        max_in_flight: endpoint.max_in_flight().map(NonZeroU32::get),
         eligible: upstream.would_pick(endpoint),
     }
 }
@@ -187,6 +194,10 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
             .metrics
             .available
             .set(i64::try_from(upstream.available()).unwrap_or(i64::MAX));
+        metrics
+            .queue_length
+            .with_label_values(&[&*upstream.name])
+            .set(i64::try_from(upstream.queue.len()).unwrap_or(i64::MAX));
         for endpoint in &upstream.endpoints {
             let name = [&**endpoint.upstream(), &**endpoint.name()];
             let word = endpoint.state().word();

@@ -72,8 +72,15 @@ pub struct ListenerTimeouts {
     pub header: Duration,
     /// `body_idle`: longest pause in a request body. Default 30 s. On expiry: 408.
     pub body_idle: Duration,
+    /// `body_rate`: bytes a second that a request body comes with, at least, over the time that it is waited for beyond
+    /// `body_grace`. Default 100 B. `None`: as slow as it likes. Below: 408.
+    pub body_rate: Option<ByteSize>,
+    /// `body_grace`: how long a request body may be waited for, in all, before `body_rate` counts. Default 30 s.
+    pub body_grace: Duration,
     /// `keep_alive`: how long a connection may wait for its next request. Default 75 s.
     pub keep_alive: Duration,
+    /// `max_age`: a connection older than this ends with its next response. Default: no limit.
+    pub max_age: Option<Duration>,
 }
 
 /// `listener.limits`
@@ -81,6 +88,10 @@ pub struct ListenerTimeouts {
 pub struct ListenerLimits {
     /// `connections`: of this listener, all workers together. Default: no limit.
     pub connections: Option<NonZeroUsize>,
+    /// `connections_per_client`: of one client address, IPv6 by /64. Default: no limit.
+    pub connections_per_client: Option<NonZeroUsize>,
+    /// `requests_per_connection`: then it ends. Default: no limit.
+    pub requests_per_connection: Option<NonZeroUsize>,
     /// `header_bytes`: a request's whole head. Default 64 KiB. Beyond: 431.
     pub header_bytes: ByteSize,
     /// `headers`: number of header fields. Default 100. Beyond: 431.

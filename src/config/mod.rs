@@ -9,6 +9,7 @@ pub mod error_pages;
 mod file;
 pub mod hash;
 pub mod health;
+pub mod limits;
 pub mod listener;
 pub mod passive;
 pub mod process;
@@ -28,6 +29,7 @@ pub use error::{ConfigErrors, Place, Problem};
 pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use hash::{Hash, HashKey};
 pub use health::{Health, Probe, StatusRange};
+pub use limits::{Adaptive, Queue, QueueOrder, Rate, RateKey, RouteLimits, RouteTimeouts};
 pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};
 pub use passive::Passive;
 pub use process::{

@@ -2,12 +2,13 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Certificate, Hash, Health, Passive, Place};
+use super::{Adaptive, Certificate, Hash, Health, Passive, Place, Queue};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -38,6 +39,10 @@ pub struct Upstream {
     pub min_available: f64,
     /// `timeouts`
     pub timeouts: UpstreamTimeouts,
+    /// `adaptive`: how many requests at once each endpoint has is found out. Default: no limit but `max_in_flight`.
+    pub adaptive: Option<Adaptive>,
+    /// `queue`: requests that wait for an endpoint with room. Only with `max_in_flight` or `adaptive`. Default: nobody waits.
+    pub queue: Option<Queue>,
     /// `proxy_protocol`: what goes first on every connection to an endpoint. Default: off.
     pub proxy_protocol: Option<Version>,
     /// Where the table stands.
@@ -94,6 +99,8 @@ pub struct Endpoint {
     pub address: Address,
     /// `weight`. Default 1.
     pub weight: Weight,
+    /// `max_in_flight`: requests it has at once, of all workers. Default: no limit.
+    pub max_in_flight: Option<NonZeroU32>,
     /// `backup`: for when primaries are out. Default false.
     pub backup: bool,
     /// `state`. Default active. `None` where the file does not set it: a mode set by the operator then survives a reload.

@@ -1,5 +1,6 @@
 //! The process: reads the configuration, opens listeners, starts workers, and then waits for signals.
 
+mod adaptive;
 mod certificates;
 pub mod log_writer;
 pub mod names;
@@ -283,6 +284,7 @@ impl Daemon {
     async fn serve(mut self, mut signals: Signals, on_ready: OnReady) -> ExitCode {
         self.checker.follow(&self.publisher.current());
         tokio::spawn(names::keep_resolved(self.publisher.clone()));
+        tokio::spawn(adaptive::keep_adapting(self.publisher.clone()));
         tokio::spawn(tick::keep_ticking(self.publisher.clone()));
         tokio::spawn(health::ejector::watch(self.publisher.clone()));
         let asked_to_end = tokio::select! {

@@ -132,9 +132,9 @@ impl Gone {
         }
         for upstream in &self.upstreams {
             // A series that is not there is as good as removed.
-            let _ = metrics
-                .available_endpoints
-                .remove_label_values(&[&**upstream]);
+            for family in [&metrics.available_endpoints, &metrics.queue_length] {
+                let _ = family.remove_label_values(&[&**upstream]);
+            }
         }
     }
 

@@ -1,4 +1,7 @@
-//! What a route changes in the messages that pass by it. Pure: knows nothing of sockets, routes or endpoints.
+//! What a route changes in the messages that pass by it, and how many it lets pass. Knows nothing of sockets, routes or
+//! endpoints.
 
 pub mod headers;
+pub mod limit;
+pub mod rate;
 pub mod rewrite;

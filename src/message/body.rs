@@ -34,6 +34,9 @@ pub enum BodyError {
     /// No data for too long.
     #[error("body paused for too long")]
     Idle,
+    /// Still going on when it must have ended.
+    #[error("body took too long")]
+    Late,
     /// Larger than allowed.
     #[error("body larger than the limit")]
     TooLarge,

@@ -11,7 +11,8 @@ use tokio::time::{Instant, Sleep, sleep_until};
 #[derive(Debug)]
 pub struct PauseTimer {
     limit: Duration,
-    pausing: bool,
+    /// Since when.
+    pausing: Option<Instant>,
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
@@ -20,7 +21,7 @@ impl PauseTimer {
     pub fn new(limit: Duration) -> Self {
         Self {
             limit,
-            pausing: false,
+            pausing: None,
             sleep: None,
         }
     }
@@ -30,15 +31,26 @@ impl PauseTimer {
         self.limit
     }
 
-    /// Something moved.
-    pub fn moved(&mut self) {
-        self.pausing = false;
+    /// Limits the next pause, not one that has begun.
+    pub fn set_limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
+    /// Something moved. Since when nothing had, if it was waited for.
+    pub fn moved(&mut self) -> Option<Instant> {
+        self.pausing.take()
     }
 
     /// Nothing is here; ready once the pause has lasted too long.
     pub fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let deadline = (!self.pausing).then(|| Instant::now() + self.limit);
-        self.pausing = true;
+        let deadline = match self.pausing {
+            Some(_) => None,
+            None => {
+                let now = Instant::now();
+                self.pausing = Some(now);
+                Some(now + self.limit)
+            }
+        };
         match (&mut self.sleep, deadline) {
             (Some(sleep), Some(deadline)) => sleep.as_mut().reset(deadline),
             (sleep @ None, deadline) => {

@@ -118,7 +118,7 @@ pub enum Stage {
     Moving,
     /// Passed on whole.
     Complete,
-    /// The client paused for too long.
+    /// The client paused for too long, or for too long in all.
     Idle,
     /// Larger than allowed.
     TooLarge,
@@ -143,12 +143,36 @@ impl Progress {
     }
 }
 
+/// How fast a request body has to come, at least. Only the time counts in which it is waited for: not that in which the
+/// endpoint takes nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Rate {
+    /// Bytes.
+    pub per_second: u64,
+    /// What it may be waited for in all, however few they are.
+    pub grace: Duration,
+}
+
+impl Rate {
+    /// How much longer a body may be waited for, of which `bytes` have come in `waited`.
+    fn left(&self, bytes: u64, waited: Duration) -> Duration {
+        let milliseconds = bytes.saturating_mul(1000) / self.per_second.max(1);
+        let earned = Duration::from_millis(milliseconds);
+        self.grace.saturating_add(earned).saturating_sub(waited)
+    }
+}
+
 /// The guard of a request body.
 #[derive(Debug)]
 pub struct Upload {
     progress: Rc<Progress>,
     limit: u64,
     pause: PauseTimer,
+    /// The longest single pause.
+    idle: Duration,
+    rate: Option<Rate>,
+    /// How long it was waited for so far, where there is a rate.
+    waited: Duration,
     /// Trailers that are not passed on, beside those that never are.
     reserved: Option<Arc<[HeaderName]>>,
 }
@@ -160,8 +184,16 @@ impl Upload {
             progress,
             limit: limit.unwrap_or(u64::MAX),
             pause: PauseTimer::new(idle),
+            idle,
+            rate: None,
+            waited: Duration::ZERO,
             reserved: None,
         }
+    }
+
+    /// The same, giving up a client that is slower than `rate`.
+    pub fn at_least(self, rate: Option<Rate>) -> Self {
+        Self { rate, ..self }
     }
 
     /// The same, passing on none of the `reserved` fields among trailers.
@@ -173,6 +205,10 @@ impl Upload {
 impl Guard for Upload {
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         self.progress.stage.set(Stage::Moving);
+        if let Some(rate) = &self.rate {
+            let left = rate.left(self.progress.bytes.get(), self.waited);
+            self.pause.set_limit(self.idle.min(left));
+        }
         self.pause.poll_pause(cx).map(|()| BodyError::Idle)
     }
 
@@ -180,7 +216,11 @@ impl Guard for Upload {
         let total = self.progress.bytes.get() + bytes as u64;
         self.progress.bytes.set(total);
         self.progress.stage.set(Stage::Moving);
-        self.pause.moved();
+        if let Some(since) = self.pause.moved()
+            && self.rate.is_some()
+        {
+            self.waited += since.elapsed();
+        }
         if total > self.limit {
             Err(BodyError::TooLarge)
         } else {
@@ -205,8 +245,77 @@ impl Guard for Upload {
         self.progress.stage.set(match result {
             Ok(()) => Stage::Complete,
             Err(BodyError::Received(_)) => Stage::Broken,
-            Err(BodyError::Idle) => Stage::Idle,
+            Err(BodyError::Idle | BodyError::Late) => Stage::Idle,
             Err(BodyError::TooLarge) => Stage::TooLarge,
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::time::{Instant, advance, timeout};
+
+    use super::*;
+
+    fn upload(idle: u64, rate: Option<Rate>) -> Upload {
+        let progress = Rc::<Progress>::default();
+        Upload::new(progress, None, Duration::from_secs(idle)).at_least(rate)
+    }
+
+    async fn wait(upload: &mut Upload) -> BodyError {
+        poll_fn(|cx| upload.poll_pause(cx)).await
+    }
+
+    const RATE: Rate = Rate {
+        per_second: 100,
+        grace: Duration::from_secs(10),
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_trickles_has_the_grace_and_what_its_bytes_earn() {
+        let mut upload = upload(30, Some(RATE));
+        let begun = Instant::now();
+        for _ in 0..10 {
+            let second = Duration::from_secs(1);
+            assert!(timeout(second, wait(&mut upload)).await.is_err());
+            upload.on_data(50).unwrap();
+        }
+        assert!(matches!(wait(&mut upload).await, BodyError::Idle));
+        // 500 bytes are worth 5 s.
+        assert_eq!(begun.elapsed().as_secs(), 15);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_is_fast_enough_may_go_on_for_ever() {
+        let mut upload = upload(30, Some(RATE));
+        for _ in 0..100 {
+            let second = Duration::from_secs(1);
+            assert!(timeout(second, wait(&mut upload)).await.is_err());
+            upload.on_data(100).unwrap();
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn time_in_which_the_endpoint_takes_nothing_is_not_the_clients() {
+        let mut upload = upload(30, Some(RATE));
+        for _ in 0..5 {
+            let second = Duration::from_secs(1);
+            assert!(timeout(second, wait(&mut upload)).await.is_err());
+            upload.on_data(1).unwrap();
+            advance(Duration::from_secs(60)).await;
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_rate_only_single_pauses_count() {
+        let mut upload = upload(30, None);
+        for _ in 0..10 {
+            let short = Duration::from_secs(29);
+            assert!(timeout(short, wait(&mut upload)).await.is_err());
+            upload.on_data(1).unwrap();
+        }
+        assert!(matches!(wait(&mut upload).await, BodyError::Idle));
     }
 }

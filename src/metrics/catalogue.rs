@@ -72,6 +72,9 @@ families! {
     upstream_connection_reuse: IntCounterVec = "balancer_upstream_connection_reuse_total" ["upstream", "endpoint"] "Requests sent on a connection that was there already.";
     upstream_failures: IntCounterVec = "balancer_upstream_failures_total" ["upstream", "endpoint", "reason"] "Attempts that failed at an endpoint.";
     upstream_stale_connections: IntCounterVec = "balancer_upstream_stale_connection_total" ["upstream", "endpoint", "outcome"] "Idle connections found closed by the endpoint: avoided before use, retried unsent, or failed.";
+    queue_length: IntGaugeVec = "balancer_queue_length" ["upstream"] "Requests that wait for an endpoint with room.";
+    queue_seconds: HistogramVec = "balancer_queue_seconds" ["upstream"] "How long requests waited for an endpoint with room, those that waited.";
+    queue_rejected: IntCounterVec = "balancer_queue_rejected_total" ["upstream", "why"] "Requests refused because every endpoint had as many as it may: the queue was full, or they had waited for too long.";
     retries: IntCounterVec = "balancer_retries_total" ["upstream", "reason"] "Further attempts, by what failed before.";
     endpoint_up: IntGaugeVec = "balancer_endpoint_up" ["upstream", "endpoint"] "Whether an endpoint may be picked now: 1 or 0.";
     endpoint_state: IntGaugeVec = "balancer_endpoint_state" ["upstream", "endpoint", "state"] "State of an endpoint; 1 for the one that holds.";

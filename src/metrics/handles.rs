@@ -268,6 +268,12 @@ pub struct UpstreamMetrics {
     pub connect: Histogram,
     /// Endpoints that may be picked.
     pub available: IntGauge,
+    /// Seconds that requests waited for an endpoint with room.
+    pub queue_seconds: Histogram,
+    /// Requests refused because nobody more may wait.
+    pub queue_full: IntCounter,
+    /// Requests refused because they had waited for too long.
+    pub queue_late: IntCounter,
     /// Further attempts after a failed connect.
     pub retries_connect: IntCounter,
     /// Further attempts after a connection turned out to be closed.
@@ -284,6 +290,9 @@ impl UpstreamMetrics {
         Self {
             connect: metrics.upstream_connect.with_label_values(&[name]),
             available: metrics.available_endpoints.with_label_values(&[name]),
+            queue_seconds: metrics.queue_seconds.with_label_values(&[name]),
+            queue_full: metrics.queue_rejected.with_label_values(&[name, "full"]),
+            queue_late: metrics.queue_rejected.with_label_values(&[name, "timeout"]),
             retries_connect: metrics.retries.with_label_values(&[name, "connect"]),
             retries_unsent: metrics.retries.with_label_values(&[name, "unsent"]),
             retries_refused: metrics.retries.with_label_values(&[name, "refused"]),
@@ -296,6 +305,11 @@ impl UpstreamMetrics {
         let _ = metrics.upstream_connect.remove_label_values(&[name]);
         let _ = metrics.available_endpoints.remove_label_values(&[name]);
         let _ = metrics.degraded_picks.remove_label_values(&[name]);
+        let _ = metrics.queue_length.remove_label_values(&[name]);
+        let _ = metrics.queue_seconds.remove_label_values(&[name]);
+        for why in ["full", "timeout"] {
+            let _ = metrics.queue_rejected.remove_label_values(&[name, why]);
+        }
         for reason in ["connect", "unsent", "refused"] {
             let _ = metrics.retries.remove_label_values(&[name, reason]);
         }

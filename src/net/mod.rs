@@ -5,6 +5,7 @@ pub mod connect;
 pub mod gather;
 pub mod listen;
 pub mod local;
+pub mod per_client;
 pub mod relay;
 pub mod shared;
 pub mod transport;

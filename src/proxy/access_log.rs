@@ -110,6 +110,9 @@ impl AccessLog {
         optional(out, key!("reason"), line.reason);
         number(out, key!("request_bytes"), line.request_bytes);
         number(out, key!("response_bytes"), line.response_bytes);
+        if let Some(queued) = line.queued {
+            milliseconds(out, key!("queued_ms"), queued);
+        }
         if let Some(head) = line.head {
             milliseconds(out, key!("head_ms"), head);
         }
@@ -179,6 +182,8 @@ pub struct Line<'a> {
     pub request_bytes: u64,
     /// Bytes of the response body.
     pub response_bytes: u64,
+    /// How long the request waited for an endpoint with room, if it did.
+    pub queued: Option<Duration>,
     /// Until the response's head.
     pub head: Option<Duration>,
     /// Until the end.
@@ -304,6 +309,7 @@ mod tests {
             reason: None,
             request_bytes: 0,
             response_bytes: 12,
+            queued: None,
             head: Some(Duration::from_micros(1500)),
             total: Duration::from_micros(2005),
         }

@@ -31,6 +31,9 @@ pub struct Client {
     /// Requests begun whose response has not gone out whole.
     unanswered: Cell<u32>,
     exchanges: Cell<u64>,
+    /// With so many, or at that moment, it ends.
+    last_exchange: u64,
+    until: Option<std::time::Instant>,
     idle_since: Cell<std::time::Instant>,
     linger: Cell<bool>,
     /// Rises whenever something goes out to the client or is asked for on its behalf.
@@ -68,6 +71,14 @@ impl Client {
             in_progress: Cell::new(0),
             unanswered: Cell::new(0),
             exchanges: Cell::new(0),
+            last_exchange: listener
+                .limits
+                .requests_per_connection
+                .map_or(u64::MAX, |limit| limit.get() as u64),
+            until: listener
+                .timeouts
+                .max_age
+                .map(|age| std::time::Instant::now() + age),
             idle_since: Cell::new(std::time::Instant::now()),
             linger: Cell::new(false),
             moves: Cell::new(0),
@@ -132,7 +143,15 @@ impl Client {
 
     /// Whether the connection ends with the response being made.
     pub fn is_last_response(&self) -> bool {
-        self.drain.has_begun()
+        self.drain.has_begun() || self.is_worn()
+    }
+
+    /// Whether it has had as many requests as it may, or has lasted as long as it may.
+    pub(super) fn is_worn(&self) -> bool {
+        self.exchanges.get() >= self.last_exchange
+            || self
+                .until
+                .is_some_and(|until| until <= std::time::Instant::now())
     }
 
     /// The client is still sending what nobody reads: it shall get the response before the connection is reset.

@@ -1,13 +1,13 @@
 //! Why a request could not be served: which stage, whose fault, which status.
 
-use std::time::Duration;
-
 use http::StatusCode;
 
+use crate::filter::limit::Over;
 use crate::message::canonical_path::PathError;
 use crate::message::expectation::Unknown;
 use crate::message::framing::Violation;
 use crate::message::hop_by_hop::NamesProtected;
+use crate::upstream::Denied;
 
 /// Everything that ends a request without a whole response of an endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,8 +50,19 @@ pub enum ProxyError {
     BodyTimeout,
     /// The body ended early or was malformed.
     BodyBroken,
+    /// As many requests as the route takes are being served.
+    RouteFull,
+    /// More requests than the route takes in a time.
+    RateLimited {
+        /// When there may be another.
+        retry_after_seconds: u32,
+    },
     /// Nobody may be asked.
     NoEndpoint,
+    /// Those who may be asked have as many requests as they may, and nobody more may wait for them.
+    QueueFull,
+    /// The same, and the request has waited for as long as it may.
+    QueueTimeout,
     /// We are out of descriptors, memory or ports.
     Exhausted,
     /// The endpoint refused the connection.
@@ -78,6 +89,8 @@ pub enum ProxyError {
     NotSwitched,
     /// Nothing was said over a connection that has changed its protocol.
     TunnelIdle,
+    /// The request took longer than its route lets it.
+    RequestTimeout,
     /// No response head in time.
     ResponseTimeout,
     /// The response body was cut by the endpoint.
@@ -112,6 +125,29 @@ impl From<Unknown> for ProxyError {
     }
 }
 
+impl From<Over> for ProxyError {
+    fn from(over: Over) -> Self {
+        match over {
+            Over::InFlight => Self::RouteFull,
+            Over::Rate {
+                retry_after_seconds,
+            } => Self::RateLimited {
+                retry_after_seconds,
+            },
+        }
+    }
+}
+
+impl From<Denied> for ProxyError {
+    fn from(denied: Denied) -> Self {
+        match denied {
+            Denied::Nobody => Self::NoEndpoint,
+            Denied::Full => Self::QueueFull,
+            Denied::Late => Self::QueueTimeout,
+        }
+    }
+}
+
 /// Whose fault an error is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
@@ -124,7 +160,9 @@ pub enum Fault {
 }
 
 /// How soon a client may ask again when nobody could be asked: about when the next checks have run.
-pub const RETRY_AFTER: Duration = Duration::from_secs(5);
+const RETRY_AFTER: u32 = 5;
+/// The same when those that could be asked were busy: places come free all the time.
+const RETRY_AFTER_BUSY: u32 = 1;
 
 impl ProxyError {
     /// The status of the reply. 499 is never sent: it stands in log and metrics for a client that left.
@@ -163,7 +201,12 @@ impl ProxyError {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Rewrite => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoEndpoint | Self::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
+            Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
+            Self::RouteFull
+            | Self::NoEndpoint
+            | Self::QueueFull
+            | Self::QueueTimeout
+            | Self::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectRefused
             | Self::ConnectFailed
             | Self::TlsCertificate
@@ -177,6 +220,7 @@ impl ProxyError {
             | Self::ResponseCut => StatusCode::BAD_GATEWAY,
             Self::TunnelIdle
             | Self::ConnectTimeout
+            | Self::RequestTimeout
             | Self::ResponseTimeout
             | Self::ResponseIdle => StatusCode::GATEWAY_TIMEOUT,
             Self::ClientLeft => StatusCode::from_u16(499).expect("499 is a three-digit code"),
@@ -203,6 +247,7 @@ impl ProxyError {
             | Self::BodyTooLarge
             | Self::BodyTimeout
             | Self::BodyBroken
+            | Self::RateLimited { .. }
             | Self::ClientLeft => Fault::Client,
             Self::ConnectRefused
             | Self::ConnectFailed
@@ -215,13 +260,17 @@ impl ProxyError {
             | Self::Garbage
             | Self::Unasked101
             | Self::NotSwitched
+            | Self::RequestTimeout
             | Self::ResponseTimeout
             | Self::ResponseCut
             | Self::ResponseIdle => Fault::Endpoint,
             Self::TunnelIdle
             | Self::NoRoute
             | Self::Rewrite
+            | Self::RouteFull
             | Self::NoEndpoint
+            | Self::QueueFull
+            | Self::QueueTimeout
             | Self::Exhausted => Fault::Balancer,
         }
     }
@@ -265,9 +314,26 @@ impl ProxyError {
             | Self::BodyTooLarge
             | Self::BodyTimeout
             | Self::BodyBroken
+            | Self::RequestTimeout
+            | Self::RouteFull
+            | Self::RateLimited { .. }
+            | Self::QueueFull
+            | Self::QueueTimeout
             | Self::NoEndpoint
             | Self::Exhausted
             | Self::ClientLeft => false,
+        }
+    }
+
+    /// How soon the client may ask again, in seconds, where that can be said.
+    pub fn retry_after_seconds(self) -> Option<u32> {
+        match self {
+            Self::RateLimited {
+                retry_after_seconds,
+            } => Some(retry_after_seconds),
+            Self::RouteFull | Self::QueueFull | Self::QueueTimeout => Some(RETRY_AFTER_BUSY),
+            Self::NoEndpoint | Self::Exhausted => Some(RETRY_AFTER),
+            _ => None,
         }
     }
 
@@ -307,7 +373,11 @@ impl ProxyError {
             Self::BodyTooLarge => "body_too_large",
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
+            Self::RouteFull => "route_full",
+            Self::RateLimited { .. } => "rate_limited",
             Self::NoEndpoint => "no_endpoint",
+            Self::QueueFull => "queue_full",
+            Self::QueueTimeout => "queue_timeout",
             Self::Exhausted => "exhausted",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectFailed => "connect_failed",
@@ -321,6 +391,7 @@ impl ProxyError {
             Self::Unasked101 => "unasked_101",
             Self::NotSwitched => "not_switched",
             Self::TunnelIdle => "tunnel_idle",
+            Self::RequestTimeout => "request_timeout",
             Self::ResponseTimeout => "response_timeout",
             Self::ResponseCut => "response_cut",
             Self::ResponseIdle => "response_idle",
@@ -360,6 +431,18 @@ impl ProxyError {
             Self::NoRoute => "balancer; error=destination_not_found",
             Self::Rewrite => "balancer; error=proxy_configuration_error",
             Self::NoEndpoint => "balancer; error=destination_unavailable",
+            Self::RouteFull => {
+                "balancer; error=http_request_denied; details=\"too many requests in flight\""
+            }
+            Self::RateLimited { .. } => {
+                "balancer; error=http_request_denied; details=\"too many requests\""
+            }
+            Self::QueueFull => {
+                "balancer; error=connection_limit_reached; details=\"endpoints are busy\""
+            }
+            Self::QueueTimeout => {
+                "balancer; error=connection_limit_reached; details=\"endpoints stay busy\""
+            }
             Self::Exhausted => "balancer; error=connection_limit_reached",
             Self::ConnectRefused => "balancer; error=connection_refused",
             Self::ConnectFailed => "balancer; error=destination_ip_unroutable",
@@ -374,7 +457,7 @@ impl ProxyError {
                 "balancer; error=connection_terminated; details=\"not processed\""
             }
             Self::Garbage | Self::Unasked101 => "balancer; error=http_protocol_error",
-            Self::ResponseTimeout => "balancer; error=http_response_timeout",
+            Self::RequestTimeout | Self::ResponseTimeout => "balancer; error=http_response_timeout",
             Self::ResponseCut => "balancer; error=http_response_incomplete",
             Self::NotSwitched => "balancer; error=http_upgrade_failed",
             Self::ResponseIdle | Self::TunnelIdle => "balancer; error=connection_read_timeout",
@@ -409,10 +492,15 @@ pub const REASONS: &[&str] = &[
     "no_route",
     "not_switched",
     "path",
+    "queue_full",
+    "queue_timeout",
+    "rate_limited",
+    "request_timeout",
     "response_cut",
     "response_idle",
     "response_timeout",
     "rewrite",
+    "route_full",
     "stream_refused",
     "target_too_long",
     "tls_certificate",

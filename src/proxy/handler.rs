@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
+use tokio::time::timeout_at;
 
 use super::client::Client;
 use super::error::ProxyError;
@@ -22,7 +25,7 @@ use crate::filter::headers::Facts;
 use crate::message::canonical_path::canonicalize;
 use crate::message::expectation::Expectation;
 use crate::message::framing::Violation;
-use crate::message::upload::{RequestBody, Upload};
+use crate::message::upload::{Rate, RequestBody, Upload};
 use crate::message::{forwarded, grpc, hop_by_hop};
 use crate::route::Query;
 use crate::snapshot::{Action, Listener, Own, Route, View};
@@ -47,7 +50,12 @@ pub fn handle(
         let result = match routed {
             Ok(Routed::Forward(route)) => match &route.action {
                 Action::Forward(upstream) => {
-                    retry::forward(&local, upstream, &mut request, &mut record).await
+                    let deadline = record.deadline();
+                    let answer = retry::forward(&local, upstream, &mut request, &mut record);
+                    match deadline {
+                        None => answer.await,
+                        Some(deadline) => within(deadline, answer).await,
+                    }
                 }
                 Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
                     Err(ProxyError::NoRoute)
@@ -83,6 +91,18 @@ pub fn handle(
         record.ride_on(&mut response);
         Ok(response)
     }
+}
+
+/// What comes of `answer`, unless it takes longer than its route lets it.
+fn within<'a>(
+    deadline: Instant,
+    answer: impl Future<Output = Result<Response<ResponseBody>, ProxyError>> + 'a,
+) -> Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, ProxyError>> + 'a>> {
+    // Boxed, so that requests without such a limit keep no room for it.
+    Box::pin(async move {
+        let in_time = timeout_at(deadline.into(), answer).await;
+        in_time.unwrap_or(Err(ProxyError::RequestTimeout))
+    })
 }
 
 /// The reply to a request that could not be served.
@@ -193,6 +213,17 @@ fn route(
     };
     let route = snapshot.route(index);
     record.set_route(route);
+    if let Some(limits) = &route.limits {
+        let place = limits.admit(client_ip, request.headers())?;
+        record.set_place(place);
+    }
+    let declared = request.body().size_hint().lower();
+    if record
+        .body_limit()
+        .is_some_and(|limit| declared > limit.get())
+    {
+        return Err(ProxyError::BodyTooLarge);
+    }
     if is_extended && !matches!(route.action, Action::Forward(_)) {
         // A success of ours would say that there is a tunnel.
         return Err(ProxyError::Upgrade);
@@ -295,11 +326,6 @@ fn rewritten(
 /// Limits of a request that do not need its path.
 fn within_limits(request: &Request<Incoming>, listener: &Listener) -> Result<(), ProxyError> {
     let limits = &listener.limits;
-    let too_large =
-        |limit: crate::units::ByteSize| request.body().size_hint().lower() > limit.get();
-    if limits.body_bytes.is_some_and(too_large) {
-        return Err(ProxyError::BodyTooLarge);
-    }
     if request.version() < Version::HTTP_2 {
         // The gate has seen to the rest.
         return Ok(());
@@ -339,9 +365,17 @@ fn watch_body(
     });
     request.map(|body| {
         let listener = record.listener().clone();
-        let limit = listener.limits.body_bytes.map(|limit| limit.get());
+        let limit = record.body_limit().map(|limit| limit.get());
+        let timeouts = &listener.timeouts;
+        // Calls may stay silent for as long as they like between messages, but not longer than a pause.
+        let rate = timeouts.body_rate.filter(|_| !record.is_grpc());
+        let rate = rate.map(|rate| Rate {
+            per_second: rate.get(),
+            grace: timeouts.body_grace,
+        });
         let progress = Rc::clone(record.begin_upload());
-        let upload = Upload::new(progress, limit, listener.timeouts.body_idle)
+        let upload = Upload::new(progress, limit, timeouts.body_idle)
+            .at_least(rate)
             .without(snapshot.identity_fields.clone());
         RequestBody::received(body, upload, expectation)
     })

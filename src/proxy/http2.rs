@@ -111,7 +111,7 @@ pub async fn serve_http2<S>(
                 continue;
             }
             // A drain is said at once; so is the end of an idle connection.
-            if !client.drain().has_begun() {
+            if !client.drain().has_begun() && !client.is_worn() {
                 match deadline.poll(cx, phase, unsent) {
                     Poll::Pending => return Poll::Pending,
                     Poll::Ready(Expired::Unused) => {

@@ -19,7 +19,9 @@ use super::error::{Fault, ProxyError};
 use super::local::{Local, RequestId};
 use super::reply::Asker;
 use super::tunnel::Asked;
+use crate::config::UpstreamTimeouts;
 use crate::filter::headers::Facts;
+use crate::filter::limit::InFlight;
 use crate::message::body::{Body, BodyError, Guard, retain};
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
@@ -28,7 +30,8 @@ use crate::net::relay::Limits;
 use crate::net::shared::SharedStream;
 use crate::pool::Connection;
 use crate::snapshot::{Action, Held, Listener, Own, Route};
-use crate::upstream::{Endpoint, Lease};
+use crate::units::ByteSize;
+use crate::upstream::{Endpoint, Lease, Upstream};
 
 /// The body of a response to a client.
 pub type ResponseBody = Body<Exchange>;
@@ -46,6 +49,8 @@ pub struct Record {
     /// Its route; the one that stands for none before routing.
     route: Own<Route>,
     in_flight: bool,
+    /// Its place among those that the route takes at once.
+    place: Option<InFlight>,
     status: u16,
     by_upstream: bool,
     error: Option<ProxyError>,
@@ -80,6 +85,8 @@ struct Details {
     path: Option<Box<str>>,
     endpoint: Option<Arc<Endpoint>>,
     head: Option<Duration>,
+    /// Waiting for an endpoint with room.
+    queued: Duration,
 }
 
 impl Record {
@@ -106,6 +113,7 @@ impl Record {
                 path: None,
                 endpoint: None,
                 head: None,
+                queued: Duration::ZERO,
             })
         });
         Box::new(Self {
@@ -118,6 +126,7 @@ impl Record {
             method: request.method().clone(),
             route: snapshot.no_route().clone(),
             in_flight: false,
+            place: None,
             status: ProxyError::ClientLeft.status().as_u16(),
             by_upstream: false,
             error: None,
@@ -151,6 +160,28 @@ impl Record {
     /// When the request arrived.
     pub fn begun(&self) -> Instant {
         self.begun
+    }
+
+    /// Time limits at an endpoint of `upstream`: those of the route come first.
+    #[inline]
+    pub fn timeouts(&self, upstream: &Upstream) -> UpstreamTimeouts {
+        match &self.route.timeouts {
+            None => upstream.timeouts,
+            Some(timeouts) => timeouts.over(&upstream.timeouts),
+        }
+    }
+
+    /// When the response must have ended, where the route says.
+    pub fn deadline(&self) -> Option<Instant> {
+        let timeouts = self.route.timeouts.as_deref()?;
+        Some(self.begun + timeouts.request?)
+    }
+
+    /// The request waited for an endpoint with room.
+    pub fn add_queued(&mut self, waited: Duration) {
+        if let Some(details) = &mut self.details {
+            details.queued += waited;
+        }
     }
 
     /// The request's id, unless a trusted proxy has given it one.
@@ -204,6 +235,19 @@ impl Record {
     /// Its route; the one that stands for none before routing.
     pub fn route(&self) -> &Own<Route> {
         &self.route
+    }
+
+    /// It counts among those that the route takes at once, until it has ended.
+    pub fn set_place(&mut self, place: Option<InFlight>) {
+        self.place = place;
+    }
+
+    /// Most bytes of its body.
+    pub fn body_limit(&self) -> Option<ByteSize> {
+        let of_route = self.route.limits.as_ref();
+        of_route
+            .and_then(|limits| limits.body_bytes)
+            .or(self.listener.limits.body_bytes)
     }
 
     /// What variables stand for, where its route uses some.
@@ -332,7 +376,8 @@ impl Record {
     pub fn tunnel_limits(&self) -> Limits {
         let (idle, stalled) = match &self.route.action {
             Action::Forward(upstream) => {
-                (upstream.timeouts.tunnel_idle, upstream.timeouts.stream_idle)
+                let timeouts = self.timeouts(upstream);
+                (timeouts.tunnel_idle, timeouts.stream_idle)
             }
             Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
                 (Duration::ZERO, Duration::ZERO)
@@ -375,6 +420,7 @@ impl Record {
         if self.in_flight {
             metrics.in_flight.dec();
         }
+        self.place = None;
         metrics.count(self.listener_index, &self.method, self.status);
         if !self.is_tunnel {
             metrics.duration.observe(total.as_secs_f64());
@@ -439,6 +485,7 @@ impl Record {
             reason: error.map(ProxyError::reason),
             request_bytes,
             response_bytes: self.response_bytes,
+            queued: (details.queued > Duration::ZERO).then_some(details.queued),
             head: details.head,
             total,
         });
@@ -499,6 +546,8 @@ pub struct FromEndpoint {
     pub connection: Connection,
     /// Limits pauses of the body.
     pub pause: PauseTimer,
+    /// When the body must have ended, where the route says.
+    pub until: Option<Instant>,
     /// How long the connection may be used at all. `None`: for this response only.
     pub max_age: Option<Duration>,
 }
@@ -507,7 +556,17 @@ impl Guard for Exchange {
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         self.wait_for_client(false);
         match &mut self.0.from {
-            Some(from) => from.pause.poll_pause(cx).map(|()| BodyError::Idle),
+            Some(from) => {
+                let deadline = from.until;
+                if let Some(deadline) = deadline {
+                    let left = deadline.saturating_duration_since(Instant::now());
+                    from.pause.set_limit(from.pause.limit().min(left));
+                }
+                from.pause.poll_pause(cx).map(|()| match deadline {
+                    Some(deadline) if deadline <= Instant::now() => BodyError::Late,
+                    Some(_) | None => BodyError::Idle,
+                })
+            }
             None => Poll::Pending,
         }
     }
@@ -515,10 +574,14 @@ impl Guard for Exchange {
     fn on_data(&mut self, bytes: usize) -> Result<(), BodyError> {
         self.wait_for_client(true);
         self.0.response_bytes += bytes as u64;
-        if let Some(from) = &mut self.0.from {
-            from.pause.moved();
+        let Some(from) = &mut self.0.from else {
+            return Ok(());
+        };
+        from.pause.moved();
+        match from.until {
+            Some(deadline) if deadline <= Instant::now() => Err(BodyError::Late),
+            Some(_) | None => Ok(()),
         }
-        Ok(())
     }
 
     fn on_trailers(&mut self, trailers: &mut HeaderMap) {
@@ -552,5 +615,6 @@ fn cut(error: &BodyError) -> ProxyError {
     match error {
         BodyError::Received(_) | BodyError::TooLarge => ProxyError::ResponseCut,
         BodyError::Idle => ProxyError::ResponseIdle,
+        BodyError::Late => ProxyError::RequestTimeout,
     }
 }

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderValue};
 use http::{Response, StatusCode, Uri, Version};
 
-use super::error::{ProxyError, RETRY_AFTER};
+use super::error::ProxyError;
 use super::record::ResponseBody;
 use crate::config;
 use crate::message::grpc;
@@ -89,8 +89,8 @@ fn error_parts(error: ProxyError, asker: Asker<'_>) -> (Response<()>, Bytes) {
         "proxy-status",
         HeaderValue::from_static(error.proxy_status()),
     );
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, RETRY_AFTER.as_secs().into());
+    if let Some(seconds) = error.retry_after_seconds() {
+        headers.insert(header::RETRY_AFTER, seconds.into());
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(
@@ -273,6 +273,21 @@ mod tests {
             "balancer; error=destination_unavailable"
         );
         assert_eq!(response.headers()["retry-after"], "5");
+        let seconds =
+            |made: ProxyError| error(made, Asker::default()).headers()["retry-after"].clone();
+        assert_eq!(seconds(ProxyError::Exhausted), "5");
+        for busy in [
+            ProxyError::RouteFull,
+            ProxyError::QueueFull,
+            ProxyError::QueueTimeout,
+        ] {
+            assert_eq!(seconds(busy), "1");
+        }
+        let retry_after_seconds = 7;
+        let limited = ProxyError::RateLimited {
+            retry_after_seconds,
+        };
+        assert_eq!(seconds(limited), "7");
     }
 
     #[test]

@@ -16,12 +16,13 @@ use super::local::Local;
 use super::preface;
 use super::record::{FromEndpoint, Record, ResponseBody};
 use super::tunnel::Asked;
+use crate::config::UpstreamTimeouts;
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::upload::{RequestBody, Stage};
 use crate::pool::http2::{Refusal, is_violation};
 use crate::pool::{Connection, OpenError, SendError, http1};
-use crate::upstream::{Endpoint, EndpointId, Lease, Outcome, Upstream, Wish};
+use crate::upstream::{Denied, Endpoint, EndpointId, Lease, Outcome, Upstream, Wish};
 
 /// Endpoints asked for one request, at most.
 const ATTEMPTS: u32 = 2;
@@ -60,8 +61,17 @@ pub async fn forward(
             key: record.hash_key(),
             ..Wish::default()
         };
-        let Some(lease) = upstream.pick(wish) else {
-            break;
+        let picked = match upstream.pick(wish) {
+            // Boxed: it is rare, and requests shall not carry room for it.
+            Err(Denied::Full) => Box::pin(wait(upstream, wish, record)).await,
+            picked => picked,
+        };
+        let lease = match picked {
+            Ok(lease) => lease,
+            // What went wrong before says more.
+            Err(denied) => {
+                return Err(failed.map_or_else(|| denied.into(), |(error, _)| error));
+            }
         };
         let endpoint = lease.endpoint().id();
         record.set_attempt(lease.endpoint());
@@ -84,6 +94,14 @@ pub async fn forward(
     Err(failed.map_or(ProxyError::NoEndpoint, |(error, _)| error))
 }
 
+/// Waits for an endpoint with room.
+async fn wait(upstream: &Arc<Upstream>, wish: Wish, record: &mut Record) -> Result<Lease, Denied> {
+    let begun = Instant::now();
+    let got = upstream.wait(wish).await;
+    record.add_queued(begun.elapsed());
+    got
+}
+
 /// One attempt at the endpoint of `lease`.
 async fn ask(
     local: &Rc<Local>,
@@ -98,9 +116,10 @@ async fn ask(
         endpoint,
         is_reused,
     };
-    let timeouts = &upstream.timeouts;
     let mut sent = record.begun();
-    let pooled = local.pool.checkout(endpoint, sent, timeouts.pool_idle);
+    let pooled = local
+        .pool
+        .checkout(endpoint, sent, upstream.timeouts.pool_idle);
     let (mut connection, mut reused) = match pooled {
         Some(connection) => {
             endpoint.metrics.reuse.inc();
@@ -111,7 +130,7 @@ async fn ask(
                 .proxy_protocol()
                 .zip(request.as_mut())
                 .map(|(version, request)| preface::begin(version, request, record));
-            let opened = open(local, upstream, endpoint, preface).await?;
+            let opened = open(local, asking(false), record.timeouts(upstream), preface).await?;
             sent = Instant::now();
             (opened.connection, opened.reused)
         }
@@ -122,7 +141,7 @@ async fn ask(
             return Err(ProxyError::Closed.into());
         };
         let upload = record.upload().map(|upload| &**upload);
-        let limit = (sent, timeouts.response_head);
+        let limit = (sent, record.timeouts(upstream).response_head);
         let answered = match &mut connection {
             Connection::Http1(connection) => {
                 let answer = pin!(connection.send(whole));
@@ -167,7 +186,7 @@ async fn ask(
         replaced += 1;
         local.pool.purge(&connection);
         // Connections that need a preface are not reused, and so not replaced.
-        let opened = open(local, upstream, endpoint, None).await?;
+        let opened = open(local, asking(false), record.timeouts(upstream), None).await?;
         (connection, reused) = (opened.connection, opened.reused);
         sent = Instant::now();
     };
@@ -198,17 +217,18 @@ async fn ask(
     if hop_by_hop::strip_response(response.headers_mut()).is_err() {
         return Err(asking(reused).failed(ProxyError::Garbage, false));
     }
-    let pause = PauseTimer::new(timeouts.stream_idle);
+    let pause = PauseTimer::new(record.timeouts(upstream).stream_idle);
     // A connection that began with a client's address is not kept for another.
     let max_age = endpoint
         .proxy_protocol()
         .is_none()
-        .then_some(timeouts.max_age);
+        .then_some(upstream.timeouts.max_age);
     record.set_response(
         FromEndpoint {
             lease,
             connection,
             pause,
+            until: record.deadline(),
             max_age,
         },
         now,
@@ -220,7 +240,7 @@ async fn ask(
 #[derive(Clone, Copy)]
 struct Asking<'a> {
     upstream: &'a Upstream,
-    endpoint: &'a Endpoint,
+    endpoint: &'a Arc<Endpoint>,
     /// On a connection that others had used before.
     is_reused: bool,
 }
@@ -249,23 +269,20 @@ struct Opened {
 /// carry room for it.
 fn open<'a>(
     local: &'a Local,
-    upstream: &'a Upstream,
-    endpoint: &'a Arc<Endpoint>,
+    asking: Asking<'a>,
+    timeouts: UpstreamTimeouts,
     preface: Option<Vec<u8>>,
 ) -> Pin<Box<dyn Future<Output = Result<Opened, Failed>> + 'a>> {
     Box::pin(async move {
-        let asking = Asking {
-            upstream,
-            endpoint,
-            is_reused: false,
-        };
+        let Asking {
+            upstream, endpoint, ..
+        } = asking;
         let begun = Instant::now();
         let Some(address) = endpoint.socket_address() else {
             return Err(asking.failed(ProxyError::ConnectFailed, true));
         };
-        let timeouts = &upstream.timeouts;
         let opened = if endpoint.contact().http2 {
-            let shared = local.pool.share(endpoint, address, timeouts).await;
+            let shared = local.pool.share(endpoint, address, &timeouts).await;
             shared.map(|(connection, reused)| Opened { connection, reused })
         } else {
             let opened =

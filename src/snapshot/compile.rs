@@ -17,6 +17,7 @@ use crate::balance::{
     TwoChoices,
 };
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
+use crate::filter::limit::Limits;
 use crate::message::upgrade;
 use crate::metrics::{
     EndpointMetrics, ListenerMetrics, Metrics, RouteMetrics, UpstreamMetrics, handles,
@@ -138,16 +139,20 @@ impl Compiler {
             })
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
-        let route = |name: &Name, action, upgrades: &[Box<str>], filters| {
-            let metrics = RouteMetrics::new(&self.metrics, name, listener_names());
-            Arc::new(Route {
-                name: Arc::clone(name),
-                action,
-                upgrades: upgrades.into(),
-                filters,
-                metrics,
-            })
+        let route = |name: &Name, action| Route {
+            name: Arc::clone(name),
+            action,
+            upgrades: Box::default(),
+            filters: None,
+            limits: None,
+            timeouts: None,
+            metrics: RouteMetrics::new(&self.metrics, name, listener_names()),
         };
+        let limits_before: HashMap<&str, &Limits> = previous
+            .into_iter()
+            .flat_map(|previous| &previous.routes)
+            .filter_map(|route| Some((&*route.name, route.limits.as_deref()?)))
+            .collect();
         let routes = config
             .routes
             .iter()
@@ -159,12 +164,16 @@ impl Compiler {
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
                     config::Action::Respond(respond) => Action::Respond(respond.clone()),
                 };
-                route(
-                    &configured.name,
-                    action,
-                    upgrades(config, configured),
-                    Filters::of(configured),
-                )
+                let before = limits_before.get(&*configured.name).copied();
+                let timeouts = configured.timeouts;
+                Arc::new(Route {
+                    upgrades: upgrades(config, configured).into(),
+                    filters: Filters::of(configured),
+                    limits: Limits::of(&configured.limits, before),
+                    timeouts: (timeouts != config::RouteTimeouts::default())
+                        .then(|| Box::new(timeouts)),
+                    ..route(&configured.name, action)
+                })
             })
             .collect();
         let snapshot = Snapshot {
@@ -172,7 +181,7 @@ impl Compiler {
             listeners,
             router,
             routes,
-            no_route: route(&handles::NO_ROUTE.into(), Action::NotFound, &[], None),
+            no_route: Arc::new(route(&handles::NO_ROUTE.into(), Action::NotFound)),
             upstreams,
             alarm: Arc::clone(&self.alarm),
             access_log: AccessLogRule {
@@ -224,11 +233,19 @@ impl Compiler {
                 )
             })
         });
-        let (slot, open) = match before {
-            Some(before) => (before.slot, Arc::clone(&before.open)),
+        let (slot, open, per_client) = match before {
+            Some(before) => (
+                before.slot,
+                Arc::clone(&before.open),
+                Arc::clone(&before.per_client),
+            ),
             None => {
                 self.next_slot += 1;
-                (self.next_slot, Arc::new(AtomicUsize::new(0)))
+                (
+                    self.next_slot,
+                    Arc::new(AtomicUsize::new(0)),
+                    Arc::default(),
+                )
             }
         };
         let metrics = ListenerMetrics::new(&self.metrics, &listener.name);
@@ -264,6 +281,7 @@ impl Compiler {
             timeouts: listener.timeouts,
             limits: listener.limits,
             open,
+            per_client,
             metrics,
         };
         Ok((listener, warnings))
@@ -292,6 +310,7 @@ impl Compiler {
         } else {
             Health::Unchecked
         };
+        let queue = before.map_or_else(Arc::default, |before| Arc::clone(&before.queue));
         let configured = upstream.endpoints.iter().zip(contacts);
         let endpoints =
             configured.map(|(configured, contact)| match known.get(&*configured.name) {
@@ -303,7 +322,7 @@ impl Compiler {
                         Arc::clone(&upstream.name),
                         Arc::clone(&configured.name),
                         (contact, unknown),
-                        metrics,
+                        (Arc::clone(&queue), metrics),
                     );
                     if before.is_some() {
                         endpoint.set_newcomer();
@@ -311,9 +330,13 @@ impl Compiler {
                     Arc::new(endpoint)
                 }
             });
+        let endpoints = endpoints.collect();
         Upstream {
             name: Arc::clone(&upstream.name),
-            endpoints: endpoints.collect(),
+            endpoints,
+            queue,
+            queueing: upstream.queue,
+            adaptive: upstream.adaptive,
             policy: policy(upstream, before.map(|before| &before.policy)),
             cursor: before.map_or_else(
                 || Arc::new(Cursor::new(self.seed)),
@@ -452,6 +475,8 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
     for (upstream, configured) in snapshot.upstreams.iter().zip(&config.upstreams) {
         for (endpoint, configured) in upstream.endpoints.iter().zip(&configured.endpoints) {
             endpoint.set_weight(configured.weight);
+            let limit = configured.max_in_flight;
+            endpoint.set_limits(limit, upstream.adaptive.as_ref());
             endpoint.set_backup(configured.backup);
             // Nothing but the file sets a mode yet: what the file does not say is active.
             let mode = configured.mode.unwrap_or(config::Mode::Active);

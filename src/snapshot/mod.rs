@@ -17,7 +17,9 @@ pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
 
 use crate::config::{self, HeaderChanges, Rewrite};
+use crate::filter::limit::Limits;
 use crate::metrics::{ListenerMetrics, RouteMetrics};
+use crate::net::per_client::PerClient;
 use crate::route::Router;
 use crate::tls::{ByDevice, CertificateInfo, RevocationInfo, Sessions};
 use crate::units::Name;
@@ -105,6 +107,8 @@ pub struct Listener {
     pub limits: config::ListenerLimits,
     /// Its open connections, of all workers and generations.
     pub open: Arc<AtomicUsize>,
+    /// The same by client, where there is a limit.
+    pub per_client: Arc<PerClient>,
     /// Its counters.
     pub metrics: ListenerMetrics,
 }
@@ -120,6 +124,10 @@ pub struct Route {
     pub upgrades: Box<[Box<str>]>,
     /// What it changes in messages; most routes change nothing.
     pub filters: Option<Box<Filters>>,
+    /// How many requests it takes, and how large; most routes take any.
+    pub limits: Option<Box<Limits>>,
+    /// Time limits that come before its upstream's, and that of whole requests; most routes have none.
+    pub timeouts: Option<Box<config::RouteTimeouts>>,
     /// Its counters.
     pub metrics: RouteMetrics,
 }

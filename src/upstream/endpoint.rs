@@ -1,20 +1,23 @@
 //! One address of an upstream: who it is, how loaded it is, whether it may be picked.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
+use super::adaptive::Adapting;
 use super::counters::{Ghosts, Latency};
 use super::journal::{Fact, Journal};
 use super::load::{Ease, STEPS};
 use super::outlier::Outlier;
+use super::queue::Queue;
 use super::state::{Health, State, Tier};
 use crate::balance::{Candidate, stable_hash};
-use crate::config::{Address, Mode};
+use crate::config::{Adaptive, Address, Mode};
 use crate::message::proxy_protocol;
 use crate::metrics::EndpointMetrics;
 use crate::net::transport::Transport;
@@ -61,6 +64,10 @@ pub struct Endpoint {
     /// What clients' requests tell of it.
     outlier: Outlier,
     journal: Journal,
+    /// How its limit is found out, where it is.
+    adapting: Adapting,
+    /// Where requests of its upstream wait.
+    queue: Arc<Queue>,
     /// Its counters.
     pub metrics: EndpointMetrics,
 }
@@ -72,6 +79,9 @@ pub(super) struct Load {
     /// Requests assigned and not finished. Written by leases on all workers, read by policies. Relaxed: a pick that
     /// misses the very latest change is a pick a moment earlier.
     in_flight: AtomicU32,
+    /// Most requests at once; [`NO_LIMIT`] where any number is fine. Written by the control thread, read by policies and
+    /// leases. Relaxed: one that slips through goes by the limit of a moment earlier.
+    limit: AtomicU32,
     /// Its weight, in as many steps as slow start has come. Written by the control thread, read by policies. Relaxed,
     /// likewise.
     pub(super) share: AtomicU32,
@@ -93,7 +103,7 @@ impl Endpoint {
         upstream: Name,
         name: Name,
         (contact, health): (Contact, Health),
-        metrics: EndpointMetrics,
+        (queue, metrics): (Arc<Queue>, EndpointMetrics),
     ) -> Self {
         static NEXT: AtomicU64 = AtomicU64::new(1);
         let resolved = match contact.address {
@@ -114,6 +124,7 @@ impl Endpoint {
         Self {
             load: Load {
                 in_flight: AtomicU32::new(0),
+                limit: AtomicU32::new(NO_LIMIT),
                 share: AtomicU32::new(STEPS),
                 handicap: AtomicU32::new(0),
                 ghosts: Ghosts::new(),
@@ -134,6 +145,8 @@ impl Endpoint {
             made: Instant::now(),
             outlier: Outlier::new(metrics.response.get_sample_count()),
             journal: Journal::default(),
+            adapting: Adapting::default(),
+            queue,
             metrics,
         }
     }
@@ -200,6 +213,46 @@ impl Endpoint {
     /// Requests assigned and not finished.
     pub fn in_flight(&self) -> u32 {
         self.load.in_flight.load(Relaxed)
+    }
+
+    /// Most requests it has at once.
+    pub fn max_in_flight(&self) -> Option<NonZeroU32> {
+        let limit = self.load.limit.load(Relaxed);
+        NonZeroU32::new(limit).filter(|_| limit != NO_LIMIT)
+    }
+
+    /// Changes that in place to what is configured: a limit, or one that is found out by `rule` and is no higher. What was
+    /// found out so far is kept, within the new bounds.
+    pub fn set_limits(&self, limit: Option<NonZeroU32>, rule: Option<&Adaptive>) {
+        self.set_max_in_flight(self.adapting.set(limit, rule));
+    }
+
+    /// An attempt came to something.
+    pub(super) fn note(&self, is_late: bool) {
+        self.adapting.note(is_late);
+    }
+
+    /// Looks at the attempts since the last time, if they are enough, and sets the limit that follows. Returns whether it is
+    /// another one.
+    pub(super) fn adapt(&self) -> bool {
+        let limit = self.adapting.next(self.in_flight());
+        let is_changed = limit.is_some() && limit != self.max_in_flight();
+        if is_changed {
+            self.set_max_in_flight(limit);
+        }
+        is_changed
+    }
+
+    /// Changes it in place.
+    pub(super) fn set_max_in_flight(&self, limit: Option<NonZeroU32>) {
+        let limit = limit.map_or(NO_LIMIT, NonZeroU32::get);
+        self.load.limit.store(limit, Relaxed);
+    }
+
+    /// Whether it may have one request more. True by the time it is looked at: [`Lease::take`](super::Lease) decides.
+    pub fn has_room(&self) -> bool {
+        let limit = self.load.limit.load(Relaxed);
+        limit == NO_LIMIT || self.in_flight() < limit
     }
 
     /// Whether it may be picked.
@@ -354,12 +407,26 @@ impl Endpoint {
         changed
     }
 
-    pub(super) fn begin(&self) {
-        self.load.in_flight.fetch_add(1, Relaxed);
+    /// Counts one request more, unless that would be one too many: exactly, however many ask at once.
+    pub(super) fn begin(&self) -> bool {
+        let Load {
+            in_flight, limit, ..
+        } = &self.load;
+        let limit = limit.load(Relaxed);
+        if limit == NO_LIMIT {
+            in_flight.fetch_add(1, Relaxed);
+            return true;
+        }
+        let one_more = |count| (count < limit).then_some(count + 1);
+        in_flight.fetch_update(Relaxed, Relaxed, one_more).is_ok()
     }
 
+    /// Counts one request less, and lets one that waits have its place.
     pub(super) fn end(&self) {
         self.load.in_flight.fetch_sub(1, Relaxed);
+        if self.load.limit.load(Relaxed) != NO_LIMIT {
+            self.queue.freed();
+        }
     }
 }
 
@@ -396,6 +463,8 @@ fn packed_tier(state: &State) -> u8 {
 
 /// What stands for [`Tier::Eligible`] of an endpoint that is kept in use.
 const KEPT: u8 = 3;
+/// Above what [`max_in_flight`](Endpoint::max_in_flight) can be.
+const NO_LIMIT: u32 = u32::MAX;
 
 /// What a panic elsewhere left is still whole: every change is one assignment after another of plain values.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -14,15 +14,18 @@ pub struct Lease {
 }
 
 impl Lease {
-    pub(super) fn new(endpoint: &Arc<Endpoint>, of_all: Option<&Arc<InFlight>>) -> Self {
-        endpoint.begin();
+    /// One at `endpoint`; `None` where it has as many as it may.
+    pub(super) fn take(endpoint: &Arc<Endpoint>, of_all: Option<&Arc<InFlight>>) -> Option<Self> {
+        if !endpoint.begin() {
+            return None;
+        }
         if let Some(of_all) = of_all {
             of_all.begin();
         }
-        Self {
+        Some(Self {
             endpoint: Arc::clone(endpoint),
             of_all: of_all.cloned(),
-        }
+        })
     }
 
     /// Whose request it is.

@@ -109,6 +109,7 @@ impl Upstream {
                 .holds_back
                 .store(self.has_enough_primaries(), Relaxed);
             self.refresh_policy();
+            self.queue.freed();
         }
         // Whoever reported them: a request that began before a reload knows another snapshot's upstream.
         if self.policy.heeds_ballast() {

@@ -1,5 +1,6 @@
 //! A named group of endpoints and the policy that picks one. What all workers know of endpoints is kept here.
 
+pub mod adaptive;
 mod counters;
 pub mod endpoint;
 pub mod floor;
@@ -8,6 +9,7 @@ pub mod lease;
 pub mod load;
 pub mod outcome;
 pub mod outlier;
+pub mod queue;
 pub mod state;
 
 use std::sync::Arc;
@@ -20,6 +22,7 @@ pub use lease::Lease;
 pub use load::Shares;
 pub use outcome::Outcome;
 pub use outlier::{Alarm, Watch};
+pub use queue::{Denied, Queue};
 pub use state::{Evidence, Health, Tier};
 
 use crate::balance::{Cursor, Policy};
@@ -46,6 +49,12 @@ pub struct Upstream {
     pub http2: Option<Scheme>,
     /// Its time limits.
     pub timeouts: config::UpstreamTimeouts,
+    /// Who waits while every endpoint has as many requests as it may. The same through all generations.
+    pub queue: Arc<Queue>,
+    /// How long, and how many. `None`: nobody waits.
+    pub queueing: Option<config::Queue>,
+    /// How each endpoint's limit is found out, where it is.
+    pub adaptive: Option<config::Adaptive>,
     /// How its endpoints are checked.
     pub health: Option<config::Health>,
     /// When they are ejected for what clients' requests come to, if at all.
@@ -70,32 +79,50 @@ pub struct Wish {
 impl Upstream {
     /// Picks an endpoint as near to `wish` as can be, and counts the request as its own from now on.
     ///
-    /// Endpoints that no check has passed yet are picked only while none is up. `None`: nobody may be asked.
-    pub fn pick(&self, wish: Wish) -> Option<Lease> {
+    /// Endpoints that no check has passed yet are picked only while none is up. Nobody comes before those that wait.
+    pub fn pick(&self, wish: Wish) -> Result<Lease, Denied> {
+        if self.queueing.is_some() && self.queue.is_waited_in() {
+            return Err(Denied::Full);
+        }
+        self.pick_now(wish)
+    }
+
+    /// The same, before those that wait.
+    fn pick_now(&self, wish: Wish) -> Result<Lease, Denied> {
         let tried = wish.tried;
         let holds_back = self.shares.holds_back();
         if wish.preferred.is_some()
             && let Some(endpoint) = self.preferred(wish, holds_back)
+            && let Some(lease) = self.take(endpoint)
         {
-            return Some(self.lease(endpoint));
+            return Ok(lease);
         }
         let best = |endpoint: &Arc<Endpoint>| {
             endpoint.tier() == Tier::Eligible
                 && Some(endpoint.id()) != tried
                 && !(holds_back && endpoint.is_backup())
+                && endpoint.has_room()
         };
-        let index = self
-            .policy
-            .pick(&self.endpoints, &self.cursor, wish.key, best)
-            .or_else(|| self.second_best(wish))?;
-        Some(self.lease(&self.endpoints[index]))
+        // Who loses a last place to another worker looks again: each time somebody has got one.
+        loop {
+            let index = self
+                .policy
+                .pick(&self.endpoints, &self.cursor, wish.key, best)
+                .map_or_else(|| self.second_best(wish, holds_back), Ok)?;
+            let endpoint = &self.endpoints[index];
+            if let Some(lease) = self.take(endpoint) {
+                return Ok(lease);
+            }
+        }
     }
 
-    fn lease(&self, endpoint: &Arc<Endpoint>) -> Lease {
+    /// One request more at `endpoint`, if that has room.
+    fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Lease> {
+        let lease = Lease::take(endpoint, self.policy.in_flight())?;
         if endpoint.is_kept() {
             self.metrics.degraded_picks.inc();
         }
-        Lease::new(endpoint, self.policy.in_flight())
+        Some(lease)
     }
 
     fn preferred(&self, wish: Wish, holds_back: bool) -> Option<&Arc<Endpoint>> {
@@ -104,25 +131,39 @@ impl Upstream {
                 && wish.preferred != wish.tried
                 && endpoint.tier() == Tier::Eligible
                 && !(holds_back && endpoint.is_backup())
+                && endpoint.has_room()
         })
     }
 
-    /// Backups, whether they are wanted yet or not; then those who are not known to be up; then the one that was tried.
+    /// Backups, where no other is eligible, whether they are wanted yet or not; then those who are not known to be up; then the one that was tried.
     #[cold]
-    fn second_best(&self, wish: Wish) -> Option<usize> {
+    fn second_best(&self, wish: Wish, holds_back: bool) -> Result<usize, Denied> {
         let choices = [
-            (Tier::Eligible, wish.tried),
-            (Tier::IfNoneEligible, wish.tried),
-            (Tier::Eligible, None),
-            (Tier::IfNoneEligible, None),
+            (Tier::Eligible, wish.tried, holds_back),
+            (Tier::Eligible, wish.tried, false),
+            (Tier::IfNoneEligible, wish.tried, false),
+            (Tier::Eligible, None, false),
+            (Tier::IfNoneEligible, None, false),
         ];
-        choices.iter().find_map(|(tier, tried)| {
-            let fits = |endpoint: &Arc<Endpoint>| {
-                endpoint.tier() == *tier && Some(endpoint.id()) != *tried
+        for (tier, tried, holds_back) in choices {
+            let is_one = |endpoint: &Arc<Endpoint>| {
+                endpoint.tier() == tier
+                    && Some(endpoint.id()) != tried
+                    && !(holds_back && endpoint.is_backup())
             };
-            self.policy
-                .pick(&self.endpoints, &self.cursor, wish.key, fits)
-        })
+            let fits = |endpoint: &Arc<Endpoint>| is_one(endpoint) && endpoint.has_room();
+            let found = self
+                .policy
+                .pick(&self.endpoints, &self.cursor, wish.key, fits);
+            if let Some(index) = found {
+                return Ok(index);
+            }
+            // One that is well but busy is better than a backup, or one of which that is not known.
+            if self.endpoints.iter().any(is_one) {
+                return Err(Denied::Full);
+            }
+        }
+        Err(Denied::Nobody)
     }
 
     /// Keeps enough endpoints in use, and lets the policy see who is eligible now. For the control side, after every change of an endpoint.
@@ -131,6 +172,22 @@ impl Upstream {
         self.follow();
         self.refresh_policy();
         self.metrics.available.set(self.available() as i64);
+        self.queue.freed();
+    }
+
+    /// Sets each endpoint's limit by what was seen of it since the last time, where limits are found out. For the control
+    /// side, now and then.
+    pub fn adapt(&self) {
+        if self.adaptive.is_none() {
+            return;
+        }
+        let mut is_changed = false;
+        for endpoint in &self.endpoints {
+            is_changed |= endpoint.adapt();
+        }
+        if is_changed {
+            self.queue.freed();
+        }
     }
 
     fn refresh_policy(&self) {

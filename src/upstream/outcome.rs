@@ -33,6 +33,14 @@ impl Upstream {
     /// Takes note of what came of an attempt at `endpoint`, which is one of its own.
     pub fn report(&self, endpoint: &Endpoint, outcome: Outcome) {
         self.weigh(endpoint, outcome);
+        if let Some(rule) = &self.adaptive {
+            match outcome {
+                Outcome::Answered { after, .. } => endpoint.note(after > rule.latency),
+                // That a connection kept for long is at its end says nothing of how busy the endpoint is.
+                Outcome::Failed { is_reused, .. } if is_reused => {}
+                Outcome::Failed { .. } => endpoint.note(true),
+            }
+        }
         match outcome {
             Outcome::Answered { status, after, .. } => {
                 endpoint.metrics.response.observe(after.as_secs_f64());

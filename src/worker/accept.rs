@@ -20,6 +20,7 @@ use tokio_rustls::server::TlsStream;
 use tracing::{debug, warn};
 
 use crate::net::connect::is_own_shortage;
+use crate::net::per_client::OfClient;
 use crate::proxy::client::Client;
 use crate::proxy::drain::Drain;
 use crate::proxy::http1::serve_http1;
@@ -146,7 +147,13 @@ impl Door {
             return;
         };
         let listener = &snapshot.listeners[index];
-        let Some(permit) = Permit::acquire(listener, &self.local.instance) else {
+        // Behind the PROXY protocol who the client is comes later.
+        let of_client = match &listener.proxy_protocol {
+            None => OfItsClient::acquire(listener, address),
+            Some(_) => Some(OfItsClient { _place: None }),
+        };
+        let permit = Permit::acquire(listener, &self.local.instance);
+        let (Some(of_client), Some(permit)) = (of_client, permit) else {
             listener.metrics.refused.inc();
             return;
         };
@@ -160,6 +167,7 @@ impl Door {
         let admission = Admission {
             listener: Arc::clone(listener),
             _permit: permit,
+            of_client,
             place,
         };
         if worker == *index {
@@ -178,7 +186,7 @@ impl Door {
     }
 
     /// Serves a connection here.
-    pub fn serve(&self, mut stream: TcpStream, address: SocketAddr, admission: Admission) {
+    pub fn serve(&self, mut stream: TcpStream, address: SocketAddr, mut admission: Admission) {
         let listener = &admission.listener;
         let (Ok(()), Ok(here)) = (stream.set_nodelay(true), stream.local_addr()) else {
             return;
@@ -200,7 +208,11 @@ impl Door {
                     let Some((address, here)) = Box::pin(ends).await else {
                         return;
                     };
+                    let Some(of_client) = OfItsClient::acquire(listener, address) else {
+                        return listener.metrics.refused.inc();
+                    };
                     let client = Rc::new(Client::new(address, here, listener, drain));
+                    admission.of_client = of_client;
                     // The time limit is for both.
                     let left = limit.saturating_sub(begun.elapsed());
                     converse(stream, local, client, admission, left).await;
@@ -299,6 +311,7 @@ pub struct Admission {
     /// As it was then.
     listener: Arc<Listener>,
     _permit: Permit,
+    of_client: OfItsClient,
     /// Whose connection it is.
     pub place: Place,
 }
@@ -331,6 +344,24 @@ impl Drop for Permit {
     fn drop(&mut self) {
         self.listener.fetch_sub(1, Relaxed);
         self.instance.open.fetch_sub(1, Relaxed);
+    }
+}
+
+/// One connection among those of its client, where there is a limit.
+#[derive(Debug)]
+struct OfItsClient {
+    _place: Option<OfClient>,
+}
+
+impl OfItsClient {
+    fn acquire(listener: &Listener, client: SocketAddr) -> Option<Self> {
+        let Some(limit) = listener.limits.connections_per_client else {
+            return Some(Self { _place: None });
+        };
+        let of_client = listener.per_client.admit(client.ip(), limit)?;
+        Some(Self {
+            _place: Some(of_client),
+        })
     }
 }
 

@@ -1,13 +1,14 @@
 //! What is not in the file has the value the documentation says.
 
-use std::num::NonZeroUsize;
+use std::num::{NonZeroU32, NonZeroUsize};
 use std::path::Path;
 use std::time::Duration;
 
 use balancer::config::{
     self, AccessLogOnly, AccessLogTarget, Action, ClientAuth, ForwardedFields, HashKey,
     HostPattern, Hsts, ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode, Passive,
-    PathPattern, Policy, Probe, Redirect, Rewrite, StatusRange, TlsVersion, UpstreamTimeouts,
+    PathPattern, Policy, Probe, QueueOrder, RateKey, Redirect, Rewrite, RouteLimits, RouteTimeouts,
+    StatusRange, TlsVersion, UpstreamTimeouts,
 };
 use balancer::message::proxy_protocol::Version;
 use balancer::units::ByteSize;
@@ -53,11 +54,16 @@ fn of_a_listener() {
         handshake: 10 * SECOND,
         header: 10 * SECOND,
         body_idle: 30 * SECOND,
+        body_rate: Some(ByteSize::bytes(100)),
+        body_grace: 30 * SECOND,
         keep_alive: 75 * SECOND,
+        max_age: None,
     };
     assert_eq!(listener.timeouts, timeouts);
     let limits = ListenerLimits {
         connections: None,
+        connections_per_client: None,
+        requests_per_connection: None,
         header_bytes: ByteSize::kibibytes(64),
         headers: 100,
         uri_bytes: ByteSize::kibibytes(8),
@@ -119,6 +125,8 @@ fn of_an_upstream() {
     assert_eq!(upstream.policy, Policy::RoundRobin);
     assert_eq!(upstream.proxy_protocol, None);
     assert_eq!(config.upstreams[0].health, None);
+    assert_eq!((upstream.queue, upstream.adaptive), (None, None));
+    assert_eq!(upstream.endpoints[0].max_in_flight, None);
     let timeouts = UpstreamTimeouts {
         connect: 2 * SECOND,
         response_head: 60 * SECOND,
@@ -204,6 +212,93 @@ fn of_a_route() {
     assert_eq!(
         (respond.status, &*respond.body, respond.headers.len()),
         (StatusCode::OK, "", 0)
+    );
+}
+
+#[test]
+fn of_limits_and_queues() {
+    let config = valid_behind_base(
+        "[upstream.b]\nendpoints = [{ address = \"h:1\", max_in_flight = 3 }]\nqueue = { length = 5 }\n[[route]]\nupstream = \"b\"\n[[route]]\npath = \"/r\"\nupstream = \"b\"\nlimits = { rate = { requests = 7 } }\ntimeouts = { request = \"2s\" }\n",
+    );
+    let upstream = &config.upstreams[1];
+    let limit = upstream.endpoints[0].max_in_flight;
+    assert_eq!(limit.map(NonZeroU32::get), Some(3));
+    let queue = upstream.queue.unwrap();
+    assert_eq!(
+        (queue.length.get(), queue.wait, queue.order),
+        (5, SECOND, QueueOrder::Fifo)
+    );
+    let [none, some] = &*config.routes else {
+        panic!()
+    };
+    assert_eq!(none.limits, RouteLimits::default());
+    assert_eq!(none.timeouts, RouteTimeouts::default());
+    let rate = some.limits.rate.as_ref().unwrap();
+    assert_eq!((rate.requests.get(), rate.burst.get()), (7, 7));
+    assert_eq!((rate.per, &rate.key), (SECOND, &RateKey::ClientAddress));
+    let timeouts = some.timeouts.over(&upstream.timeouts);
+    assert_eq!(some.timeouts.request, Some(2 * SECOND));
+    assert_eq!(timeouts, upstream.timeouts);
+}
+
+#[test]
+fn what_the_file_says_of_limits_counts() {
+    let config = valid_behind_base(
+        r#"[upstream.b]
+endpoints = [{ address = "h:1", max_in_flight = 3 }]
+queue = { length = 5, wait = "2s", order = "newest-first" }
+adaptive = { latency = "1s", max = 9 }
+[[route]]
+upstream = "b"
+limits = { body_bytes = "1KiB", in_flight = 4, rate = { requests = 7, per = "1m", burst = 9, key = "header:X-Api-Key" } }
+timeouts = { request = "9s", connect = "1s", response_head = "2s", stream_idle = "3s", tunnel_idle = "1h" }
+[listener.b]
+address = "127.0.0.1:1"
+timeouts = { body_rate = "off", body_grace = "1s", max_age = "1h" }
+limits = { connections = 9, connections_per_client = 9, requests_per_connection = 7 }
+"#,
+    );
+    let queue = config.upstreams[1].queue.unwrap();
+    assert_eq!(
+        (queue.wait, queue.order),
+        (2 * SECOND, QueueOrder::NewestFirst)
+    );
+    let adaptive = config.upstreams[1].adaptive.unwrap();
+    assert_eq!(
+        (adaptive.latency, adaptive.min.get(), adaptive.max.get()),
+        (SECOND, 1, 9)
+    );
+    let RouteLimits {
+        body_bytes,
+        in_flight,
+        rate,
+    } = &config.routes[0].limits;
+    assert_eq!(*body_bytes, Some(ByteSize::kibibytes(1)));
+    assert_eq!(in_flight.map(NonZeroU32::get), Some(4));
+    let rate = rate.as_ref().unwrap();
+    assert_eq!((rate.requests.get(), rate.burst.get()), (7, 9));
+    let key = RateKey::Header(http::HeaderName::from_static("x-api-key"));
+    assert_eq!((rate.per, &rate.key), (60 * SECOND, &key));
+    let upstream = config.upstreams[1].timeouts;
+    let expected = UpstreamTimeouts {
+        connect: SECOND,
+        response_head: 2 * SECOND,
+        stream_idle: 3 * SECOND,
+        tunnel_idle: 3600 * SECOND,
+        ..upstream
+    };
+    assert_eq!(config.routes[0].timeouts.over(&upstream), expected);
+    let listener = &config.listeners[2];
+    assert_eq!(
+        (listener.timeouts.body_rate, listener.timeouts.max_age),
+        (None, Some(3600 * SECOND))
+    );
+    assert_eq!(
+        [
+            listener.limits.connections_per_client,
+            listener.limits.requests_per_connection
+        ],
+        [9, 7].map(NonZeroUsize::new)
     );
 }
 

@@ -4,6 +4,7 @@
 mod asked;
 mod changes;
 mod early;
+mod limits;
 mod lines;
 mod routes;
 

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-use super::changes;
 use super::lines::{Lines, join};
+use super::{changes, limits};
 use crate::config::{Action, Config, HashKey, HostPattern, PathPattern, Policy, Route, Upstream};
 use crate::route::{Explanation, Mismatch, Outcome, Verdict};
 
@@ -14,6 +14,7 @@ pub(super) fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &
             lines.push("route", route.name.to_string());
             lines.push("action", action(config, &route.action));
             changes::explain_headers(lines, route);
+            limits::explain_limits(lines, config, route);
             let beaten = explanation
                 .routes
                 .iter()

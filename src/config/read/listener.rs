@@ -165,12 +165,37 @@ fn timeouts(table: &mut Table<'_>) -> ListenerTimeouts {
         header: read("header", TIMEOUTS.header),
         body_idle: read("body_idle", TIMEOUTS.body_idle),
         keep_alive: read("keep_alive", TIMEOUTS.keep_alive),
+        body_grace: read("body_grace", TIMEOUTS.body_grace),
+        max_age: table.get("max_age").and_then(|value| value.duration()),
+        body_rate: table
+            .get("body_rate")
+            .map_or(TIMEOUTS.body_rate, |value| body_rate(&value)),
     }
+}
+
+/// Bytes a second, or `"off"`.
+fn body_rate(value: &Value<'_>) -> Option<ByteSize> {
+    if value.string_such_as("\"off\" or a size such as \"100B\", a second")? == "off" {
+        return None;
+    }
+    value.size()
 }
 
 fn limits(table: &mut Table<'_>) -> ListenerLimits {
     let connections = table
         .get("connections")
+        .and_then(|value| count(&value, i64::MAX));
+    let per_client = table.get("connections_per_client").and_then(|value| {
+        let per_client = count(&value, i64::MAX)?;
+        if connections.is_some_and(|connections| per_client > connections) {
+            value.report(format!(
+                "connections_per_client ({per_client}) must not be more than connections; lower it, or leave it out"
+            ));
+        }
+        Some(per_client)
+    });
+    let requests_per_connection = table
+        .get("requests_per_connection")
         .and_then(|value| count(&value, i64::MAX));
     let headers = table
         .get("headers")
@@ -180,6 +205,8 @@ fn limits(table: &mut Table<'_>) -> ListenerLimits {
         .and_then(|value| value.integer(1..=MOST_STREAMS));
     ListenerLimits {
         connections,
+        connections_per_client: per_client,
+        requests_per_connection,
         header_bytes: table
             .get("header_bytes")
             .and_then(|value| value.size())
@@ -207,11 +234,16 @@ const TIMEOUTS: ListenerTimeouts = ListenerTimeouts {
     handshake: Duration::from_secs(10),
     header: Duration::from_secs(10),
     body_idle: Duration::from_secs(30),
+    body_rate: Some(ByteSize::bytes(100)),
+    body_grace: Duration::from_secs(30),
     keep_alive: Duration::from_secs(75),
+    max_age: None,
 };
 
 const LIMITS: ListenerLimits = ListenerLimits {
     connections: None,
+    connections_per_client: None,
+    requests_per_connection: None,
     header_bytes: ByteSize::kibibytes(64),
     headers: 100,
     uri_bytes: ByteSize::kibibytes(8),

@@ -9,6 +9,7 @@ mod header;
 mod health;
 mod host;
 mod hsts;
+mod limits;
 mod listener;
 mod name;
 mod passive;
@@ -77,6 +78,10 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
             .collect(),
     };
     let routes = route::routes(root, &declared);
+    // Routes know upstreams by their place among all that are declared.
+    if upstreams.len() == declared.upstreams.len() {
+        limits::report_long_waits(source, &upstreams, &routes);
+    }
     Config {
         process,
         log,

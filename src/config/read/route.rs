@@ -8,7 +8,7 @@ use regex::{Regex, RegexBuilder};
 use super::action::action;
 use super::changes::{Direction, changes};
 use super::rewrite::rewrite;
-use super::{Declared, header, host, name, path, reference};
+use super::{Declared, header, host, limits, name, path, reference};
 use crate::config::file::Table;
 use crate::config::suggest::hint;
 use crate::config::value::Value;
@@ -118,7 +118,14 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
     let response_headers = table
         .get("response_headers")
         .and_then(|value| changes(&value, Direction::Response));
-    table.not_yet(&["query", "timeouts", "limits", "retry", "mirror"]);
+    let timeouts = table.get("timeouts").and_then(|value| {
+        only_with_upstream(&value, action.as_ref());
+        value.table(limits::route_timeouts)
+    });
+    let limits = table
+        .get("limits")
+        .and_then(|value| value.table(limits::route_limits));
+    table.not_yet(&["query", "retry", "mirror"]);
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
     let upgrades = upgrades.unwrap_or_else(|| match action {
@@ -138,6 +145,8 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         rewrite,
         request_headers,
         response_headers,
+        timeouts: timeouts.unwrap_or_default(),
+        limits: limits.unwrap_or_default(),
         place: table.place(),
     })
 }

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{hash, health, host, name, passive, upstream_tls};
+use super::{hash, health, host, limits, name, passive, upstream_tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Endpoint, Hash, Mode, Policy, Upstream, UpstreamTimeouts};
@@ -55,10 +55,13 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("timeouts")
             .and_then(|value| value.table(timeouts))
             .unwrap_or(TIMEOUTS);
+        let adaptive = table.get("adaptive");
+        let queue = table
+            .get("queue")
+            .and_then(|value| limits::queue(&value, endpoints.as_deref(), adaptive.is_some()));
         table.not_yet(&[
             "retry",
             "affinity",
-            "queue",
             "role",
         ]);
         Some(Upstream {
@@ -74,6 +77,8 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             passive,
             min_available,
             timeouts,
+            adaptive: adaptive.and_then(|value| limits::adaptive(&value, &timeouts)),
+            queue,
             proxy_protocol,
             place: table.place(),
         })
@@ -165,6 +170,7 @@ fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
             name: text.into(),
             address,
             weight: Weight::ONE,
+            max_in_flight: None,
             backup: false,
             mode: None,
             place: value.place(),
@@ -199,16 +205,19 @@ fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
         let mode = table
             .get("state")
             .and_then(|value| value.one_of(&modes, &[]));
+        let max_in_flight = table
+            .get("max_in_flight")
+            .and_then(|value| limits::count(&value));
         let backup = table
             .get("backup")
             .and_then(|value| value.bool())
             .unwrap_or(false);
-        table.not_yet(&["max_in_flight"]);
         let name = explicit.or_else(|| written.map(Name::from))?;
         Some(Endpoint {
             name,
             address: address?,
             weight,
+            max_in_flight,
             backup,
             mode,
             place: table.place(),

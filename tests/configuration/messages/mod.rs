@@ -1,5 +1,6 @@
 //! Each kind of problem, with its exact place and words.
 
+mod limits;
 mod listeners;
 mod routes;
 mod upstreams;
@@ -75,10 +76,6 @@ fn keys_and_values_of_a_later_version() {
             "[admin]\ntoken_file = \"token\"\n",
             "2:1: admin.token_file: not supported yet",
         ),
-        (
-            "[upstream.b]\nendpoints = [{ address = \"h:1\", max_in_flight = 1 }]\n",
-            "2:33: upstream.b.endpoints[0].max_in_flight: not supported yet",
-        ),
     ]);
     for (text, expected) in [
         ("retry = {}", "3:1: upstream.b.retry: not supported yet"),
@@ -86,7 +83,6 @@ fn keys_and_values_of_a_later_version() {
             "affinity = {}",
             "3:1: upstream.b.affinity: not supported yet",
         ),
-        ("queue = {}", "3:1: upstream.b.queue: not supported yet"),
         ("role = \"x\"", "3:1: upstream.b.role: not supported yet"),
     ] {
         assert_eq!(
@@ -94,7 +90,7 @@ fn keys_and_values_of_a_later_version() {
             [expected]
         );
     }
-    let keys = ["timeouts", "limits", "retry", "mirror", "query"];
+    let keys = ["retry", "mirror", "query"];
     for key in keys {
         let text = format!("[[route]]\nupstream = \"app\"\n{key} = []\n");
         assert_eq!(
@@ -169,7 +165,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `passive`, `min_available`, `timeouts`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `passive`, `min_available`, `timeouts`, `adaptive`, `queue`",
         ),
         (
             "[access_log]\nsample = 0\n",
@@ -244,7 +240,7 @@ fn names() {
 
 #[test]
 fn error_pages() {
-    let own = "must be the status of an error of the balancer's own: 400, 404, 405, 408, 413, 414, 417, 421, 431, 500, 501, 502, 503, 504, 505, 508";
+    let own = "must be the status of an error of the balancer's own: 400, 404, 405, 408, 413, 414, 417, 421, 429, 431, 500, 501, 502, 503, 504, 505, 508";
     each_has(&[
         (
             "[error_pages]\n\"403\" = \"403.html\"\n",

@@ -2,11 +2,15 @@
 
 mod fixture;
 
+use std::num::{NonZeroU32, NonZeroUsize};
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue};
 
 use self::fixture::config;
 use super::*;
 use crate::config::*;
+use crate::units::ByteSize;
 
 #[test]
 fn a_request_is_explained_route_by_route() {
@@ -128,6 +132,37 @@ fn changes_of_headers_are_told_without_their_values() {
     );
     assert!(text.contains("response headers  add x-c\n"), "{text}");
     assert!(!text.contains("secret"), "{text}");
+}
+
+#[test]
+fn limits_and_the_queue_are_told() {
+    let mut config = config();
+    let number = |number| NonZeroU32::new(number).unwrap();
+    config.routes[1].limits = RouteLimits {
+        body_bytes: Some(ByteSize::kibibytes(1)),
+        in_flight: Some(number(4)),
+        rate: Some(Rate {
+            requests: number(10),
+            per: Duration::from_secs(60),
+            burst: number(20),
+            key: RateKey::Header(HeaderName::from_static("x-api-key")),
+        }),
+    };
+    config.routes[1].timeouts.request = Some(Duration::from_secs(30));
+    config.upstreams[0].queue = Some(Queue {
+        length: NonZeroUsize::MIN,
+        wait: Duration::from_millis(500),
+        order: QueueOrder::NewestFirst,
+    });
+    let router = compile(&config).unwrap();
+    let text = report(&args("/x", &[]), &config, &router).unwrap().text;
+    for line in [
+        "limits    body 1KiB, 4 in flight, 10 requests per 60s by header x-api-key, 20 at once\n",
+        "timeouts  request 30s\n",
+        "queue     1 wait for 500ms, newest-first\n",
+    ] {
+        assert!(text.contains(line), "{line} in {text}");
+    }
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! How many requests a route takes, how long they may take, and where they wait.
+
+use super::lines::{Lines, join};
+use crate::config::{Adaptive, Config, Rate, RateKey, Route};
+
+/// The route's limits and time limits, and its upstream's queue, where there are any.
+pub(super) fn explain_limits(lines: &mut Lines, config: &Config, route: &Route) {
+    let limits = &route.limits;
+    let told = [
+        limits.body_bytes.map(|bytes| format!("body {bytes}")),
+        limits.in_flight.map(|count| format!("{count} in flight")),
+        limits.rate.as_ref().map(rate),
+    ];
+    push(lines, "limits", told);
+    let timeouts = &route.timeouts;
+    let told = [
+        ("request", timeouts.request),
+        ("connect", timeouts.connect),
+        ("response_head", timeouts.response_head),
+        ("stream_idle", timeouts.stream_idle),
+        ("tunnel_idle", timeouts.tunnel_idle),
+    ];
+    let told = told.map(|(name, limit)| limit.map(|limit| format!("{name} {limit:?}")));
+    push(lines, "timeouts", told);
+    let upstream = route
+        .action
+        .upstream()
+        .map(|index| &config.upstreams[index]);
+    if let Some(rule) = upstream.and_then(|upstream| upstream.adaptive.as_ref()) {
+        let Adaptive { latency, min, max } = rule;
+        lines.push(
+            "adaptive",
+            format!("{min} to {max} in flight at an endpoint, for {latency:?}"),
+        );
+    }
+    if let Some(queue) = upstream.and_then(|upstream| upstream.queue.as_ref()) {
+        let order = queue.order.as_str();
+        lines.push(
+            "queue",
+            format!("{} wait for {:?}, {order}", queue.length, queue.wait),
+        );
+    }
+}
+
+fn push<const N: usize>(lines: &mut Lines, label: &str, told: [Option<String>; N]) {
+    let told: Vec<String> = told.into_iter().flatten().collect();
+    if !told.is_empty() {
+        lines.push(label, join(told, ", "));
+    }
+}
+
+fn rate(rate: &Rate) -> String {
+    let key = match &rate.key {
+        RateKey::ClientAddress => "client address".to_owned(),
+        RateKey::Route => "route".to_owned(),
+        RateKey::Header(name) => format!("header {name}"),
+    };
+    let Rate {
+        requests,
+        per,
+        burst,
+        ..
+    } = rate;
+    format!("{requests} requests per {per:?} by {key}, {burst} at once")
+}
