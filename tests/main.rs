@@ -9,6 +9,7 @@
 
 mod support;
 
+mod affinity;
 mod architecture;
 mod balancing;
 mod client_faults;
@@ -33,6 +34,7 @@ mod routing;
 mod serving;
 mod shutdown;
 mod smuggling;
+mod splitting;
 mod tls_listener;
 mod tunnels;
 mod upstream_faults;

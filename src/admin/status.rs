@@ -69,7 +69,17 @@ struct EndpointStatus {
 #[derive(Debug, Serialize)]
 struct RouteStatus {
     name: String,
+    /// Where there is one.
     upstream: Option<String>,
+    /// Where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    split: Vec<ShareStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShareStatus {
+    upstream: String,
+    weight: u32,
 }
 
 impl Status {
@@ -113,8 +123,11 @@ impl Status {
             name: route.name.to_string(),
             upstream: match &route.action {
                 Action::Forward(upstream) => Some(upstream.name.to_string()),
-                Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
+                Action::Split(_) | Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
+                    None
+                }
             },
+            split: shares(&route.action),
         });
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -125,6 +138,17 @@ impl Status {
             routes: routes.collect(),
         }
     }
+}
+
+fn shares(action: &Action) -> Vec<ShareStatus> {
+    let Action::Split(split) = action else {
+        return Vec::new();
+    };
+    let shares = split.shares().map(|(upstream, weight)| ShareStatus {
+        upstream: upstream.name.to_string(),
+        weight,
+    });
+    shares.collect()
 }
 
 fn endpoint_status(endpoint: &Endpoint, all: &[std::sync::Arc<Endpoint>]) -> EndpointStatus {

@@ -6,6 +6,7 @@
 
 mod least_connections;
 mod round_robin;
+pub mod share;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

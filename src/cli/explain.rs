@@ -233,6 +233,10 @@ fn mismatch(config: &Config, mismatch: &Mismatch) -> String {
                 None => format!("header {name} is missing, not {expected}"),
             };
         }
+        Mismatch::Cookie { name, is_given } => {
+            let given = if *is_given { "another one" } else { "missing" };
+            return format!("cookie {name} is {given}");
+        }
     };
     let given = if given.is_empty() { "missing" } else { &given };
     format!("{what} is {given}, not {expected}")
@@ -261,6 +265,9 @@ fn matchers(config: &Config, route: &Route) -> String {
             format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())),
         );
     }
+    for (name, _) in &route.cookies {
+        add("cookie", name.to_string());
+    }
     if let Some(listeners) = &route.listeners {
         add(
             "listener",
@@ -277,30 +284,43 @@ fn matchers(config: &Config, route: &Route) -> String {
 
 fn action(config: &Config, action: &Action) -> String {
     match action {
-        Action::Forward(index) => {
-            let upstream = &config.upstreams[*index];
-            let policy = match upstream.policy {
-                Policy::RoundRobin => "round-robin",
-                Policy::LeastConnections => "least-connections",
-            };
-            let endpoints = upstream
-                .endpoints
+        Action::Forward(index) => upstream(&config.upstreams[*index]),
+        Action::Split(split) => {
+            let sum: u32 = split
+                .shares
                 .iter()
-                .map(|endpoint| match endpoint.weight.get() {
-                    1 => endpoint.name.to_string(),
-                    weight => format!("{} (weight {weight})", endpoint.name),
-                });
-            format!(
-                "upstream {}, {policy}: {}",
-                upstream.name,
-                join(endpoints, ", ")
-            )
+                .map(|(_, weight)| u32::from(*weight))
+                .sum();
+            let shares = split.shares.iter().map(|(index, weight)| {
+                let upstream = upstream(&config.upstreams[*index]);
+                format!("{weight} of {sum} to {upstream}")
+            });
+            format!("split by {}: {}", split.by.as_str(), join(shares, "; "))
         }
         Action::Redirect(redirect) => {
             format!("redirect {} to {}", redirect.status.as_u16(), redirect.to)
         }
         Action::Respond(respond) => format!("respond {}", respond.status.as_u16()),
     }
+}
+
+fn upstream(upstream: &config::Upstream) -> String {
+    let policy = match upstream.policy {
+        Policy::RoundRobin => "round-robin",
+        Policy::LeastConnections => "least-connections",
+    };
+    let endpoints = upstream
+        .endpoints
+        .iter()
+        .map(|endpoint| match endpoint.weight.get() {
+            1 => endpoint.name.to_string(),
+            weight => format!("{} (weight {weight})", endpoint.name),
+        });
+    format!(
+        "upstream {}, {policy}: {}",
+        upstream.name,
+        join(endpoints, ", ")
+    )
 }
 
 fn host_text(pattern: &HostPattern) -> String {
@@ -665,6 +685,7 @@ other routes
             path: PathPattern::Prefix(path.into()),
             methods: None,
             headers: Vec::new(),
+            cookies: Vec::new(),
             exclusive: false,
             upgrades: Vec::new(),
             action: Action::Forward(0),
@@ -773,6 +794,7 @@ other routes
                     pool_idle: second,
                     max_age: second,
                 },
+                affinity: None,
                 proxy_protocol: None,
                 place: place(),
             }],

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Certificate, Health, Place};
+use super::{Affinity, Certificate, Health, Place};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -30,6 +30,8 @@ pub struct Upstream {
     pub timeouts: UpstreamTimeouts,
     /// `proxy_protocol`: what goes first on every connection to an endpoint. Default: off.
     pub proxy_protocol: Option<Version>,
+    /// `affinity`. Default: none, clients are kept with no endpoint.
+    pub affinity: Option<Affinity>,
     /// Where the table stands.
     pub place: Place,
 }

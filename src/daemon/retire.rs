@@ -11,6 +11,7 @@ use crate::proxy::error::REASONS;
 use crate::snapshot::{Publisher, Route, Snapshot};
 use crate::units::Name;
 use crate::upstream::Endpoint;
+use crate::upstream::affinity::REPINS;
 use crate::upstream::state::WORDS;
 
 /// A scrape interval in use: until then the last counts can still be seen.
@@ -139,7 +140,7 @@ impl Gone {
             .iter()
             .filter(|upstream| !upstreams.contains(&***upstream))
         {
-            UpstreamMetrics::retire(metrics, upstream);
+            UpstreamMetrics::retire(metrics, upstream, &[&WORDS[..], &REPINS].concat());
         }
         let routes = route_names(current);
         for route in self

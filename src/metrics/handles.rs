@@ -255,6 +255,8 @@ impl RouteMetrics {
 /// Counters of one upstream.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
+    name: Box<str>,
+    sticky_repins: IntCounterVec,
     /// Time to open a connection, in seconds.
     pub connect: Histogram,
     /// Endpoints that may be picked.
@@ -271,6 +273,8 @@ impl UpstreamMetrics {
     /// Of the upstream `name`.
     pub fn new(metrics: &Metrics, name: &str) -> Self {
         Self {
+            name: name.into(),
+            sticky_repins: metrics.sticky_repins.clone(),
             connect: metrics.upstream_connect.with_label_values(&[name]),
             available: metrics.available_endpoints.with_label_values(&[name]),
             retries_connect: metrics.retries.with_label_values(&[name, "connect"]),
@@ -279,8 +283,19 @@ impl UpstreamMetrics {
         }
     }
 
-    /// Takes the series of the upstream `name` away.
-    pub fn retire(metrics: &Metrics, name: &str) {
+    /// Counts a client that got another endpoint than it wanted. Not for the common path: the series is looked up.
+    pub fn count_repin(&self, why: &str) {
+        self.sticky_repins
+            .with_label_values(&[&*self.name, why])
+            .inc();
+    }
+
+    /// Takes the series of the upstream `name` away; `repins` are the reasons for which its clients may have been sent
+    /// elsewhere.
+    pub fn retire(metrics: &Metrics, name: &str, repins: &[&str]) {
+        for why in repins {
+            let _ = metrics.sticky_repins.remove_label_values(&[name, *why]);
+        }
         let _ = metrics.upstream_connect.remove_label_values(&[name]);
         let _ = metrics.available_endpoints.remove_label_values(&[name]);
         for reason in ["connect", "unsent", "refused"] {

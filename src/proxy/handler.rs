@@ -4,9 +4,8 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::future::Future;
 use std::rc::Rc;
-use std::sync::Arc;
 
-use http::{Method, Request, Response, StatusCode, Version};
+use http::{Method, Request, Response, StatusCode, Version, header};
 use hyper::body::{Body as _, Incoming};
 
 use super::client::Client;
@@ -42,13 +41,9 @@ pub fn handle(
     let mut request = Some(watch_body(request, version, &snapshot, &mut record));
     async move {
         let result = match routed {
-            Ok(Routed::Forward(route)) => match &route.action {
-                Action::Forward(upstream) => {
-                    retry::forward(&local, upstream, &mut request, &mut record).await
-                }
-                Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
-                    Err(ProxyError::NoRoute)
-                }
+            Ok(Routed::Forward(route, member)) => match route.action.upstream(member) {
+                Some(upstream) => retry::forward(&local, upstream, &mut request, &mut record).await,
+                None => Err(ProxyError::NoRoute),
             },
             Ok(Routed::Reply(response)) => Ok(*response),
             Err(error) => Err(error),
@@ -57,6 +52,10 @@ pub fn handle(
             Ok(response) => response,
             Err(error) => refuse(error, version, &client, &mut record),
         };
+        if let Some(cookie) = record.affinity_cookie() {
+            let headers = response.headers_mut();
+            headers.append(header::SET_COOKIE, cookie.clone());
+        }
         if let Some(hsts) = &record.listener().hsts {
             reply::secure(response.headers_mut(), hsts);
         }
@@ -110,8 +109,8 @@ fn refuse(
 
 /// Where a request goes.
 enum Routed {
-    /// To an endpoint, by this route; its head has been made ready for it.
-    Forward(Own<Route>),
+    /// To an endpoint of this upstream among those of this route; its head has been made ready for it.
+    Forward(Own<Route>, u32),
     /// Nowhere: this is the answer.
     Reply(Box<Response<ResponseBody>>),
 }
@@ -190,7 +189,7 @@ fn route(
     };
     let route = snapshot.route(index);
     record.set_route(route);
-    if is_extended && !matches!(route.action, Action::Forward(_)) {
+    if is_extended && route.action.upstream(0).is_none() {
         // A success of ours would say that there is a tunnel.
         return Err(ProxyError::Upgrade);
     }
@@ -208,14 +207,17 @@ fn route(
             scheme: client.scheme_value().clone(),
         });
     }
-    let upstream = match &route.action {
-        Action::Forward(upstream) => upstream,
+    let member = match &route.action {
+        Action::Forward(_) => 0,
+        Action::Split(split) => split.pick(client_ip),
         Action::Redirect(redirect) => {
             return Ok(reply::redirect(redirect, &host, &path, query).into());
         }
         Action::Respond(respond) => return Ok(reply::respond(respond).into()),
         Action::NotFound => return Err(ProxyError::NoRoute),
     };
+    let upstream = route.action.upstream(member).ok_or(ProxyError::NoRoute)?;
+    record.set_member(member);
     let sent = match filters.and_then(|filters| filters.rewrite.as_ref()) {
         Some(rewrite) => Some(rewritten(snapshot, (index, rewrite), &asked)?),
         None => match path {
@@ -238,6 +240,9 @@ fn route(
         reserved: snapshot.identity_fields.as_deref().unwrap_or_default(),
     };
     let protocol = head::to_endpoint(request, sent.as_deref(), origin)?;
+    if let Some(affinity) = &upstream.affinity {
+        record.set_affinity(affinity.take(upstream, request.headers_mut()));
+    }
     // After ours, which none of them may name.
     if let Some(changes) = filters.and_then(|filters| filters.request.as_ref()) {
         filter::headers::apply(changes, request.headers_mut(), record.facts());
@@ -252,7 +257,7 @@ fn route(
     if let Some(scheme) = &upstream.http2 {
         head::to_http2(request, scheme)?;
     }
-    Ok(Routed::Forward(route.clone()))
+    Ok(Routed::Forward(route.clone(), member))
 }
 
 /// The path to ask an endpoint of the route at `index` for, where that rewrites paths. Routes were matched with the
@@ -274,12 +279,9 @@ fn rewritten(
         path: &path,
         ..*asked
     };
-    let upstream = |route: usize| match &snapshot.routes[route].action {
-        Action::Forward(upstream) => Some(Arc::as_ptr(upstream)),
-        Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
-    };
+    let action = |route: usize| &snapshot.routes[route].action;
     match snapshot.router.exclusive(&made) {
-        Some(other) if upstream(other) != upstream(index) => Err(ProxyError::Rewrite),
+        Some(other) if !action(index).is_within(action(other)) => Err(ProxyError::Rewrite),
         Some(_) | None => Ok(path.into_owned()),
     }
 }

@@ -25,8 +25,8 @@ use crate::message::upload::{Progress, Stage};
 use crate::net::relay::Limits;
 use crate::net::shared::SharedStream;
 use crate::pool::Connection;
-use crate::snapshot::{Action, Held, Listener, Own, Route};
-use crate::upstream::{Endpoint, Lease};
+use crate::snapshot::{Held, Listener, Own, Route};
+use crate::upstream::{Endpoint, Lease, Upstream, affinity};
 
 /// The body of a response to a client.
 pub type ResponseBody = Body<Exchange>;
@@ -56,6 +56,10 @@ pub struct Record {
     /// What the client takes, until an endpoint has answered.
     accept: Option<HeaderValue>,
     from: Option<FromEndpoint>,
+    /// Which of its route's upstreams it goes to, where there are several.
+    member: u32,
+    /// Which endpoint the client wants, where its upstream keeps clients.
+    affinity: affinity::Asked,
     waits_for_client: bool,
     is_tunnel: bool,
     is_grpc: bool,
@@ -126,6 +130,8 @@ impl Record {
             facts: None,
             accept: request.headers().get(header::ACCEPT).cloned(),
             from: None,
+            member: 0,
+            affinity: affinity::Asked::Nobody,
             waits_for_client: false,
             is_tunnel: false,
             is_grpc: false,
@@ -190,6 +196,34 @@ impl Record {
     /// Its route; the one that stands for none before routing.
     pub fn route(&self) -> &Own<Route> {
         &self.route
+    }
+
+    /// Which of its route's upstreams it goes to.
+    pub fn set_member(&mut self, member: u32) {
+        self.member = member;
+    }
+
+    /// The upstream it goes to; none where its route asks nobody.
+    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
+        self.route.action.upstream(self.member)
+    }
+
+    /// Which endpoint the client wants.
+    pub fn set_affinity(&mut self, asked: affinity::Asked) {
+        self.affinity = asked;
+    }
+
+    /// The same.
+    pub fn affinity(&self) -> affinity::Asked {
+        self.affinity
+    }
+
+    /// What the client is told of who has answered it, where its upstream keeps clients.
+    pub fn affinity_cookie(&self) -> Option<&HeaderValue> {
+        let upstream = self.upstream()?;
+        upstream.affinity.as_ref()?;
+        let answered = self.from.as_ref()?.lease.endpoint().id();
+        upstream.keep(self.affinity, answered, self.listener.tls.is_some())
     }
 
     /// What variables stand for, where its route uses some.
@@ -311,15 +345,11 @@ impl Record {
 
     /// How long nothing may be said in a tunnel, or taken.
     pub fn tunnel_limits(&self) -> Limits {
-        let (idle, stalled) = match &self.route.action {
-            Action::Forward(upstream) => {
-                (upstream.timeouts.tunnel_idle, upstream.timeouts.stream_idle)
-            }
-            Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
-                (Duration::ZERO, Duration::ZERO)
-            }
-        };
-        Limits { idle, stalled }
+        let timeouts = self.upstream().map(|upstream| &upstream.timeouts);
+        Limits {
+            idle: timeouts.map_or(Duration::ZERO, |timeouts| timeouts.tunnel_idle),
+            stalled: timeouts.map_or(Duration::ZERO, |timeouts| timeouts.stream_idle),
+        }
     }
 
     /// A tunnel has ended, with so many bytes passed to the endpoint and to the client.
@@ -405,10 +435,7 @@ impl Record {
             raw_path: details.path.is_some().then_some(raw_path),
             query: details.uri.query(),
             route: &self.route.name,
-            upstream: match &self.route.action {
-                Action::Forward(upstream) => Some(&upstream.name),
-                Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
-            },
+            upstream: self.upstream().map(|upstream| &*upstream.name),
             endpoint: endpoint.map(|endpoint| &**endpoint.name()),
             attempts: u64::from(self.attempts),
             status: self.status,

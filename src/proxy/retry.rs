@@ -57,7 +57,7 @@ pub async fn forward(
     for attempt in 1..=ATTEMPTS {
         let wish = Wish {
             tried: failed.map(|(_, tried)| tried),
-            ..Wish::default()
+            preferred: record.affinity().pin(),
         };
         let Some(lease) = upstream.pick(wish) else {
             break;

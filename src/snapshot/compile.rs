@@ -11,7 +11,9 @@ use std::sync::atomic::AtomicUsize;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue};
 
-use super::{AccessLogRule, Action, Filters, Listener, Pages, Route, Snapshot, contacts};
+use super::{
+    AccessLogRule, Action, Filters, Listener, Pages, Route, Snapshot, Split, affinity, contacts,
+};
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::message::upgrade;
@@ -21,7 +23,7 @@ use crate::metrics::{
 use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Tickets, server};
 use crate::units::Name;
-use crate::upstream::{Contact, Endpoint, Health, Upstream};
+use crate::upstream::{Affinity, Contact, Endpoint, Health, Upstream};
 
 /// What compiling needs beside the configuration; made once per process.
 #[derive(Debug)]
@@ -95,6 +97,13 @@ impl Compiler {
                 Err(mut found) => problems.append(&mut found),
             }
         }
+        let mut affinities = Vec::with_capacity(config.upstreams.len());
+        for upstream in &config.upstreams {
+            match kept(upstream) {
+                Ok(affinity) => affinities.push(affinity),
+                Err(problem) => problems.push(problem),
+            }
+        }
         problems.extend(cannot_be_opened(config));
         if config.routes.is_empty()
             && let Some(listener) = config.listeners.first()
@@ -122,8 +131,8 @@ impl Compiler {
         let upstreams: Vec<_> = config
             .upstreams
             .iter()
-            .zip(reached)
-            .map(|(upstream, contacts)| Arc::new(self.upstream(upstream, contacts, previous)))
+            .zip(reached.into_iter().zip(affinities))
+            .map(|(upstream, made)| Arc::new(self.upstream(upstream, made, previous)))
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
         let route = |name: &Name, action, upgrades: &[Box<str>], filters| {
@@ -143,6 +152,14 @@ impl Compiler {
                 let action = match &configured.action {
                     config::Action::Forward(index) => {
                         Action::Forward(Arc::clone(&upstreams[*index]))
+                    }
+                    config::Action::Split(split) => {
+                        let cursor = turn(previous, &configured.name)
+                            .unwrap_or_else(|| Arc::new(Cursor::new(self.seed)));
+                        let shares = split.shares.iter();
+                        let members =
+                            shares.map(|(index, weight)| (Arc::clone(&upstreams[*index]), *weight));
+                        Action::Split(Box::new(Split::new(members, split.by, cursor)))
                     }
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
                     config::Action::Respond(respond) => Action::Respond(respond.clone()),
@@ -259,7 +276,7 @@ impl Compiler {
     fn upstream(
         &self,
         upstream: &config::Upstream,
-        contacts: Vec<Contact>,
+        (contacts, affinity): (Vec<Contact>, Option<Box<Affinity>>),
         previous: Option<&Snapshot>,
     ) -> Upstream {
         let before = previous.and_then(|previous| {
@@ -314,17 +331,39 @@ impl Compiler {
             },
             timeouts: upstream.timeouts,
             health: upstream.health.clone(),
+            affinity,
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
     }
 }
 
+/// How clients of `upstream` are kept with their endpoints.
+fn kept(upstream: &config::Upstream) -> Result<Option<Box<Affinity>>, Problem> {
+    let Some(settings) = &upstream.affinity else {
+        return Ok(None);
+    };
+    let keys = affinity::keys(settings)?;
+    let names: Vec<_> = upstream.endpoints.iter().map(|it| &it.name).collect();
+    let affinity = Affinity::new(settings, &upstream.name, &names, &keys);
+    Ok(Some(Box::new(affinity)))
+}
+
 /// Protocols that clients of `route` may change to. None where endpoints speak HTTP/2: a tunnel to them would be another kind
 /// of request (RFC 8441), which is not made yet.
 fn upgrades<'a>(config: &Config, route: &'a config::Route) -> &'a [Box<str>] {
-    match route.action {
-        config::Action::Forward(upstream) if config.upstreams[upstream].http2 => &[],
-        _ => &route.upgrades,
+    let mut upstreams = route.action.upstreams();
+    if upstreams.any(|upstream| config.upstreams[upstream].http2) {
+        return &[];
+    }
+    &route.upgrades
+}
+
+/// Where the turn of the route `name` stands, if it shared its requests before.
+fn turn(previous: Option<&Snapshot>, name: &Name) -> Option<Arc<Cursor>> {
+    let mut routes = previous?.routes.iter();
+    match &routes.find(|route| route.name == *name)?.action {
+        Action::Split(split) => Some(Arc::clone(split.cursor())),
+        Action::Forward(_) | Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
     }
 }
 

@@ -1,5 +1,6 @@
 //! A named group of endpoints and the policy that picks one. What all workers know of endpoints is kept here.
 
+pub mod affinity;
 pub mod endpoint;
 pub mod lease;
 pub mod outcome;
@@ -9,6 +10,7 @@ use std::sync::Arc;
 
 use http::uri::Scheme;
 
+pub use affinity::{Affinity, Asked, Pin};
 pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use lease::Lease;
 pub use outcome::Outcome;
@@ -36,6 +38,8 @@ pub struct Upstream {
     pub timeouts: config::UpstreamTimeouts,
     /// How its endpoints are checked.
     pub health: Option<config::Health>,
+    /// How clients are kept with their endpoints.
+    pub affinity: Option<Box<Affinity>>,
     /// Its counters.
     pub metrics: UpstreamMetrics,
 }
@@ -46,7 +50,7 @@ pub struct Wish {
     /// Not this one, where another is eligible: it was asked already.
     pub tried: Option<EndpointId>,
     /// This one, where it is eligible and was not tried.
-    pub preferred: Option<EndpointId>,
+    pub preferred: Option<Pin>,
 }
 
 impl Upstream {
@@ -55,8 +59,8 @@ impl Upstream {
     /// Endpoints that no check has passed yet are picked only while none is up. `None`: nobody may be asked.
     pub fn pick(&self, wish: Wish) -> Option<Lease> {
         let tried = wish.tried;
-        if wish.preferred.is_some()
-            && let Some(endpoint) = self.preferred(wish)
+        if let Some(pin) = wish.preferred
+            && let Some(endpoint) = self.preferred(pin, tried)
         {
             return Some(Lease::new(endpoint));
         }
@@ -70,12 +74,9 @@ impl Upstream {
         Some(Lease::new(&self.endpoints[index]))
     }
 
-    fn preferred(&self, wish: Wish) -> Option<&Arc<Endpoint>> {
-        self.endpoints.iter().find(|endpoint| {
-            Some(endpoint.id()) == wish.preferred
-                && wish.preferred != wish.tried
-                && endpoint.tier() == Tier::Eligible
-        })
+    fn preferred(&self, pin: Pin, tried: Option<EndpointId>) -> Option<&Arc<Endpoint>> {
+        self.find(pin)
+            .filter(|endpoint| endpoint.tier() == Tier::Eligible && Some(pin.id) != tried)
     }
 
     #[cold]

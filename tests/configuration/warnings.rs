@@ -32,6 +32,24 @@ fn one_endpoint_without_being_an_authority() {
 }
 
 #[test]
+fn two_upstreams_that_set_the_same_cookie() {
+    let with = |cookie: &str| {
+        let text = ["a", "b"].map(|name| {
+            let cookie = if name == "a" { "c" } else { cookie };
+            format!("[upstream.{name}]\nendpoints = [\"h:1\", \"h:2\"]\nhealth = {{}}\naffinity = {{ cookie = \"{cookie}\", key_file = \"k\" }}\n[[route]]\npath = \"/{name}\"\nupstream = \"{name}\"\n")
+        });
+        warnings(&text.concat())
+    };
+    assert_eq!(
+        with("c"),
+        [
+            "12:1: upstream.b: sets the same cookie \"c\" as upstream \"a\" (line 5): a client of both loses its place in one; give it another name or `path`"
+        ]
+    );
+    assert_eq!(with("d"), [""; 0]);
+}
+
+#[test]
 fn several_endpoints_without_health() {
     let text = "[upstream.a]\nendpoints = [\"h:1\", \"h:2\"]\n[[route]]\nupstream = \"a\"\n";
     assert_eq!(

@@ -55,9 +55,9 @@ pub(super) fn explain_rewrite(
         path: &path,
         ..*asked
     };
-    let upstream = |route: usize| config.routes[route].action.upstream();
+    let action = |route: usize| &config.routes[route].action;
     match router.exclusive(&made) {
-        Some(other) if upstream(other) != upstream(index) => {
+        Some(other) if !action(index).is_within(action(other)) => {
             let name = &config.routes[other].name;
             lines.push(
                 "refused",

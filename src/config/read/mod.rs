@@ -2,6 +2,7 @@
 //! Reads on after a problem, so that all of them are known at once. Touches no file and no socket.
 
 mod action;
+mod affinity;
 mod changes;
 mod error_pages;
 mod header;
@@ -14,6 +15,7 @@ mod path;
 mod process;
 mod rewrite;
 mod route;
+mod split;
 mod tls;
 mod upstream;
 mod upstream_tls;

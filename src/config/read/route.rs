@@ -6,6 +6,7 @@ use http::{HeaderName, Method};
 use regex::{Regex, RegexBuilder};
 
 use super::action::action;
+use super::affinity::is_token;
 use super::changes::{Direction, changes};
 use super::rewrite::rewrite;
 use super::{Declared, header, host, name, path, reference};
@@ -80,6 +81,10 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         .get("headers")
         .map(|value| header::to_match(&value))
         .unwrap_or_default();
+    let cookies = table
+        .get("cookies")
+        .map(|value| cookies(&value))
+        .unwrap_or_default();
     let exclusive = table.get("exclusive").and_then(|value| {
         let exclusive = value.bool()?;
         if exclusive && is_regex {
@@ -91,7 +96,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
     });
     let action = action(table, declared);
     let upgrades = table.get("upgrades").and_then(|value| {
-        if !matches!(action, Some(Action::Forward(_)) | None) {
+        if matches!(action, Some(Action::Redirect(_) | Action::Respond(_))) {
             value.report("only with `upstream`: nobody else can change protocols");
         }
         upgrades(&value)
@@ -111,8 +116,8 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
     let upgrades = upgrades.unwrap_or_else(|| match action {
-        Some(Action::Forward(_)) => vec![upgrade::WEBSOCKET.into()],
-        _ => Vec::new(),
+        Some(Action::Forward(_) | Action::Split(_)) => vec![upgrade::WEBSOCKET.into()],
+        Some(Action::Redirect(_) | Action::Respond(_)) | None => Vec::new(),
     });
     Some(Route {
         name,
@@ -121,6 +126,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         path: path?,
         methods,
         headers,
+        cookies,
         exclusive,
         upgrades,
         action: action?,
@@ -270,6 +276,31 @@ fn methods(value: &Value<'_>) -> Option<MethodSet> {
         methods.push(method);
     }
     Some(MethodSet(methods))
+}
+
+/// Cookies a request must have. Problems do not show values, which may be secrets.
+fn cookies(value: &Value<'_>) -> Vec<(Box<str>, Box<str>)> {
+    let mut cookies = Vec::new();
+    for entry in value.entries("a table such as { beta = \"1\" }") {
+        if !is_token(entry.name) {
+            let name = entry.name;
+            entry.source.report(
+                entry.key_place(),
+                format!("{name:?} is not a cookie's name"),
+            );
+            continue;
+        }
+        let Some(text) = entry.string() else { continue };
+        // RFC 6265 §4.1.1. Requests are compared without the quotes that may stand around a value.
+        let may_stand = |byte: u8| byte.is_ascii_graphic() && !b"\",;\\".contains(&byte);
+        if text.bytes().all(may_stand) {
+            cookies.push((entry.name.into(), text.into()));
+        } else {
+            entry
+                .report("must be visible ASCII without quotes, commas, semicolons and backslashes");
+        }
+    }
+    cookies
 }
 
 fn upgrades(value: &Value<'_>) -> Option<Vec<Box<str>>> {

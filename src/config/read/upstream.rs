@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{health, host, name, upstream_tls};
+use super::{affinity, health, host, name, upstream_tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
@@ -52,11 +52,13 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("timeouts")
             .and_then(|value| value.table(timeouts))
             .unwrap_or(TIMEOUTS);
+        let affinity = table
+            .get("affinity")
+            .and_then(|value| value.table(affinity::affinity)?);
         table.not_yet(&[
             "passive",
             "retry",
             "slow_start",
-            "affinity",
             "queue",
             "role",
         ]);
@@ -69,6 +71,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             health,
             timeouts,
             proxy_protocol,
+            affinity,
             place: table.place(),
         })
     })?

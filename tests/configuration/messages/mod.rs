@@ -104,10 +104,6 @@ fn keys_and_values_of_a_later_version() {
             "slow_start = \"1s\"",
             "3:1: upstream.b.slow_start: not supported yet",
         ),
-        (
-            "affinity = {}",
-            "3:1: upstream.b.affinity: not supported yet",
-        ),
         ("queue = {}", "3:1: upstream.b.queue: not supported yet"),
         ("role = \"x\"", "3:1: upstream.b.role: not supported yet"),
     ] {
@@ -124,10 +120,6 @@ fn keys_and_values_of_a_later_version() {
             [format!("3:1: route[0].{key}: not supported yet")]
         );
     }
-    assert_eq!(
-        problems_behind_base("[[route]]\nsplit = []\n"),
-        ["2:1: route[0].split: not supported yet"]
-    );
 }
 
 #[test]
@@ -191,7 +183,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`, `affinity`",
         ),
         (
             "[access_log]\nsample = 0\n",

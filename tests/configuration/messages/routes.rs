@@ -19,7 +19,7 @@ fn routes() {
     routes_have(&[
         (
             "",
-            "1:1: route[0]: needs one action: `upstream`, `redirect` or `respond`",
+            "1:1: route[0]: needs one action: `upstream`, `split`, `redirect` or `respond`",
         ),
         (
             "upstream = \"app\"\nrespond = {}",
@@ -494,4 +494,79 @@ fn rewrites() {
         let found = problems_behind_base(&format!("{route}rewrite = {rewrite}\n"));
         assert_eq!(found, [""; 0], "{rewrite}");
     }
+}
+
+#[test]
+fn splits() {
+    let two = "upstream = \"app\" }, { upstream = \"app\"";
+    each_value_has(
+        "[[route]]\n",
+        &[
+            (
+                "split = []",
+                "must not be empty; name the upstreams that share the requests",
+            ),
+            (
+                "split = \"app\"",
+                "must be an array such as [{ upstream = \"app\", weight = 9 }, { upstream = \"canary\", weight = 1 }], got \"app\"",
+            ),
+            ("split = [\"app\"]", "must be a table, got \"app\""),
+            (
+                "split = [{ weight = 1 }]",
+                "needs `upstream`, such as upstream = \"app\"",
+            ),
+            (
+                "split = [{ upstream = \"ap\" }]",
+                "no upstream is named \"ap\"; did you mean \"app\"?",
+            ),
+            (
+                "split = [{ upstream = \"app\", weight = 1001 }]",
+                "must be 0–1000, got 1001",
+            ),
+            (
+                "split = [{ upstream = \"app\", weight = 0 }]",
+                "every weight is 0, so that nobody gets a request; give one of them a weight",
+            ),
+            (
+                &format!("split = [{{ {two} }}]"),
+                "\"app\" is listed twice; add the weights up",
+            ),
+            (
+                "split = [{ upstream = \"app\" }]\nupstream = \"app\"",
+                "a route has one action, and this one has `split`",
+            ),
+            (
+                "upstream = \"app\"\nsplit_by = \"client\"",
+                "only with `split`: nothing is shared here",
+            ),
+            (
+                "split = [{ upstream = \"app\" }]\nsplit_by = \"clients\"",
+                "must be \"request\" or \"client\", got \"clients\"; did you mean \"client\"?",
+            ),
+        ],
+    );
+}
+
+#[test]
+fn cookies() {
+    each_value_has(
+        "[[route]]\nupstream = \"app\"\n",
+        &[
+            (
+                "cookies = []",
+                "must be a table such as { beta = \"1\" }, got an array",
+            ),
+            (
+                "cookies = { \"a b\" = \"1\" }",
+                "\"a b\" is not a cookie's name",
+            ),
+            ("cookies = { a = 1 }", "must be a string, got 1"),
+            (
+                "cookies = { a = \"se;cret\" }",
+                "must be visible ASCII without quotes, commas, semicolons and backslashes",
+            ),
+        ],
+    );
+    let same = "[[route]]\nname = \"a\"\nupstream = \"app\"\ncookies = { a = \"1\" }\n";
+    assert_eq!(problems_behind_base(same), [""; 0]);
 }

@@ -199,3 +199,51 @@ fn tls() {
         ),
     ]);
 }
+
+#[test]
+fn affinity() {
+    let needs_key = "needs `key_file`, such as key_file = \"certs/affinity.key\"; make one: openssl rand -hex 32 > certs/affinity.key";
+    each_value_has(
+        "[upstream.b]\nendpoints = [\"h:1\"]\n",
+        &[
+            ("affinity = true", "must be a table, got true"),
+            ("affinity = { cookie = \"c\" }", needs_key),
+            (
+                "affinity = { key_file = \"k\" }",
+                "needs `cookie`, such as cookie = \"balancer\"",
+            ),
+            (
+                "affinity = { cookie = \"a b\", key_file = \"k\" }",
+                "must be the name of a cookie such as \"balancer\", got \"a b\"",
+            ),
+            (
+                "affinity = { cookie = \"c\", key_file = \"\" }",
+                "must be a path, got \"\"",
+            ),
+            (
+                "affinity = { header = \"x-user\", key_file = \"k\" }",
+                "clients are kept by a header with policy = \"hash\"; affinity is by `cookie`",
+            ),
+            (
+                "affinity = { header = \"x-user\", cookie = \"c\", key_file = \"k\" }",
+                "has no effect beside `cookie`; leave one of them out",
+            ),
+            (
+                "affinity = { cookie = \"c\", key_file = \"k\", path = \"a\" }",
+                "must be a path such as \"/\", got \"a\"",
+            ),
+            (
+                "affinity = { cookie = \"c\", key_file = \"k\", path = \"/;Domain=x\" }",
+                "must be a path such as \"/\", got \"/;Domain=x\"",
+            ),
+            (
+                "affinity = { cookie = \"c\", key_file = \"k\", max_age = \"0s\" }",
+                "must be longer than zero, got \"0s\"",
+            ),
+            (
+                "affinity = { cookie = \"c\", key_file = \"k\", max_age = \"1500ms\" }",
+                "must be whole seconds, got \"1500ms\"",
+            ),
+        ],
+    );
+}
