@@ -45,6 +45,9 @@ struct UpstreamStatus {
     name: String,
     policy: &'static str,
     available: usize,
+    paused: bool,
+    /// Requests that wait for the end of a pause.
+    held: usize,
     endpoints: Vec<EndpointStatus>,
 }
 
@@ -112,6 +115,8 @@ impl Status {
                 name: upstream.name.to_string(),
                 policy: upstream.policy.name(),
                 available,
+                paused: upstream.hold.is_paused(),
+                held: upstream.hold.held(),
                 endpoints: upstream
                     .endpoints
                     .iter()

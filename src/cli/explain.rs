@@ -151,6 +151,7 @@ fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &Explanation
             lines.push("route", route.name.to_string());
             lines.push("action", action(config, &route.action));
             changes::explain_headers(lines, route);
+            changes::explain_mirror(lines, config, route);
             let beaten = explanation
                 .routes
                 .iter()
@@ -316,8 +317,9 @@ fn upstream(upstream: &config::Upstream) -> String {
             1 => endpoint.name.to_string(),
             weight => format!("{} (weight {weight})", endpoint.name),
         });
+    let paused = if upstream.paused { " (paused)" } else { "" };
     format!(
-        "upstream {}, {policy}: {}",
+        "upstream {}{paused}, {policy}: {}",
         upstream.name,
         join(endpoints, ", ")
     )
@@ -692,6 +694,7 @@ other routes
             rewrite: None,
             request_headers: None,
             response_headers: None,
+            mirror: None,
             place: place(),
         }
     }
@@ -793,6 +796,11 @@ other routes
                     tunnel_idle: second,
                     pool_idle: second,
                     max_age: second,
+                },
+                paused: false,
+                pause: Pause {
+                    hold: 1,
+                    wait: Duration::from_secs(1),
                 },
                 affinity: None,
                 proxy_protocol: None,

@@ -10,6 +10,8 @@ pub mod error_pages;
 mod file;
 pub mod health;
 pub mod listener;
+pub mod mirror;
+pub mod pause;
 pub mod process;
 mod quantity;
 mod read;
@@ -28,6 +30,8 @@ pub use error::{ConfigErrors, Place, Problem};
 pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use health::{Health, Probe, StatusRange};
 pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};
+pub use mirror::Mirror;
+pub use pause::Pause;
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };

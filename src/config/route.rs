@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::{HeaderChanges, Place};
+use super::{HeaderChanges, Mirror, Place};
 use crate::units::Name;
 
 /// `[[route]]`
@@ -35,6 +35,8 @@ pub struct Route {
     pub request_headers: Option<HeaderChanges>,
     /// `response_headers`: changes of every response to this route's requests, whoever made it. Default none.
     pub response_headers: Option<HeaderChanges>,
+    /// `mirror`: who gets a copy of the requests. Only with `upstream` or `split`. Default: nobody.
+    pub mirror: Option<Mirror>,
     /// Where the table stands.
     pub place: Place,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Affinity, Certificate, Health, Place};
+use super::{Affinity, Certificate, Health, Pause, Place};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -32,6 +32,10 @@ pub struct Upstream {
     pub proxy_protocol: Option<Version>,
     /// `affinity`. Default: none, clients are kept with no endpoint.
     pub affinity: Option<Affinity>,
+    /// `state` is `"paused"`, not `"active"`: requests are held. Default false.
+    pub paused: bool,
+    /// `pause`: how many are held, and for how long.
+    pub pause: Pause,
     /// Where the table stands.
     pub place: Place,
 }

@@ -16,12 +16,21 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
         .chain(same_cookies(&config.upstreams))
         .chain(shadowed(&config.routes))
         .chain(rewritten_into(&config.routes))
+        .chain(
+            config
+                .routes
+                .iter()
+                .filter_map(|route| mirrored(config, route)),
+        )
         .collect()
 }
 
 fn of_upstream(config: &Config, index: usize, upstream: &Upstream) -> Vec<Problem> {
     let forwards_here = |route: &&Route| route.action.upstreams().any(|target| target == index);
     let mut routes = config.routes.iter().filter(forwards_here).peekable();
+    if routes.peek().is_none() && is_mirror(config, index) {
+        return Vec::new();
+    }
     if routes.peek().is_none() {
         return vec![upstream.place.problem("no route uses it")];
     }
@@ -31,6 +40,43 @@ fn of_upstream(config: &Config, index: usize, upstream: &Upstream) -> Vec<Proble
         _ => return Vec::new(),
     };
     vec![upstream.place.problem(message)]
+}
+
+fn is_mirror(config: &Config, index: usize) -> bool {
+    let mirrors = config
+        .routes
+        .iter()
+        .filter_map(|route| route.mirror.as_ref());
+    mirrors.into_iter().any(|mirror| mirror.upstream == index)
+}
+
+/// Copies of requests that may be acted on twice.
+fn mirrored(config: &Config, route: &Route) -> Option<Problem> {
+    let mirror = route.mirror.as_ref()?;
+    let name = &config.upstreams[mirror.upstream].name;
+    let asks = |route: &Route| {
+        route
+            .action
+            .upstreams()
+            .any(|index| index == mirror.upstream)
+    };
+    let exclusive = config
+        .routes
+        .iter()
+        .find(|other| other.exclusive && asks(other));
+    let message = if asks(route) {
+        format!("upstream {name:?} gets every such request twice: as itself and as its mirror")
+    } else if let Some(other) = exclusive {
+        format!(
+            "copies go to upstream {name:?} of the exclusive route {:?}, which other routes must not reach",
+            other.name
+        )
+    } else if route.exclusive {
+        format!("requests of an exclusive route are acted on by upstream {name:?}, too")
+    } else {
+        return None;
+    };
+    Some(mirror.place.problem(message))
 }
 
 /// Clients send a cookie by its name and path: of two upstreams the one sets what the other has set.

@@ -10,9 +10,9 @@ use crate::metrics::{ListenerMetrics, Metrics, UpstreamMetrics};
 use crate::proxy::error::REASONS;
 use crate::snapshot::{Publisher, Route, Snapshot};
 use crate::units::Name;
-use crate::upstream::Endpoint;
 use crate::upstream::affinity::REPINS;
 use crate::upstream::state::WORDS;
+use crate::upstream::{Endpoint, Upstream};
 
 /// A scrape interval in use: until then the last counts can still be seen.
 const LAST_SCRAPE: Duration = Duration::from_secs(60);
@@ -23,6 +23,7 @@ const LET_GO: Duration = Duration::from_secs(2);
 /// Waits until what `previous` had and `current` has not is finished, then removes its series, unless it is back.
 pub async fn retire(metrics: Arc<Metrics>, previous: Arc<Snapshot>, publisher: Publisher) {
     let gone = Gone::between(&previous, &publisher.current());
+    gone.resume(&previous);
     gone.retire_gauges(&metrics);
     // A large snapshot takes milliseconds to drop: here, where nobody waits, not on a worker.
     sleep(LET_GO).await;
@@ -100,6 +101,14 @@ impl Gone {
             && self.certificates.is_empty()
     }
 
+    /// Lets go of requests that are held for upstreams that nobody can resume any more.
+    fn resume(&self, previous: &Snapshot) {
+        let is_gone = |upstream: &&Arc<Upstream>| self.upstreams.contains(&upstream.name);
+        for upstream in previous.upstreams.iter().filter(is_gone) {
+            upstream.set_paused(false);
+        }
+    }
+
     /// Removes at once what would go on saying that what is gone is there.
     fn retire_gauges(&self, metrics: &Metrics) {
         for endpoint in &self.endpoints {
@@ -110,6 +119,7 @@ impl Gone {
             let _ = metrics
                 .available_endpoints
                 .remove_label_values(&[&**upstream]);
+            let _ = metrics.paused.remove_label_values(&[&**upstream]);
         }
     }
 

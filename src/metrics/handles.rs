@@ -244,11 +244,47 @@ impl RouteMetrics {
             let _ = metrics.errors.remove_label_values(&[&self.name, *reason]);
         }
         let name = [&*self.name];
+        for result in MIRRORED {
+            let labels = [name[0], result];
+            let _ = metrics.mirrored_requests.remove_label_values(&labels);
+        }
         let _ = metrics.requests_in_flight.remove_label_values(&name);
         let _ = metrics.request_duration.remove_label_values(&name);
         let _ = metrics.request_bytes.remove_label_values(&name);
         let _ = metrics.response_bytes.remove_label_values(&name);
         let _ = metrics.ambiguous_path.remove_label_values(&name);
+    }
+}
+
+/// Counters of a route's mirror.
+#[derive(Debug)]
+pub struct MirrorMetrics {
+    /// Copies that were answered, whatever the status.
+    pub answered: IntCounter,
+    /// Copies that were not, or not in time.
+    pub failed: IntCounter,
+    /// Not copied: the body is too large.
+    pub too_large: IntCounter,
+    /// Not sent: the request itself did not come whole.
+    pub incomplete: IntCounter,
+    /// Not copied: there are too many at once, or the mirror is paused.
+    pub dropped: IntCounter,
+}
+
+const MIRRORED: [&str; 5] = ["answered", "failed", "too_large", "incomplete", "dropped"];
+
+impl MirrorMetrics {
+    /// Of the route `name`.
+    pub fn new(metrics: &Metrics, name: &str) -> Self {
+        let [answered, failed, too_large, incomplete, dropped] =
+            MIRRORED.map(|result| metrics.mirrored_requests.with_label_values(&[name, result]));
+        Self {
+            answered,
+            failed,
+            too_large,
+            incomplete,
+            dropped,
+        }
     }
 }
 
@@ -293,6 +329,8 @@ impl UpstreamMetrics {
     /// Takes the series of the upstream `name` away; `repins` are the reasons for which its clients may have been sent
     /// elsewhere.
     pub fn retire(metrics: &Metrics, name: &str, repins: &[&str]) {
+        let _ = metrics.paused.remove_label_values(&[name]);
+        let _ = metrics.held_requests.remove_label_values(&[name]);
         for why in repins {
             let _ = metrics.sticky_repins.remove_label_values(&[name, *why]);
         }

@@ -49,6 +49,8 @@ pub enum ProxyError {
     BodyBroken,
     /// Nobody may be asked.
     NoEndpoint,
+    /// The upstream is paused, and the request was not held, or not any longer.
+    Paused,
     /// We are out of descriptors, memory or ports.
     Exhausted,
     /// The endpoint refused the connection.
@@ -153,7 +155,7 @@ impl ProxyError {
             Self::NoRoute => StatusCode::NOT_FOUND,
             Self::Rewrite => StatusCode::INTERNAL_SERVER_ERROR,
             Self::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::NoEndpoint | Self::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
+            Self::NoEndpoint | Self::Paused | Self::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectRefused
             | Self::ConnectFailed
             | Self::TlsCertificate
@@ -211,6 +213,7 @@ impl ProxyError {
             | Self::NoRoute
             | Self::Rewrite
             | Self::NoEndpoint
+            | Self::Paused
             | Self::Exhausted => Fault::Balancer,
         }
     }
@@ -251,6 +254,7 @@ impl ProxyError {
             Self::BodyTimeout => "body_timeout",
             Self::BodyBroken => "body_broken",
             Self::NoEndpoint => "no_endpoint",
+            Self::Paused => "paused",
             Self::Exhausted => "exhausted",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectFailed => "connect_failed",
@@ -300,6 +304,7 @@ impl ProxyError {
             Self::NoRoute => "balancer; error=destination_not_found",
             Self::Rewrite => "balancer; error=proxy_configuration_error",
             Self::NoEndpoint => "balancer; error=destination_unavailable",
+            Self::Paused => "balancer; error=destination_unavailable; details=\"paused\"",
             Self::Exhausted => "balancer; error=connection_limit_reached",
             Self::ConnectRefused => "balancer; error=connection_refused",
             Self::ConnectFailed => "balancer; error=destination_ip_unroutable",
@@ -348,6 +353,7 @@ pub const REASONS: &[&str] = &[
     "no_route",
     "not_switched",
     "path",
+    "paused",
     "response_cut",
     "response_idle",
     "response_timeout",

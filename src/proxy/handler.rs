@@ -14,13 +14,14 @@ use super::head::{self, Origin};
 use super::local::Local;
 use super::record::{Record, ResponseBody};
 use super::tunnel::{self, Asked};
-use super::{reply, retry};
+use super::{hold, mirror, reply, retry};
 use crate::config::Rewrite;
 use crate::filter;
 use crate::filter::headers::Facts;
 use crate::message::canonical_path::canonicalize;
 use crate::message::expectation::Expectation;
 use crate::message::framing::Violation;
+use crate::message::tee::Tee;
 use crate::message::upload::{RequestBody, Upload};
 use crate::message::{forwarded, grpc, hop_by_hop};
 use crate::route::Query;
@@ -38,10 +39,19 @@ pub fn handle(
     let version = request.version();
     let mut record = Record::begin(&local, &client, (&snapshot, listener), &request);
     let routed = route(&local, &client, &snapshot, &mut request, &mut record);
-    let mut request = Some(watch_body(request, version, &snapshot, &mut record));
+    let tee = match &routed {
+        Ok(Routed::Forward(..)) => mirror::begin(&local, &request, &record),
+        Ok(Routed::Reply(_)) | Err(_) => None,
+    };
+    let mut request = Some(watch_body(request, version, (&snapshot, tee), &mut record));
     async move {
         let result = match routed {
             Ok(Routed::Forward(route, member)) => match route.action.upstream(member) {
+                Some(upstream) if upstream.hold.is_engaged() => {
+                    // Boxed, so that requests that are not held keep no room for it.
+                    let held = hold::forward(&local, upstream, &mut request, &mut record);
+                    Box::pin(held).await
+                }
                 Some(upstream) => retry::forward(&local, upstream, &mut request, &mut record).await,
                 None => Err(ProxyError::NoRoute),
             },
@@ -314,11 +324,11 @@ fn within_limits(request: &Request<Incoming>, listener: &Listener) -> Result<(),
     Ok(())
 }
 
-/// The request with the listener's limits on its body.
+/// The request with the listener's limits on its body, which `tee` copies.
 fn watch_body(
     mut request: Request<Incoming>,
     version: Version,
-    snapshot: &View,
+    (snapshot, tee): (&View, Option<Tee>),
     record: &mut Record,
 ) -> Request<RequestBody> {
     if request.body().is_end_stream() {
@@ -335,7 +345,8 @@ fn watch_body(
         let limit = listener.limits.body_bytes.map(|limit| limit.get());
         let progress = Rc::clone(record.begin_upload());
         let upload = Upload::new(progress, limit, listener.timeouts.body_idle)
-            .without(snapshot.identity_fields.clone());
+            .without(snapshot.identity_fields.clone())
+            .copied_to(tee);
         RequestBody::received(body, upload, expectation)
     })
 }

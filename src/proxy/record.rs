@@ -58,6 +58,8 @@ pub struct Record {
     from: Option<FromEndpoint>,
     /// Which of its route's upstreams it goes to, where there are several.
     member: u32,
+    /// Its upstream as it was when a pause had ended, where it was held.
+    resumed: Option<Arc<Upstream>>,
     /// Which endpoint the client wants, where its upstream keeps clients.
     affinity: affinity::Asked,
     waits_for_client: bool,
@@ -131,6 +133,7 @@ impl Record {
             accept: request.headers().get(header::ACCEPT).cloned(),
             from: None,
             member: 0,
+            resumed: None,
             affinity: affinity::Asked::Nobody,
             waits_for_client: false,
             is_tunnel: false,
@@ -205,7 +208,13 @@ impl Record {
 
     /// The upstream it goes to; none where its route asks nobody.
     pub fn upstream(&self) -> Option<&Arc<Upstream>> {
-        self.route.action.upstream(self.member)
+        let resumed = self.resumed.as_ref();
+        resumed.or_else(|| self.route.action.upstream(self.member))
+    }
+
+    /// Its upstream has been paused, and is now this.
+    pub fn set_resumed(&mut self, upstream: Arc<Upstream>) {
+        self.resumed = Some(upstream);
     }
 
     /// Which endpoint the client wants.
@@ -520,9 +529,9 @@ impl Guard for Exchange {
         }
     }
 
-    fn on_data(&mut self, bytes: usize) -> Result<(), BodyError> {
+    fn on_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
         self.wait_for_client(true);
-        self.0.response_bytes += bytes as u64;
+        self.0.response_bytes += data.len() as u64;
         if let Some(from) = &mut self.0.from {
             from.pause.moved();
         }

@@ -12,18 +12,20 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    AccessLogRule, Action, Filters, Listener, Pages, Route, Snapshot, Split, affinity, contacts,
+    AccessLogRule, Action, Filters, Listener, Mirror, Pages, Route, Snapshot, Split, affinity,
+    contacts,
 };
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::message::upgrade;
 use crate::metrics::{
-    EndpointMetrics, ListenerMetrics, Metrics, RouteMetrics, UpstreamMetrics, handles,
+    EndpointMetrics, ListenerMetrics, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics,
+    handles,
 };
 use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Tickets, server};
 use crate::units::Name;
-use crate::upstream::{Affinity, Contact, Endpoint, Health, Upstream};
+use crate::upstream::{Affinity, Contact, Endpoint, Health, Hold, Upstream};
 
 /// What compiling needs beside the configuration; made once per process.
 #[derive(Debug)]
@@ -114,6 +116,12 @@ impl Compiler {
                     .problem("no `[[route]]`: every request is answered 404"),
             );
         }
+        problems.extend(
+            config
+                .routes
+                .iter()
+                .filter_map(|route| unfit_mirror(config, route)),
+        );
         let matchers = config.routes.iter().map(Matchers::from).collect();
         let router = Router::compile(matchers).map_err(|conflicts| {
             problems.extend(conflicts.iter().map(|conflict| {
@@ -135,13 +143,14 @@ impl Compiler {
             .map(|(upstream, made)| Arc::new(self.upstream(upstream, made, previous)))
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
-        let route = |name: &Name, action, upgrades: &[Box<str>], filters| {
+        let route = |name: &Name, action, upgrades: &[Box<str>], filters, mirror| {
             let metrics = RouteMetrics::new(&self.metrics, name, listener_names());
             Arc::new(Route {
                 name: Arc::clone(name),
                 action,
                 upgrades: upgrades.into(),
                 filters,
+                mirror,
                 metrics,
             })
         };
@@ -169,6 +178,10 @@ impl Compiler {
                     action,
                     upgrades(config, configured),
                     Filters::of(configured),
+                    configured.mirror.as_ref().map(|mirror| {
+                        let metrics = MirrorMetrics::new(&self.metrics, &configured.name);
+                        Mirror::new(mirror, &upstreams[mirror.upstream], metrics)
+                    }),
                 )
             })
             .collect();
@@ -177,7 +190,7 @@ impl Compiler {
             listeners,
             router,
             routes,
-            no_route: route(&handles::NO_ROUTE.into(), Action::NotFound, &[], None),
+            no_route: route(&handles::NO_ROUTE.into(), Action::NotFound, &[], None, None),
             upstreams,
             access_log: AccessLogRule {
                 on: config.access_log.target != AccessLogTarget::Off,
@@ -332,8 +345,21 @@ impl Compiler {
             timeouts: upstream.timeouts,
             health: upstream.health.clone(),
             affinity,
+            hold: before.map_or_else(
+                || self.hold(&upstream.name),
+                |before| Arc::clone(&before.hold),
+            ),
+            pause: upstream.pause,
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
+    }
+
+    fn hold(&self, name: &Name) -> Arc<Hold> {
+        let labels = [&**name];
+        Hold::new(
+            self.metrics.paused.with_label_values(&labels),
+            self.metrics.held_requests.with_label_values(&labels),
+        )
     }
 }
 
@@ -356,6 +382,17 @@ fn upgrades<'a>(config: &Config, route: &'a config::Route) -> &'a [Box<str>] {
         return &[];
     }
     &route.upgrades
+}
+
+/// A mirror whose endpoints want to be told of each request's client first.
+fn unfit_mirror(config: &Config, route: &config::Route) -> Option<Problem> {
+    let mirror = route.mirror.as_ref()?;
+    let upstream = &config.upstreams[mirror.upstream];
+    upstream.proxy_protocol?;
+    Some(mirror.place.problem(format!(
+        "upstream {:?} has proxy_protocol, and copies of requests come from no client; mirror to an upstream without it",
+        upstream.name
+    )))
 }
 
 /// Where the turn of the route `name` stands, if it shared its requests before.
@@ -443,7 +480,7 @@ fn is_same_address(one: (SocketAddr, &Name), other: (SocketAddr, &Name)) -> bool
 }
 
 /// Sets what the file says of endpoints that `snapshot` may share with the one before: weights, modes, whether they are
-/// checked; and lets the policies see it. Directly before publishing: from here on there is no way back.
+/// checked; and of upstreams whether they are paused; and lets the policies see it. Directly before publishing: from here on there is no way back.
 pub fn apply(snapshot: &Snapshot, config: &Config) {
     for (upstream, configured) in snapshot.upstreams.iter().zip(&config.upstreams) {
         for (endpoint, configured) in upstream.endpoints.iter().zip(&configured.endpoints) {
@@ -468,6 +505,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
                 (Some(_), _) => {}
             }
         }
+        upstream.set_paused(configured.paused);
         upstream.refresh();
     }
 }

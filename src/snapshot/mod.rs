@@ -3,6 +3,7 @@
 mod affinity;
 pub mod compile;
 mod contacts;
+mod mirror;
 pub mod pages;
 pub mod publish;
 mod split;
@@ -15,6 +16,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+pub use mirror::Mirror;
 pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
 pub use split::Split;
@@ -121,6 +123,8 @@ pub struct Route {
     pub upgrades: Box<[Box<str>]>,
     /// What it changes in messages; most routes change nothing.
     pub filters: Option<Box<Filters>>,
+    /// Who gets a copy of its requests; of most routes nobody.
+    pub mirror: Option<Box<Mirror>>,
     /// Its counters.
     pub metrics: RouteMetrics,
 }

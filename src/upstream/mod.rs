@@ -2,6 +2,7 @@
 
 pub mod affinity;
 pub mod endpoint;
+pub mod hold;
 pub mod lease;
 pub mod outcome;
 pub mod state;
@@ -9,9 +10,11 @@ pub mod state;
 use std::sync::Arc;
 
 use http::uri::Scheme;
+use tracing::info;
 
 pub use affinity::{Affinity, Asked, Pin};
 pub use endpoint::{Contact, Endpoint, EndpointId};
+pub use hold::Hold;
 pub use lease::Lease;
 pub use outcome::Outcome;
 pub use state::{Health, Tier};
@@ -40,6 +43,10 @@ pub struct Upstream {
     pub health: Option<config::Health>,
     /// How clients are kept with their endpoints.
     pub affinity: Option<Box<Affinity>>,
+    /// Holds requests while it is paused; survives reloads.
+    pub hold: Arc<Hold>,
+    /// How many it holds, and for how long.
+    pub pause: config::Pause,
     /// Its counters.
     pub metrics: UpstreamMetrics,
 }
@@ -92,6 +99,16 @@ impl Upstream {
             };
             self.policy.pick(&self.endpoints, &self.cursor, fits)
         })
+    }
+
+    /// Pauses or resumes it: requests are held, or go on. For the control side, in its runtime.
+    pub fn set_paused(&self, paused: bool) {
+        let (upstream, held) = (&self.name, self.hold.held());
+        match (self.hold.set_paused(paused), paused) {
+            (true, true) => info!(%upstream, "upstream paused"),
+            (true, false) => info!(%upstream, held, "upstream resumed"),
+            (false, _) => {}
+        }
     }
 
     /// Lets the policy see who is eligible now. For the control side, after every change of an endpoint.

@@ -19,6 +19,22 @@ pub(super) fn explain_headers(lines: &mut Lines, route: &Route) {
     }
 }
 
+/// Who gets a copy.
+pub(super) fn explain_mirror(lines: &mut Lines, config: &Config, route: &Route) {
+    let Some(mirror) = &route.mirror else { return };
+    let methods = mirror.methods.as_ref().map_or_else(
+        || "all methods".to_owned(),
+        |methods| join(&methods.0, " or "),
+    );
+    lines.push(
+        "mirror",
+        format!(
+            "{} % to upstream {}, {methods}, bodies of up to {}",
+            mirror.percent, config.upstreams[mirror.upstream].name, mirror.body_bytes
+        ),
+    );
+}
+
 /// Names only: values may be secrets.
 fn header_changes(changes: &HeaderChanges) -> String {
     let names =

@@ -8,6 +8,7 @@ use regex::{Regex, RegexBuilder};
 use super::action::action;
 use super::affinity::is_token;
 use super::changes::{Direction, changes};
+use super::mirror::mirror;
 use super::rewrite::rewrite;
 use super::{Declared, header, host, name, path, reference};
 use crate::config::file::Table;
@@ -112,7 +113,11 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
     let response_headers = table
         .get("response_headers")
         .and_then(|value| changes(&value, Direction::Response));
-    table.not_yet(&["query", "timeouts", "limits", "retry", "mirror"]);
+    let mirror = table.get("mirror").and_then(|value| {
+        only_with_upstream(&value, action.as_ref());
+        value.table(|table| mirror(table, declared))?
+    });
+    table.not_yet(&["query", "timeouts", "limits", "retry"]);
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
     let upgrades = upgrades.unwrap_or_else(|| match action {
@@ -133,6 +138,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         rewrite,
         request_headers,
         response_headers,
+        mirror,
         place: table.place(),
     })
 }
@@ -260,7 +266,7 @@ pub(super) fn regex(value: &Value<'_>) -> Option<Regex> {
     value.noted(regex)
 }
 
-fn methods(value: &Value<'_>) -> Option<MethodSet> {
+pub(super) fn methods(value: &Value<'_>) -> Option<MethodSet> {
     let elements = value.non_empty_array(
         "an array such as [\"GET\", \"HEAD\"]",
         "; leave the key out for any method",

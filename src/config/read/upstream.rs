@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{affinity, health, host, name, upstream_tls};
+use super::{affinity, health, host, name, pause, upstream_tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
@@ -55,6 +55,14 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         let affinity = table
             .get("affinity")
             .and_then(|value| value.table(affinity::affinity)?);
+        let paused = table
+            .get("state")
+            .and_then(|value| value.one_of(&[("active", false), ("paused", true)], &[]))
+            .unwrap_or(false);
+        let pause = table
+            .get("pause")
+            .and_then(|value| value.table(pause::pause))
+            .unwrap_or(pause::PAUSE);
         table.not_yet(&[
             "passive",
             "retry",
@@ -72,6 +80,8 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             timeouts,
             proxy_protocol,
             affinity,
+            paused,
+            pause,
             place: table.place(),
         })
     })?

@@ -112,7 +112,7 @@ fn keys_and_values_of_a_later_version() {
             [expected]
         );
     }
-    let keys = ["timeouts", "limits", "retry", "mirror", "query"];
+    let keys = ["timeouts", "limits", "retry", "query"];
     for key in keys {
         let text = format!("[[route]]\nupstream = \"app\"\n{key} = []\n");
         assert_eq!(
@@ -183,7 +183,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`, `affinity`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`, `affinity`, `state`, `pause`",
         ),
         (
             "[access_log]\nsample = 0\n",

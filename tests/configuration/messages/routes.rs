@@ -570,3 +570,45 @@ fn cookies() {
     let same = "[[route]]\nname = \"a\"\nupstream = \"app\"\ncookies = { a = \"1\" }\n";
     assert_eq!(problems_behind_base(same), [""; 0]);
 }
+
+#[test]
+fn mirrors() {
+    each_value_has(
+        "[[route]]\nupstream = \"app\"\n",
+        &[
+            ("mirror = \"app\"", "must be a table, got \"app\""),
+            (
+                "mirror = {}",
+                "needs `upstream`, such as upstream = \"shadow\"",
+            ),
+            (
+                "mirror = { upstream = \"ap\" }",
+                "no upstream is named \"ap\"; did you mean \"app\"?",
+            ),
+            (
+                "mirror = { upstream = \"app\", percent = 0 }",
+                "must be above 0 and at most 100, got 0",
+            ),
+            (
+                "mirror = { upstream = \"app\", percent = nan }",
+                "must be above 0 and at most 100, got nan",
+            ),
+            (
+                "mirror = { upstream = \"app\", body_bytes = \"0B\" }",
+                "must be more than zero, got \"0B\"",
+            ),
+            (
+                "mirror = { upstream = \"app\", methods = [\"get\"] }",
+                "must be in upper case, got \"get\"; did you mean \"GET\"?",
+            ),
+            (
+                "mirror = { upstream = \"app\", timeout = \"0s\" }",
+                "must be longer than zero, got \"0s\"",
+            ),
+        ],
+    );
+    routes_have(&[(
+        "respond = {}\nmirror = { upstream = \"app\" }",
+        "3:1: route[0].mirror: only with `upstream`: this route sends nothing to an endpoint",
+    )]);
+}

@@ -247,3 +247,23 @@ fn affinity() {
         ],
     );
 }
+
+#[test]
+fn pauses() {
+    each_value_has(
+        "[upstream.b]\nendpoints = [\"h:1\"]\n",
+        &[
+            (
+                "state = \"pause\"",
+                "must be \"active\" or \"paused\", got \"pause\"; did you mean \"paused\"?",
+            ),
+            ("pause = true", "must be a table, got true"),
+            ("pause = { hold = -1 }", "must be 0–1000000, got -1"),
+            (
+                "pause = { wait = \"0s\" }",
+                "must be longer than zero, got \"0s\"",
+            ),
+            ("pause = { hold_ = 1 }", "unknown key; did you mean `hold`?"),
+        ],
+    );
+}

@@ -1,0 +1,49 @@
+//! Who gets a copy of a route's requests.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::Method;
+
+use crate::config::{self, MethodSet};
+use crate::metrics::MirrorMetrics;
+use crate::upstream::Upstream;
+
+/// Who gets a copy of a route's requests.
+#[derive(Debug)]
+pub struct Mirror {
+    /// Whose endpoints get it.
+    pub upstream: Arc<Upstream>,
+    /// The largest body that is copied, in bytes.
+    pub body_bytes: usize,
+    /// For a whole exchange.
+    pub timeout: Duration,
+    /// Its counters.
+    pub metrics: MirrorMetrics,
+    /// Of all requests.
+    share: f64,
+    methods: Option<MethodSet>,
+}
+
+impl Mirror {
+    pub(super) fn new(
+        mirror: &config::Mirror,
+        upstream: &Arc<Upstream>,
+        metrics: MirrorMetrics,
+    ) -> Box<Self> {
+        Box::new(Self {
+            upstream: Arc::clone(upstream),
+            body_bytes: mirror.body_bytes.as_usize(),
+            timeout: mirror.timeout,
+            metrics,
+            share: mirror.percent / 100.0,
+            methods: mirror.methods.clone(),
+        })
+    }
+
+    /// Whether a request is among those copied; `random` is a number in [0, 1).
+    pub fn wants(&self, method: &Method, random: f64) -> bool {
+        let methods = self.methods.as_ref();
+        random < self.share && methods.is_none_or(|methods| methods.contains(method))
+    }
+}
