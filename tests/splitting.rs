@@ -184,7 +184,7 @@ fn cookies_and_headers_send_testers_to_the_canary() {
 }
 
 #[test]
-fn explain_tells_shares_and_cookies() {
+fn explain_tells_shares_cookies_mirrors_and_pauses() {
     let (stable, canary) = origins();
     let routes = format!(
         "{}[[route]]\nname = \"testers\"\ncookies = {{ try = \"secret\" }}\nupstream = \"canary\"\n",
@@ -192,6 +192,11 @@ fn explain_tells_shares_and_cookies() {
     );
     let directory = tempfile::tempdir().unwrap();
     let file = directory.path().join("balancer.toml");
+    let routes = routes.replacen(
+        "[[route]]",
+        "state = \"paused\"\n[[route]]\nmirror = { upstream = \"canary\", percent = 12.5, methods = [\"GET\", \"HEAD\"] }",
+        1,
+    );
     std::fs::write(&file, configuration(&stable, &canary, &routes)).unwrap();
     let output = Command::new(BINARY)
         .arg("--config")
@@ -201,11 +206,13 @@ fn explain_tells_shares_and_cookies() {
         .unwrap();
     let text = String::from_utf8(output.stdout).unwrap();
     let expected = format!(
-        "split by client: 9 of 10 to upstream stable, round-robin: {}; 1 of 10 to upstream canary, round-robin: {}",
+        "split by client: 9 of 10 to upstream stable, round-robin: {}; 1 of 10 to upstream canary (paused), round-robin: {}",
         stable.address(),
         canary.address()
     );
     assert!(text.contains(&expected), "{text}");
+    let mirror = "mirror    12.5 % to upstream canary, GET or HEAD, bodies of up to 64KiB";
+    assert!(text.contains(mirror), "{text}");
     assert!(text.contains("testers  cookie try is missing"), "{text}");
     assert!(!text.contains("secret"), "{text}");
 }

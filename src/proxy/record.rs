@@ -26,7 +26,7 @@ use crate::net::relay::Limits;
 use crate::net::shared::SharedStream;
 use crate::pool::Connection;
 use crate::snapshot::{Held, Listener, Own, Route};
-use crate::upstream::{Endpoint, Lease, Upstream, affinity};
+use crate::upstream::{Endpoint, Lease, Upstream, Wanted};
 
 /// The body of a response to a client.
 pub type ResponseBody = Body<Exchange>;
@@ -61,7 +61,7 @@ pub struct Record {
     /// Its upstream as it was when a pause had ended, where it was held.
     resumed: Option<Arc<Upstream>>,
     /// Which endpoint the client wants, where its upstream keeps clients.
-    affinity: affinity::Asked,
+    affinity: Wanted,
     waits_for_client: bool,
     is_tunnel: bool,
     is_grpc: bool,
@@ -134,7 +134,7 @@ impl Record {
             from: None,
             member: 0,
             resumed: None,
-            affinity: affinity::Asked::Nobody,
+            affinity: Wanted::Nobody,
             waits_for_client: false,
             is_tunnel: false,
             is_grpc: false,
@@ -218,12 +218,12 @@ impl Record {
     }
 
     /// Which endpoint the client wants.
-    pub fn set_affinity(&mut self, asked: affinity::Asked) {
-        self.affinity = asked;
+    pub fn set_affinity(&mut self, wanted: Wanted) {
+        self.affinity = wanted;
     }
 
     /// The same.
-    pub fn affinity(&self) -> affinity::Asked {
+    pub fn affinity(&self) -> Wanted {
         self.affinity
     }
 

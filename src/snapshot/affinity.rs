@@ -1,9 +1,21 @@
-//! The keys that affinity cookies are signed with, read from their file.
+//! How an upstream's clients are kept with their endpoints: with keys that are read from a file.
 
 use crate::config::{self, Problem};
+use crate::upstream::Affinity;
+
+/// The cookies of `upstream`, where it has some.
+pub(super) fn affinity(upstream: &config::Upstream) -> Result<Option<Box<Affinity>>, Problem> {
+    let Some(settings) = &upstream.affinity else {
+        return Ok(None);
+    };
+    let keys = keys(settings)?;
+    let names: Vec<_> = upstream.endpoints.iter().map(|it| &it.name).collect();
+    let affinity = Affinity::new(settings, &upstream.name, &names, &keys);
+    Ok(Some(Box::new(affinity)))
+}
 
 /// The keys of `affinity`'s file, one per line. Problems do not show them.
-pub(super) fn keys(affinity: &config::Affinity) -> Result<Vec<Vec<u8>>, Problem> {
+fn keys(affinity: &config::Affinity) -> Result<Vec<Vec<u8>>, Problem> {
     let path = affinity.key_file.display();
     let problem = |message: String| Err(affinity.place.problem(message));
     let make = format!("make one: openssl rand -hex 32 > {path}");

@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     AccessLogRule, Action, Filters, Listener, Mirror, Pages, Route, Snapshot, Split, affinity,
-    contacts,
+    contacts, mirror, split,
 };
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
@@ -101,7 +101,7 @@ impl Compiler {
         }
         let mut affinities = Vec::with_capacity(config.upstreams.len());
         for upstream in &config.upstreams {
-            match kept(upstream) {
+            match affinity::affinity(upstream) {
                 Ok(affinity) => affinities.push(affinity),
                 Err(problem) => problems.push(problem),
             }
@@ -120,7 +120,7 @@ impl Compiler {
             config
                 .routes
                 .iter()
-                .filter_map(|route| unfit_mirror(config, route)),
+                .filter_map(|route| mirror::unfit(config, route)),
         );
         let matchers = config.routes.iter().map(Matchers::from).collect();
         let router = Router::compile(matchers).map_err(|conflicts| {
@@ -163,12 +163,9 @@ impl Compiler {
                         Action::Forward(Arc::clone(&upstreams[*index]))
                     }
                     config::Action::Split(split) => {
-                        let cursor = turn(previous, &configured.name)
+                        let cursor = split::turn(previous, &configured.name)
                             .unwrap_or_else(|| Arc::new(Cursor::new(self.seed)));
-                        let shares = split.shares.iter();
-                        let members =
-                            shares.map(|(index, weight)| (Arc::clone(&upstreams[*index]), *weight));
-                        Action::Split(Box::new(Split::new(members, split.by, cursor)))
+                        Action::Split(Box::new(Split::new(split, &upstreams, cursor)))
                     }
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
                     config::Action::Respond(respond) => Action::Respond(respond.clone()),
@@ -363,17 +360,6 @@ impl Compiler {
     }
 }
 
-/// How clients of `upstream` are kept with their endpoints.
-fn kept(upstream: &config::Upstream) -> Result<Option<Box<Affinity>>, Problem> {
-    let Some(settings) = &upstream.affinity else {
-        return Ok(None);
-    };
-    let keys = affinity::keys(settings)?;
-    let names: Vec<_> = upstream.endpoints.iter().map(|it| &it.name).collect();
-    let affinity = Affinity::new(settings, &upstream.name, &names, &keys);
-    Ok(Some(Box::new(affinity)))
-}
-
 /// Protocols that clients of `route` may change to. None where endpoints speak HTTP/2: a tunnel to them would be another kind
 /// of request (RFC 8441), which is not made yet.
 fn upgrades<'a>(config: &Config, route: &'a config::Route) -> &'a [Box<str>] {
@@ -382,26 +368,6 @@ fn upgrades<'a>(config: &Config, route: &'a config::Route) -> &'a [Box<str>] {
         return &[];
     }
     &route.upgrades
-}
-
-/// A mirror whose endpoints want to be told of each request's client first.
-fn unfit_mirror(config: &Config, route: &config::Route) -> Option<Problem> {
-    let mirror = route.mirror.as_ref()?;
-    let upstream = &config.upstreams[mirror.upstream];
-    upstream.proxy_protocol?;
-    Some(mirror.place.problem(format!(
-        "upstream {:?} has proxy_protocol, and copies of requests come from no client; mirror to an upstream without it",
-        upstream.name
-    )))
-}
-
-/// Where the turn of the route `name` stands, if it shared its requests before.
-fn turn(previous: Option<&Snapshot>, name: &Name) -> Option<Arc<Cursor>> {
-    let mut routes = previous?.routes.iter();
-    match &routes.find(|route| route.name == *name)?.action {
-        Action::Split(split) => Some(Arc::clone(split.cursor())),
-        Action::Forward(_) | Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
-    }
 }
 
 /// RFC 6797 §6.1.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use crate::config::{self, MethodSet};
+use crate::config::{self, Config, MethodSet, Problem};
 use crate::metrics::MirrorMetrics;
 use crate::upstream::Upstream;
 
@@ -46,4 +46,15 @@ impl Mirror {
         let methods = self.methods.as_ref();
         random < self.share && methods.is_none_or(|methods| methods.contains(method))
     }
+}
+
+/// A mirror whose endpoints want to be told of each request's client first.
+pub(super) fn unfit(config: &Config, route: &config::Route) -> Option<Problem> {
+    let mirror = route.mirror.as_ref()?;
+    let upstream = &config.upstreams[mirror.upstream];
+    upstream.proxy_protocol?;
+    Some(mirror.place.problem(format!(
+        "upstream {:?} has proxy_protocol, and copies of requests come from no client; mirror to an upstream without it",
+        upstream.name
+    )))
 }

@@ -3,8 +3,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use super::{Action, Snapshot};
 use crate::balance::{Candidate, Cursor, RoundRobin, share};
-use crate::config::SplitBy;
+use crate::config::{self, SplitBy};
+use crate::units::Name;
 use crate::upstream::Upstream;
 
 /// A route's requests shared among upstreams by weight. Blind to who is well: an upstream without anybody to ask keeps its
@@ -35,30 +37,25 @@ impl Candidate for Member {
 }
 
 impl Split {
-    /// Shares requests among `members`, of which one at least has a weight. `cursor` is where the turn stands.
+    /// Shares requests among `upstreams` as `split` says. `cursor` is where the turn stands.
     pub(super) fn new(
-        members: impl Iterator<Item = (Arc<Upstream>, u16)>,
-        by: SplitBy,
+        split: &config::Split,
+        upstreams: &[Arc<Upstream>],
         cursor: Arc<Cursor>,
     ) -> Self {
-        let member = |(upstream, weight): (Arc<Upstream>, u16)| Member {
-            upstream,
-            weight: weight.into(),
+        let member = |(index, weight): &(usize, u16)| Member {
+            upstream: Arc::clone(&upstreams[*index]),
+            weight: u32::from(*weight),
         };
-        let members: Box<[Member]> = members.map(member).collect();
+        let members: Box<[Member]> = split.shares.iter().map(member).collect();
         let order = RoundRobin::default();
         order.refresh(&members, |_| true);
         Self {
             members,
-            by,
+            by: split.by,
             order,
             cursor,
         }
-    }
-
-    /// Where the turn stands.
-    pub(super) fn cursor(&self) -> &Arc<Cursor> {
-        &self.cursor
     }
 
     /// The index of the upstream that takes a request of `client`.
@@ -86,5 +83,14 @@ impl Split {
         self.members
             .iter()
             .map(|member| (&*member.upstream, member.weight))
+    }
+}
+
+/// Where the turn of the route `name` stands, if it shared its requests before.
+pub(super) fn turn(previous: Option<&Snapshot>, name: &Name) -> Option<Arc<Cursor>> {
+    let mut routes = previous?.routes.iter();
+    match &routes.find(|route| route.name == *name)?.action {
+        Action::Split(split) => Some(Arc::clone(&split.cursor)),
+        Action::Forward(_) | Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
     }
 }

@@ -7,6 +7,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::Arc;
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
@@ -16,7 +17,7 @@ use foldhash::fast::FixedState;
 use http::HeaderValue;
 use http::header::{self, HeaderMap};
 
-use super::{EndpointId, Upstream};
+use super::{Endpoint, EndpointId, Tier, Upstream};
 use crate::config;
 use crate::message::cookie;
 use crate::units::Name;
@@ -34,7 +35,7 @@ pub struct Pin {
 
 /// What a request says of the endpoint it wants.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub enum Asked {
+pub enum Wanted {
     /// Nothing: there is no cookie.
     #[default]
     Nobody,
@@ -45,7 +46,7 @@ pub enum Asked {
     Pinned(Pin),
 }
 
-impl Asked {
+impl Wanted {
     /// The endpoint, if there is one.
     pub fn pin(self) -> Option<Pin> {
         match self {
@@ -113,17 +114,17 @@ impl Affinity {
 
     /// Which endpoint of `upstream`, whose cookies these are, a request's cookie names. Takes the cookie out: it is ours and
     /// says nothing to endpoints. Of several the first counts that names one.
-    pub fn take(&self, upstream: &Upstream, headers: &mut HeaderMap) -> Asked {
+    pub fn take(&self, upstream: &Upstream, headers: &mut HeaderMap) -> Wanted {
         if !headers.contains_key(header::COOKIE) {
-            return Asked::Nobody;
+            return Wanted::Nobody;
         }
-        let mut asked = Asked::Nobody;
+        let mut wanted = Wanted::Nobody;
         for value in cookie::values(headers, &self.name) {
-            asked = Asked::Unknown;
+            wanted = Wanted::Unknown;
             if let Some(known) = self.find(value)
                 && let Some(endpoint) = upstream.endpoints.get(known.endpoint as usize)
             {
-                asked = Asked::Pinned(Pin {
+                wanted = Wanted::Pinned(Pin {
                     index: known.endpoint,
                     id: endpoint.id(),
                     is_current: known.is_current,
@@ -131,10 +132,10 @@ impl Affinity {
                 break;
             }
         }
-        if asked != Asked::Nobody {
+        if wanted != Wanted::Nobody {
             cookie::remove(headers, &self.name);
         }
-        asked
+        wanted
     }
 
     fn find(&self, text: &[u8]) -> Option<&Known> {
@@ -158,21 +159,21 @@ impl Affinity {
 }
 
 impl Upstream {
-    /// What the client of a request that `asked` is told, now that `answered` has answered it; `None` where there is nothing
-    /// to say. Counts clients that got another endpoint than they wanted.
-    pub fn keep(&self, asked: Asked, answered: EndpointId, tls: bool) -> Option<&HeaderValue> {
+    /// What the client of a request that `wanted` an endpoint is told, now that `answered` has answered it; `None` where there is
+    /// nothing to say. Counts clients that got another endpoint than they wanted.
+    pub fn keep(&self, wanted: Wanted, answered: EndpointId, tls: bool) -> Option<&HeaderValue> {
         let affinity = self.affinity.as_deref()?;
-        match asked {
-            Asked::Nobody => {}
-            Asked::Unknown => self.metrics.count_repin("unknown_cookie"),
-            Asked::Pinned(pin) if pin.id == answered => {
+        match wanted {
+            Wanted::Nobody => {}
+            Wanted::Unknown => self.metrics.count_repin("unknown_cookie"),
+            Wanted::Pinned(pin) if pin.id == answered => {
                 if pin.is_current {
                     return None;
                 }
             }
-            Asked::Pinned(pin) => self.metrics.count_repin(self.why_not(pin)),
+            Wanted::Pinned(pin) => self.metrics.count_repin(self.why_not(pin)),
         }
-        let is_it = |endpoint: &std::sync::Arc<super::Endpoint>| endpoint.id() == answered;
+        let is_it = |endpoint: &Arc<Endpoint>| endpoint.id() == answered;
         affinity.cookie(self.endpoints.iter().position(is_it)?, tls)
     }
 
@@ -180,14 +181,14 @@ impl Upstream {
     fn why_not(&self, pin: Pin) -> &'static str {
         match self.find(pin) {
             None => "gone",
-            Some(endpoint) if endpoint.tier() == super::Tier::Eligible => "failed",
+            Some(endpoint) if endpoint.tier() == Tier::Eligible => "failed",
             Some(endpoint) => endpoint.state().word(),
         }
     }
 
     /// The endpoint that `pin` names.
-    pub(super) fn find(&self, pin: Pin) -> Option<&std::sync::Arc<super::Endpoint>> {
-        let is_it = |endpoint: &&std::sync::Arc<super::Endpoint>| endpoint.id() == pin.id;
+    pub(super) fn find(&self, pin: Pin) -> Option<&Arc<Endpoint>> {
+        let is_it = |endpoint: &&Arc<Endpoint>| endpoint.id() == pin.id;
         // Where it was when the cookie was read; elsewhere after a reload in between.
         self.endpoints
             .get(pin.index as usize)

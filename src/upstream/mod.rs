@@ -12,7 +12,7 @@ use std::sync::Arc;
 use http::uri::Scheme;
 use tracing::info;
 
-pub use affinity::{Affinity, Asked, Pin};
+pub use affinity::{Affinity, Pin, Wanted};
 pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use hold::Hold;
 pub use lease::Lease;

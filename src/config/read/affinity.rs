@@ -1,5 +1,6 @@
 //! Reads `upstream.affinity`.
 
+use super::cookie;
 use crate::config::Affinity;
 use crate::config::file::Table;
 use crate::config::value::Value;
@@ -17,7 +18,7 @@ pub(super) fn affinity(table: &mut Table<'_>) -> Option<Affinity> {
     } else if cookie.is_none() {
         table.report("needs `cookie`, such as cookie = \"balancer\"");
     }
-    let name = cookie.as_ref().and_then(cookie_name);
+    let name = cookie.as_ref().and_then(cookie::name);
     let key_file = table.get("key_file");
     if key_file.is_none() {
         table.report(
@@ -40,23 +41,6 @@ pub(super) fn affinity(table: &mut Table<'_>) -> Option<Affinity> {
         max_age,
         place: key_file.place(),
     })
-}
-
-/// RFC 6265 §4.1.1: a token.
-pub(super) fn cookie_name(value: &Value<'_>) -> Option<Box<str>> {
-    let what = "the name of a cookie such as \"balancer\"";
-    let name = value.string_such_as(what)?;
-    if is_token(name) {
-        Some(name.into())
-    } else {
-        value.expected(what)
-    }
-}
-
-/// Whether `text` is a token (RFC 9110 §5.6.2).
-pub(super) fn is_token(text: &str) -> bool {
-    let is_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
-    !text.is_empty() && text.bytes().all(is_token)
 }
 
 fn cookie_path(value: &Value<'_>) -> Option<Box<str>> {

@@ -4,6 +4,7 @@
 mod action;
 mod affinity;
 mod changes;
+mod cookie;
 mod error_pages;
 mod header;
 mod health;

@@ -6,11 +6,10 @@ use http::{HeaderName, Method};
 use regex::{Regex, RegexBuilder};
 
 use super::action::action;
-use super::affinity::is_token;
 use super::changes::{Direction, changes};
 use super::mirror::mirror;
 use super::rewrite::rewrite;
-use super::{Declared, header, host, name, path, reference};
+use super::{Declared, cookie, header, host, name, path, reference};
 use crate::config::file::Table;
 use crate::config::suggest::hint;
 use crate::config::value::Value;
@@ -84,7 +83,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         .unwrap_or_default();
     let cookies = table
         .get("cookies")
-        .map(|value| cookies(&value))
+        .map(|value| cookie::to_match(&value))
         .unwrap_or_default();
     let exclusive = table.get("exclusive").and_then(|value| {
         let exclusive = value.bool()?;
@@ -282,31 +281,6 @@ pub(super) fn methods(value: &Value<'_>) -> Option<MethodSet> {
         methods.push(method);
     }
     Some(MethodSet(methods))
-}
-
-/// Cookies a request must have. Problems do not show values, which may be secrets.
-fn cookies(value: &Value<'_>) -> Vec<(Box<str>, Box<str>)> {
-    let mut cookies = Vec::new();
-    for entry in value.entries("a table such as { beta = \"1\" }") {
-        if !is_token(entry.name) {
-            let name = entry.name;
-            entry.source.report(
-                entry.key_place(),
-                format!("{name:?} is not a cookie's name"),
-            );
-            continue;
-        }
-        let Some(text) = entry.string() else { continue };
-        // RFC 6265 §4.1.1. Requests are compared without the quotes that may stand around a value.
-        let may_stand = |byte: u8| byte.is_ascii_graphic() && !b"\",;\\".contains(&byte);
-        if text.bytes().all(may_stand) {
-            cookies.push((entry.name.into(), text.into()));
-        } else {
-            entry
-                .report("must be visible ASCII without quotes, commas, semicolons and backslashes");
-        }
-    }
-    cookies
 }
 
 fn upgrades(value: &Value<'_>) -> Option<Vec<Box<str>>> {
