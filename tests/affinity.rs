@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::support::certificates::Authority;
 use crate::support::client::{HOST, Tls};
 use crate::support::h2::{H2, get as h2_get};
-use crate::support::{Balancer, Connection, Origin, Outcome, Reply, get};
+use crate::support::{Balancer, Connection, Origin, Outcome, Reply, eventually, get};
 
 const KEY: &str = "6c6f6e6720656e6f75676820746f2062652061206b6579206f662031323862697\n";
 const NEXT: &str = "a5ecd3d6e0f5b1b2c3d4e5f60718293a4b5c6d7e8f90a1b2c3d4e5f60718293a\n";
@@ -87,6 +87,12 @@ impl Setting {
 
 fn write_key(directory: &Path, key: &str) {
     fs::write(directory.join("affinity.key"), key).unwrap();
+}
+
+/// Stops it, and waits until its last connection has ended.
+fn stop(origin: &mut Origin) {
+    origin.stop();
+    eventually("its connections have ended", || origin.open() == 0);
 }
 
 fn ask(balancer: &Balancer, cookie: &str) -> Reply {
@@ -212,7 +218,8 @@ fn endpoint_that_is_draining_gives_its_clients_up() {
 fn endpoint_that_refuses_the_connection_is_left_within_the_same_request() {
     let mut setting = Setting::start();
     let (first, pinned) = setting.begin();
-    setting.origins[usize::from(first == "b")].stop();
+    let origin = &mut setting.origins[usize::from(first == "b")];
+    stop(origin);
     let reply = setting.ask(&pinned);
     assert_eq!(reply.status, 200, "{reply:?}");
     assert_ne!(reply.text(), first);
@@ -228,7 +235,7 @@ fn endpoint_that_refuses_the_connection_is_left_within_the_same_request() {
 fn with_nobody_to_ask_nothing_is_promised() {
     let mut setting = Setting::start();
     let (_, pinned) = setting.begin();
-    setting.origins.iter_mut().for_each(Origin::stop);
+    setting.origins.iter_mut().for_each(stop);
     let reply = setting.ask(&pinned);
     reply.assert_made_by_balancer(502);
     assert_eq!(reply.field("set-cookie"), None);

@@ -22,6 +22,7 @@ mod headers;
 mod health;
 mod hostile_clients;
 mod hsts;
+mod http2_conformance;
 mod idle_connections;
 mod metrics_and_logs;
 mod mirroring;

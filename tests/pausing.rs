@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::support::client::HOST;
 use crate::support::{Balancer, Connection, Origin, eventually, get};
 
@@ -170,6 +172,20 @@ fn an_upstream_that_is_removed_holds_nobody_back() {
     balancer.reloaded(&configuration(&other, "").replace("app", "renamed"));
     assert_eq!(waiting.reply().text(), "a");
     assert_eq!(get(balancer.http(), "/").text(), "other");
+}
+
+#[test]
+fn shutdown_does_not_wait_for_the_end_of_a_pause() {
+    let origin = Origin::named("a");
+    let mut balancer = Balancer::start(&format!(
+        "[process]\nshutdown_grace = \"1h\"\n{}",
+        configuration(&origin, PAUSED)
+    ));
+    let mut waiting = ask(&balancer, "/");
+    eventually("it is held", || held(&balancer) == 1.0);
+    balancer.signal(Signal::TERM);
+    waiting.reply().assert_made_by_balancer(503);
+    assert!(balancer.wait_exit().success());
 }
 
 #[test]

@@ -356,9 +356,19 @@ fn removed_endpoint_finishes_its_slow_response_and_gets_nothing_new() {
         assert_eq!(get(balancer.http(), "/").text(), "b");
     }
     assert_eq!(a.request_count(), asked);
+    let in_flight = || {
+        let labels = [("upstream", "app"), ("endpoint", "a")];
+        balancer
+            .metrics()
+            .find("balancer_upstream_in_flight", &labels)
+    };
+    assert_eq!(in_flight(), Some(1.0), "it is gone, its request is not");
     gate.open();
     let rest = held.body(Framing::Length(2));
     assert_eq!((rest.bytes.as_slice(), rest.complete), (&b"lf"[..], true));
+    eventually("its last request is counted out", || {
+        in_flight() == Some(0.0)
+    });
     eventually("idle connections to a removed endpoint are closed", || {
         a.open() == 0
     });

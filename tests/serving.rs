@@ -565,6 +565,43 @@ fn body_that_the_origin_refuses_is_never_asked_for() {
 }
 
 #[test]
+fn expectation_on_two_lines_is_one() {
+    let origin = Origin::with("a", |exchange| {
+        let _ = exchange.write("HTTP/1.1 100 Continue\r\n\r\n");
+        let body = exchange.body();
+        exchange.respond(200, &[], &String::from_utf8_lossy(&body.bytes))
+    });
+    let balancer = Balancer::start(&simple(&[&origin]));
+    let mut connection = Connection::open(balancer.http());
+    connection.send(HELD_BACK.replace("\r\n\r\n", "\r\nExpect: 100-Continue\r\n\r\n"));
+    assert!(connection.head().unwrap().start.starts_with("HTTP/1.1 100"));
+    connection.send("hello");
+    assert_eq!(connection.reply().text(), "hello");
+}
+
+#[test]
+fn what_nobody_has_defined_cannot_be_expected() {
+    let origin = Origin::named("a");
+    let balancer = Balancer::start(&simple(&[&origin]));
+    for expectation in ["foo", "100-continue, foo", "foo\r\nExpect: 100-continue"] {
+        let mut connection = Connection::open(balancer.http());
+        connection.send(HELD_BACK.replace("100-continue", expectation));
+        let reply = connection.reply();
+        assert_eq!(reply.status, 417, "{expectation}");
+        assert_eq!(
+            reply.field("proxy-status"),
+            Some("balancer; error=http_request_error; details=\"unknown expectation\"")
+        );
+        assert_eq!(reply.field("connection"), Some("close"));
+    }
+    let mut connection = Connection::open(balancer.http());
+    connection.send("GET / HTTP/1.1\r\nHost: app.test\r\nExpect: foo\r\n\r\n");
+    assert_eq!(connection.reply().status, 417);
+    assert_eq!(connection.get("/").status, 200, "there was no body to come");
+    assert_eq!(origin.request_count(), 1, "the others reached no endpoint");
+}
+
+#[test]
 fn certificate_is_chosen_by_exact_name_then_wildcard_then_default() {
     let origin = Origin::named("a");
     let authority = Authority::new("test");

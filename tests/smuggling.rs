@@ -712,8 +712,9 @@ fn http_2_bodies_of_another_length_than_they_say_are_never_whole() {
     for (length, body) in [
         ("4", "hello"),
         ("6", "hello"),
-        ("0", "hello"),
         ("5000", "hello"),
+        // Last: the others look at all requests there were.
+        ("0", "hello"),
     ] {
         let mut frames = Frames::open(balancer.http(), &tls);
         let fields = [
@@ -725,6 +726,14 @@ fn http_2_bodies_of_another_length_than_they_say_are_never_whole() {
         ];
         frames.request_with_body(1, &fields, body.as_bytes());
         let ending = frames.ending(1);
+        if length == "0" {
+            // Whole before a byte of what follows has come: it may have been passed on, but without that.
+            for request in origin.requests() {
+                let body = request.body.unwrap_or_default();
+                assert!(!body.complete || body.bytes.is_empty(), "{body:?}");
+            }
+            continue;
+        }
         assert!(
             !matches!(ending, Ending::Reply(200..=299, _)),
             "{length}: {ending:?}"

@@ -137,6 +137,47 @@ fn request_for_a_host_of_another_certificate_is_misdirected() {
 }
 
 #[test]
+fn explain_says_421_where_the_listener_does() {
+    let (origin, authority) = (Origin::named("a"), Authority::new("test"));
+    let balancer = sites(&authority, &origin, "");
+    for (name, host) in [
+        ("a.test", "b.test"),
+        ("a.test", "Other.test:8443"),
+        ("first.test", "elsewhere.test"),
+        ("first.test", "a.test."),
+        ("elsewhere.test", "unnamed.test"),
+    ] {
+        let tls = TlsOptions {
+            any_certificate: true,
+            ..TlsOptions::default()
+        };
+        let tls = tls.build(&authority, name);
+        let mut connection = Connection::secure(balancer.address("https"), &tls).unwrap();
+        let status = ask(&mut connection, host).status;
+        let (url, field) = (format!("https://{name}/"), format!("host: {host}"));
+        let (other, server_name) = (format!("https://{host}/"), format!("--server-name={name}"));
+        for arguments in [
+            ["GET", &url, "-H", &field].as_slice(),
+            &["GET", &other, &server_name],
+        ] {
+            let told = Command::new(BINARY)
+                .current_dir(balancer.directory())
+                .arg("explain")
+                .args(arguments)
+                .output()
+                .unwrap();
+            let text = String::from_utf8(told.stdout).unwrap();
+            assert_eq!(
+                text.contains("421, another certificate"),
+                status == 421,
+                "{name}, {host}: {status}\n{text}"
+            );
+            assert_eq!(told.status.code(), Some(i32::from(status == 421)), "{text}");
+        }
+    }
+}
+
+#[test]
 fn hosts_without_a_certificate_belong_to_the_first() {
     let (origin, authority) = (Origin::named("a"), Authority::new("test"));
     let balancer = sites(&authority, &origin, "");

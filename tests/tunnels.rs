@@ -11,6 +11,7 @@ use rustix::process::Signal;
 use crate::support::certificates::Authority;
 use crate::support::client::{HOST, Tls};
 use crate::support::h2::{Frames, H2};
+use crate::support::http1::Head;
 use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, get};
 
 /// Echoes over WebSocket, `/slow` only when the gate opens; says no to others.
@@ -75,12 +76,18 @@ fn request(path: &str) -> String {
     )
 }
 
+/// The head of the 101 that comes next.
+fn await_101(connection: &mut Connection) -> Head {
+    let head = connection.head().unwrap();
+    assert!(head.start.starts_with("HTTP/1.1 101 "), "{head:?}");
+    head
+}
+
 /// Opens a tunnel to an echo.
 fn open(balancer: &Balancer) -> Connection {
     let mut connection = Connection::open(balancer.http());
     connection.send(request("/chat"));
-    let head = connection.head().unwrap();
-    assert!(head.start.starts_with("HTTP/1.1 101 "), "{head:?}");
+    await_101(&mut connection);
     connection
 }
 
@@ -124,8 +131,7 @@ fn websocket_passes_both_ways_after_101() {
     let balancer = start(&origin);
     let mut connection = Connection::open(balancer.http());
     connection.send(request("/chat?x=1"));
-    let head = connection.head().unwrap();
-    assert!(head.start.starts_with("HTTP/1.1 101 "), "{head:?}");
+    let head = await_101(&mut connection);
     assert_eq!(head.all("upgrade"), ["websocket"]);
     assert_eq!(head.all("connection"), ["upgrade"]);
     // RFC 6455 §1.3: what the endpoint has made of the client's key.
@@ -161,13 +167,7 @@ fn websocket_passes_over_tls() {
     let (balancer, tls) = start_secure(&origin, "", "");
     let mut connection = Connection::secure(balancer.http(), &tls).unwrap();
     connection.send(request("/"));
-    assert!(
-        connection
-            .head()
-            .unwrap()
-            .start
-            .starts_with("HTTP/1.1 101 ")
-    );
+    await_101(&mut connection);
     for _ in 0..3 {
         assert_echoes(&mut connection, "hello");
     }
@@ -221,13 +221,7 @@ fn other_protocols_need_a_route_that_allows_them() {
     let balancer = Balancer::start(&config(&origin, "", "", "upgrades = [\"chess\"]"));
     let mut connection = Connection::open(balancer.http());
     connection.send(&ask);
-    assert!(
-        connection
-            .head()
-            .unwrap()
-            .start
-            .starts_with("HTTP/1.1 101 ")
-    );
+    await_101(&mut connection);
     let mut first = [0; 2];
     connection.read_exact(&mut first).unwrap();
     assert_eq!(&first, b"e4", "what came with the 101");
@@ -272,13 +266,7 @@ fn nothing_passes_before_the_endpoint_has_agreed() {
     connection.send(format!("{}{early}", request("/slow")));
     eventually("the first is asked", || origin.request_count() == 1);
     gate.open();
-    assert!(
-        connection
-            .head()
-            .unwrap()
-            .start
-            .starts_with("HTTP/1.1 101 ")
-    );
+    await_101(&mut connection);
     let mut heard = vec![0; early.len()];
     connection.read_exact(&mut heard).unwrap();
     assert_eq!(heard, early.as_bytes());
@@ -534,8 +522,7 @@ fn headers_of_a_route_are_changed_on_the_way_into_a_tunnel_too() {
     );
     let mut connection = Connection::secure(balancer.http(), &tls).unwrap();
     connection.send(request("/"));
-    let head = connection.head().unwrap();
-    assert!(head.start.starts_with("HTTP/1.1 101 "), "{head:?}");
+    let head = await_101(&mut connection);
     assert_eq!(head.field("x-set"), Some("1"));
     assert!(!head.has("sec-websocket-accept"));
 }
@@ -647,13 +634,7 @@ fn tunnel_to_an_endpoint_that_expects_the_proxy_protocol() {
     ));
     let mut connection = Connection::open(balancer.http());
     connection.send(request("/"));
-    assert!(
-        connection
-            .head()
-            .unwrap()
-            .start
-            .starts_with("HTTP/1.1 101 ")
-    );
+    await_101(&mut connection);
     let mut heard = [0; 2];
     connection.read_exact(&mut heard).unwrap();
     let asked = asked.join().unwrap();

@@ -27,6 +27,6 @@ impl ErrorPage {
 }
 
 /// The statuses of errors that the balancer itself answers with, in order.
-pub const OWN_STATUSES: [u16; 15] = [
-    400, 404, 405, 408, 413, 414, 421, 431, 500, 501, 502, 503, 504, 505, 508,
+pub const OWN_STATUSES: [u16; 16] = [
+    400, 404, 405, 408, 413, 414, 417, 421, 431, 500, 501, 502, 503, 504, 505, 508,
 ];

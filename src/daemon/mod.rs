@@ -18,9 +18,11 @@ use std::time::{Duration, SystemTime};
 use http::HeaderValue;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at};
 use tracing::{error, info, warn};
 
+use self::retire::Gone;
 use crate::admin::Admin;
 use crate::config::{Config, ConfigErrors, Problem};
 use crate::health::{self, Checker};
@@ -175,6 +177,15 @@ pub struct Daemon {
     tls_files: Contents,
     /// What they held when that was found unusable, and said so.
     refused_tls_files: Option<Contents>,
+    /// What earlier reloads have removed and is finished by now.
+    finished: Finished,
+}
+
+/// What is finished comes here from the tasks that wait for it: while a reload runs nobody takes it, so that no series are
+/// removed which the reload brings back.
+struct Finished {
+    sender: mpsc::UnboundedSender<Gone>,
+    receiver: mpsc::UnboundedReceiver<Gone>,
 }
 
 /// The sockets of one listener, one for each worker.
@@ -247,6 +258,7 @@ impl Daemon {
         })
         .map_err(system("worker thread"))?;
         let checker = Checker::new(publisher.clone());
+        let (sender, receiver) = mpsc::unbounded_channel();
         Ok(Self {
             path: path.to_owned(),
             config,
@@ -263,6 +275,7 @@ impl Daemon {
             unopened,
             tls_files,
             refused_tls_files: None,
+            finished: Finished { sender, receiver },
         })
     }
 
@@ -286,6 +299,9 @@ impl Daemon {
             tokio::select! {
                 _ = signals.hangup.recv() => self.reload().await,
                 found = files.look(&self.config) => self.follow_certificates(found).await,
+                Some(gone) = self.finished.receiver.recv() => {
+                    gone.retire(&self.metrics, &self.publisher.current());
+                }
                 _ = day.tick() => self.warn_of_endings(),
                 () = end(&mut signals.terminate, &mut signals.interrupt) => break,
             }

@@ -5,7 +5,8 @@ use std::sync::Arc;
 
 use tracing::{error, info, warn};
 
-use super::{Daemon, log_writer, names, note_accepted, open, publish_gauges, retire, warn_of};
+use super::retire::{self, Gone};
+use super::{Daemon, log_writer, names, note_accepted, open, publish_gauges, warn_of};
 use crate::config::{self, Config, ConfigErrors};
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
@@ -129,11 +130,12 @@ impl Daemon {
             worker.tell(Command::Follow);
         }
         self.checker.follow(&current);
-        tokio::spawn(retire::retire(
-            Arc::clone(&self.metrics),
-            previous,
-            self.publisher.clone(),
-        ));
+        let gone = Gone::between(&previous, &current);
+        gone.resume(&previous);
+        gone.retire_gauges(&self.metrics);
+        let with = (Arc::clone(&self.metrics), self.publisher.clone());
+        let finished = self.finished.sender.clone();
+        tokio::spawn(retire::wait(gone, previous, with, finished));
         self.config = config;
         self.tls_files = tls_files;
         self.refused_tls_files = None;

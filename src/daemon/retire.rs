@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::mpsc;
 use tokio::time::sleep;
 
 use crate::metrics::{ListenerMetrics, Metrics, UpstreamMetrics};
@@ -20,30 +21,34 @@ const LAST_SCRAPE: Duration = Duration::from_secs(60);
 /// Until then every worker has let go of the snapshot before.
 const LET_GO: Duration = Duration::from_secs(2);
 
-/// Waits until what `previous` had and `current` has not is finished, then removes its series, unless it is back.
-pub async fn retire(metrics: Arc<Metrics>, previous: Arc<Snapshot>, publisher: Publisher) {
-    let gone = Gone::between(&previous, &publisher.current());
-    gone.resume(&previous);
-    gone.retire_gauges(&metrics);
+/// So often it is looked whether requests are still in flight.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Waits until what is `gone` is finished and was scraped a last time, then says so to `finished`: who reloads takes the series
+/// away, because a reload under way may have them in its hands again. `previous` is the snapshot that had it.
+pub async fn wait(
+    gone: Gone,
+    previous: Arc<Snapshot>,
+    (metrics, publisher): (Arc<Metrics>, Publisher),
+    finished: mpsc::UnboundedSender<Gone>,
+) {
+    gone.tell_in_flight(&metrics, &publisher.current());
     // A large snapshot takes milliseconds to drop: here, where nobody waits, not on a worker.
     sleep(LET_GO).await;
     drop(previous);
     if gone.is_empty() {
         return;
     }
-    while gone
-        .endpoints
-        .iter()
-        .any(|endpoint| endpoint.in_flight() > 0)
-    {
-        sleep(Duration::from_secs(1)).await;
+    while gone.tell_in_flight(&metrics, &publisher.current()) {
+        sleep(LOOK).await;
     }
     sleep(LAST_SCRAPE).await;
-    gone.retire(&metrics, &publisher.current());
+    // At shutdown nobody is interested any more.
+    let _ = finished.send(gone);
 }
 
 /// What a reload has removed.
-struct Gone {
+pub struct Gone {
     listeners: Vec<Name>,
     endpoints: Vec<Arc<Endpoint>>,
     upstreams: Vec<Name>,
@@ -55,7 +60,8 @@ struct Gone {
 }
 
 impl Gone {
-    fn between(previous: &Snapshot, current: &Snapshot) -> Self {
+    /// What `previous` had and `current` has not.
+    pub fn between(previous: &Snapshot, current: &Snapshot) -> Self {
         let endpoints = endpoint_names(current);
         let upstreams = upstream_names(current);
         let routes = route_names(current);
@@ -102,15 +108,34 @@ impl Gone {
     }
 
     /// Lets go of requests that are held for upstreams that nobody can resume any more.
-    fn resume(&self, previous: &Snapshot) {
+    pub fn resume(&self, previous: &Snapshot) {
         let is_gone = |upstream: &&Arc<Upstream>| self.upstreams.contains(&upstream.name);
         for upstream in previous.upstreams.iter().filter(is_gone) {
             upstream.set_paused(false);
         }
     }
 
+    /// Tells how many requests are in flight on endpoints that are gone: whoever reads of those in use says nothing of them. What
+    /// `current` has again is told of there. Whether there are any.
+    fn tell_in_flight(&self, metrics: &Metrics, current: &Snapshot) -> bool {
+        let back = endpoint_names(current);
+        let mut any = false;
+        for endpoint in &self.endpoints {
+            let in_flight = endpoint.in_flight();
+            any |= in_flight > 0;
+            let (upstream, name) = name(endpoint);
+            if !back.contains(&(upstream, name)) {
+                metrics
+                    .upstream_in_flight
+                    .with_label_values(&[upstream, name])
+                    .set(i64::from(in_flight));
+            }
+        }
+        any
+    }
+
     /// Removes at once what would go on saying that what is gone is there.
-    fn retire_gauges(&self, metrics: &Metrics) {
+    pub fn retire_gauges(&self, metrics: &Metrics) {
         for endpoint in &self.endpoints {
             endpoint.metrics.retire_gauges(metrics, &WORDS);
         }
@@ -123,8 +148,9 @@ impl Gone {
         }
     }
 
-    /// Removes the series of all that `current` has not got again.
-    fn retire(&self, metrics: &Metrics, current: &Snapshot) {
+    /// Removes the series of all that `current` has not got again. Not while a snapshot is compiled: what that has again could
+    /// still lose its series.
+    pub fn retire(&self, metrics: &Metrics, current: &Snapshot) {
         let listeners = listener_names(current);
         for listener in self
             .listeners
@@ -232,6 +258,7 @@ mod tests {
     use crate::metrics::encode;
     use crate::snapshot::compile::Compiler;
     use crate::tls::Tickets;
+    use crate::upstream::Wish;
 
     const BEFORE: &str = r#"
         [listener.stays]
@@ -291,6 +318,7 @@ mod tests {
         }
 
         let gone = Gone::between(&before, &after);
+        gone.retire_gauges(&metrics);
         // What is back by then keeps its series.
         gone.retire(&metrics, &before);
         for name in names {
@@ -304,5 +332,46 @@ mod tests {
         for name in ["\"stays\"", "\"kept\"", "\"main\"", ":10\""] {
             assert!(text().contains(name), "{name}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn endpoint_that_is_gone_counts_what_is_in_flight_until_the_last_has_ended() {
+        let metrics = Arc::new(Metrics::new());
+        let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
+        let mut compile = |source: &str, previous: Option<&Snapshot>| {
+            let config = config::parse(source, Path::new("balancer.toml")).unwrap();
+            compiler.compile(&config, previous).unwrap().snapshot
+        };
+        let before = Arc::new(compile(BEFORE, None));
+        let publisher = Publisher::new(compile(AFTER, Some(&before)));
+        let dropped = &before.upstreams[1];
+        let lease = dropped.pick(Wish::default()).unwrap();
+        let shown = || {
+            let text = String::from_utf8(encode::text(&metrics).unwrap()).unwrap();
+            let line =
+                "balancer_upstream_in_flight{endpoint=\"127.0.0.1:12\",upstream=\"dropped\"} ";
+            let found = text.lines().find_map(|found| found.strip_prefix(line));
+            found.map(str::to_owned)
+        };
+
+        let gone = Gone::between(&before, &publisher.current());
+        gone.retire_gauges(&metrics);
+        let (finished, mut received) = mpsc::unbounded_channel();
+        let with = (Arc::clone(&metrics), publisher.clone());
+        tokio::spawn(wait(gone, Arc::clone(&before), with, finished));
+        sleep(Duration::from_secs(3600)).await;
+        assert_eq!(shown().as_deref(), Some("1"));
+        assert!(received.try_recv().is_err(), "a request is in flight");
+        drop(lease);
+        sleep(LOOK * 2).await;
+        assert_eq!(shown().as_deref(), Some("0"), "until the last scrape");
+        let gone = received.recv().await.unwrap();
+        assert_eq!(
+            shown().as_deref(),
+            Some("0"),
+            "nobody but who reloads removes it"
+        );
+        gone.retire(&metrics, &publisher.current());
+        assert_eq!(shown(), None);
     }
 }

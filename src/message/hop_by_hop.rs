@@ -3,6 +3,8 @@
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use smallvec::SmallVec;
 
+use super::list;
+
 /// A `Connection` field that names what must reach the other side: an attempt to strip it (RFC 9110 §7.6.1 lets only
 /// hop-by-hop options be named).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -39,39 +41,31 @@ pub fn is_hop_by_hop(name: &str) -> bool {
     position(name).is_some()
 }
 
-/// The fields that `Connection` names.
+/// The fields that `Connection` of a request names.
 pub fn named_by_connection(
     headers: &HeaderMap,
 ) -> Result<SmallVec<[HeaderName; 2]>, NamesProtected> {
-    let mut names = SmallVec::new();
-    for value in headers.get_all(header::CONNECTION) {
-        if value == "keep-alive" {
-            // What servers say that say anything.
-            continue;
-        }
-        for option in value.as_bytes().split(|byte| *byte == b',') {
-            // Not a field name: nothing to remove.
-            let Ok(name) = HeaderName::from_bytes(option.trim_ascii()) else {
-                continue;
-            };
-            match name.as_str() {
-                "close" | "keep-alive" | "upgrade" | "te" => {}
-                name if is_protected(name) => return Err(NamesProtected),
-                _ => names.push(name),
-            }
-        }
-    }
-    Ok(names)
+    let checked = named(headers).map(|name| match is_protected(name.as_str()) {
+        true => Err(NamesProtected),
+        false => Ok(name),
+    });
+    checked.collect()
+}
+
+fn named(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let is_of_connections = |option: &[u8]| {
+        let known: [&[u8]; 4] = [b"keep-alive", b"close", b"upgrade", b"te"];
+        known.iter().any(|known| option.eq_ignore_ascii_case(known))
+    };
+    list::elements(headers, &header::CONNECTION)
+        .filter(move |option| !is_of_connections(option))
+        // Not a field name: nothing to remove.
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
 }
 
 /// Whether a request accepts trailers (RFC 9110 §10.1.4); the only part of `TE` that is said again to the endpoint.
 pub fn accepts_trailers(headers: &HeaderMap) -> bool {
-    headers.get_all(header::TE).iter().any(|value| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|coding| coding.trim_ascii().eq_ignore_ascii_case(b"trailers"))
-    })
+    list::has(headers, &header::TE, "trailers")
 }
 
 /// A response that states its length twice, or codes its body in a way we do not know: two readers could see two bodies.
@@ -111,7 +105,10 @@ pub fn strip_response(headers: &mut HeaderMap<HeaderValue>) -> Result<(), Ambigu
     if lengths + codings > 1 {
         return Err(AmbiguousLength);
     }
-    if names_others && let Ok(named) = named_by_connection(headers) {
+    if names_others {
+        let named: SmallVec<[HeaderName; 2]> = named(headers)
+            .filter(|name| !is_protected(name.as_str()))
+            .collect();
         for name in named {
             headers.remove(name);
         }
@@ -211,6 +208,18 @@ mod tests {
         ]);
         assert_eq!(strip_response(&mut response), Ok(()));
         assert_eq!(response, headers(&[("x-b", "2")]));
+    }
+
+    #[test]
+    fn responses_keep_protected_fields_and_nothing_else_that_is_named() {
+        let mut response = headers(&[
+            ("connection", "x-a, Set-Cookie, x-b"),
+            ("x-a", "1"),
+            ("set-cookie", "a=1"),
+            ("x-b", "2"),
+        ]);
+        assert_eq!(strip_response(&mut response), Ok(()));
+        assert_eq!(response, headers(&[("set-cookie", "a=1")]));
     }
 
     #[test]

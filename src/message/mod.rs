@@ -10,6 +10,7 @@ pub mod forwarded_field;
 pub mod framing;
 pub mod grpc;
 pub mod hop_by_hop;
+pub mod list;
 pub mod negotiate;
 pub mod pause;
 pub mod proxy_protocol;

@@ -1,6 +1,8 @@
 //! Changes of protocol on a connection: `Upgrade` (RFC 9110 §7.8), and what HTTP/2 has instead of it for WebSocket (RFC 8441).
 
-use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::header::{self, HeaderMap, HeaderValue};
+
+use super::list;
 
 /// What a client asks for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -18,18 +20,21 @@ impl Protocol {
     /// The first protocol that a request asks for and `allowed` has: lower-case names, without version for all of its
     /// versions. `None` where it asks for none of them: then it is a request as any other (RFC 9110 §7.8).
     pub fn asked(headers: &HeaderMap, allowed: &[Box<str>]) -> Option<Self> {
-        if !headers.contains_key(header::UPGRADE) || !lists(headers, &header::CONNECTION, "upgrade")
+        if !headers.contains_key(header::UPGRADE)
+            || !list::has(headers, &header::CONNECTION, "upgrade")
         {
             return None;
         }
-        elements(headers, &header::UPGRADE)
+        list::elements(headers, &header::UPGRADE)
             .find(|asked| {
-                let name = asked.split('/').next().unwrap_or_default();
-                allowed.iter().any(|allowed| {
-                    allowed.eq_ignore_ascii_case(asked) || allowed.eq_ignore_ascii_case(name)
-                })
+                let name = asked.split(|byte| *byte == b'/').next();
+                let is =
+                    |allowed: &str, asked: &[u8]| allowed.as_bytes().eq_ignore_ascii_case(asked);
+                allowed
+                    .iter()
+                    .any(|allowed| is(allowed, asked) || name.is_some_and(|name| is(allowed, name)))
             })
-            .and_then(|asked| HeaderValue::from_str(asked).ok())
+            .and_then(|asked| HeaderValue::from_bytes(asked).ok())
             .map(Self)
     }
 
@@ -40,28 +45,12 @@ impl Protocol {
 
     /// Whether a 101 response switches to this protocol and no other (RFC 9110 §15.2.2).
     pub fn is_agreed(&self, headers: &HeaderMap) -> bool {
-        let mut agreed = elements(headers, &header::UPGRADE);
+        let mut agreed = list::elements(headers, &header::UPGRADE);
         let is_this = agreed
             .next()
-            .is_some_and(|agreed| agreed.as_bytes().eq_ignore_ascii_case(self.0.as_bytes()));
-        is_this && agreed.next().is_none() && lists(headers, &header::CONNECTION, "upgrade")
+            .is_some_and(|agreed| agreed.eq_ignore_ascii_case(self.0.as_bytes()));
+        is_this && agreed.next().is_none() && list::has(headers, &header::CONNECTION, "upgrade")
     }
-}
-
-/// Whether `headers` lists `option` under `name`, in any case.
-fn lists(headers: &HeaderMap, name: &HeaderName, option: &str) -> bool {
-    elements(headers, name).any(|element| element.eq_ignore_ascii_case(option))
-}
-
-/// The elements of a list (RFC 9110 §5.6.1) over all lines of a field. Lines that are not ASCII have none.
-fn elements<'a>(headers: &'a HeaderMap, name: &HeaderName) -> impl Iterator<Item = &'a str> {
-    headers
-        .get_all(name)
-        .iter()
-        .filter_map(|line| line.to_str().ok())
-        .flat_map(|line| line.split(','))
-        .map(|element| element.trim_matches([' ', '\t']))
-        .filter(|element| !element.is_empty())
 }
 
 /// A `Sec-WebSocket-Key` of `nonce`: HTTP/2 has none, HTTP/1.1 must have one (RFC 6455 §4.1).

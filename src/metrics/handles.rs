@@ -430,7 +430,7 @@ impl EndpointMetrics {
             .inc();
     }
 
-    /// Takes away what says how this endpoint is now.
+    /// Takes away what says how this endpoint is now, except for what is in flight.
     pub fn retire_gauges(&self, metrics: &Metrics, states: &[&'static str]) {
         let name = [&*self.upstream, &*self.endpoint];
         for state in states {
@@ -438,11 +438,7 @@ impl EndpointMetrics {
                 .endpoint_state
                 .remove_label_values(&[name[0], name[1], *state]);
         }
-        for family in [
-            &metrics.upstream_in_flight,
-            &metrics.endpoint_up,
-            &metrics.endpoint_weight,
-        ] {
+        for family in [&metrics.endpoint_up, &metrics.endpoint_weight] {
             let _ = family.remove_label_values(&name);
         }
     }
@@ -462,6 +458,7 @@ impl EndpointMetrics {
             let _ = metrics.upstream_failures.remove_label_values(&with(reason));
         }
         self.retire_gauges(metrics, states);
+        let _ = metrics.upstream_in_flight.remove_label_values(&name);
         for state in ["active", "idle"] {
             let _ = metrics
                 .upstream_connections

@@ -34,6 +34,7 @@ impl SharedStream {
 }
 
 impl AsyncRead for SharedStream {
+    #[inline]
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -44,6 +45,7 @@ impl AsyncRead for SharedStream {
 }
 
 impl AsyncWrite for SharedStream {
+    #[inline]
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -52,6 +54,7 @@ impl AsyncWrite for SharedStream {
         Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
     }
 
+    #[inline]
     fn poll_write_vectored(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -60,14 +63,17 @@ impl AsyncWrite for SharedStream {
         Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, bytes)
     }
 
+    #[inline]
     fn is_write_vectored(&self) -> bool {
         true
     }
 
+    #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
     }
 
+    #[inline]
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
     }

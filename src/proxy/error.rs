@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::StatusCode;
 
 use crate::message::canonical_path::PathError;
+use crate::message::expectation::Unknown;
 use crate::message::framing::Violation;
 use crate::message::hop_by_hop::NamesProtected;
 
@@ -23,6 +24,8 @@ pub enum ProxyError {
     Misdirected,
     /// `Connection` names an end-to-end field.
     ConnectionNames,
+    /// `Expect` holds something that nobody has defined.
+    Expectation,
     /// The path is malformed.
     Path(PathError),
     /// The path can be read in two ways, one of them under an exclusive route.
@@ -105,6 +108,12 @@ impl From<NamesProtected> for ProxyError {
     }
 }
 
+impl From<Unknown> for ProxyError {
+    fn from(_: Unknown) -> Self {
+        Self::Expectation
+    }
+}
+
 /// Whose fault an error is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Fault {
@@ -150,6 +159,7 @@ impl ProxyError {
             Self::HeadTimeout | Self::BodyTimeout => StatusCode::REQUEST_TIMEOUT,
             Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
             Self::Upgrade => StatusCode::NOT_IMPLEMENTED,
+            Self::Expectation => StatusCode::EXPECTATION_FAILED,
             Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Loop => StatusCode::LOOP_DETECTED,
             Self::NoRoute => StatusCode::NOT_FOUND,
@@ -184,6 +194,7 @@ impl ProxyError {
             | Self::Host
             | Self::Misdirected
             | Self::ConnectionNames
+            | Self::Expectation
             | Self::Path(_)
             | Self::AmbiguousPath
             | Self::TooManyFields
@@ -243,6 +254,7 @@ impl ProxyError {
             Self::Host => "host",
             Self::Misdirected => "misdirected",
             Self::ConnectionNames => "connection_names",
+            Self::Expectation => "expectation",
             Self::Path(_) => "path",
             Self::AmbiguousPath => "ambiguous_path",
             Self::Connect => "connect_method",
@@ -300,6 +312,9 @@ impl ProxyError {
                 "balancer; error=http_request_denied; details=\"another certificate stands for this host\""
             }
             Self::AmbiguousPath => "balancer; error=http_request_error; details=\"ambiguous path\"",
+            Self::Expectation => {
+                "balancer; error=http_request_error; details=\"unknown expectation\""
+            }
             Self::Loop => "balancer; error=proxy_loop_detected",
             Self::NoRoute => "balancer; error=destination_not_found",
             Self::Rewrite => "balancer; error=proxy_configuration_error",
@@ -342,6 +357,7 @@ pub const REASONS: &[&str] = &[
     "connect_timeout",
     "connection_names",
     "exhausted",
+    "expectation",
     "garbage",
     "head_timeout",
     "head_too_large",

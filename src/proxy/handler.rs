@@ -43,6 +43,9 @@ pub fn handle(
         Ok(Routed::Forward(..)) => mirror::begin(&local, &request, &record),
         Ok(Routed::Reply(_)) | Err(_) => None,
     };
+    if routed.is_err() {
+        record.set_accept(request.headers().get(header::ACCEPT).cloned());
+    }
     let mut request = Some(watch_body(request, version, (&snapshot, tee), &mut record));
     async move {
         let result = match routed {
@@ -249,7 +252,8 @@ fn route(
         upgrades: &route.upgrades,
         reserved: snapshot.identity_fields.as_deref().unwrap_or_default(),
     };
-    let protocol = head::to_endpoint(request, sent.as_deref(), origin)?;
+    let received = head::to_endpoint(request, sent.as_deref(), origin)?;
+    record.set_accept(received.accept);
     if let Some(affinity) = &upstream.affinity {
         record.set_affinity(affinity.take(upstream, request.headers_mut()));
     }
@@ -257,7 +261,7 @@ fn route(
     if let Some(changes) = filters.and_then(|filters| filters.request.as_ref()) {
         filter::headers::apply(changes, request.headers_mut(), record.facts());
     }
-    if let Some(protocol) = protocol {
+    if let Some(protocol) = received.protocol {
         asked = Some(Asked::new(*protocol));
     }
     if let Some(asked) = asked {
@@ -335,7 +339,8 @@ fn watch_body(
         return request.map(|_| RequestBody::empty());
     }
     // Over HTTP/2 the library has no way to say 100: the client waits as long as it likes.
-    let is_held_back = version == Version::HTTP_11 && Expectation::is_stated(request.headers());
+    let is_held_back =
+        version == Version::HTTP_11 && Expectation::is_stated(request.headers()) == Ok(true);
     let expectation = is_held_back.then(|| {
         record.set_held_back();
         Expectation::of(&mut request)

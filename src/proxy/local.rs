@@ -116,7 +116,7 @@ fn own(value: &HeaderValue) -> HeaderValue {
 pub struct RequestId([u8; 16]);
 
 impl RequestId {
-    fn new(number: u64) -> Self {
+    pub(super) fn new(number: u64) -> Self {
         const DIGITS: &[u8; 16] = b"0123456789abcdef";
         Self(std::array::from_fn(|index| {
             DIGITS[(number >> (60 - 4 * index) & 15) as usize]

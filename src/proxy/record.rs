@@ -1,4 +1,6 @@
 //! What is left of a request in the end: counters and a line in the access log. Rides in the response's body.
+//!
+//! One file of more than 350 lines: whoever tells a record something, and what is made of it in the end, share its fields.
 
 use std::net::IpAddr;
 use std::rc::Rc;
@@ -7,7 +9,7 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{self, HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, Uri, Version};
 use prometheus::IntGauge;
 
@@ -130,7 +132,7 @@ impl Record {
             details,
             asked: None,
             facts: None,
-            accept: request.headers().get(header::ACCEPT).cloned(),
+            accept: None,
             from: None,
             member: 0,
             resumed: None,
@@ -243,6 +245,11 @@ impl Record {
     /// The same, where it is known.
     pub fn facts(&self) -> Option<&Facts> {
         self.facts.as_deref()
+    }
+
+    /// What the client says it takes, `Accept`.
+    pub fn set_accept(&mut self, accept: Option<HeaderValue>) {
+        self.accept = accept;
     }
 
     /// What to know of the client for an answer of our own.

@@ -2,6 +2,8 @@
 //!
 //! Names come from the subject alternative names of the server's own certificate; a common name is ignored, as every
 //! client does. Does not verify that a chain leads to an authority some client trusts.
+//!
+//! Half of this file are tests: one for each thing that can be wrong with a file.
 
 use std::net::IpAddr;
 use std::path::Path;

@@ -2,6 +2,8 @@
 //!
 //! [`client()`] reads an upstream's settings; each of its endpoints gets a [`Client`] of its own, which keeps the endpoint's
 //! sessions. Deadlines are the caller's.
+//!
+//! Half of this file are tests: what a setting is worth shows in handshakes only.
 
 use std::fmt;
 use std::io;

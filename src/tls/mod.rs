@@ -26,7 +26,7 @@ pub use certificates::CertificateInfo;
 pub use client::{Client, ClientSettings, TlsError, client};
 pub use clients::RevocationInfo;
 pub use files::Contents;
-pub use server::{Alpn, Server, server};
+pub use server::{Alpn, Server, server, sessions};
 pub use session::{Session, Sessions};
 pub use suites::ByDevice;
 pub use tickets::Tickets;

@@ -2,20 +2,23 @@
 //!
 //! Cryptography is always aws-lc-rs, named explicitly: a process-wide default would depend on what else is linked in.
 //! Early data (0-RTT) is never accepted: it can be replayed.
+//!
+//! Three quarters of this file are tests: what a setting is worth shows in handshakes only.
 
 use std::sync::Arc;
 
+use rustls::crypto::CryptoProvider;
 use rustls::server::NoServerSessionStorage;
 use rustls::version::{TLS12, TLS13};
 use rustls::{ServerConfig, SupportedProtocolVersion};
 
-use super::certificates::{self, CertificateInfo};
+use super::certificates::{self, CertificateInfo, Loaded};
 use super::clients::{self, RevocationInfo, Verification};
 use super::resolver::Resolver;
 use super::session::Sessions;
 use super::suites::{self, ByDevice};
 use super::tickets::Tickets;
-use crate::config::{ListenerTls, Place, Problem, TlsVersion};
+use crate::config::{ForwardIdentity, ListenerTls, Place, Problem, TlsVersion};
 
 /// What a listener's TLS needs at run time.
 #[derive(Clone, Debug)]
@@ -47,14 +50,7 @@ pub struct Alpn {
 pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server, Vec<Problem>> {
     let provider = Arc::new(suites::provider());
     let now = certificates::seconds_since_1970();
-    let mut problems = Vec::new();
-    let mut loaded = Vec::new();
-    for certificate in &tls.certificates {
-        match certificates::load(certificate, &provider, now) {
-            Ok(certificate) => loaded.push(certificate),
-            Err(found) => problems.extend(found),
-        }
-    }
+    let (loaded, mut problems) = load(tls, &provider, now);
     let verification =
         clients::verification(&tls.client_auth, &provider, now).unwrap_or_else(|found| {
             problems.extend(found);
@@ -118,6 +114,29 @@ pub fn server(tls: &ListenerTls, alpn: Alpn, tickets: &Tickets) -> Result<Server
     })
 }
 
+/// Only what handshakes with a listener of this `tls` are worth. Reads its certificates and nothing else.
+pub fn sessions(tls: &ListenerTls) -> Result<Sessions, Vec<Problem>> {
+    let now = certificates::seconds_since_1970();
+    let (loaded, problems) = load(tls, &suites::provider(), now);
+    if !problems.is_empty() {
+        return Err(problems);
+    }
+    let resolver = Arc::new(Resolver::new(&loaded));
+    Ok(Sessions::new(&resolver, ForwardIdentity::default()))
+}
+
+/// The certificates that can be used, and what is wrong with the others.
+fn load(tls: &ListenerTls, provider: &CryptoProvider, now: i64) -> (Vec<Loaded>, Vec<Problem>) {
+    let (mut loaded, mut problems) = (Vec::new(), Vec::new());
+    for certificate in &tls.certificates {
+        match certificates::load(certificate, provider, now) {
+            Ok(certificate) => loaded.push(certificate),
+            Err(found) => problems.extend(found),
+        }
+    }
+    (loaded, problems)
+}
+
 impl Alpn {
     fn wire_names(self) -> Vec<Vec<u8>> {
         [(self.http2, b"h2".as_slice()), (self.http1, b"http/1.1")]
@@ -142,13 +161,13 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    use rustls::crypto::{CryptoProvider, aws_lc_rs};
+    use rustls::crypto::aws_lc_rs;
     use rustls::{ClientConfig, HandshakeKind, NamedGroup, ProtocolVersion, SupportedCipherSuite};
     use rustls_pki_types::CertificateDer;
     use rustls_pki_types::pem::PemObject;
 
     use super::*;
-    use crate::config::{Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity};
+    use crate::config::{Certificate, ClientAuth, ClientCrl, Clients};
     use crate::tls::testing::{Authority, Folder, client, client_of, handshake, place, provider};
 
     const BOTH: Alpn = Alpn {

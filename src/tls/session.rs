@@ -39,6 +39,13 @@ impl Sessions {
         }
     }
 
+    /// Whether a client that asked for `name` by TLS was shown a certificate that stands for `host`, too (RFC 9110 §7.4). Both
+    /// are in lower case and without a dot at the end.
+    pub fn stands_for(&self, name: &str, host: &str) -> bool {
+        let names = self.names.as_ref();
+        names.is_none_or(|names| stand_for(names, name, host))
+    }
+
     /// Of a client's `connection`, whose handshake is done. None where there is nothing to remember.
     pub fn settle(&self, connection: &ServerConnection) -> Option<Session> {
         let asked = self.names.as_ref().zip(connection.server_name());
@@ -60,16 +67,16 @@ impl Sessions {
 impl Session {
     /// Whether the certificate that the client was shown stands for `host`, in lower case (RFC 9110 §7.4).
     pub fn stands_for(&self, host: &str) -> bool {
-        match &self.asked {
-            Some(asked) => {
-                *asked.name == *host || asked.names.share_a_certificate(&asked.name, host)
-            }
-            None => true,
-        }
+        let asked = self.asked.as_ref();
+        asked.is_none_or(|asked| stand_for(&asked.names, &asked.name, host))
     }
 
     /// What endpoints are told of the client's certificate, which was verified. Empty without one.
     pub fn identity(&self) -> &[(HeaderName, HeaderValue)] {
         &self.identity
     }
+}
+
+fn stand_for(names: &Resolver, name: &str, host: &str) -> bool {
+    name == host || names.share_a_certificate(name, host)
 }

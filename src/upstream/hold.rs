@@ -110,6 +110,13 @@ impl Hold {
         resumed
     }
 
+    /// Refuses those that wait, and those that will: at shutdown nobody is left to resume what is paused.
+    pub fn give_up(&self) {
+        if self.is_paused() {
+            self.turns.close();
+        }
+    }
+
     /// Lets go of those that wait, until there are none or it is paused again.
     async fn release(self: Arc<Self>) {
         let mut ticks = interval(TICK);
@@ -237,6 +244,19 @@ mod tests {
         assert_eq!((first, second), (Err(Refused), Err(Refused)));
         assert_eq!(begun.elapsed(), limits.wait);
         assert_eq!(hold.held(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_up_is_refused_at_once() {
+        let hold = hold();
+        hold.set_paused(true);
+        let begun = Instant::now();
+        let (waited, ()) = tokio::join!(hold.wait(LIMITS), async { hold.give_up() });
+        assert_eq!(
+            (waited, hold.wait(LIMITS).await),
+            (Err(Refused), Err(Refused))
+        );
+        assert_eq!(begun.elapsed(), Duration::ZERO);
     }
 
     #[tokio::test(start_paused = true)]

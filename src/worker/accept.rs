@@ -29,7 +29,7 @@ use crate::snapshot::{Instance, Listener};
 use crate::tls::ByDevice;
 
 use super::Team;
-use super::proxied::{self, Ends};
+use super::proxied;
 use super::spread::Place;
 
 /// Out of descriptors or memory: one comes back when a connection closes.
@@ -178,75 +178,65 @@ impl Door {
     }
 
     /// Serves a connection here.
-    pub fn serve(&self, stream: TcpStream, address: SocketAddr, admission: Admission) {
-        let Admission { listener, .. } = &admission;
+    pub fn serve(&self, mut stream: TcpStream, address: SocketAddr, admission: Admission) {
+        let listener = &admission.listener;
         let (Ok(()), Ok(here)) = (stream.set_nodelay(true), stream.local_addr()) else {
             return;
         };
-        if let Some(senders) = &listener.proxy_protocol {
-            if proxied::is_sender(address, senders, listener) {
-                self.serve_proxied(stream, (address, here), admission);
-            }
-            return;
-        }
-        let client = Rc::new(Client::new(address, here, listener, Rc::clone(&self.drain)));
-        let listener = Arc::clone(listener);
-        let local = Rc::clone(&self.local);
+        let limit = listener.timeouts.handshake;
+        let (local, drain) = (Rc::clone(&self.local), Rc::clone(&self.drain));
         let mut connections = self.connections.borrow_mut();
+        match &listener.proxy_protocol {
+            None => {
+                let client = Rc::new(Client::new(address, here, listener, drain));
+                connections.spawn_local(converse(stream, local, client, admission, limit));
+            }
+            Some(senders) if proxied::is_sender(address, senders, listener) => {
+                connections.spawn_local(async move {
+                    let listener = &admission.listener;
+                    let begun = Instant::now();
+                    // Boxed, like the handshake.
+                    let ends = proxied::receive(&mut stream, (address, here), listener);
+                    let Some((address, here)) = Box::pin(ends).await else {
+                        return;
+                    };
+                    let client = Rc::new(Client::new(address, here, listener, drain));
+                    // The time limit is for both.
+                    let left = limit.saturating_sub(begun.elapsed());
+                    converse(stream, local, client, admission, left).await;
+                });
+            }
+            Some(_) => {}
+        }
+    }
+}
+
+/// Speaks with a client until its connection ends. A handshake has `limit`.
+///
+/// No `async fn`: that would keep room for its arguments twice, in every connection.
+fn converse(
+    stream: TcpStream,
+    local: Rc<Local>,
+    client: Rc<Client>,
+    admission: Admission,
+    limit: Duration,
+) -> impl Future<Output = ()> {
+    let listener = Arc::clone(&admission.listener);
+    async move {
         match &listener.tls {
             None => {
-                connections.spawn_local(async move {
-                    let _open = Open::new(&listener.metrics.http1, &listener.metrics.open_http1);
-                    serve_http1(stream, local, client, listener).await;
-                    drop(admission);
-                });
+                let _open = Open::new(&listener.metrics.http1, &listener.metrics.open_http1);
+                serve_http1(stream, local, client, listener).await;
             }
             Some(config) => {
-                let config = config.clone();
-                connections.spawn_local(async move {
-                    let limit = listener.timeouts.handshake;
-                    // Boxed, so that a connection does not keep room for a handshake that is long over.
-                    if let Some(stream) =
-                        Box::pin(handshake(config, stream, &listener, limit)).await
-                    {
-                        serve_tls(stream, local, client, listener).await;
-                    }
-                    drop(admission);
-                });
+                // Boxed, so that a connection does not keep room for a handshake that is long over.
+                let handshake = Box::pin(handshake(config, stream, &listener, limit));
+                if let Some(stream) = handshake.await {
+                    serve_tls(stream, local, client, listener).await;
+                }
             }
         }
-        drop(connections);
-    }
-
-    /// Serves a connection whose ends are those that its PROXY protocol header tells. The handshake's time limit is for both.
-    fn serve_proxied(&self, mut stream: TcpStream, ends: Ends, admission: Admission) {
-        let (local, drain) = (Rc::clone(&self.local), Rc::clone(&self.drain));
-        self.connections.borrow_mut().spawn_local(async move {
-            let listener = &admission.listener;
-            let begun = Instant::now();
-            // Boxed, like the handshake.
-            let received = Box::pin(proxied::receive(&mut stream, ends, listener)).await;
-            let Some((address, here)) = received else {
-                return;
-            };
-            let client = Rc::new(Client::new(address, here, listener, drain));
-            let listener = Arc::clone(listener);
-            match &listener.tls {
-                None => {
-                    let _open = Open::new(&listener.metrics.http1, &listener.metrics.open_http1);
-                    serve_http1(stream, local, client, Arc::clone(&listener)).await;
-                }
-                Some(config) => {
-                    let limit = listener.timeouts.handshake;
-                    let left = limit.saturating_sub(begun.elapsed());
-                    let handshake = handshake(config.clone(), stream, &listener, left);
-                    if let Some(stream) = Box::pin(handshake).await {
-                        serve_tls(stream, local, client, Arc::clone(&listener)).await;
-                    }
-                }
-            }
-            drop(admission);
-        });
+        drop(admission);
     }
 }
 
@@ -270,7 +260,7 @@ async fn serve_tls(
 }
 
 async fn handshake(
-    config: ByDevice,
+    config: &ByDevice,
     stream: TcpStream,
     listener: &Listener,
     limit: Duration,

@@ -113,6 +113,25 @@ fn endpoints_that_are_not_verified() {
 }
 
 #[test]
+fn tunnels_to_endpoints_that_are_not_asked_for_them() {
+    let text = "[upstream.a]\nendpoints = [\"h:1\", \"h:2\"]\nhealth = {}\nprotocol = \"h2\"\n[[route]]\nupgrades = [\"websocket\"]\nupstream = \"a\"\n";
+    assert_eq!(
+        warnings(text),
+        [
+            "10:12: route[0].upgrades: does nothing: endpoints of the upstream \"a\" speak HTTP/2 and are not asked for tunnels; \
+              write [], or let an upstream with `protocol = \"http/1.1\"` have this route"
+        ]
+    );
+    for fine in [
+        text.replace("[\"websocket\"]", "[]"),
+        text.replace("upgrades = [\"websocket\"]", ""),
+        text.replace("\"h2\"", "\"http/1.1\""),
+    ] {
+        assert!(warnings(&fine).is_empty(), "{fine}");
+    }
+}
+
+#[test]
 fn a_file_that_looks_like_a_slip_and_a_star_that_means_nothing() {
     let config = valid_behind_base(
         "[access_log]\ntarget = \"stderr\"\n[[route]]\npath = \"/a/*\"\nupstream = \"app\"\n",

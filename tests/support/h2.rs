@@ -228,19 +228,24 @@ pub(crate) struct Frame {
 impl Frame {
     const ACK: u8 = 1;
 
-    /// Writes a frame of this kind, with these flags, on this stream.
-    pub(super) fn write_to(
-        wire: &mut impl Write,
-        (kind, flags, stream): (u8, u8, u32),
-        payload: &[u8],
-    ) -> io::Result<()> {
+    /// A frame of this kind, with these flags, on this stream, as it goes over the wire.
+    pub(crate) fn bytes((kind, flags, stream): (u8, u8, u32), payload: &[u8]) -> Vec<u8> {
         let mut frame = (u32::try_from(payload.len()).unwrap() << 8 | u32::from(kind))
             .to_be_bytes()
             .to_vec();
         frame.push(flags);
         frame.extend(stream.to_be_bytes());
         frame.extend(payload);
-        wire.write_all(&frame)?;
+        frame
+    }
+
+    /// Writes such a frame.
+    pub(super) fn write_to(
+        wire: &mut impl Write,
+        head: (u8, u8, u32),
+        payload: &[u8],
+    ) -> io::Result<()> {
+        wire.write_all(&Self::bytes(head, payload))?;
         wire.flush()
     }
 
@@ -290,16 +295,19 @@ impl Frames {
     pub(crate) const GOAWAY: u8 = 7;
 
     pub(crate) const END_STREAM: u8 = 1;
-    const END_HEADERS: u8 = 4;
+    pub(crate) const END_HEADERS: u8 = 4;
 
     pub(crate) fn open(address: SocketAddr, tls: &Tls) -> Self {
-        let mut stream = tls.offering(&["h2"]).connect(address).unwrap();
-        stream
-            .write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
-            .unwrap();
-        let mut frames = Self { stream };
+        let mut frames = Self::open_with(address, tls, b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
         frames.write(Self::SETTINGS, 0, 0, &[]).unwrap();
         frames
+    }
+
+    /// A connection whose first bytes are these.
+    pub(crate) fn open_with(address: SocketAddr, tls: &Tls, first: &[u8]) -> Self {
+        let mut stream = tls.offering(&["h2"]).connect(address).unwrap();
+        stream.write_all(first).unwrap();
+        Self { stream }
     }
 
     /// Whether the other side offers tunnels (RFC 8441 §3): its settings come first.
@@ -321,6 +329,12 @@ impl Frames {
         payload: &[u8],
     ) -> io::Result<()> {
         Frame::write_to(&mut self.stream, (kind, flags, stream), payload)
+    }
+
+    /// Writes bytes as they are. Where the other side has closed already, what it said before tells.
+    pub(crate) fn write_bytes(&mut self, bytes: &[u8]) {
+        let _ = self.stream.write_all(bytes);
+        let _ = self.stream.flush();
     }
 
     /// Lets the other side send as much as it likes, into a small socket buffer.
@@ -353,12 +367,7 @@ impl Frames {
     }
 
     fn head(&mut self, stream: u32, fields: &[(&str, &str)], flags: u8) {
-        let mut block = Vec::new();
-        for (name, value) in fields {
-            block.push(0); // literal, never in the table, new name
-            push_string(&mut block, name);
-            push_string(&mut block, value);
-        }
+        let block = header_block(fields);
         let _ = self.write(Self::HEADERS, Self::END_HEADERS | flags, stream, &block);
     }
 
@@ -394,6 +403,17 @@ impl Frames {
             }
         }
     }
+}
+
+/// HPACK: these fields in plain.
+pub(crate) fn header_block(fields: &[(&str, &str)]) -> Vec<u8> {
+    let mut block = Vec::new();
+    for (name, value) in fields {
+        block.push(0); // literal, not for the table, new name
+        push_string(&mut block, name);
+        push_string(&mut block, value);
+    }
+    block
 }
 
 /// HPACK: a string without Huffman coding.

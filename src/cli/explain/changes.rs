@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use super::{Lines, join};
+use super::lines::{Lines, join};
 use crate::config::{Config, FieldValue, HeaderChanges, Rewrite, Route};
 use crate::filter;
 use crate::route::{Query, Router};

@@ -63,7 +63,7 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
         .filter_map(listener::listener)
         .collect();
     report_same_addresses(source, &listeners, admin.address, &admin.place);
-    let upstreams = upstream_entries
+    let upstreams: Vec<_> = upstream_entries
         .iter()
         .filter_map(upstream::upstream)
         .collect();
@@ -73,6 +73,11 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
     let declared = Declared {
         listeners: names(&listener_entries),
         upstreams: names(&upstream_entries),
+        http2: upstreams
+            .iter()
+            .filter(|upstream| upstream.http2)
+            .map(|upstream| Name::clone(&upstream.name))
+            .collect(),
     };
     let routes = route::routes(root, &declared);
     Config {
@@ -92,6 +97,8 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
 struct Declared {
     listeners: Vec<Name>,
     upstreams: Vec<Name>,
+    /// Those of them whose endpoints speak HTTP/2.
+    http2: Vec<Name>,
 }
 
 /// The index of the name `value` holds among `names`, which are of `kind`s.

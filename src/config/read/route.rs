@@ -99,7 +99,20 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         if matches!(action, Some(Action::Redirect(_) | Action::Respond(_))) {
             value.report("only with `upstream`: nobody else can change protocols");
         }
-        upgrades(&value)
+        let upgrades = upgrades(&value)?;
+        let mut upstreams = action
+            .iter()
+            .flat_map(Action::upstreams)
+            .map(|index| &declared.upstreams[index]);
+        if let Some(upstream) = upstreams.find(|upstream| declared.http2.contains(*upstream))
+            && !upgrades.is_empty()
+        {
+            value.warn(format!(
+                "does nothing: endpoints of the upstream {upstream:?} speak HTTP/2 and are not asked for tunnels; \
+                 write [], or let an upstream with `protocol = \"http/1.1\"` have this route"
+            ));
+        }
+        Some(upgrades)
     });
     let rewrite = table.get("rewrite").and_then(|value| {
         only_with_upstream(&value, action.as_ref());

@@ -258,7 +258,7 @@ fn names() {
 
 #[test]
 fn error_pages() {
-    let own = "must be the status of an error of the balancer's own: 400, 404, 405, 408, 413, 414, 421, 431, 500, 501, 502, 503, 504, 505, 508";
+    let own = "must be the status of an error of the balancer's own: 400, 404, 405, 408, 413, 414, 417, 421, 431, 500, 501, 502, 503, 504, 505, 508";
     each_has(&[
         (
             "[error_pages]\n\"403\" = \"403.html\"\n",

@@ -12,8 +12,9 @@ use super::client::Client;
 use super::error::ProxyError;
 use super::local::{RequestId, Via};
 use crate::config::ForwardedFields;
+use crate::message::expectation::Expectation;
 use crate::message::upgrade::Protocol;
-use crate::message::{authority, forwarded, hop_by_hop, trace};
+use crate::message::{authority, forwarded, hop_by_hop, list, trace};
 
 /// The host a request is for: lower case, without port. Refuses what leaves room for two opinions.
 ///
@@ -69,24 +70,25 @@ pub struct Origin<'a> {
 }
 
 /// Makes the head of `request` one for an endpoint: origin-form and canonical target, hop-by-hop fields removed, fields
-/// removed that this client may not send, ours set. `canonical` is the path where it differs from what was sent. Gives the
-/// protocol that the client wants to change to, where the route lets it.
+/// removed that this client may not send, ours set. `canonical` is the path where it differs from what was sent. Gives what to
+/// remember of the head as it was.
 pub fn to_endpoint<B: Body>(
     request: &mut Request<B>,
     canonical: Option<&str>,
     origin: Origin<'_>,
-) -> Result<Option<Box<Protocol>>, ProxyError> {
+) -> Result<Received, ProxyError> {
     let received = request.version();
     let may_switch = received == Version::HTTP_11 && request.body().is_end_stream();
     let upgrades = if may_switch { origin.upgrades } else { &[] };
-    let found = remove_fields(request.headers_mut(), origin.trusted, upgrades)?;
+    let mut found = remove_fields(request.headers_mut(), origin.trusted, upgrades)?;
     if found.via && is_loop(request.headers(), origin.via) {
         return Err(ProxyError::Loop);
     }
     if let Some(authority) = request.uri().authority() {
         // The target's authority takes the place of `Host` (RFC 9112 §3.2.2); HTTP/2 has only that (RFC 9113 §8.3.1).
         let host = HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::Host)?;
-        request.headers_mut().insert(header::HOST, host);
+        request.headers_mut().insert(header::HOST, host.clone());
+        found.host = Some(host);
     }
     set_target(request.uri_mut(), canonical)?;
     *request.version_mut() = Version::HTTP_11;
@@ -101,7 +103,7 @@ pub fn to_endpoint<B: Body>(
     } else {
         &origin.via.http1
     };
-    set_forwarded(headers, &found, &origin);
+    set_forwarded(headers, &mut found, &origin);
     for name in origin.reserved {
         headers.remove(name);
     }
@@ -119,7 +121,7 @@ pub fn to_endpoint<B: Body>(
             HeaderValue::from_static("chunked"),
         );
     }
-    Ok(found.protocol)
+    Ok(found.received)
 }
 
 /// Makes the head of a request for an endpoint, see [`to_endpoint`], one of HTTP/2: `:scheme` and `:authority` take the place of
@@ -129,6 +131,13 @@ pub fn to_http2<B>(request: &mut Request<B>, scheme: &Scheme) -> Result<(), Prox
     headers.remove(header::TRANSFER_ENCODING);
     // The library does not tell of a 100 over HTTP/2: the body is sent at once.
     headers.remove(header::EXPECT);
+    // One of its kind each: in the table of a connection's fields (RFC 7541 §2.3.2) they would take the places of those that
+    // come again.
+    for name in [&forwarded::X_REQUEST_ID, &trace::TRACEPARENT] {
+        if let Some(value) = headers.get_mut(name) {
+            value.set_sensitive(true);
+        }
+    }
     let host = headers.remove(header::HOST).ok_or(ProxyError::Host)?;
     let authority = Authority::try_from(host.as_bytes()).map_err(|_| ProxyError::Host)?;
     let mut parts = std::mem::take(request.uri_mut()).into_parts();
@@ -142,11 +151,20 @@ pub fn to_http2<B>(request: &mut Request<B>, scheme: &Scheme) -> Result<(), Prox
 /// Fields that a request gets from us.
 const ADDED: usize = 6;
 
+/// What is remembered of a request's head once it has become one for an endpoint.
+#[derive(Debug, Default)]
+pub struct Received {
+    /// What the client wants to change its connection to, and may.
+    pub protocol: Option<Box<Protocol>>,
+    /// `Accept`, for a reply of our own.
+    pub accept: Option<HeaderValue>,
+}
+
 /// What stood among the fields.
 #[derive(Debug, Default)]
 struct Found {
-    /// What the client wants to change its connection to, and may.
-    protocol: Option<Box<Protocol>>,
+    received: Received,
+    host: Option<HeaderValue>,
     via: bool,
     trailers: bool,
     forwarded: bool,
@@ -161,12 +179,14 @@ fn remove_fields(
 ) -> Result<Found, ProxyError> {
     let mut found = Found::default();
     let mut remove: SmallVec<[HeaderName; 8]> = SmallVec::new();
-    for name in headers.keys() {
+    for (name, value) in &*headers {
         let text = name.as_str();
         if hop_by_hop::is_hop_by_hop(text) {
             match text {
                 "connection" => remove.extend(hop_by_hop::named_by_connection(headers)?),
-                "upgrade" => found.protocol = Protocol::asked(headers, upgrades).map(Box::new),
+                "upgrade" => {
+                    found.received.protocol = Protocol::asked(headers, upgrades).map(Box::new);
+                }
                 "te" => found.trailers = hop_by_hop::accepts_trailers(headers),
                 _ => {}
             }
@@ -179,8 +199,14 @@ fn remove_fields(
             }
             found.forwarded = true;
             found.request_id |= *name == forwarded::X_REQUEST_ID;
+        } else if *name == header::HOST {
+            found.host = Some(value.clone());
+        } else if text == "accept" {
+            found.received.accept.get_or_insert_with(|| value.clone());
         } else if text == "via" {
             found.via = true;
+        } else if text == "expect" {
+            Expectation::is_stated(headers)?;
         } else if text == "traceparent" && !trace::has_valid_parent(headers) {
             // W3C Trace Context §3.2.2.3, §4.3: what cannot be read is not passed on, and its state neither.
             remove.extend([trace::TRACEPARENT, trace::TRACESTATE]);
@@ -197,17 +223,8 @@ fn remove_fields(
 }
 
 /// Whether this process has passed the request on before.
-fn is_loop(headers: &HeaderMap, own_via: &Via) -> bool {
-    let own = |via: &HeaderValue, value: &HeaderValue| {
-        value
-            .as_bytes()
-            .split(|byte| *byte == b',')
-            .any(|entry| entry.trim_ascii() == via.as_bytes())
-    };
-    headers
-        .get_all(header::VIA)
-        .iter()
-        .any(|value| own(&own_via.http1, value) || own(&own_via.http2, value))
+fn is_loop(headers: &HeaderMap, own: &Via) -> bool {
+    list::elements(headers, &header::VIA).any(|via| own.http1 == *via || own.http2 == *via)
 }
 
 fn set_target(uri: &mut Uri, canonical: Option<&str>) -> Result<(), ProxyError> {
@@ -245,13 +262,13 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn set_forwarded(headers: &mut HeaderMap, found: &Found, origin: &Origin<'_>) {
+fn set_forwarded(headers: &mut HeaderMap, found: &mut Found, origin: &Origin<'_>) {
     let element = match origin.fields {
         ForwardedFields::XForwarded => None,
         ForwardedFields::Forwarded | ForwardedFields::Both => {
             let hop = forwarded::Hop {
                 peer: origin.client.address_text(),
-                host: headers.get(header::HOST),
+                host: found.host.as_ref(),
                 scheme: origin.client.scheme_value(),
             };
             Some(forwarded::append_element(headers, found.forwarded, hop))
@@ -269,14 +286,13 @@ fn set_forwarded(headers: &mut HeaderMap, found: &Found, origin: &Origin<'_>) {
     }
 }
 
-fn set_x_forwarded(headers: &mut HeaderMap, found: &Found, client: &Client) {
+fn set_x_forwarded(headers: &mut HeaderMap, found: &mut Found, client: &Client) {
     let chain = if found.forwarded {
         forwarded::append(headers, client.address_value())
     } else {
         client.address_value().clone()
     };
     headers.insert(forwarded::X_FORWARDED_FOR, chain);
-    let host = headers.get(header::HOST).cloned();
     for (name, value) in [
         (
             forwarded::X_FORWARDED_PROTO,
@@ -286,7 +302,7 @@ fn set_x_forwarded(headers: &mut HeaderMap, found: &Found, client: &Client) {
             forwarded::X_FORWARDED_PORT,
             Some(client.port_value().clone()),
         ),
-        (forwarded::X_FORWARDED_HOST, host),
+        (forwarded::X_FORWARDED_HOST, found.host.take()),
     ] {
         if let Some(value) = value
             && !(found.forwarded && headers.contains_key(&name))
@@ -295,3 +311,6 @@ fn set_x_forwarded(headers: &mut HeaderMap, found: &Found, client: &Client) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

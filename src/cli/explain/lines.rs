@@ -1,0 +1,48 @@
+//! How an explanation is laid out.
+
+/// Rows of a label and a text, aligned.
+#[derive(Default)]
+pub(super) struct Lines {
+    indent: &'static str,
+    rows: Vec<(String, String)>,
+}
+
+impl Lines {
+    /// Below something else.
+    pub(super) fn indented() -> Self {
+        Self {
+            indent: "  ",
+            rows: Vec::new(),
+        }
+    }
+
+    pub(super) fn push(&mut self, label: &str, text: String) {
+        self.rows.push((label.to_owned(), text));
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    pub(super) fn text(&self) -> String {
+        let width = self
+            .rows
+            .iter()
+            .map(|(label, _)| label.chars().count())
+            .max()
+            .unwrap_or(0);
+        self.rows
+            .iter()
+            .map(|(label, text)| format!("{}{label:width$}  {text}\n", self.indent))
+            .collect()
+    }
+}
+
+/// `items` as text, with `separator` between them.
+pub(super) fn join<T: ToString>(items: impl IntoIterator<Item = T>, separator: &str) -> String {
+    items
+        .into_iter()
+        .map(|item| item.to_string())
+        .collect::<Vec<_>>()
+        .join(separator)
+}

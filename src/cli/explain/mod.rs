@@ -1,0 +1,167 @@
+//! `balancer explain`: which route takes a request, and why not the others. Reads the file, and where a listener has several
+//! certificates, these; asks no running balancer and sends nothing.
+
+mod asked;
+mod changes;
+mod early;
+mod lines;
+mod routes;
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use http::Method;
+
+use self::asked::{Asked, Target, parse_headers};
+use self::lines::Lines;
+use self::routes::{explain_outcome, other_routes};
+use super::EXIT_USAGE;
+use crate::config::{self, Config, Problem};
+use crate::daemon::EXIT_CONFIG;
+use crate::message::canonical_path::canonicalize;
+use crate::route::{Matchers, Outcome, Query, Router};
+
+/// Which route takes a request, and why not the others.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// The request's method.
+    pub method: Method,
+    /// The request's URL (https://host/path?query) or its path.
+    pub url: String,
+    /// A header of the request, as 'name: value'. May be given more than once.
+    #[arg(short = 'H', long)]
+    pub header: Vec<String>,
+    /// The listener it comes by. Default: the first that fits the URL's scheme.
+    #[arg(long)]
+    pub listener: Option<String>,
+    /// The name the client asks for by TLS (SNI). Default: the URL's host.
+    #[arg(long, value_name = "NAME")]
+    pub server_name: Option<String>,
+}
+
+/// Prints the explanation. 0: a route takes the request; 1: none does, or it is refused; 64: `args` make no request; 78:
+/// the file at `config` is not valid.
+pub fn run(args: &Args, config: &Path) -> ExitCode {
+    let report = config::load(config)
+        .map_err(|errors| Failure::Configuration(errors.0))
+        .and_then(|config| {
+            let router = compile(&config)?;
+            report(args, &config, &router)
+        });
+    match report {
+        Ok(report) => {
+            print!("{}", report.text);
+            ExitCode::from(u8::from(!report.routed))
+        }
+        Err(Failure::Usage(message)) => {
+            eprintln!("{message}");
+            ExitCode::from(EXIT_USAGE)
+        }
+        Err(Failure::Configuration(problems)) => {
+            for problem in problems {
+                eprintln!("{problem}");
+            }
+            ExitCode::from(EXIT_CONFIG)
+        }
+    }
+}
+
+/// Why there is nothing to explain.
+#[derive(Debug)]
+enum Failure {
+    Usage(String),
+    Configuration(Vec<Problem>),
+}
+
+struct Report {
+    text: String,
+    routed: bool,
+}
+
+impl Report {
+    fn refused(lines: &Lines) -> Self {
+        Self {
+            text: lines.text(),
+            routed: false,
+        }
+    }
+}
+
+fn compile(config: &Config) -> Result<Router, Failure> {
+    Router::compile(config.routes.iter().map(Matchers::from).collect()).map_err(|conflicts| {
+        let problem = |conflict: crate::route::Conflict| {
+            let [first, second] = [
+                &config.routes[conflict.first],
+                &config.routes[conflict.second],
+            ];
+            second.place.problem(format!(
+                "cannot be told apart from the route {} ({})",
+                first.name, first.place
+            ))
+        };
+        Failure::Configuration(conflicts.into_iter().map(problem).collect())
+    })
+}
+
+fn report(args: &Args, config: &Config, router: &Router) -> Result<Report, Failure> {
+    let target = Target::parse(&args.method, &args.url).map_err(Failure::Usage)?;
+    let headers = parse_headers(&args.header).map_err(Failure::Usage)?;
+    let asked = Asked::of(args, config, &target, &headers).map_err(Failure::Usage)?;
+    let listener = &config.listeners[asked.listener];
+
+    let mut lines = Lines::default();
+    lines.push("request", format!("{} {}", args.method, args.url));
+    lines.push("listener", listener.name.to_string());
+    lines.push(
+        "host",
+        match &*asked.host {
+            "" => "(none)".to_owned(),
+            host => host.to_owned(),
+        },
+    );
+    if let Some(refusal) = early::refusal(args, config, &asked)? {
+        lines.push("refused", refusal);
+        return Ok(Report::refused(&lines));
+    }
+    let path = match canonicalize(target.path) {
+        Ok(path) => path,
+        Err(error) => {
+            lines.push("path", target.path.to_owned());
+            lines.push("refused", format!("400, {error}"));
+            return Ok(Report::refused(&lines));
+        }
+    };
+    lines.push("path", path.to_string());
+    if target.path != path {
+        lines.push("raw path", target.path.to_owned());
+    }
+    if let Some(redirect) = early::redirect(listener) {
+        lines.push("action", redirect.to_owned());
+        return Ok(Report {
+            text: lines.text(),
+            routed: true,
+        });
+    }
+    let query = Query {
+        listener: asked.listener,
+        host: &asked.host,
+        method: &args.method,
+        headers: &headers,
+        raw_path: target.path,
+        path: &path,
+    };
+    let explanation = router.explain(&query);
+    explain_outcome(&mut lines, config, &explanation);
+    let mut routed = matches!(explanation.outcome, Outcome::Route(_));
+    if let Outcome::Route(index) = explanation.outcome
+        && let Some(rewrite) = &config.routes[index].rewrite
+    {
+        routed = changes::explain_rewrite(&mut lines, (config, router), (index, rewrite), &query);
+    }
+    let mut text = lines.text();
+    text.push_str(&other_routes(config, &explanation));
+    Ok(Report { text, routed })
+}
+
+#[cfg(test)]
+mod tests;

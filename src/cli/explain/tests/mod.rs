@@ -1,0 +1,248 @@
+//! What is told of requests, as whole texts.
+
+mod fixture;
+
+use http::{HeaderName, HeaderValue};
+
+use self::fixture::config;
+use super::*;
+use crate::config::*;
+
+#[test]
+fn a_request_is_explained_route_by_route() {
+    let (text, routed) = explained(
+        "https://App.Example.com:8443/x/..//admin/y?q=1",
+        &["x-team: blue"],
+    );
+    assert_eq!(
+        text,
+        "\
+request   GET https://App.Example.com:8443/x/..//admin/y?q=1
+listener  https
+host      app.example.com
+path      /admin/y
+raw path  /x/..//admin/y
+route     admin
+action    upstream authority, round-robin: 127.0.0.1:9001, 127.0.0.1:9002 (weight 3)
+because   exclusive path /admin; comes before 2 others that match
+
+other routes
+  app     matches, but admin comes first: exclusive prefix
+  old     path is /admin/y, not /old
+  blue    matches, but admin comes first: exclusive prefix
+  writes  method is GET, not POST or PUT
+  other   host is app.example.com, not other.test or *.example.org
+  plain   listener is https, not http
+  green   header x-team is blue, not green
+"
+    );
+    assert!(routed);
+}
+
+#[test]
+fn a_refusal_names_the_route_it_guards() {
+    let (text, routed) = explained("/ADMIN", &["host: a.test"]);
+    assert!(text.contains("host      a.test\n"), "{text}");
+    assert!(
+        text.contains(
+            "refused   400, path can be read as one of an exclusive route; guards the exclusive route admin\n"
+        ),
+        "{text}"
+    );
+    assert!(
+        text.contains("  app     matches, but the request is refused\n"),
+        "{text}"
+    );
+    assert!(!routed);
+}
+
+#[test]
+fn a_path_without_canonical_spelling_is_refused() {
+    let (text, routed) = explained("http://a.test/..", &[]);
+    assert!(text.contains("listener  http\n"), "{text}");
+    assert!(
+        text.ends_with("path      /..\nrefused   400, path climbs above its root\n"),
+        "{text}"
+    );
+    assert!(!routed);
+}
+
+#[test]
+fn a_request_nobody_takes_is_a_404() {
+    let mut config = config();
+    config.routes.truncate(1);
+    let router = compile(&config).unwrap();
+    let report = report(&args("/x", &[]), &config, &router).unwrap();
+    assert!(
+        report.text.contains("route     none: 404\n"),
+        "{}",
+        report.text
+    );
+    assert!(!report.routed);
+}
+
+#[test]
+fn other_actions_are_told_too() {
+    assert!(
+        explained("/old", &[])
+            .0
+            .contains("action    redirect 308 to /new\n")
+    );
+}
+
+#[test]
+fn changes_of_headers_are_told_without_their_values() {
+    let mut config = config();
+    let constant = |name| {
+        let value = HeaderValue::from_static("secret");
+        (HeaderName::from_static(name), FieldValue::Constant(value))
+    };
+    config.routes[1].request_headers = Some(HeaderChanges {
+        remove: vec![HeaderName::from_static("cookie")],
+        set: vec![constant("host"), constant("x-a")],
+        add: vec![constant("x-b")],
+    });
+    config.routes[1].response_headers = Some(HeaderChanges {
+        add: vec![constant("x-c")],
+        ..HeaderChanges::default()
+    });
+    let router = compile(&config).unwrap();
+    let text = report(&args("/x", &[]), &config, &router).unwrap().text;
+    assert!(
+        text.contains("request headers   remove cookie; set host, x-a; add x-b\n"),
+        "{text}"
+    );
+    assert!(text.contains("response headers  add x-c\n"), "{text}");
+    assert!(!text.contains("secret"), "{text}");
+}
+
+#[test]
+fn a_rewritten_path_is_told_or_why_it_is_refused() {
+    let mut config = config();
+    let rewriting = |to: &str| {
+        Some(Rewrite::Prefix {
+            from: "".into(),
+            to: to.into(),
+        })
+    };
+    config.upstreams.push(config.upstreams[0].clone());
+    config.routes[1].action = Action::Forward(1);
+    config.routes[1].rewrite = rewriting("/v2");
+    let router = compile(&config).unwrap();
+    let told = report(&args("/x//y", &[]), &config, &router).unwrap();
+    assert!(told.text.contains("sent path  /v2/x/y\n"), "{}", told.text);
+    assert!(told.routed);
+    config.routes[1].rewrite = rewriting("/admin");
+    let told = report(&args("/x", &[]), &config, &router).unwrap();
+    assert!(
+        told.text
+            .contains("refused    500, the rewritten path belongs to the exclusive route admin\n"),
+        "{}",
+        told.text
+    );
+    assert!(!told.routed);
+}
+
+#[test]
+fn what_is_answered_before_a_route_is_looked_for_is_told() {
+    let mut config = config();
+    config.listeners[0].redirect_to_https = true;
+    let router = compile(&config).unwrap();
+    let connect = |url| Args {
+        method: Method::CONNECT,
+        ..args(url, &[])
+    };
+    for url in ["https://a.test/x", "a.test:443", "/x"] {
+        let told = report(&connect(url), &config, &router).unwrap();
+        let refused =
+            "refused   405, CONNECT is not offered; for a WebSocket over HTTP/2 ask about GET\n";
+        assert!(told.text.ends_with(refused), "{}", told.text);
+        assert!(!told.routed);
+    }
+    let told = report(&args("http://a.test/x", &[]), &config, &router).unwrap();
+    let redirect =
+        "path      /x\naction    redirect 308 to https, as every request of this listener\n";
+    assert!(told.text.ends_with(redirect), "{}", told.text);
+    assert!(told.routed);
+}
+
+#[test]
+fn host_field_takes_the_place_of_the_urls_host() {
+    let (text, _) = explained("https://a.test/x", &["host: Other.test:1"]);
+    assert!(text.contains("host      other.test\npath"), "{text}");
+    assert!(text.contains("route     other\n"), "{text}");
+}
+
+#[test]
+fn wrong_usage_is_told_apart_from_a_refusal() {
+    let config = config();
+    let router = compile(&config).unwrap();
+    let usage = |args: Args| match report(&args, &config, &router) {
+        Err(Failure::Usage(message)) => message,
+        _ => panic!("{args:?} is no wrong usage"),
+    };
+    assert_eq!(
+        usage(args("ftp://x/", &[])),
+        "url must begin with http://, https:// or /, got ftp://x/"
+    );
+    assert_eq!(
+        usage(args("http:///x", &[])),
+        "url must name a host, got http:///x"
+    );
+    assert_eq!(
+        usage(args("/", &["x"])),
+        "header must be 'name: value', got \"x\""
+    );
+    let nowhere = Args {
+        listener: Some("x".into()),
+        ..args("/", &[])
+    };
+    assert_eq!(
+        usage(nowhere),
+        "there is no listener x; there is http, https"
+    );
+}
+
+#[test]
+fn routes_that_collide_are_problems_of_the_configuration() {
+    let mut config = config();
+    config.routes.push(config.routes[0].clone());
+    let Err(Failure::Configuration(problems)) = compile(&config) else {
+        panic!("compiled")
+    };
+    assert_eq!(
+        problems[0].to_string(),
+        "balancer.toml:12:1: route[0]: cannot be told apart from the route admin (balancer.toml:12:1: route[0])"
+    );
+}
+
+#[test]
+fn a_host_is_bared_of_case_port_and_trailing_dot() {
+    for (authority, host) in [
+        ("A.test.:80", "a.test"),
+        ("a:", "a"),
+        ("[::1]:80", "[::1]"),
+        ("[::1]", "[::1]"),
+        ("", ""),
+    ] {
+        assert_eq!(asked::host(authority).as_deref(), Ok(host));
+    }
+}
+
+fn explained(url: &str, headers: &[&str]) -> (String, bool) {
+    let config = config();
+    let router = compile(&config).unwrap();
+    let report = report(&args(url, headers), &config, &router).unwrap();
+    (report.text, report.routed)
+}
+
+fn args(url: &str, headers: &[&str]) -> Args {
+    let header = headers.iter().map(|header| (*header).to_owned()).collect();
+    Args {
+        method: Method::GET,
+        url: url.to_owned(),
+        header,
+        listener: None,
+        server_name: None,
+    }
+}
