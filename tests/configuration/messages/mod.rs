@@ -2,6 +2,7 @@
 
 mod listeners;
 mod routes;
+mod traffic;
 mod upstreams;
 
 use super::{problems, problems_behind_base};
