@@ -13,8 +13,11 @@ use crate::config;
 
 /// How often held requests are let go…
 const TICK: Duration = Duration::from_millis(10);
-/// …and how many: 5,000 a second, so that endpoints that were just started do not get all at once.
+/// …and how many at first: 5,000 a second, so that endpoints that were just started do not get all at once. A tenth more each
+/// time, so that there is an end to it however many come meanwhile.
 const AT_ONCE: usize = 50;
+/// More than are ever held.
+const MOST_AT_ONCE: usize = 1 << 20;
 
 /// Whether requests pass, and those that wait. The same through all snapshots in which its upstream stays.
 #[derive(Debug)]
@@ -121,6 +124,7 @@ impl Hold {
     async fn release(self: Arc<Self>) {
         let mut ticks = interval(TICK);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut at_once = AT_ONCE;
         loop {
             ticks.tick().await;
             if self.mode.load(SeqCst) != RELEASING {
@@ -129,7 +133,8 @@ impl Hold {
             if self.held.load(SeqCst) > 0 {
                 // Those given before and not taken yet count.
                 let given = self.turns.available_permits();
-                self.turns.add_permits(AT_ONCE.saturating_sub(given));
+                self.turns.add_permits(at_once.saturating_sub(given));
+                at_once = (at_once + at_once / 10).min(MOST_AT_ONCE);
                 continue;
             }
             let exchange = |from, to| self.mode.compare_exchange(from, to, SeqCst, SeqCst);
@@ -212,13 +217,11 @@ mod tests {
         }
         let gone = gone.lock().unwrap().clone();
         assert!(gone.iter().map(|(number, _)| *number).eq(0..175));
-        for (number, at) in gone {
-            let ticks = at.duration_since(resumed).as_millis() / TICK.as_millis();
-            assert!(
-                ticks >= number / AT_ONCE as u128,
-                "{number} went at {ticks}"
-            );
-        }
+        let gone_within = |ticks| {
+            let is_gone = |(_, at): &&(usize, Instant)| at.duration_since(resumed) < TICK * ticks;
+            gone.iter().filter(is_gone).count()
+        };
+        assert_eq!([1, 2, 3, 4].map(gone_within), [50, 105, 165, 175]);
         sleep(TICK * 2).await;
         assert!(!hold.is_engaged(), "all pass again");
         // And nobody's turn was left over for the next time.
@@ -228,6 +231,24 @@ mod tests {
             ..LIMITS
         };
         assert_eq!(hold.wait(short).await, Err(Refused));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_opens_however_many_come_meanwhile() {
+        let hold = hold();
+        hold.set_paused(true);
+        let resumed = Instant::now();
+        hold.set_paused(false);
+        while hold.is_engaged() {
+            // Twice as many as are let go at first.
+            for _ in 0..2 * AT_ONCE {
+                let hold = Arc::clone(&hold);
+                tokio::spawn(async move { hold.wait(LIMITS).await.unwrap() });
+            }
+            sleep(TICK).await;
+            let held = hold.held();
+            assert!(resumed.elapsed() < Duration::from_secs(2), "{held} wait");
+        }
     }
 
     #[tokio::test(start_paused = true)]
