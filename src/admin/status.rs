@@ -8,7 +8,7 @@ use serde::Serialize;
 use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
 use crate::upstream::state::WORDS;
-use crate::upstream::{Endpoint, Tier};
+use crate::upstream::{Endpoint, Upstream};
 
 /// `GET /api/v1/status`
 #[derive(Debug, Serialize)]
@@ -58,6 +58,10 @@ struct EndpointStatus {
     /// Where a name leads.
     resolved: Option<String>,
     weight: u32,
+    /// Whether it is for when others are out.
+    backup: bool,
+    /// How far it has come to its full share, from 0 to 1, where it was added or is back.
+    slow_start: Option<f64>,
     mode: &'static str,
     health: &'static str,
     /// One word for all of it.
@@ -120,7 +124,7 @@ impl Status {
                 endpoints: upstream
                     .endpoints
                     .iter()
-                    .map(|endpoint| endpoint_status(endpoint, &upstream.endpoints))
+                    .map(|endpoint| endpoint_status(endpoint, upstream))
                     .collect(),
             }
         });
@@ -156,29 +160,23 @@ fn shares(action: &Action) -> Vec<ShareStatus> {
     shares.collect()
 }
 
-fn endpoint_status(endpoint: &Endpoint, all: &[std::sync::Arc<Endpoint>]) -> EndpointStatus {
+fn endpoint_status(endpoint: &Endpoint, upstream: &Upstream) -> EndpointStatus {
     let state = endpoint.state();
+    let progress = endpoint.progress();
     EndpointStatus {
         name: endpoint.name().to_string(),
         address: endpoint.address().to_string(),
         resolved: endpoint.socket_address().map(|address| address.to_string()),
         weight: endpoint.weight(),
+        backup: endpoint.is_backup(),
+        slow_start: (progress < 1.0).then(|| (progress * 100.0).round() / 100.0),
         mode: state.mode.as_str(),
         health: state.health.as_str(),
         state: state.word(),
         reason: state.reason,
         since: unix_seconds(state.since),
         in_flight: endpoint.in_flight(),
-        eligible: is_eligible(endpoint, all),
-    }
-}
-
-/// Whether it would be picked now, seen beside the others of its upstream.
-fn is_eligible(endpoint: &Endpoint, all: &[std::sync::Arc<Endpoint>]) -> bool {
-    match endpoint.tier() {
-        Tier::Eligible => true,
-        Tier::IfNoneEligible => all.iter().all(|other| other.tier() != Tier::Eligible),
-        Tier::Never => false,
+        eligible: upstream.would_pick(endpoint),
     }
 }
 
@@ -198,7 +196,8 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
                     .with_label_values(&[name[0], name[1], state])
                     .set(i64::from(state == word));
             }
-            let eligible = is_eligible(endpoint, &upstream.endpoints);
+            // A backup that waits is well, and no reason for alarm.
+            let eligible = upstream.waits(endpoint) || upstream.would_pick(endpoint);
             metrics
                 .endpoint_up
                 .with_label_values(&name)

@@ -1,15 +1,21 @@
 //! Least connections: fewest requests in flight per weight, over all workers. Blind to how long requests take.
+//!
+//! Looks at all of up to 64 candidates, and beyond at two at random: that costs the same whatever their number, and is
+//! nearly as even.
 
 use std::cmp::Ordering;
 
 use smallvec::SmallVec;
 
-use super::{Candidate, Cursor};
+use super::{Candidate, Cursor, TwoChoices};
 
 /// Least connections: the smallest `(in_flight + 1) / weight`. The `+ 1` makes weights matter while all are idle. Those
 /// that tie take turns.
 #[derive(Debug, Default)]
-pub struct LeastConnections(());
+pub struct LeastConnections {
+    /// In use beyond [`MAX_SCANNED`] candidates.
+    of_many: TwoChoices,
+}
 
 impl LeastConnections {
     /// See [`super::Policy::pick`]. Looks at every candidate once, so a load that changes meanwhile cannot confuse it.
@@ -19,6 +25,9 @@ impl LeastConnections {
         cursor: &Cursor,
         eligible: impl Fn(&C) -> bool,
     ) -> Option<usize> {
+        if candidates.len() > MAX_SCANNED {
+            return self.of_many.pick(candidates, cursor, eligible);
+        }
         let mut least: Option<Load> = None;
         let mut tied: SmallVec<[u32; 32]> = SmallVec::new();
         for (candidate, index) in candidates.iter().zip(0..) {
@@ -43,25 +52,36 @@ impl LeastConnections {
         };
         Some(tied[turn] as usize)
     }
+
+    /// See [`super::Policy::refresh`].
+    pub fn refresh<C: Candidate>(&self, candidates: &[C], eligible: impl Fn(&C) -> bool) {
+        if candidates.len() > MAX_SCANNED {
+            self.of_many.refresh(candidates, eligible);
+        }
+    }
 }
+
+/// Their loads stand on as many cache lines, which other workers write to: about a microsecond to look at.
+const MAX_SCANNED: usize = 64;
 
 /// What a candidate bears, once it had this request too.
 #[derive(Clone, Copy)]
-struct Load {
+pub(super) struct Load {
     requests: u64,
     weight: u64,
 }
 
 impl Load {
-    fn of(candidate: &impl Candidate) -> Self {
+    pub(super) fn of(candidate: &impl Candidate) -> Self {
+        let requests = candidate.in_flight().saturating_add(candidate.ballast());
         Self {
-            requests: u64::from(candidate.in_flight()) + 1,
+            requests: u64::from(requests) + 1,
             weight: u64::from(candidate.weight()),
         }
     }
 
     /// Compares `requests / weight` without dividing: 2³² × 2³² fits. Weight 0 bears infinitely much.
-    fn cmp(self, other: Self) -> Ordering {
+    pub(super) fn cmp(self, other: Self) -> Ordering {
         (self.requests * other.weight).cmp(&(other.requests * self.weight))
     }
 }
@@ -77,6 +97,7 @@ mod tests {
     struct Endpoint {
         weight: u32,
         in_flight: Cell<u32>,
+        ballast: u32,
         /// Shows another load whenever it is looked at.
         restless: bool,
     }
@@ -94,12 +115,17 @@ mod tests {
             }
             load
         }
+
+        fn ballast(&self) -> u32 {
+            self.ballast
+        }
     }
 
     fn endpoint((weight, in_flight): (u32, u32)) -> Endpoint {
         Endpoint {
             weight,
             in_flight: Cell::new(in_flight),
+            ballast: 0,
             restless: false,
         }
     }
@@ -122,6 +148,28 @@ mod tests {
     fn weights_matter_on_an_idle_upstream() {
         assert_eq!(pick(&[(1, 0), (5, 0)].map(endpoint), &Cursor::new(0)), 1);
         assert_eq!(pick(&[(1, 0), (5, 5)].map(endpoint), &Cursor::new(0)), 0);
+    }
+
+    #[test]
+    fn what_failed_a_moment_ago_counts_as_load() {
+        let mut endpoints = [(1, 0), (1, 2)].map(endpoint);
+        endpoints[0].ballast = 3;
+        assert_eq!(pick(&endpoints, &Cursor::new(0)), 1);
+    }
+
+    #[test]
+    fn of_many_the_idle_ones_are_picked() {
+        // One in twenty is busy: both of two are busy in one pick of 400.
+        let endpoints: Vec<Endpoint> = (0..400)
+            .map(|index| endpoint((1, u32::from(index % 20 == 0) * 9)))
+            .collect();
+        let policy = LeastConnections::default();
+        policy.refresh(&endpoints, |_| true);
+        let cursor = Cursor::new(0);
+        let busy = (0..4000)
+            .map(|_| policy.pick(&endpoints, &cursor, |_| true).unwrap())
+            .filter(|index| index % 20 == 0);
+        assert!(busy.count() < 40);
     }
 
     #[test]

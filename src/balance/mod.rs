@@ -4,15 +4,29 @@
 //! their weights, calls [`Policy::refresh`] afterwards; between the change and the refresh picks are still right, only
 //! a little less even.
 
+mod chance;
+mod consistent_hash;
 mod least_connections;
+mod peak_ewma;
+mod random;
 mod round_robin;
+mod sampler;
 pub mod share;
+mod stable_hash;
+mod two_choices;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+pub use consistent_hash::{Bound, ConsistentHash, InFlight};
 pub use least_connections::LeastConnections;
+pub use peak_ewma::PeakEwma;
+pub use random::Random;
 pub use round_robin::RoundRobin;
+pub use stable_hash::stable_hash;
+pub use two_choices::TwoChoices;
+
+use chance::Chance;
 
 /// What a policy sees of an endpoint.
 pub trait Candidate {
@@ -20,6 +34,21 @@ pub trait Candidate {
     fn weight(&self) -> u32;
     /// Requests assigned to it and not finished, of all workers.
     fn in_flight(&self) -> u32;
+
+    /// What it bears beside these, in requests: those that failed a moment ago, and what is held against a newcomer.
+    fn ballast(&self) -> u32 {
+        0
+    }
+
+    /// How long it takes to answer, in microseconds; 0 while nobody knows.
+    fn latency(&self) -> f32 {
+        0.0
+    }
+
+    /// Who it is, on every balancer the same: [`stable_hash`] of its name.
+    fn identity(&self) -> u64 {
+        0
+    }
 }
 
 impl<T: Candidate + ?Sized> Candidate for Arc<T> {
@@ -29,6 +58,18 @@ impl<T: Candidate + ?Sized> Candidate for Arc<T> {
 
     fn in_flight(&self) -> u32 {
         (**self).in_flight()
+    }
+
+    fn ballast(&self) -> u32 {
+        (**self).ballast()
+    }
+
+    fn latency(&self) -> f32 {
+        (**self).latency()
+    }
+
+    fn identity(&self) -> u64 {
+        (**self).identity()
     }
 }
 
@@ -40,6 +81,18 @@ impl<T: Candidate + ?Sized> Candidate for &T {
     fn in_flight(&self) -> u32 {
         (**self).in_flight()
     }
+
+    fn ballast(&self) -> u32 {
+        (**self).ballast()
+    }
+
+    fn latency(&self) -> f32 {
+        (**self).latency()
+    }
+
+    fn identity(&self) -> u64 {
+        (**self).identity()
+    }
 }
 
 /// How an endpoint is chosen.
@@ -49,21 +102,49 @@ pub enum Policy {
     RoundRobin(RoundRobin),
     /// Fewest requests in flight per weight.
     LeastConnections(LeastConnections),
+    /// The less loaded of two at random.
+    TwoChoices(TwoChoices),
+    /// The sooner done of two at random.
+    PeakEwma(PeakEwma),
+    /// Always the same for the same key, while it is not overloaded.
+    ConsistentHash(ConsistentHash),
+    /// At random, by weight.
+    Random(Random),
+}
+
+/// How a policy eases a newcomer in.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SlowStart {
+    /// By [`Candidate::weight`], which grows.
+    Weight,
+    /// By [`Candidate::ballast`], which fades: it looks at loads, and would fill an empty newcomer up at once.
+    Ballast,
+    /// Not at all: keys would move with every step.
+    Never,
 }
 
 impl Policy {
     /// The index of the candidate to take, `None` only when none was eligible while it looked.
     ///
-    /// `candidates` must be the list given to the last [`Self::refresh`].
+    /// `candidates` must be the list given to the last [`Self::refresh`]. `key` is for consistent hashing: the
+    /// [`stable_hash`] of what shall always come to the same candidate.
     pub fn pick<C: Candidate>(
         &self,
         candidates: &[C],
         cursor: &Cursor,
+        key: Option<u64>,
         eligible: impl Fn(&C) -> bool,
     ) -> Option<usize> {
         match self {
             Self::RoundRobin(policy) => policy.pick(candidates, cursor, eligible),
             Self::LeastConnections(policy) => policy.pick(candidates, cursor, eligible),
+            Self::TwoChoices(policy) => policy.pick(candidates, cursor, eligible),
+            Self::PeakEwma(policy) => policy.pick(candidates, cursor, eligible),
+            Self::ConsistentHash(policy) => {
+                let key = key.unwrap_or_else(|| cursor.chance().number());
+                policy.pick(candidates, key, eligible)
+            }
+            Self::Random(policy) => policy.pick(candidates, cursor, eligible),
         }
     }
 
@@ -72,17 +153,80 @@ impl Policy {
         match self {
             Self::RoundRobin(_) => "round-robin",
             Self::LeastConnections(_) => "least-connections",
+            Self::TwoChoices(_) => "two-choices",
+            Self::PeakEwma(_) => "peak-ewma",
+            Self::ConsistentHash(_) => "hash",
+            Self::Random(_) => "random",
         }
     }
 
-    /// Takes note of who is eligible and of the weights. For the control thread: takes tens of milliseconds with a
-    /// thousand endpoints of unlike weights.
+    /// Takes note of who is eligible and of the weights. For the control thread: takes milliseconds with a thousand
+    /// endpoints of unlike weights, or where the members of consistent hashing have changed.
     pub fn refresh<C: Candidate>(&self, candidates: &[C], eligible: impl Fn(&C) -> bool) {
         match self {
             Self::RoundRobin(policy) => policy.refresh(candidates, eligible),
-            Self::LeastConnections(_) => {}
+            Self::LeastConnections(policy) => policy.refresh(candidates, eligible),
+            Self::TwoChoices(policy) => policy.refresh(candidates, eligible),
+            Self::PeakEwma(policy) => policy.refresh(candidates, eligible),
+            Self::ConsistentHash(policy) => policy.refresh(candidates, eligible),
+            Self::Random(policy) => policy.refresh(candidates, eligible),
         }
     }
+
+    /// How it eases a newcomer in.
+    pub fn slow_start(&self) -> SlowStart {
+        match self {
+            Self::RoundRobin(_) | Self::Random(_) | Self::PeakEwma(_) => SlowStart::Weight,
+            Self::LeastConnections(_) | Self::TwoChoices(_) => SlowStart::Ballast,
+            Self::ConsistentHash(_) => SlowStart::Never,
+        }
+    }
+
+    /// Whether it looks at [`Candidate::ballast`].
+    pub fn heeds_ballast(&self) -> bool {
+        match self {
+            Self::LeastConnections(_)
+            | Self::TwoChoices(_)
+            | Self::PeakEwma(_)
+            | Self::ConsistentHash(_) => true,
+            Self::RoundRobin(_) | Self::Random(_) => false,
+        }
+    }
+
+    /// Whether it looks at [`Candidate::latency`].
+    pub fn heeds_latency(&self) -> bool {
+        match self {
+            Self::PeakEwma(_) => true,
+            Self::RoundRobin(_)
+            | Self::LeastConnections(_)
+            | Self::TwoChoices(_)
+            | Self::ConsistentHash(_)
+            | Self::Random(_) => false,
+        }
+    }
+
+    /// Where it wants the requests of all candidates counted together.
+    pub fn in_flight(&self) -> Option<&Arc<InFlight>> {
+        match self {
+            Self::ConsistentHash(policy) => policy.in_flight(),
+            Self::RoundRobin(_)
+            | Self::LeastConnections(_)
+            | Self::TwoChoices(_)
+            | Self::PeakEwma(_)
+            | Self::Random(_) => None,
+        }
+    }
+}
+
+/// The first eligible candidate from `start` on, in a circle.
+fn next_eligible<C>(
+    candidates: &[C],
+    start: usize,
+    eligible: impl Fn(&C) -> bool,
+) -> Option<usize> {
+    (start..candidates.len())
+        .chain(0..start.min(candidates.len()))
+        .find(|index| eligible(&candidates[*index]))
 }
 
 /// Where a rotation stands. Belongs to the upstream and outlives the policy, so that a reload keeps the turn.
@@ -103,6 +247,11 @@ impl Cursor {
     fn advance(&self) -> usize {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
+
+    /// The chance of this turn: others at other positions, the same at the same.
+    fn chance(&self) -> Chance {
+        Chance::of(self.advance() as u64)
+    }
 }
 
 #[cfg(test)]
@@ -121,6 +270,17 @@ mod tests {
         }
     }
 
+    fn policies() -> [Policy; 6] {
+        [
+            Policy::RoundRobin(RoundRobin::default()),
+            Policy::LeastConnections(LeastConnections::default()),
+            Policy::TwoChoices(TwoChoices::default()),
+            Policy::PeakEwma(PeakEwma::default()),
+            Policy::ConsistentHash(ConsistentHash::new(None)),
+            Policy::Random(Random::default()),
+        ]
+    }
+
     #[test]
     fn a_cursor_does_not_share_its_cache_lines() {
         assert_eq!(align_of::<Cursor>(), 128);
@@ -130,16 +290,29 @@ mod tests {
     #[test]
     fn nobody_is_picked_when_nobody_is_eligible() {
         let candidates = [Arc::new(Idle), Arc::new(Idle)];
-        for policy in [
-            Policy::RoundRobin(RoundRobin::default()),
-            Policy::LeastConnections(LeastConnections::default()),
-        ] {
+        for policy in policies() {
             let cursor = Cursor::new(7);
             policy.refresh(&candidates, |_| true);
-            assert_eq!(policy.pick(&candidates, &cursor, |_| false), None);
+            assert_eq!(policy.pick(&candidates, &cursor, None, |_| false), None);
             policy.refresh(&candidates, |_| false);
-            assert_eq!(policy.pick(&candidates, &cursor, |_| false), None);
-            assert_eq!(policy.pick::<Idle>(&[], &cursor, |_| true), None);
+            assert_eq!(policy.pick(&candidates, &cursor, None, |_| false), None);
+            assert_eq!(policy.pick::<Idle>(&[], &cursor, None, |_| true), None);
+        }
+    }
+
+    #[test]
+    fn every_policy_finds_the_only_one_left_before_it_was_told() {
+        for count in [1_usize, 2, 3, 70] {
+            let candidates: Vec<_> = (0..count).map(|_| Arc::new(Idle)).collect();
+            for policy in policies() {
+                let cursor = Cursor::new(3);
+                for one in 0..count {
+                    let only = |candidate: &Arc<Idle>| Arc::ptr_eq(candidate, &candidates[one]);
+                    policy.refresh(&candidates, |candidate| !only(candidate));
+                    let found = policy.pick(&candidates, &cursor, Some(5), only);
+                    assert_eq!(found, Some(one), "{} of {count}", policy.name());
+                }
+            }
         }
     }
 }

@@ -6,7 +6,7 @@
 
 use arc_swap::ArcSwap;
 
-use super::{Candidate, Cursor};
+use super::{Candidate, Cursor, next_eligible};
 
 /// Weighted round-robin.
 ///
@@ -39,14 +39,8 @@ impl RoundRobin {
                 return Some(index);
             }
         }
-        let start = if candidates.is_empty() {
-            0
-        } else {
-            cursor.advance() % candidates.len()
-        };
-        (start..candidates.len())
-            .chain(0..start)
-            .find(|index| eligible(&candidates[*index]))
+        let start = cursor.advance() % candidates.len().max(1);
+        next_eligible(candidates, start, eligible)
     }
 
     /// See [`super::Policy::refresh`].
@@ -92,6 +86,9 @@ fn smooth_order(shares: Vec<Share>) -> Box<[u32]> {
         return shares.iter().map(|share| share.index).collect();
     }
     let total: u64 = shares.iter().map(|share| share.weight).sum();
+    if total * shares.len() as u64 > MAX_STEPS {
+        return even_order(&shares);
+    }
     let mut gained = vec![0_i64; shares.len()];
     (0..total)
         .map(|_| {
@@ -108,6 +105,24 @@ fn smooth_order(shares: Vec<Share>) -> Box<[u32]> {
         .collect()
 }
 
+/// Every share spread evenly over the table by itself, which needs no look at all others for each slot.
+fn even_order(shares: &[Share]) -> Box<[u32]> {
+    let mut turns: Vec<(u64, u32)> = shares
+        .iter()
+        .flat_map(|share| {
+            let turn = move |nth| {
+                (
+                    (2 * nth + 1) * u64::from(u32::MAX) / share.weight,
+                    share.index,
+                )
+            };
+            (0..share.weight).map(turn)
+        })
+        .collect();
+    turns.sort_unstable();
+    turns.into_iter().map(|(_, index)| index).collect()
+}
+
 fn greatest_common_divisor(a: u64, b: u64) -> u64 {
     if b == 0 {
         a
@@ -118,6 +133,9 @@ fn greatest_common_divisor(a: u64, b: u64) -> u64 {
 
 /// 256 KiB of table: 65 endpoints of weights near 1000 without a common divisor.
 const MAX_SLOTS: u64 = 65_536;
+
+/// Some milliseconds of work: 200 endpoints of weights near 100 without a common divisor.
+const MAX_STEPS: u64 = 4_000_000;
 
 #[cfg(test)]
 mod tests {
@@ -239,6 +257,22 @@ mod tests {
         let slots = policy.slots.load();
         assert!(slots.len() <= 65_536 + weights.len(), "{}", slots.len());
         assert!((0..300).all(|index| slots.contains(&index)));
+    }
+
+    #[test]
+    fn large_table_gives_exact_shares_evenly_spread() {
+        let weights: Vec<u32> = (0..1000).map(|index| 5 + index % 7).collect();
+        let endpoints = endpoints(&weights);
+        let policy = refreshed(&endpoints);
+        let total: u32 = weights.iter().sum();
+        let picks = picks(&policy, &endpoints, &Cursor::new(0), total as usize);
+        for (index, weight) in weights.iter().enumerate() {
+            let turns: Vec<usize> = (0..picks.len()).filter(|at| picks[*at] == index).collect();
+            assert_eq!(turns.len(), *weight as usize);
+            let even = total as usize / *weight as usize;
+            let gaps = turns.windows(2).map(|pair| pair[1] - pair[0]);
+            assert!(gaps.max() <= Some(even + weights.len()));
+        }
     }
 
     #[test]

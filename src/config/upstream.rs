@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Affinity, Certificate, Health, Pause, Place};
+use super::{Affinity, Certificate, Hash, Health, Pause, Place};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -18,6 +18,12 @@ pub struct Upstream {
     pub name: Name,
     /// `policy`. Default round-robin.
     pub policy: Policy,
+    /// `hash`: what policy hash picks by.
+    pub hash: Hash,
+    /// `slow_start`: how long an endpoint that was added or is back takes to come to its full share. Default 30 s; zero: none.
+    pub slow_start: Duration,
+    /// `spill_below`: backups join below this share of eligible primaries. Default: only with none.
+    pub spill_below: Option<f64>,
     /// `endpoints`, in file order; at least one; names are unique within the upstream.
     pub endpoints: Vec<Endpoint>,
     /// `protocol` is `"h2"`, not `"http/1.1"`. Default false. Without `tls` by prior knowledge (RFC 9113 §3.3).
@@ -47,6 +53,38 @@ pub enum Policy {
     RoundRobin,
     /// `"least-connections"`: fewest requests in flight per weight.
     LeastConnections,
+    /// `"two-choices"`: the less loaded of two at random.
+    TwoChoices,
+    /// `"peak-ewma"`: the sooner done of two at random.
+    PeakEwma,
+    /// `"hash"`: the same endpoint for the same key.
+    Hash,
+    /// `"random"`: by weight.
+    Random,
+}
+
+impl Policy {
+    /// Every policy and its word in the file.
+    pub const WORDS: [(&'static str, Self); 6] = [
+        ("round-robin", Self::RoundRobin),
+        ("least-connections", Self::LeastConnections),
+        ("two-choices", Self::TwoChoices),
+        ("peak-ewma", Self::PeakEwma),
+        ("hash", Self::Hash),
+        ("random", Self::Random),
+    ];
+
+    /// The word in the file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "round-robin",
+            Self::LeastConnections => "least-connections",
+            Self::TwoChoices => "two-choices",
+            Self::PeakEwma => "peak-ewma",
+            Self::Hash => "hash",
+            Self::Random => "random",
+        }
+    }
 }
 
 /// One of `upstream.endpoints`.
@@ -58,6 +96,8 @@ pub struct Endpoint {
     pub address: Address,
     /// `weight`. Default 1.
     pub weight: Weight,
+    /// `backup`: for when primaries are out. Default false.
+    pub backup: bool,
     /// `state`. Default active. `None` where the file does not set it: a mode set by the operator then survives a reload.
     pub mode: Option<Mode>,
     /// Where the entry stands.

@@ -6,6 +6,7 @@ pub mod names;
 pub mod reload;
 pub mod retire;
 pub mod shutdown;
+mod tick;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -282,6 +283,7 @@ impl Daemon {
     async fn serve(mut self, mut signals: Signals, on_ready: OnReady) -> ExitCode {
         self.checker.follow(&self.publisher.current());
         tokio::spawn(names::keep_resolved(self.publisher.clone()));
+        tokio::spawn(tick::keep_ticking(self.publisher.clone()));
         let asked_to_end = tokio::select! {
             () = wait_for_checks(&self.publisher, self.config.process.startup_wait) => false,
             () = end(&mut signals.terminate, &mut signals.interrupt) => true,

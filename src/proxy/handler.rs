@@ -14,7 +14,7 @@ use super::head::{self, Origin};
 use super::local::Local;
 use super::record::{Record, ResponseBody};
 use super::tunnel::{self, Asked};
-use super::{hold, mirror, reply, retry};
+use super::{hash_key, hold, mirror, reply, retry};
 use crate::config::Rewrite;
 use crate::filter;
 use crate::filter::headers::Facts;
@@ -231,6 +231,10 @@ fn route(
     };
     let upstream = route.action.upstream(member).ok_or(ProxyError::NoRoute)?;
     record.set_member(member);
+    // Before the route changes anything: what is hashed is what the client sent.
+    if let Some(key) = &upstream.hash_key {
+        record.set_hash_key(hash_key::of(key, request, &path, client_ip));
+    }
     let sent = match filters.and_then(|filters| filters.rewrite.as_ref()) {
         Some(rewrite) => Some(rewritten(snapshot, (index, rewrite), &asked)?),
         None => match path {

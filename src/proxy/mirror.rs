@@ -202,9 +202,11 @@ async fn exchange(
         failed(ProxyError::Unasked101, reused);
         return None;
     }
+    let now = Instant::now();
     let outcome = Outcome::Answered {
         status: response.status().as_u16(),
-        after: sent.elapsed(),
+        after: now.saturating_duration_since(sent),
+        at: now,
     };
     upstream.report(endpoint, outcome);
     if read(response).await? == Answer::Ended {

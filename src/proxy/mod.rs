@@ -18,6 +18,7 @@ pub mod drain;
 pub mod error;
 pub mod gate;
 pub mod handler;
+pub mod hash_key;
 pub mod head;
 pub mod hold;
 pub mod http1;

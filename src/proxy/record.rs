@@ -55,6 +55,7 @@ pub struct Record {
     details: Option<Box<Details>>,
     asked: Option<Box<Asked>>,
     facts: Option<Box<Facts>>,
+    hash_key: Option<u64>,
     /// What the client takes, until an endpoint has answered.
     accept: Option<HeaderValue>,
     from: Option<FromEndpoint>,
@@ -132,6 +133,7 @@ impl Record {
             details,
             asked: None,
             facts: None,
+            hash_key: None,
             accept: None,
             from: None,
             member: 0,
@@ -143,6 +145,16 @@ impl Record {
             is_held_back: false,
             finished: false,
         })
+    }
+
+    /// What the upstream's policy picks by.
+    pub fn set_hash_key(&mut self, key: u64) {
+        self.hash_key = Some(key);
+    }
+
+    /// What the upstream's policy picks by, if by something of the request.
+    pub fn hash_key(&self) -> Option<u64> {
+        self.hash_key
     }
 
     /// When the request arrived.

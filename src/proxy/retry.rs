@@ -58,6 +58,7 @@ pub async fn forward(
         let wish = Wish {
             tried: failed.map(|(_, tried)| tried),
             preferred: record.affinity().pin(),
+            key: record.hash_key(),
         };
         let Some(lease) = upstream.pick(wish) else {
             break;
@@ -174,6 +175,7 @@ async fn ask(
     let outcome = Outcome::Answered {
         status: response.status().as_u16(),
         after: now.saturating_duration_since(sent),
+        at: now,
     };
     upstream.report(endpoint, outcome);
     let mut response = response.map(ResponseBody::received);

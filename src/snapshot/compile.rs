@@ -15,7 +15,10 @@ use super::{
     AccessLogRule, Action, Filters, Listener, Mirror, Pages, Route, Snapshot, Split, affinity,
     contacts, mirror, split,
 };
-use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
+use crate::balance::{
+    Bound, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random, RoundRobin,
+    TwoChoices,
+};
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::message::upgrade;
 use crate::metrics::{
@@ -25,7 +28,7 @@ use crate::metrics::{
 use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Tickets, server};
 use crate::units::Name;
-use crate::upstream::{Affinity, Contact, Endpoint, Health, Hold, Upstream};
+use crate::upstream::{Affinity, Contact, Endpoint, Health, Hold, Shares, Upstream};
 
 /// What compiling needs beside the configuration; made once per process.
 #[derive(Debug)]
@@ -318,22 +321,22 @@ impl Compiler {
                         (contact, unknown),
                         metrics,
                     );
+                    if before.is_some() {
+                        endpoint.set_newcomer();
+                    }
                     Arc::new(endpoint)
                 }
             });
         Upstream {
             name: Arc::clone(&upstream.name),
             endpoints: endpoints.collect(),
-            policy: match upstream.policy {
-                config::Policy::RoundRobin => Policy::RoundRobin(RoundRobin::default()),
-                config::Policy::LeastConnections => {
-                    Policy::LeastConnections(LeastConnections::default())
-                }
-            },
+            policy: policy(upstream, before.map(|before| &before.policy)),
             cursor: before.map_or_else(
                 || Arc::new(Cursor::new(self.seed)),
                 |before| Arc::clone(&before.cursor),
             ),
+            hash_key: (upstream.policy == config::Policy::Hash).then(|| upstream.hash.key.clone()),
+            shares: Shares::new(upstream.slow_start, upstream.spill_below),
             http2: match &upstream.tls {
                 _ if !upstream.http2 => None,
                 Some(_) => Some(Scheme::HTTPS),
@@ -357,6 +360,24 @@ impl Compiler {
             self.metrics.paused.with_label_values(&labels),
             self.metrics.held_requests.with_label_values(&labels),
         )
+    }
+}
+
+/// The policy of `upstream`, which goes on counting where the one before it has counted.
+fn policy(upstream: &config::Upstream, before: Option<&Policy>) -> Policy {
+    match upstream.policy {
+        config::Policy::RoundRobin => Policy::RoundRobin(RoundRobin::default()),
+        config::Policy::LeastConnections => Policy::LeastConnections(LeastConnections::default()),
+        config::Policy::TwoChoices => Policy::TwoChoices(TwoChoices::default()),
+        config::Policy::PeakEwma => Policy::PeakEwma(PeakEwma::default()),
+        config::Policy::Hash => {
+            let in_flight = before.and_then(Policy::in_flight).cloned();
+            let bound = upstream.hash.bounded_load.map(Bound);
+            Policy::ConsistentHash(ConsistentHash::new(
+                bound.map(|bound| (bound, in_flight.unwrap_or_default())),
+            ))
+        }
+        config::Policy::Random => Policy::Random(Random::default()),
     }
 }
 
@@ -451,6 +472,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
     for (upstream, configured) in snapshot.upstreams.iter().zip(&config.upstreams) {
         for (endpoint, configured) in upstream.endpoints.iter().zip(&configured.endpoints) {
             endpoint.set_weight(configured.weight);
+            endpoint.set_backup(configured.backup);
             // Nothing but the file sets a mode yet: what the file does not say is active.
             let mode = configured.mode.unwrap_or(config::Mode::Active);
             let before = endpoint.state();

@@ -181,8 +181,9 @@ impl Upstream {
     fn why_not(&self, pin: Pin) -> &'static str {
         match self.find(pin) {
             None => "gone",
-            Some(endpoint) if endpoint.tier() == Tier::Eligible => "failed",
-            Some(endpoint) => endpoint.state().word(),
+            Some(endpoint) if endpoint.tier() != Tier::Eligible => endpoint.state().word(),
+            Some(endpoint) if endpoint.is_backup() && self.shares.holds_back() => "backup",
+            Some(_) => "failed",
         }
     }
 
@@ -198,7 +199,7 @@ impl Upstream {
 }
 
 /// Beside the words of an endpoint's state, why a client was sent elsewhere.
-pub const REPINS: [&str; 3] = ["failed", "gone", "unknown_cookie"];
+pub const REPINS: [&str; 4] = ["backup", "failed", "gone", "unknown_cookie"];
 
 /// The same on every balancer with the same key and names.
 fn value(key: &hmac::Key, upstream: &str, endpoint: &str) -> [u8; SELECTOR + PROOF] {

@@ -1,15 +1,17 @@
 //! One address of an upstream: who it is, how loaded it is, whether it may be picked.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Instant, SystemTime};
 
 use tokio::net::TcpStream;
 use tracing::{info, warn};
 
+use super::counters::{Ghosts, Latency};
+use super::load::{Ease, STEPS};
 use super::state::{Health, State, Tier};
-use crate::balance::Candidate;
+use crate::balance::{Candidate, stable_hash};
 use crate::config::{Address, Mode};
 use crate::message::proxy_protocol;
 use crate::metrics::EndpointMetrics;
@@ -38,7 +40,7 @@ pub struct Contact {
 /// One address of an upstream. The same object through all snapshots in which it stays who it is.
 #[derive(Debug)]
 pub struct Endpoint {
-    load: Load,
+    pub(super) load: Load,
     id: EndpointId,
     upstream: Name,
     name: Name,
@@ -49,6 +51,11 @@ pub struct Endpoint {
     /// a pool. Relaxed: one that slips through is one of a moment earlier.
     moves: AtomicU32,
     state: Mutex<State>,
+    /// Its share as configured. Written by the control thread, read by it and for the status.
+    weight: AtomicU32,
+    slow_start: Mutex<(Ease, f64)>,
+    identity: u64,
+    made: Instant,
     /// Its counters.
     pub metrics: EndpointMetrics,
 }
@@ -56,12 +63,21 @@ pub struct Endpoint {
 /// What every pick reads: on cache lines of its own, so that endpoints do not slow each other down.
 #[derive(Debug)]
 #[repr(align(128))]
-struct Load {
+pub(super) struct Load {
     /// Requests assigned and not finished. Written by leases on all workers, read by policies. Relaxed: a pick that
     /// misses the very latest change is a pick a moment earlier.
     in_flight: AtomicU32,
-    /// Written by the control thread, read by policies. Relaxed, likewise.
-    weight: AtomicU32,
+    /// Its weight, in as many steps as slow start has come. Written by the control thread, read by policies. Relaxed,
+    /// likewise.
+    pub(super) share: AtomicU32,
+    /// What is held against a newcomer, in requests. Written by the control thread, read by policies. Relaxed, likewise.
+    pub(super) handicap: AtomicU32,
+    /// Requests that failed a moment ago.
+    pub(super) ghosts: Ghosts,
+    /// How long it takes to answer.
+    pub(super) latency: Latency,
+    /// Whether it is for when others are out. Written by the control thread, read by picks. Relaxed, likewise.
+    is_backup: AtomicBool,
     /// [`Tier`] of the state. Written by the control thread with every change, read by policies. Relaxed, likewise.
     tier: AtomicU8,
 }
@@ -91,16 +107,24 @@ impl Endpoint {
         Self {
             load: Load {
                 in_flight: AtomicU32::new(0),
-                weight: AtomicU32::new(1),
+                share: AtomicU32::new(STEPS),
+                handicap: AtomicU32::new(0),
+                ghosts: Ghosts::new(),
+                latency: Latency::new(),
+                is_backup: AtomicBool::new(false),
                 tier: AtomicU8::new(state.tier() as u8),
             },
             id: EndpointId(NEXT.fetch_add(1, Relaxed)),
+            identity: stable_hash(name.as_bytes()),
             upstream,
             name,
             contact,
             resolved: Mutex::new(resolved),
             moves: AtomicU32::new(0),
             state: Mutex::new(state),
+            weight: AtomicU32::new(1),
+            slow_start: Mutex::new((Ease::Fresh, 1.0)),
+            made: Instant::now(),
             metrics,
         }
     }
@@ -179,14 +203,51 @@ impl Endpoint {
         lock(&self.state).clone()
     }
 
-    /// Its share.
+    /// Its share as configured.
     pub fn weight(&self) -> u32 {
-        self.load.weight.load(Relaxed)
+        self.weight.load(Relaxed)
     }
 
-    /// Changes its share in place.
+    /// Changes its share in place; policies see it after the upstream's refresh.
     pub fn set_weight(&self, weight: Weight) {
-        self.load.weight.store(u32::from(weight.get()), Relaxed);
+        self.weight.store(u32::from(weight.get()), Relaxed);
+    }
+
+    /// Whether it is for when others are out.
+    pub fn is_backup(&self) -> bool {
+        self.load.is_backup.load(Relaxed)
+    }
+
+    /// Says whether it is for when others are out.
+    pub fn set_backup(&self, is_backup: bool) {
+        self.load.is_backup.store(is_backup, Relaxed);
+    }
+
+    /// It was added beside others that are in use: it eases in.
+    pub fn set_newcomer(&self) {
+        self.set_ease(Ease::Owed);
+    }
+
+    /// How far its slow start has come, from 0 to 1.
+    pub fn progress(&self) -> f64 {
+        lock(&self.slow_start).1
+    }
+
+    pub(super) fn set_progress(&self, progress: f64) {
+        lock(&self.slow_start).1 = progress;
+    }
+
+    pub(super) fn ease(&self) -> Ease {
+        lock(&self.slow_start).0
+    }
+
+    pub(super) fn set_ease(&self, ease: Ease) {
+        lock(&self.slow_start).0 = ease;
+    }
+
+    /// `now` as milliseconds since it was made, all round the clock of 2³².
+    pub(super) fn clock(&self, now: Instant) -> u32 {
+        now.saturating_duration_since(self.made).as_millis() as u32
     }
 
     /// Says what probes found and why. Returns whether it changed.
@@ -251,11 +312,24 @@ impl Endpoint {
 
 impl Candidate for Endpoint {
     fn weight(&self) -> u32 {
-        self.weight()
+        self.load.share.load(Relaxed)
     }
 
     fn in_flight(&self) -> u32 {
         self.in_flight()
+    }
+
+    fn ballast(&self) -> u32 {
+        let handicap = self.load.handicap.load(Relaxed);
+        handicap.saturating_add(self.load.ghosts.count())
+    }
+
+    fn latency(&self) -> f32 {
+        self.load.latency.micros()
+    }
+
+    fn identity(&self) -> u64 {
+        self.identity
     }
 }
 

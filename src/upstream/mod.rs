@@ -1,9 +1,11 @@
 //! A named group of endpoints and the policy that picks one. What all workers know of endpoints is kept here.
 
 pub mod affinity;
+mod counters;
 pub mod endpoint;
 pub mod hold;
 pub mod lease;
+pub mod load;
 pub mod outcome;
 pub mod state;
 
@@ -16,6 +18,7 @@ pub use affinity::{Affinity, Pin, Wanted};
 pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use hold::Hold;
 pub use lease::Lease;
+pub use load::Shares;
 pub use outcome::Outcome;
 pub use state::{Health, Tier};
 
@@ -35,6 +38,10 @@ pub struct Upstream {
     pub policy: Policy,
     /// Where the policy stands; survives reloads.
     pub cursor: Arc<Cursor>,
+    /// What the policy picks by, where it wants to know something of a request.
+    pub hash_key: Option<config::HashKey>,
+    /// What beside the policy decides on endpoints' shares.
+    pub shares: Shares,
     /// Where its endpoints are spoken to in HTTP/2, the scheme they are told.
     pub http2: Option<Scheme>,
     /// Its time limits.
@@ -58,6 +65,8 @@ pub struct Wish {
     pub tried: Option<EndpointId>,
     /// This one, where it is eligible and was not tried.
     pub preferred: Option<Pin>,
+    /// The one whom this belongs to, where the policy hashes.
+    pub key: Option<u64>,
 }
 
 impl Upstream {
@@ -66,30 +75,43 @@ impl Upstream {
     /// Endpoints that no check has passed yet are picked only while none is up. `None`: nobody may be asked.
     pub fn pick(&self, wish: Wish) -> Option<Lease> {
         let tried = wish.tried;
+        let holds_back = self.shares.holds_back();
         if let Some(pin) = wish.preferred
-            && let Some(endpoint) = self.preferred(pin, tried)
+            && let Some(endpoint) = self.preferred(pin, tried, holds_back)
         {
-            return Some(Lease::new(endpoint));
+            return Some(Lease::new(endpoint, self.policy.in_flight()));
         }
         let best = |endpoint: &Arc<Endpoint>| {
-            endpoint.tier() == Tier::Eligible && Some(endpoint.id()) != tried
+            endpoint.tier() == Tier::Eligible
+                && Some(endpoint.id()) != tried
+                && !(holds_back && endpoint.is_backup())
         };
         let index = self
             .policy
-            .pick(&self.endpoints, &self.cursor, best)
-            .or_else(|| self.second_best(tried))?;
-        Some(Lease::new(&self.endpoints[index]))
+            .pick(&self.endpoints, &self.cursor, wish.key, best)
+            .or_else(|| self.second_best(wish))?;
+        Some(Lease::new(&self.endpoints[index], self.policy.in_flight()))
     }
 
-    fn preferred(&self, pin: Pin, tried: Option<EndpointId>) -> Option<&Arc<Endpoint>> {
-        self.find(pin)
-            .filter(|endpoint| endpoint.tier() == Tier::Eligible && Some(pin.id) != tried)
+    fn preferred(
+        &self,
+        pin: Pin,
+        tried: Option<EndpointId>,
+        holds_back: bool,
+    ) -> Option<&Arc<Endpoint>> {
+        self.find(pin).filter(|endpoint| {
+            Some(pin.id) != tried
+                && endpoint.tier() == Tier::Eligible
+                && !(holds_back && endpoint.is_backup())
+        })
     }
 
+    /// Backups, whether they are wanted yet or not; then those who are not known to be up; then the one that was tried.
     #[cold]
-    fn second_best(&self, tried: Option<EndpointId>) -> Option<usize> {
+    fn second_best(&self, wish: Wish) -> Option<usize> {
         let choices = [
-            (Tier::IfNoneEligible, tried),
+            (Tier::Eligible, wish.tried),
+            (Tier::IfNoneEligible, wish.tried),
             (Tier::Eligible, None),
             (Tier::IfNoneEligible, None),
         ];
@@ -97,7 +119,8 @@ impl Upstream {
             let fits = |endpoint: &Arc<Endpoint>| {
                 endpoint.tier() == *tier && Some(endpoint.id()) != *tried
             };
-            self.policy.pick(&self.endpoints, &self.cursor, fits)
+            self.policy
+                .pick(&self.endpoints, &self.cursor, wish.key, fits)
         })
     }
 
@@ -113,22 +136,50 @@ impl Upstream {
 
     /// Lets the policy see who is eligible now. For the control side, after every change of an endpoint.
     pub fn refresh(&self) {
-        self.policy.refresh(&self.endpoints, |endpoint| {
-            endpoint.tier() == Tier::Eligible
-        });
+        self.follow();
+        self.refresh_policy();
         self.metrics.available.set(self.available() as i64);
     }
 
-    /// How many endpoints may be picked.
+    fn refresh_policy(&self) {
+        self.policy
+            .refresh(&self.endpoints, |endpoint| self.is_eligible(endpoint));
+    }
+
+    /// Whether `endpoint`, one of its own, may be picked before others.
+    fn is_eligible(&self, endpoint: &Endpoint) -> bool {
+        endpoint.tier() == Tier::Eligible && !self.waits(endpoint)
+    }
+
+    /// Whether `endpoint`, one of its own, is a backup that is not wanted now.
+    pub fn waits(&self, endpoint: &Endpoint) -> bool {
+        endpoint.is_backup() && self.shares.holds_back()
+    }
+
+    /// Whether `endpoint`, one of its own, would be picked now.
+    pub fn would_pick(&self, endpoint: &Endpoint) -> bool {
+        match endpoint.tier() {
+            Tier::Eligible => !self.waits(endpoint),
+            Tier::IfNoneEligible => {
+                let mut others = self.endpoints.iter();
+                others.all(|other| other.tier() != Tier::Eligible)
+            }
+            Tier::Never => false,
+        }
+    }
+
+    /// How many endpoints may be picked, backups that wait not counted.
     pub fn available(&self) -> usize {
-        let count = |tier| {
-            self.endpoints
+        let would_be = self.endpoints.iter();
+        match would_be
+            .filter(|endpoint| self.is_eligible(endpoint))
+            .count()
+        {
+            0 => self
+                .endpoints
                 .iter()
-                .filter(|endpoint| endpoint.tier() == tier)
-                .count()
-        };
-        match count(Tier::Eligible) {
-            0 => count(Tier::IfNoneEligible),
+                .filter(|endpoint| endpoint.tier() == Tier::IfNoneEligible)
+                .count(),
             eligible => eligible,
         }
     }

@@ -1,6 +1,6 @@
 //! What came of an attempt at an endpoint, and who is told.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{Endpoint, Upstream};
 
@@ -13,6 +13,8 @@ pub enum Outcome {
         status: u16,
         /// Since the request had been sent.
         after: Duration,
+        /// When it came.
+        at: Instant,
     },
     /// No response came, and the endpoint is to blame.
     Failed {
@@ -27,8 +29,9 @@ pub enum Outcome {
 impl Upstream {
     /// Takes note of what came of an attempt at `endpoint`, which is one of its own.
     pub fn report(&self, endpoint: &Endpoint, outcome: Outcome) {
+        self.weigh(endpoint, outcome);
         match outcome {
-            Outcome::Answered { status, after } => {
+            Outcome::Answered { status, after, .. } => {
                 endpoint.metrics.response.observe(after.as_secs_f64());
                 endpoint.metrics.count(status);
             }

@@ -5,9 +5,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use balancer::config::{
-    self, AccessLogOnly, AccessLogTarget, Action, ClientAuth, ForwardedFields, HostPattern, Hsts,
-    ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode, PathPattern, Policy, Probe,
-    Redirect, Rewrite, SplitBy, StatusRange, TlsVersion, UpstreamTimeouts,
+    self, AccessLogOnly, AccessLogTarget, Action, ClientAuth, ForwardedFields, HashKey,
+    HostPattern, Hsts, ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode, PathPattern,
+    Policy, Probe, Redirect, Rewrite, SplitBy, StatusRange, TlsVersion, UpstreamTimeouts,
 };
 use balancer::message::proxy_protocol::Version;
 use balancer::units::ByteSize;
@@ -257,13 +257,17 @@ path_regex = '^/\w+/(?i)abc$'
 listeners = ["http"]
 respond = { status = 404, body = "no", headers = { x-a = "b" } }
 [upstream.tcp]
-endpoints = [{ address = "127.0.0.1:1", name = "one", weight = 1000, state = "draining" }]
+endpoints = [{ address = "127.0.0.1:1", name = "one", weight = 1000, state = "draining" }, { address = "127.0.0.1:2", backup = true }]
+spill_below = 0.5
+slow_start = "0s"
 health = { kind = "tcp", fall = 1, rise = 1, interval = "2s" }
 policy = "least-connections"
 [upstream.http]
 endpoints = ["127.0.0.1:1"]
 health = { path = "/h?a=b", host = "h:80", headers = { x-a = "b" }, expect_status = "200, 300-399" }
 proxy_protocol = "v2"
+policy = "hash"
+hash = { key = "cookie:sid", bounded_load = 1.5 }
 [listener.passed_on]
 address = "127.0.0.1:1"
 proxy_protocol = "required"
@@ -312,6 +316,22 @@ only = "errors"
         (Policy::LeastConnections, Some(Mode::Draining), 1000)
     );
     assert_eq!(&*tcp.endpoints[0].name, "one");
+    let backups = tcp.endpoints.iter().map(|endpoint| endpoint.backup);
+    assert_eq!(backups.collect::<Vec<_>>(), [false, true]);
+    assert_eq!(
+        (tcp.spill_below, tcp.slow_start),
+        (Some(0.5), Duration::ZERO)
+    );
+    assert_eq!(
+        (tcp.hash.key.clone(), tcp.hash.bounded_load),
+        (HashKey::ClientAddress, Some(1250))
+    );
+    assert_eq!(
+        (http.policy, http.slow_start),
+        (Policy::Hash, Duration::from_secs(30))
+    );
+    let key = HashKey::Cookie("sid".into());
+    assert_eq!((&http.hash.key, http.hash.bounded_load), (&key, Some(1500)));
     assert_eq!(tcp.health.as_ref().unwrap().probe, Probe::Tcp);
     let Some(Probe::Http {
         expect_status,

@@ -100,6 +100,18 @@ fn several_endpoints_without_health() {
 }
 
 #[test]
+fn a_slow_start_that_the_policy_does_not_have() {
+    let text = "[upstream.a]\nendpoints = [\"h:1\", \"h:2\"]\nhealth = {}\npolicy = \"hash\"\nslow_start = \"9s\"\n[[route]]\nupstream = \"a\"\n";
+    assert_eq!(
+        warnings(text),
+        [
+            "9:14: upstream.a.slow_start: policy hash has no slow start: keys would move with every step"
+        ]
+    );
+    assert!(warnings(&text.replace("9s", "0s")).is_empty());
+}
+
+#[test]
 fn endpoints_that_are_not_verified() {
     let text = "[upstream.a]\nendpoints = [\"h:1\", \"h:2\"]\nhealth = {}\ntls = { verify = false }\n[[route]]\nupstream = \"a\"\n";
     let found = warnings(text);

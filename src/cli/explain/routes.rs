@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use super::changes;
 use super::lines::{Lines, join};
-use crate::config::{Action, Config, HostPattern, PathPattern, Policy, Route, Upstream};
+use crate::config::{Action, Config, HashKey, HostPattern, PathPattern, Policy, Route, Upstream};
 use crate::route::{Explanation, Mismatch, Outcome, Verdict};
 
 pub(super) fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &Explanation) {
@@ -143,6 +143,21 @@ fn matchers(config: &Config, route: &Route) -> String {
     text
 }
 
+/// The policy, and what it picks by.
+fn policy(upstream: &Upstream) -> String {
+    let word = upstream.policy.as_str();
+    if upstream.policy != Policy::Hash {
+        return word.to_owned();
+    }
+    match &upstream.hash.key {
+        HashKey::ClientAddress => format!("{word} by client address"),
+        HashKey::Header(name) => format!("{word} by header {name}"),
+        HashKey::Cookie(name) => format!("{word} by cookie {name}"),
+        HashKey::Path => format!("{word} by path"),
+        HashKey::Query(name) => format!("{word} by parameter {name}"),
+    }
+}
+
 fn action(config: &Config, action: &Action) -> String {
     match action {
         Action::Forward(index) => upstream(&config.upstreams[*index]),
@@ -166,17 +181,23 @@ fn action(config: &Config, action: &Action) -> String {
 }
 
 fn upstream(upstream: &Upstream) -> String {
-    let policy = match upstream.policy {
-        Policy::RoundRobin => "round-robin",
-        Policy::LeastConnections => "least-connections",
-    };
-    let endpoints = upstream
-        .endpoints
-        .iter()
-        .map(|endpoint| match endpoint.weight.get() {
-            1 => endpoint.name.to_string(),
-            weight => format!("{} (weight {weight})", endpoint.name),
-        });
+    let policy = policy(upstream);
+    let endpoints = upstream.endpoints.iter().map(|endpoint| {
+        let weight = match endpoint.weight.get() {
+            1 => None,
+            weight => Some(format!("weight {weight}")),
+        };
+        let backup = endpoint.backup.then(|| "backup".to_owned());
+        match (weight, backup) {
+            (None, None) => endpoint.name.to_string(),
+            (Some(one), None) | (None, Some(one)) => {
+                format!("{} ({one})", endpoint.name)
+            }
+            (Some(one), Some(other)) => {
+                format!("{} ({one}, {other})", endpoint.name)
+            }
+        }
+    });
     let paused = if upstream.paused { " (paused)" } else { "" };
     format!(
         "upstream {}{paused}, {policy}: {}",

@@ -12,7 +12,7 @@ pub(super) fn affinity(table: &mut Table<'_>) -> Option<Affinity> {
         let message = if cookie.is_some() {
             "has no effect beside `cookie`; leave one of them out"
         } else {
-            "clients are kept by a header with policy = \"hash\"; affinity is by `cookie`"
+            "clients are kept by a header with policy = \"hash\" and hash = { key = \"header:NAME\" }; affinity is by `cookie`"
         };
         header.source.report(header.key_place(), message);
     } else if cookie.is_none() {

@@ -6,6 +6,7 @@ mod affinity;
 mod changes;
 mod cookie;
 mod error_pages;
+mod hash;
 mod header;
 mod health;
 mod host;

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{affinity, health, host, name, pause, upstream_tls};
+use super::{affinity, hash, health, host, name, pause, upstream_tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
-use crate::config::{Endpoint, Mode, Policy, Upstream, UpstreamTimeouts};
+use crate::config::{Endpoint, Hash, Mode, Policy, Upstream, UpstreamTimeouts};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -15,15 +15,13 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         let endpoints = table
             .required("endpoints", "[\"127.0.0.1:8080\"]")
             .and_then(|value| endpoints(&value));
-        let policies = [
-            ("round-robin", Policy::RoundRobin),
-            ("least-connections", Policy::LeastConnections),
-        ];
-        let later = ["two-choices", "peak-ewma", "hash", "random"];
         let policy = table
             .get("policy")
-            .and_then(|value| value.one_of(&policies, &later))
-            .unwrap_or(Policy::RoundRobin);
+            .map_or(Some(Policy::RoundRobin), |value| value.one_of(&Policy::WORDS, &[]));
+        let hash = hash_of(table, policy);
+        let policy = policy.unwrap_or(Policy::RoundRobin);
+        let slow_start = slow_start(table, policy);
+        let spill_below = spill_below(table, endpoints.as_deref());
         let http2 = table
             .get("protocol")
             .and_then(|value| value.one_of(&[("http/1.1", false), ("h2", true)], &[]))
@@ -66,13 +64,15 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         table.not_yet(&[
             "passive",
             "retry",
-            "slow_start",
             "queue",
             "role",
         ]);
         Some(Upstream {
             name: entry.name.into(),
             policy,
+            hash,
+            slow_start,
+            spill_below,
             endpoints: endpoints?,
             http2,
             tls,
@@ -85,6 +85,57 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             place: table.place(),
         })
     })?
+}
+
+/// `hash`. A contradiction without policy hash; where the policy is not known, nothing can be said.
+fn hash_of(table: &mut Table<'_>, policy: Option<Policy>) -> Hash {
+    let Some(value) = table.get("hash") else {
+        return hash::DEFAULT;
+    };
+    if policy.is_some_and(|policy| policy != Policy::Hash) {
+        value.source.report(
+            value.key_place(),
+            "only with policy = \"hash\"; set that, or leave this out",
+        );
+    }
+    hash::hash(&value).unwrap_or(hash::DEFAULT)
+}
+
+fn slow_start(table: &mut Table<'_>, policy: Policy) -> Duration {
+    let Some(value) = table.get("slow_start") else {
+        return SLOW_START;
+    };
+    let slow_start = value.duration_or_zero().unwrap_or(SLOW_START);
+    if slow_start > MAX_SLOW_START {
+        return value.expected("at most 1h").unwrap_or(SLOW_START);
+    }
+    if policy == Policy::Hash && !slow_start.is_zero() {
+        value.warn("policy hash has no slow start: keys would move with every step");
+    }
+    slow_start
+}
+
+/// `spill_below`, which needs some endpoint that is a backup; not every one may be.
+fn spill_below(table: &mut Table<'_>, endpoints: Option<&[Endpoint]>) -> Option<f64> {
+    let value = table.get("spill_below");
+    let endpoints = endpoints.unwrap_or_default();
+    let backups = endpoints.iter().filter(|endpoint| endpoint.backup).count();
+    if backups > 0 && backups == endpoints.len() {
+        table.report(
+            "every endpoint is a backup; leave `backup` out at those that are to be used first",
+        );
+    }
+    let value = value?;
+    if backups == 0 && !endpoints.is_empty() {
+        value.source.report(
+            value.key_place(),
+            "no endpoint is a backup; give one backup = true, or leave this out",
+        );
+    }
+    match value.number()? {
+        share if share > 0.0 && share <= 1.0 => Some(share),
+        _ => value.expected("above 0 and at most 1, a share of the endpoints that are no backups"),
+    }
 }
 
 fn endpoints(value: &Value<'_>) -> Option<Vec<Endpoint>> {
@@ -121,6 +172,7 @@ fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
             name: text.into(),
             address,
             weight: Weight::ONE,
+            backup: false,
             mode: None,
             place: value.place(),
         });
@@ -154,12 +206,17 @@ fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
         let mode = table
             .get("state")
             .and_then(|value| value.one_of(&modes, &[]));
-        table.not_yet(&["backup", "max_in_flight"]);
+        let backup = table
+            .get("backup")
+            .and_then(|value| value.bool())
+            .unwrap_or(false);
+        table.not_yet(&["max_in_flight"]);
         let name = explicit.or_else(|| written.map(Name::from))?;
         Some(Endpoint {
             name,
             address: address?,
             weight,
+            backup,
             mode,
             place: table.place(),
         })
@@ -187,6 +244,9 @@ fn timeouts(table: &mut Table<'_>) -> UpstreamTimeouts {
         max_age: read("max_age", TIMEOUTS.max_age),
     }
 }
+
+const SLOW_START: Duration = Duration::from_secs(30);
+const MAX_SLOW_START: Duration = Duration::from_secs(3600); // longer is a mistake of units
 
 const TIMEOUTS: UpstreamTimeouts = UpstreamTimeouts {
     connect: Duration::from_secs(2),

@@ -77,23 +77,10 @@ fn keys_and_values_of_a_later_version() {
             "2:1: admin.token_file: not supported yet",
         ),
         (
-            "[upstream.b]\nendpoints = [{ address = \"h:1\", backup = true }]\n",
-            "2:33: upstream.b.endpoints[0].backup: not supported yet",
-        ),
-        (
             "[upstream.b]\nendpoints = [{ address = \"h:1\", max_in_flight = 1 }]\n",
             "2:33: upstream.b.endpoints[0].max_in_flight: not supported yet",
         ),
     ]);
-    for policy in ["two-choices", "peak-ewma", "hash", "random"] {
-        let expected = format!(
-            "3:10: upstream.b.policy: {policy:?} is not supported yet; use \"round-robin\" or \"least-connections\""
-        );
-        assert_eq!(
-            problems_behind_base(&format!("{upstream}policy = {policy:?}\n")),
-            [expected]
-        );
-    }
     for (text, expected) in [
         (
             "health = { kind = \"grpc\" }",
@@ -101,10 +88,6 @@ fn keys_and_values_of_a_later_version() {
         ),
         ("passive = {}", "3:1: upstream.b.passive: not supported yet"),
         ("retry = {}", "3:1: upstream.b.retry: not supported yet"),
-        (
-            "slow_start = \"1s\"",
-            "3:1: upstream.b.slow_start: not supported yet",
-        ),
         ("queue = {}", "3:1: upstream.b.queue: not supported yet"),
         ("role = \"x\"", "3:1: upstream.b.role: not supported yet"),
     ] {
@@ -184,7 +167,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`, `affinity`, `state`, `pause`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`, `affinity`, `state`, `pause`",
         ),
         (
             "[access_log]\nsample = 0\n",

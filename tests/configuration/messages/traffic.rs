@@ -25,7 +25,7 @@ fn affinity() {
             ),
             (
                 "affinity = { header = \"x-user\", key_file = \"k\" }",
-                "clients are kept by a header with policy = \"hash\"; affinity is by `cookie`",
+                "clients are kept by a header with policy = \"hash\" and hash = { key = \"header:NAME\" }; affinity is by `cookie`",
             ),
             (
                 "affinity = { header = \"x-user\", cookie = \"c\", key_file = \"k\" }",

@@ -65,7 +65,7 @@ fn upstreams() {
         &[
             (
                 "policy = \"round_robin\"",
-                "must be \"round-robin\" or \"least-connections\", got \"round_robin\"; did you mean \"round-robin\"?",
+                "must be \"round-robin\", \"least-connections\", \"two-choices\", \"peak-ewma\", \"hash\" or \"random\", got \"round_robin\"; did you mean \"round-robin\"?",
             ),
             (
                 "proxy_protocol = \"required\"",
@@ -160,6 +160,76 @@ fn upstreams() {
         );
         assert_eq!(problems_behind_base(&text), [expected]);
     }
+}
+
+#[test]
+fn policies_and_backups() {
+    each_value_has(
+        "[upstream.b]\nendpoints = [\"h:1\"]\npolicy = \"hash\"\n",
+        &[
+            (
+                "hash = { key = \"cokie:sid\" }",
+                "must be \"client-address\", \"header:NAME\", \"cookie:NAME\", \"path\" or \"query:NAME\", got \"cokie:sid\"; did you mean \"cookie\"?",
+            ),
+            (
+                "hash = { key = \"cookie\" }",
+                "must be \"cookie:NAME\", with the name of the cookie, got \"cookie\"",
+            ),
+            (
+                "hash = { key = \"cookie:a b\" }",
+                "must be \"cookie:\" and the name of a cookie, got \"cookie:a b\"",
+            ),
+            (
+                "hash = { key = \"header:\" }",
+                "must be \"header:\" and the name of a header, got \"header:\"",
+            ),
+            (
+                "hash = { key = \"query:a=b\" }",
+                "must be \"query:\" and the name of a parameter, as it stands in URLs, got \"query:a=b\"",
+            ),
+            (
+                "hash = { bounded_load = 1 }",
+                "must be 1.05–10, as a multiple of the mean load, or \"off\", got 1",
+            ),
+            (
+                "hash = { bounded_load = \"none\" }",
+                "must be 1.05–10, as a multiple of the mean load, or \"off\", got \"none\"",
+            ),
+            ("hash = \"path\"", "must be a table, got \"path\""),
+        ],
+    );
+    each_value_has(
+        "[upstream.b]\nendpoints = [\"h:1\", { address = \"h:2\", backup = true }]\n",
+        &[
+            ("slow_start = \"2h\"", "must be at most 1h, got \"2h\""),
+            (
+                "spill_below = 0",
+                "must be above 0 and at most 1, a share of the endpoints that are no backups, got 0",
+            ),
+            (
+                "spill_below = 1.5",
+                "must be above 0 and at most 1, a share of the endpoints that are no backups, got 1.5",
+            ),
+        ],
+    );
+    each_has(&[
+        (
+            "[upstream.b]\nendpoints = [\"h:1\"]\nhash = {}\n",
+            "3:1: upstream.b.hash: only with policy = \"hash\"; set that, or leave this out",
+        ),
+        (
+            "[upstream.b]\nendpoints = [\"h:1\"]\npolicy = \"hash\"\nhash = { keys = \"path\" }\n",
+            "4:10: upstream.b.hash.keys: unknown key; did you mean `key`?",
+        ),
+        (
+            "[upstream.b]\nendpoints = [\"h:1\"]\nspill_below = 0.5\n",
+            "3:1: upstream.b.spill_below: no endpoint is a backup; give one backup = true, or leave this out",
+        ),
+        (
+            "[upstream.b]\nendpoints = [{ address = \"h:1\", backup = true }]\n",
+            "1:1: upstream.b: every endpoint is a backup; leave `backup` out at those that are to be used first",
+        ),
+    ]);
 }
 
 #[test]

@@ -91,6 +91,20 @@ fn other_actions_are_told_too() {
 }
 
 #[test]
+fn what_a_policy_picks_by_is_told_and_who_is_a_backup() {
+    let mut config = config();
+    let upstream = &mut config.upstreams[0];
+    upstream.policy = Policy::Hash;
+    upstream.hash.key = HashKey::Cookie("sid".into());
+    upstream.endpoints[0].backup = true;
+    upstream.endpoints[1].backup = true;
+    let router = compile(&config).unwrap();
+    let text = report(&args("/x", &[]), &config, &router).unwrap().text;
+    let told = "upstream authority, hash by cookie sid: 127.0.0.1:9001 (backup), 127.0.0.1:9002 (weight 3, backup)\n";
+    assert!(text.contains(told), "{text}");
+}
+
+#[test]
 fn changes_of_headers_are_told_without_their_values() {
     let mut config = config();
     let constant = |name| {
