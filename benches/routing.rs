@@ -20,6 +20,7 @@ fn route(host: Option<String>, path: &str, exclusive: bool) -> Matchers {
             .collect(),
         path: PathPattern::Prefix(path.into()),
         methods: None,
+        cookies: Vec::new(),
         headers: Vec::new(),
         exclusive,
     }

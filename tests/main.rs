@@ -9,6 +9,7 @@
 
 mod support;
 
+mod affinity;
 mod architecture;
 mod balancing;
 mod client_faults;
@@ -27,9 +28,11 @@ mod http2_conformance;
 mod idle_connections;
 mod limits;
 mod metrics_and_logs;
+mod mirroring;
 mod newcomer;
 mod overload;
 mod passive;
+mod pausing;
 mod peers;
 mod policies;
 mod proxy_protocol;
@@ -41,6 +44,7 @@ mod serving;
 mod shutdown;
 mod simulation;
 mod smuggling;
+mod splitting;
 mod tls_listener;
 mod tunnels;
 mod upstream_faults;

@@ -231,6 +231,8 @@ fn every_example_passes_its_check() {
         let output = run(place, &["certs"]);
         assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     }
+    let key = directory.path().join("certs/affinity.key");
+    fs::write(key, "0123456789abcdef0123456789abcdef\n").unwrap();
     let pages = examples.join("pages");
     fs::create_dir(&pages).unwrap();
     for entry in fs::read_dir(root.join("examples/pages")).unwrap() {

@@ -51,6 +51,9 @@ struct UpstreamStatus {
     degraded: bool,
     /// Requests that wait for an endpoint with room.
     queued: usize,
+    paused: bool,
+    /// Requests that wait for the end of a pause.
+    held: usize,
     endpoints: Vec<EndpointStatus>,
 }
 
@@ -101,7 +104,17 @@ impl From<Ejection> for EjectionStatus {
 #[derive(Debug, Serialize)]
 struct RouteStatus {
     name: String,
+    /// Where there is one.
     upstream: Option<String>,
+    /// Where there are several.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    split: Vec<ShareStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct ShareStatus {
+    upstream: String,
+    weight: u32,
 }
 
 impl Status {
@@ -136,6 +149,8 @@ impl Status {
                 available,
                 degraded: upstream.is_degraded(),
                 queued: upstream.queue.len(),
+                paused: upstream.hold.is_paused(),
+                held: upstream.hold.held(),
                 endpoints: upstream
                     .endpoints
                     .iter()
@@ -147,8 +162,11 @@ impl Status {
             name: route.name.to_string(),
             upstream: match &route.action {
                 Action::Forward(upstream) => Some(upstream.name.to_string()),
-                Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
+                Action::Split(_) | Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
+                    None
+                }
             },
+            split: shares(&route.action),
         });
         Self {
             version: env!("CARGO_PKG_VERSION"),
@@ -159,6 +177,17 @@ impl Status {
             routes: routes.collect(),
         }
     }
+}
+
+fn shares(action: &Action) -> Vec<ShareStatus> {
+    let Action::Split(split) = action else {
+        return Vec::new();
+    };
+    let shares = split.shares().map(|(upstream, weight)| ShareStatus {
+        upstream: upstream.name.to_string(),
+        weight,
+    });
+    shares.collect()
 }
 
 fn endpoint_status(endpoint: &Endpoint, upstream: &Upstream) -> EndpointStatus {

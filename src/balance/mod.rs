@@ -11,6 +11,7 @@ mod peak_ewma;
 mod random;
 mod round_robin;
 mod sampler;
+pub mod share;
 mod stable_hash;
 mod two_choices;
 

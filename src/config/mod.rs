@@ -3,6 +3,7 @@
 //! [`load`] reads the file; every problem in it is reported at once. Names resolve, lists that must hold something do,
 //! units are typed. Knows nothing of sockets; certificates are read later, when the snapshot is compiled.
 
+pub mod affinity;
 pub mod changes;
 pub mod error;
 pub mod error_pages;
@@ -11,7 +12,9 @@ pub mod hash;
 pub mod health;
 pub mod limits;
 pub mod listener;
+pub mod mirror;
 pub mod passive;
+pub mod pause;
 pub mod process;
 mod quantity;
 mod read;
@@ -24,6 +27,7 @@ mod warnings;
 
 use std::path::Path;
 
+pub use affinity::Affinity;
 pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use error::{ConfigErrors, Place, Problem};
 pub use error_pages::{ErrorPage, OWN_STATUSES};
@@ -31,11 +35,15 @@ pub use hash::{Hash, HashKey};
 pub use health::{Health, Probe, StatusRange};
 pub use limits::{Adaptive, Queue, QueueOrder, Rate, RateKey, RouteLimits, RouteTimeouts};
 pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};
+pub use mirror::Mirror;
 pub use passive::Passive;
+pub use pause::Pause;
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };
-pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Rewrite, Route};
+pub use route::{
+    Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Rewrite, Route, Split, SplitBy,
+};
 pub use tls::{
     Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity, ListenerTls, TlsVersion,
 };

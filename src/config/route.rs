@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::{HeaderChanges, Place, RouteLimits, RouteTimeouts};
+use super::{HeaderChanges, Mirror, Place, RouteLimits, RouteTimeouts};
 use crate::units::Name;
 
 /// `[[route]]`
@@ -20,12 +20,14 @@ pub struct Route {
     pub methods: Option<MethodSet>,
     /// `headers`: each must be there with exactly this value.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// `cookies`: each must be there with exactly this value.
+    pub cookies: Vec<(Box<str>, Box<str>)>,
     /// `exclusive`: no other spelling of these paths may reach another route. Only with `path` or `path_exact`. Default false.
     pub exclusive: bool,
     /// `upgrades`: protocols that a request may change its connection to, in lower case. Default `websocket` where there is an
     /// `upstream`.
     pub upgrades: Vec<Box<str>>,
-    /// `upstream`, `redirect` or `respond`.
+    /// `upstream`, `split`, `redirect` or `respond`.
     pub action: Action,
     /// `rewrite`: the path an endpoint is asked for. Only with `upstream`. Default: the path that was matched.
     pub rewrite: Option<Rewrite>,
@@ -37,6 +39,8 @@ pub struct Route {
     pub timeouts: RouteTimeouts,
     /// `limits`
     pub limits: RouteLimits,
+    /// `mirror`: who gets a copy of the requests. Only with `upstream` or `split`. Default: nobody.
+    pub mirror: Option<Mirror>,
     /// Where the table stands.
     pub place: Place,
 }
@@ -77,6 +81,8 @@ impl MethodSet {
 pub enum Action {
     /// `upstream`, as an index into `Config::upstreams`.
     Forward(usize),
+    /// `split`
+    Split(Split),
     /// `redirect`
     Redirect(Redirect),
     /// `respond`
@@ -84,11 +90,48 @@ pub enum Action {
 }
 
 impl Action {
-    /// The upstream, where there is one.
-    pub fn upstream(&self) -> Option<usize> {
+    /// The upstreams that requests may go to.
+    pub fn upstreams(&self) -> impl Iterator<Item = usize> {
+        let (one, several) = match self {
+            Self::Forward(upstream) => (Some(*upstream), &[][..]),
+            Self::Split(split) => (None, &*split.shares),
+            Self::Redirect(_) | Self::Respond(_) => (None, &[][..]),
+        };
+        one.into_iter()
+            .chain(several.iter().map(|(upstream, _)| *upstream))
+    }
+
+    /// Whether requests go nowhere but where those of `other` go as well.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.upstreams()
+            .all(|upstream| other.upstreams().any(|known| known == upstream))
+    }
+}
+
+/// `route.split`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Split {
+    /// Indices into `Config::upstreams`, each once, and weights, 0 to 1000; not all are 0.
+    pub shares: Vec<(usize, u16)>,
+    /// `split_by`. Default: request.
+    pub by: SplitBy,
+}
+
+/// `route.split_by`: what stays together.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum SplitBy {
+    /// `"request"`: nothing, requests take turns.
+    Request,
+    /// `"client"`: all requests of one client address.
+    Client,
+}
+
+impl SplitBy {
+    /// The word in the file.
+    pub fn as_str(self) -> &'static str {
         match self {
-            Self::Forward(upstream) => Some(*upstream),
-            Self::Redirect(_) | Self::Respond(_) => None,
+            Self::Request => "request",
+            Self::Client => "client",
         }
     }
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Adaptive, Certificate, Hash, Health, Passive, Place, Queue};
+use super::{Adaptive, Affinity, Certificate, Hash, Health, Passive, Pause, Place, Queue};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -45,6 +45,12 @@ pub struct Upstream {
     pub queue: Option<Queue>,
     /// `proxy_protocol`: what goes first on every connection to an endpoint. Default: off.
     pub proxy_protocol: Option<Version>,
+    /// `affinity`. Default: none, clients are kept with no endpoint.
+    pub affinity: Option<Affinity>,
+    /// `state` is `"paused"`, not `"active"`: requests are held. Default false.
+    pub paused: bool,
+    /// `pause`: how many are held, and for how long.
+    pub pause: Pause,
     /// Where the table stands.
     pub place: Place,
 }

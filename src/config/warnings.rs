@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{Action, Config, HostPattern, PathPattern, Problem, Rewrite, Route, Upstream};
+use super::{Config, HostPattern, PathPattern, Problem, Rewrite, Route, Upstream};
 use crate::units::Name;
 
 /// Every doubt about `config`, in no order.
@@ -13,15 +13,24 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
         .enumerate()
         .flat_map(|(index, upstream)| of_upstream(config, index, upstream));
     upstreams
+        .chain(same_cookies(&config.upstreams))
         .chain(shadowed(&config.routes))
         .chain(rewritten_into(&config.routes))
+        .chain(
+            config
+                .routes
+                .iter()
+                .filter_map(|route| mirrored(config, route)),
+        )
         .collect()
 }
 
 fn of_upstream(config: &Config, index: usize, upstream: &Upstream) -> Vec<Problem> {
-    let forwards_here =
-        |route: &&Route| matches!(route.action, Action::Forward(target) if target == index);
+    let forwards_here = |route: &&Route| route.action.upstreams().any(|target| target == index);
     let mut routes = config.routes.iter().filter(forwards_here).peekable();
+    if routes.peek().is_none() && is_mirror(config, index) {
+        return Vec::new();
+    }
     if routes.peek().is_none() {
         return vec![upstream.place.problem("no route uses it")];
     }
@@ -34,6 +43,61 @@ fn of_upstream(config: &Config, index: usize, upstream: &Upstream) -> Vec<Proble
         _ => return Vec::new(),
     };
     vec![upstream.place.problem(message)]
+}
+
+fn is_mirror(config: &Config, index: usize) -> bool {
+    let mirrors = config
+        .routes
+        .iter()
+        .filter_map(|route| route.mirror.as_ref());
+    mirrors.into_iter().any(|mirror| mirror.upstream == index)
+}
+
+/// Copies of requests that may be acted on twice.
+fn mirrored(config: &Config, route: &Route) -> Option<Problem> {
+    let mirror = route.mirror.as_ref()?;
+    let name = &config.upstreams[mirror.upstream].name;
+    let asks = |route: &Route| {
+        route
+            .action
+            .upstreams()
+            .any(|index| index == mirror.upstream)
+    };
+    let exclusive = config
+        .routes
+        .iter()
+        .find(|other| other.exclusive && asks(other));
+    let message = if asks(route) {
+        format!("upstream {name:?} gets every such request twice: as itself and as its mirror")
+    } else if let Some(other) = exclusive {
+        format!(
+            "copies go to upstream {name:?} of the exclusive route {:?}, which other routes must not reach",
+            other.name
+        )
+    } else if route.exclusive {
+        format!("requests of an exclusive route are acted on by upstream {name:?}, too")
+    } else {
+        return None;
+    };
+    Some(mirror.place.problem(message))
+}
+
+/// Clients send a cookie by its name and path: of two upstreams the one sets what the other has set.
+fn same_cookies(upstreams: &[Upstream]) -> Vec<Problem> {
+    let of = |upstream: &Upstream| {
+        let affinity = upstream.affinity.as_ref()?;
+        Some((affinity.cookie.clone(), affinity.path.clone()))
+    };
+    let warning = |(index, upstream): (usize, &Upstream)| {
+        let cookie = of(upstream)?;
+        let is_same = |other: &&Upstream| of(other).as_ref() == Some(&cookie);
+        let other = upstreams[..index].iter().find(is_same)?;
+        Some(upstream.place.problem(format!(
+            "sets the same cookie {:?} as upstream {:?} (line {}): a client of both loses its place in one; give it another name or `path`",
+            cookie.0, other.name, other.place.line
+        )))
+    };
+    upstreams.iter().enumerate().filter_map(warning).collect()
 }
 
 /// Routes of a more specific host come first, even before exclusive ones: where such a route takes paths of an exclusive
@@ -91,7 +155,7 @@ fn rewritten_into(routes: &[Route]) -> Vec<Problem> {
         });
         let owns = |other: &&Route| {
             other.exclusive
-                && other.action.upstream() != route.action.upstream()
+                && !route.action.is_within(&other.action)
                 && (other.hosts.is_empty() || other.hosts == route.hosts)
                 && share_listener(route, other)
                 && covers(&other.path, &made)

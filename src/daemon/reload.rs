@@ -131,6 +131,7 @@ impl Daemon {
         }
         self.checker.follow(&current);
         let gone = Gone::between(&previous, &current);
+        gone.resume(&previous);
         gone.retire_gauges(&self.metrics);
         let with = (Arc::clone(&self.metrics), self.publisher.clone());
         let finished = self.finished.sender.clone();

@@ -11,8 +11,9 @@ use crate::metrics::{ListenerMetrics, Metrics, UpstreamMetrics};
 use crate::proxy::error::REASONS;
 use crate::snapshot::{Publisher, Route, Snapshot};
 use crate::units::Name;
-use crate::upstream::Endpoint;
+use crate::upstream::affinity::REPINS;
 use crate::upstream::state::WORDS;
+use crate::upstream::{Endpoint, Upstream};
 
 /// A scrape interval in use: until then the last counts can still be seen.
 const LAST_SCRAPE: Duration = Duration::from_secs(60);
@@ -106,6 +107,14 @@ impl Gone {
             && self.certificates.is_empty()
     }
 
+    /// Lets go of requests that are held for upstreams that nobody can resume any more.
+    pub fn resume(&self, previous: &Snapshot) {
+        let is_gone = |upstream: &&Arc<Upstream>| self.upstreams.contains(&upstream.name);
+        for upstream in previous.upstreams.iter().filter(is_gone) {
+            upstream.set_paused(false);
+        }
+    }
+
     /// Tells how many requests are in flight on endpoints that are gone: whoever reads of those in use says nothing of them. What
     /// `current` has again is told of there. Whether there are any.
     fn tell_in_flight(&self, metrics: &Metrics, current: &Snapshot) -> bool {
@@ -132,7 +141,11 @@ impl Gone {
         }
         for upstream in &self.upstreams {
             // A series that is not there is as good as removed.
-            for family in [&metrics.available_endpoints, &metrics.queue_length] {
+            for family in [
+                &metrics.available_endpoints,
+                &metrics.queue_length,
+                &metrics.paused,
+            ] {
                 let _ = family.remove_label_values(&[&**upstream]);
             }
         }
@@ -166,7 +179,7 @@ impl Gone {
             .iter()
             .filter(|upstream| !upstreams.contains(&***upstream))
         {
-            UpstreamMetrics::retire(metrics, upstream);
+            UpstreamMetrics::retire(metrics, upstream, &[&WORDS[..], &REPINS].concat());
         }
         let routes = route_names(current);
         for route in self

@@ -25,6 +25,9 @@ impl Daemon {
             // The balancer above takes us out while we go on serving.
             sleep(process.shutdown_delay).await;
             self.tell(|| Command::Drain);
+            for upstream in &self.publisher.current().upstreams {
+                upstream.hold.give_up();
+            }
             timeout(process.shutdown_grace, ended(&self.workers))
                 .await
                 .is_ok()

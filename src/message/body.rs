@@ -15,8 +15,8 @@ pub trait Guard {
     /// The next frame is not here yet; the place for a limit on pauses.
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<BodyError>;
 
-    /// `bytes` of data came; an error cuts the body.
-    fn on_data(&mut self, bytes: usize) -> Result<(), BodyError>;
+    /// `data` came, or nothing with trailers; an error cuts the body.
+    fn on_data(&mut self, data: &[u8]) -> Result<(), BodyError>;
 
     /// Trailers came; what must not be passed on is taken out.
     fn on_trailers(&mut self, trailers: &mut HeaderMap);
@@ -158,10 +158,10 @@ impl<G: Guard + Unpin> http_body::Body for Body<G> {
                 if let (Some(trailers), Some(guard)) = (frame.trailers_mut(), &mut body.guard) {
                     guard.on_trailers(trailers);
                 }
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
+                let data = frame.data_ref().map_or(&[][..], |data| data);
                 body.guard
                     .as_mut()
-                    .map_or(Ok(()), |guard| guard.on_data(bytes))
+                    .map_or(Ok(()), |guard| guard.on_data(data))
                     .map(|()| frame)
             }
             Poll::Ready(Some(Err(error))) => Err(error),
@@ -221,7 +221,8 @@ mod tests {
         fn poll_pause(&mut self, _: &mut Context<'_>) -> Poll<BodyError> {
             Poll::Pending
         }
-        fn on_data(&mut self, bytes: usize) -> Result<(), BodyError> {
+        fn on_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
+            let bytes = data.len();
             self.0.borrow_mut().bytes += bytes;
             if bytes > 5 {
                 Err(BodyError::TooLarge)

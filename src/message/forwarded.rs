@@ -18,6 +18,8 @@ pub const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-ho
 pub const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 /// `X-Request-Id`: one request, in all logs.
 pub const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Marks copies of requests for a mirror.
+pub const X_MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
 
 /// Whether only a trusted proxy may send this field: endpoints act on it.
 pub fn is_for_trusted(name: &str) -> bool {
@@ -37,6 +39,7 @@ pub fn is_for_trusted(name: &str) -> bool {
                 | "x-cluster-client-ip"
                 | "x-script-name"
                 | "x-host"
+                | "x-mirrored"
                 | "client-cert"
                 | "client-cert-chain"
         )
@@ -346,6 +349,7 @@ mod tests {
             "x-request-id",
             "client-cert",
             "client-cert-chain",
+            "x-mirrored",
         ] {
             assert!(is_for_trusted(name), "{name}");
         }

@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod body;
 pub mod canonical_path;
+pub mod cookie;
 pub mod expectation;
 pub mod forwarded;
 pub mod forwarded_field;
@@ -15,6 +16,7 @@ pub mod negotiate;
 pub mod pause;
 pub mod proxy_protocol;
 pub mod replay;
+pub mod tee;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trace;

@@ -16,6 +16,7 @@ use super::body::{Body, BodyError, Guard, retain};
 use super::expectation::Expectation;
 use super::pause::PauseTimer;
 use super::replay::{Reader, Replay};
+use super::tee::Tee;
 use super::{forwarded, hop_by_hop};
 
 /// The body of a request to an endpoint. Boxed where there is one: most requests have none, and all are moved often.
@@ -34,6 +35,14 @@ impl RequestBody {
     /// Nothing.
     pub fn empty() -> Self {
         Self(None)
+    }
+
+    /// All of `bytes`.
+    pub fn full(bytes: Vec<u8>) -> Self {
+        if bytes.is_empty() {
+            return Self::empty();
+        }
+        Self(Some(Box::new(Source::Received(Body::full(bytes), None))))
     }
 
     /// What the client sends, watched by `upload`; where it waits to be asked, not before `expectation` is ready.
@@ -175,6 +184,8 @@ pub struct Upload {
     waited: Duration,
     /// Trailers that are not passed on, beside those that never are.
     reserved: Option<Arc<[HeaderName]>>,
+    /// Gets a copy.
+    tee: Option<Box<Tee>>,
 }
 
 impl Upload {
@@ -188,6 +199,7 @@ impl Upload {
             rate: None,
             waited: Duration::ZERO,
             reserved: None,
+            tee: None,
         }
     }
 
@@ -199,6 +211,14 @@ impl Upload {
     /// The same, passing on none of the `reserved` fields among trailers.
     pub fn without(self, reserved: Option<Arc<[HeaderName]>>) -> Self {
         Self { reserved, ..self }
+    }
+
+    /// The same, copied to `tee` as it comes.
+    pub fn copied_to(self, tee: Option<Tee>) -> Self {
+        Self {
+            tee: tee.map(Box::new),
+            ..self
+        }
     }
 }
 
@@ -212,8 +232,11 @@ impl Guard for Upload {
         self.pause.poll_pause(cx).map(|()| BodyError::Idle)
     }
 
-    fn on_data(&mut self, bytes: usize) -> Result<(), BodyError> {
-        let total = self.progress.bytes.get() + bytes as u64;
+    fn on_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
+        let total = self.progress.bytes.get() + data.len() as u64;
+        if let Some(tee) = &mut self.tee {
+            tee.push(data);
+        }
         self.progress.bytes.set(total);
         self.progress.stage.set(Stage::Moving);
         if let Some(since) = self.pause.moved()
@@ -242,6 +265,9 @@ impl Guard for Upload {
     }
 
     fn on_end(&mut self, result: Result<(), &BodyError>) {
+        if let (Ok(()), Some(mut tee)) = (result, self.tee.take()) {
+            tee.end();
+        }
         self.progress.stage.set(match result {
             Ok(()) => Stage::Complete,
             Err(BodyError::Received(_)) => Stage::Broken,
@@ -280,7 +306,7 @@ mod tests {
         for _ in 0..10 {
             let second = Duration::from_secs(1);
             assert!(timeout(second, wait(&mut upload)).await.is_err());
-            upload.on_data(50).unwrap();
+            upload.on_data(&[0; 50]).unwrap();
         }
         assert!(matches!(wait(&mut upload).await, BodyError::Idle));
         // 500 bytes are worth 5 s.
@@ -293,7 +319,7 @@ mod tests {
         for _ in 0..100 {
             let second = Duration::from_secs(1);
             assert!(timeout(second, wait(&mut upload)).await.is_err());
-            upload.on_data(100).unwrap();
+            upload.on_data(&[0; 100]).unwrap();
         }
     }
 
@@ -303,7 +329,7 @@ mod tests {
         for _ in 0..5 {
             let second = Duration::from_secs(1);
             assert!(timeout(second, wait(&mut upload)).await.is_err());
-            upload.on_data(1).unwrap();
+            upload.on_data(&[0; 1]).unwrap();
             advance(Duration::from_secs(60)).await;
         }
     }
@@ -314,7 +340,7 @@ mod tests {
         for _ in 0..10 {
             let short = Duration::from_secs(29);
             assert!(timeout(short, wait(&mut upload)).await.is_err());
-            upload.on_data(1).unwrap();
+            upload.on_data(&[0; 1]).unwrap();
         }
         assert!(matches!(wait(&mut upload).await, BodyError::Idle));
     }

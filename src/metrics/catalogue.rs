@@ -76,6 +76,10 @@ families! {
     queue_seconds: HistogramVec = "balancer_queue_seconds" ["upstream"] "How long requests waited for an endpoint with room, those that waited.";
     queue_rejected: IntCounterVec = "balancer_queue_rejected_total" ["upstream", "why"] "Requests refused because every endpoint had as many as it may: the queue was full, or they had waited for too long.";
     retries: IntCounterVec = "balancer_retries_total" ["upstream", "reason"] "Further attempts, by what failed before.";
+    sticky_repins: IntCounterVec = "balancer_sticky_repins_total" ["upstream", "why"] "Clients with an affinity cookie that got another endpoint than it names.";
+    mirrored_requests: IntCounterVec = "balancer_mirrored_requests_total" ["route", "result"] "Requests that were to be mirrored, by what became of the copy.";
+    paused: IntGaugeVec = "balancer_paused" ["upstream"] "Whether an upstream is paused: 1 or 0.";
+    held_requests: IntGaugeVec = "balancer_held_requests" ["upstream"] "Requests held because their upstream is paused, or was a moment ago.";
     endpoint_up: IntGaugeVec = "balancer_endpoint_up" ["upstream", "endpoint"] "Whether an endpoint may be picked now: 1 or 0.";
     endpoint_state: IntGaugeVec = "balancer_endpoint_state" ["upstream", "endpoint", "state"] "State of an endpoint; 1 for the one that holds.";
     endpoint_weight: IntGaugeVec = "balancer_endpoint_weight" ["upstream", "endpoint"] "Weight of an endpoint.";

@@ -253,6 +253,10 @@ impl RouteMetrics {
             let _ = metrics.errors.remove_label_values(&[&self.name, *reason]);
         }
         let name = [&*self.name];
+        for result in MIRRORED {
+            let labels = [name[0], result];
+            let _ = metrics.mirrored_requests.remove_label_values(&labels);
+        }
         let _ = metrics.requests_in_flight.remove_label_values(&name);
         let _ = metrics.request_duration.remove_label_values(&name);
         let _ = metrics.request_bytes.remove_label_values(&name);
@@ -261,9 +265,43 @@ impl RouteMetrics {
     }
 }
 
+/// Counters of a route's mirror.
+#[derive(Debug)]
+pub struct MirrorMetrics {
+    /// Copies that were answered, whatever the status.
+    pub answered: IntCounter,
+    /// Copies that were not, or not in time.
+    pub failed: IntCounter,
+    /// Not copied: the body is too large.
+    pub too_large: IntCounter,
+    /// Not sent: the request itself did not come whole.
+    pub incomplete: IntCounter,
+    /// Not copied: there are too many at once, or the mirror is paused.
+    pub dropped: IntCounter,
+}
+
+const MIRRORED: [&str; 5] = ["answered", "failed", "too_large", "incomplete", "dropped"];
+
+impl MirrorMetrics {
+    /// Of the route `name`.
+    pub fn new(metrics: &Metrics, name: &str) -> Self {
+        let [answered, failed, too_large, incomplete, dropped] =
+            MIRRORED.map(|result| metrics.mirrored_requests.with_label_values(&[name, result]));
+        Self {
+            answered,
+            failed,
+            too_large,
+            incomplete,
+            dropped,
+        }
+    }
+}
+
 /// Counters of one upstream.
 #[derive(Debug)]
 pub struct UpstreamMetrics {
+    name: Box<str>,
+    sticky_repins: IntCounterVec,
     /// Time to open a connection, in seconds.
     pub connect: Histogram,
     /// Endpoints that may be picked.
@@ -288,6 +326,8 @@ impl UpstreamMetrics {
     /// Of the upstream `name`.
     pub fn new(metrics: &Metrics, name: &str) -> Self {
         Self {
+            name: name.into(),
+            sticky_repins: metrics.sticky_repins.clone(),
             connect: metrics.upstream_connect.with_label_values(&[name]),
             available: metrics.available_endpoints.with_label_values(&[name]),
             queue_seconds: metrics.queue_seconds.with_label_values(&[name]),
@@ -300,8 +340,21 @@ impl UpstreamMetrics {
         }
     }
 
-    /// Takes the series of the upstream `name` away.
-    pub fn retire(metrics: &Metrics, name: &str) {
+    /// Counts a client that got another endpoint than it wanted. Not for the common path: the series is looked up.
+    pub fn count_repin(&self, why: &str) {
+        self.sticky_repins
+            .with_label_values(&[&*self.name, why])
+            .inc();
+    }
+
+    /// Takes the series of the upstream `name` away; `repins` are the reasons for which its clients may have been sent
+    /// elsewhere.
+    pub fn retire(metrics: &Metrics, name: &str, repins: &[&str]) {
+        let _ = metrics.paused.remove_label_values(&[name]);
+        let _ = metrics.held_requests.remove_label_values(&[name]);
+        for why in repins {
+            let _ = metrics.sticky_repins.remove_label_values(&[name, *why]);
+        }
         let _ = metrics.upstream_connect.remove_label_values(&[name]);
         let _ = metrics.available_endpoints.remove_label_values(&[name]);
         let _ = metrics.degraded_picks.remove_label_values(&[name]);

@@ -63,6 +63,8 @@ pub enum ProxyError {
     QueueFull,
     /// The same, and the request has waited for as long as it may.
     QueueTimeout,
+    /// The upstream is paused, and the request was not held, or not any longer.
+    Paused,
     /// We are out of descriptors, memory or ports.
     Exhausted,
     /// The endpoint refused the connection.
@@ -206,6 +208,7 @@ impl ProxyError {
             | Self::NoEndpoint
             | Self::QueueFull
             | Self::QueueTimeout
+            | Self::Paused
             | Self::Exhausted => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectRefused
             | Self::ConnectFailed
@@ -271,6 +274,7 @@ impl ProxyError {
             | Self::NoEndpoint
             | Self::QueueFull
             | Self::QueueTimeout
+            | Self::Paused
             | Self::Exhausted => Fault::Balancer,
         }
     }
@@ -315,6 +319,7 @@ impl ProxyError {
             | Self::BodyTimeout
             | Self::BodyBroken
             | Self::RequestTimeout
+            | Self::Paused
             | Self::RouteFull
             | Self::RateLimited { .. }
             | Self::QueueFull
@@ -378,6 +383,7 @@ impl ProxyError {
             Self::NoEndpoint => "no_endpoint",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
+            Self::Paused => "paused",
             Self::Exhausted => "exhausted",
             Self::ConnectRefused => "connect_refused",
             Self::ConnectFailed => "connect_failed",
@@ -443,6 +449,7 @@ impl ProxyError {
             Self::QueueTimeout => {
                 "balancer; error=connection_limit_reached; details=\"endpoints stay busy\""
             }
+            Self::Paused => "balancer; error=destination_unavailable; details=\"paused\"",
             Self::Exhausted => "balancer; error=connection_limit_reached",
             Self::ConnectRefused => "balancer; error=connection_refused",
             Self::ConnectFailed => "balancer; error=destination_ip_unroutable",
@@ -492,6 +499,7 @@ pub const REASONS: &[&str] = &[
     "no_route",
     "not_switched",
     "path",
+    "paused",
     "queue_full",
     "queue_timeout",
     "rate_limited",

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::Instant;
 
 use http::{Method, Request, Response, StatusCode, Version, header};
@@ -18,13 +17,14 @@ use super::head::{self, Origin};
 use super::local::Local;
 use super::record::{Record, ResponseBody};
 use super::tunnel::{self, Asked};
-use super::{hash_key, reply, retry};
+use super::{hash_key, hold, mirror, reply, retry};
 use crate::config::Rewrite;
 use crate::filter;
 use crate::filter::headers::Facts;
 use crate::message::canonical_path::canonicalize;
 use crate::message::expectation::Expectation;
 use crate::message::framing::Violation;
+use crate::message::tee::Tee;
 use crate::message::upload::{Rate, RequestBody, Upload};
 use crate::message::{forwarded, grpc, hop_by_hop};
 use crate::route::Query;
@@ -42,24 +42,31 @@ pub fn handle(
     let version = request.version();
     let mut record = Record::begin(&local, &client, (&snapshot, listener), &request);
     let routed = route(&local, &client, &snapshot, &mut request, &mut record);
+    let tee = match &routed {
+        Ok(Routed::Forward(..)) => mirror::begin(&local, &request, &record),
+        Ok(Routed::Reply(_)) | Err(_) => None,
+    };
     if routed.is_err() {
         record.set_accept(request.headers().get(header::ACCEPT).cloned());
     }
-    let mut request = Some(watch_body(request, version, &snapshot, &mut record));
+    let mut request = Some(watch_body(request, version, (&snapshot, tee), &mut record));
     async move {
         let result = match routed {
-            Ok(Routed::Forward(route)) => match &route.action {
-                Action::Forward(upstream) => {
+            Ok(Routed::Forward(route, member)) => match route.action.upstream(member) {
+                Some(upstream) if upstream.hold.is_engaged() => {
+                    let deadline = record.deadline();
+                    let held = hold::forward(&local, upstream, &mut request, &mut record);
+                    within(deadline, held).await
+                }
+                Some(upstream) => {
                     let deadline = record.deadline();
                     let answer = retry::forward(&local, upstream, &mut request, &mut record);
                     match deadline {
                         None => answer.await,
-                        Some(deadline) => within(deadline, answer).await,
+                        Some(_) => within(deadline, answer).await,
                     }
                 }
-                Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
-                    Err(ProxyError::NoRoute)
-                }
+                None => Err(ProxyError::NoRoute),
             },
             Ok(Routed::Reply(response)) => Ok(*response),
             Err(error) => Err(error),
@@ -68,6 +75,10 @@ pub fn handle(
             Ok(response) => response,
             Err(error) => refuse(error, version, &client, &mut record),
         };
+        if let Some(cookie) = record.affinity_cookie() {
+            let headers = response.headers_mut();
+            headers.append(header::SET_COOKIE, cookie.clone());
+        }
         if let Some(hsts) = &record.listener().hsts {
             reply::secure(response.headers_mut(), hsts);
         }
@@ -93,13 +104,16 @@ pub fn handle(
     }
 }
 
-/// What comes of `answer`, unless it takes longer than its route lets it.
+/// What comes of `answer`, unless it takes longer than its route lets it. Boxed, so that requests that are not held and have no
+/// such limit keep no room for it.
 fn within<'a>(
-    deadline: Instant,
+    deadline: Option<Instant>,
     answer: impl Future<Output = Result<Response<ResponseBody>, ProxyError>> + 'a,
 ) -> Pin<Box<dyn Future<Output = Result<Response<ResponseBody>, ProxyError>> + 'a>> {
-    // Boxed, so that requests without such a limit keep no room for it.
     Box::pin(async move {
+        let Some(deadline) = deadline else {
+            return answer.await;
+        };
         let in_time = timeout_at(deadline.into(), answer).await;
         in_time.unwrap_or(Err(ProxyError::RequestTimeout))
     })
@@ -133,8 +147,8 @@ fn refuse(
 
 /// Where a request goes.
 enum Routed {
-    /// To an endpoint, by this route; its head has been made ready for it.
-    Forward(Own<Route>),
+    /// To an endpoint of this upstream among those of this route; its head has been made ready for it.
+    Forward(Own<Route>, u32),
     /// Nowhere: this is the answer.
     Reply(Box<Response<ResponseBody>>),
 }
@@ -224,7 +238,7 @@ fn route(
     {
         return Err(ProxyError::BodyTooLarge);
     }
-    if is_extended && !matches!(route.action, Action::Forward(_)) {
+    if is_extended && route.action.upstream(0).is_none() {
         // A success of ours would say that there is a tunnel.
         return Err(ProxyError::Upgrade);
     }
@@ -242,14 +256,17 @@ fn route(
             scheme: client.scheme_value().clone(),
         });
     }
-    let upstream = match &route.action {
-        Action::Forward(upstream) => upstream,
+    let member = match &route.action {
+        Action::Forward(_) => 0,
+        Action::Split(split) => split.pick(client_ip),
         Action::Redirect(redirect) => {
             return Ok(reply::redirect(redirect, &host, &path, query).into());
         }
         Action::Respond(respond) => return Ok(reply::respond(respond).into()),
         Action::NotFound => return Err(ProxyError::NoRoute),
     };
+    let upstream = route.action.upstream(member).ok_or(ProxyError::NoRoute)?;
+    record.set_member(member);
     // Before the route changes anything: what is hashed is what the client sent.
     if let Some(key) = &upstream.hash_key {
         record.set_hash_key(hash_key::of(key, request, &path, client_ip));
@@ -277,6 +294,9 @@ fn route(
     };
     let received = head::to_endpoint(request, sent.as_deref(), origin)?;
     record.set_accept(received.accept);
+    if let Some(affinity) = &upstream.affinity {
+        record.set_affinity(affinity.take(upstream, request.headers_mut()));
+    }
     // After ours, which none of them may name.
     if let Some(changes) = filters.and_then(|filters| filters.request.as_ref()) {
         filter::headers::apply(changes, request.headers_mut(), record.facts());
@@ -291,7 +311,7 @@ fn route(
     if let Some(scheme) = &upstream.http2 {
         head::to_http2(request, scheme)?;
     }
-    Ok(Routed::Forward(route.clone()))
+    Ok(Routed::Forward(route.clone(), member))
 }
 
 /// The path to ask an endpoint of the route at `index` for, where that rewrites paths. Routes were matched with the
@@ -313,12 +333,9 @@ fn rewritten(
         path: &path,
         ..*asked
     };
-    let upstream = |route: usize| match &snapshot.routes[route].action {
-        Action::Forward(upstream) => Some(Arc::as_ptr(upstream)),
-        Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
-    };
+    let action = |route: usize| &snapshot.routes[route].action;
     match snapshot.router.exclusive(&made) {
-        Some(other) if upstream(other) != upstream(index) => Err(ProxyError::Rewrite),
+        Some(other) if !action(index).is_within(action(other)) => Err(ProxyError::Rewrite),
         Some(_) | None => Ok(path.into_owned()),
     }
 }
@@ -346,11 +363,11 @@ fn within_limits(request: &Request<Incoming>, listener: &Listener) -> Result<(),
     Ok(())
 }
 
-/// The request with the listener's limits on its body.
+/// The request with the listener's limits on its body, which `tee` copies.
 fn watch_body(
     mut request: Request<Incoming>,
     version: Version,
-    snapshot: &View,
+    (snapshot, tee): (&View, Option<Tee>),
     record: &mut Record,
 ) -> Request<RequestBody> {
     if request.body().is_end_stream() {
@@ -376,7 +393,8 @@ fn watch_body(
         let progress = Rc::clone(record.begin_upload());
         let upload = Upload::new(progress, limit, timeouts.body_idle)
             .at_least(rate)
-            .without(snapshot.identity_fields.clone());
+            .without(snapshot.identity_fields.clone())
+            .copied_to(tee);
         RequestBody::received(body, upload, expectation)
     })
 }

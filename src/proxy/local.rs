@@ -29,6 +29,8 @@ pub struct Local {
     pub via: Via,
     /// Room for what passes through tunnels.
     pub scratch: Scratch,
+    /// Copies of requests on their way to mirrors.
+    pub mirrored: Cell<usize>,
     /// State of [`Local::request_id`] and [`Local::random`].
     random: Cell<u64>,
     request_prefix: u64,
@@ -53,6 +55,7 @@ impl Local {
                 http2: own(&instance.via_http2),
             },
             scratch: Scratch::default(),
+            mirrored: Cell::new(0),
             instance,
             metrics,
             random: Cell::new(seed | 1),

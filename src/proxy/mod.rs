@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`http1`] and [`http2`] serve a client's connection, [`handler`] one request of it, [`retry`] an exchange with endpoints,
-//! [`record`] what is left of it in the end. Whatever goes wrong is a [`error::ProxyError`] and becomes a reply in one place, the handler.
+//! [`record`] what is left of it in the end. [`hold`] keeps requests to a paused upstream back, [`mirror`] sends copies elsewhere. Whatever goes wrong is a [`error::ProxyError`] and becomes a reply in one place, the handler.
 
 pub mod access_log;
 pub mod client;
@@ -20,9 +20,11 @@ pub mod gate;
 pub mod handler;
 pub mod hash_key;
 pub mod head;
+pub mod hold;
 pub mod http1;
 pub mod http2;
 pub mod local;
+pub mod mirror;
 pub mod preface;
 pub mod record;
 pub mod reply;

@@ -29,9 +29,9 @@ use crate::message::upload::{Progress, Stage};
 use crate::net::relay::Limits;
 use crate::net::shared::SharedStream;
 use crate::pool::Connection;
-use crate::snapshot::{Action, Held, Listener, Own, Route};
+use crate::snapshot::{Held, Listener, Own, Route};
 use crate::units::ByteSize;
-use crate::upstream::{Endpoint, Lease, Upstream};
+use crate::upstream::{Endpoint, Lease, Upstream, Wanted};
 
 /// The body of a response to a client.
 pub type ResponseBody = Body<Exchange>;
@@ -64,6 +64,12 @@ pub struct Record {
     /// What the client takes, until an endpoint has answered.
     accept: Option<HeaderValue>,
     from: Option<FromEndpoint>,
+    /// Which of its route's upstreams it goes to, where there are several.
+    member: u32,
+    /// Its upstream as it was when a pause had ended, where it was held.
+    resumed: Option<Arc<Upstream>>,
+    /// Which endpoint the client wants, where its upstream keeps clients.
+    affinity: Wanted,
     waits_for_client: bool,
     is_tunnel: bool,
     is_grpc: bool,
@@ -139,6 +145,9 @@ impl Record {
             hash_key: None,
             accept: None,
             from: None,
+            member: 0,
+            resumed: None,
+            affinity: Wanted::Nobody,
             waits_for_client: false,
             is_tunnel: false,
             is_grpc: false,
@@ -248,6 +257,40 @@ impl Record {
         of_route
             .and_then(|limits| limits.body_bytes)
             .or(self.listener.limits.body_bytes)
+    }
+
+    /// Which of its route's upstreams it goes to.
+    pub fn set_member(&mut self, member: u32) {
+        self.member = member;
+    }
+
+    /// The upstream it goes to; none where its route asks nobody.
+    pub fn upstream(&self) -> Option<&Arc<Upstream>> {
+        let resumed = self.resumed.as_ref();
+        resumed.or_else(|| self.route.action.upstream(self.member))
+    }
+
+    /// Its upstream has been paused, and is now this.
+    pub fn set_resumed(&mut self, upstream: Arc<Upstream>) {
+        self.resumed = Some(upstream);
+    }
+
+    /// Which endpoint the client wants.
+    pub fn set_affinity(&mut self, wanted: Wanted) {
+        self.affinity = wanted;
+    }
+
+    /// The same.
+    pub fn affinity(&self) -> Wanted {
+        self.affinity
+    }
+
+    /// What the client is told of who has answered it, where its upstream keeps clients.
+    pub fn affinity_cookie(&self) -> Option<&HeaderValue> {
+        let upstream = self.upstream()?;
+        upstream.affinity.as_ref()?;
+        let answered = self.from.as_ref()?.lease.endpoint().id();
+        upstream.keep(self.affinity, answered, self.listener.tls.is_some())
     }
 
     /// What variables stand for, where its route uses some.
@@ -374,16 +417,11 @@ impl Record {
 
     /// How long nothing may be said in a tunnel, or taken.
     pub fn tunnel_limits(&self) -> Limits {
-        let (idle, stalled) = match &self.route.action {
-            Action::Forward(upstream) => {
-                let timeouts = self.timeouts(upstream);
-                (timeouts.tunnel_idle, timeouts.stream_idle)
-            }
-            Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
-                (Duration::ZERO, Duration::ZERO)
-            }
-        };
-        Limits { idle, stalled }
+        let timeouts = self.upstream().map(|upstream| self.timeouts(upstream));
+        Limits {
+            idle: timeouts.map_or(Duration::ZERO, |timeouts| timeouts.tunnel_idle),
+            stalled: timeouts.map_or(Duration::ZERO, |timeouts| timeouts.stream_idle),
+        }
     }
 
     /// A tunnel has ended, with so many bytes passed to the endpoint and to the client.
@@ -470,10 +508,7 @@ impl Record {
             raw_path: details.path.is_some().then_some(raw_path),
             query: details.uri.query(),
             route: &self.route.name,
-            upstream: match &self.route.action {
-                Action::Forward(upstream) => Some(&upstream.name),
-                Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
-            },
+            upstream: self.upstream().map(|upstream| &*upstream.name),
             endpoint: endpoint.map(|endpoint| &**endpoint.name()),
             attempts: u64::from(self.attempts),
             status: self.status,
@@ -571,9 +606,9 @@ impl Guard for Exchange {
         }
     }
 
-    fn on_data(&mut self, bytes: usize) -> Result<(), BodyError> {
+    fn on_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
         self.wait_for_client(true);
-        self.0.response_bytes += bytes as u64;
+        self.0.response_bytes += data.len() as u64;
         let Some(from) = &mut self.0.from else {
             return Ok(());
         };

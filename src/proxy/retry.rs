@@ -58,8 +58,8 @@ pub async fn forward(
     for attempt in 1..=ATTEMPTS {
         let wish = Wish {
             tried: failed.map(|(_, tried)| tried),
+            preferred: record.affinity().pin(),
             key: record.hash_key(),
-            ..Wish::default()
         };
         let picked = match upstream.pick(wish) {
             // Boxed: it is rare, and requests shall not carry room for it.

@@ -117,7 +117,7 @@ fn headers(route: &Matchers) -> (Vec<&HeaderName>, Vec<&HeaderValue>) {
     headers.into_iter().unzip()
 }
 
-/// Whether a request can satisfy listeners, methods and headers of both.
+/// Whether a request can satisfy listeners, methods, headers and cookies of both.
 fn overlap(a: &Matchers, b: &Matchers) -> bool {
     let listeners = match (&a.listeners, &b.listeners) {
         (Some(a), Some(b)) => a.iter().any(|listener| b.contains(listener)),
@@ -132,5 +132,13 @@ fn overlap(a: &Matchers, b: &Matchers) -> bool {
             .iter()
             .any(|(other, other_value)| other == name && other_value != value)
     };
-    listeners && methods && !a.headers.iter().any(contradict)
+    let contradict_in_cookie = |(name, value): &(Box<str>, Box<str>)| {
+        b.cookies
+            .iter()
+            .any(|(other, other_value)| other == name && other_value != value)
+    };
+    listeners
+        && methods
+        && !a.headers.iter().any(contradict)
+        && !a.cookies.iter().any(contradict_in_cookie)
 }

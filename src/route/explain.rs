@@ -9,6 +9,7 @@ use http::{HeaderName, HeaderValue};
 use super::host::takes;
 use super::{Ambiguous, Matchers, Query, Router};
 use crate::config::{HostPattern, PathPattern};
+use crate::message::cookie;
 
 /// The outcome of a query and what became of every route.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -61,7 +62,7 @@ pub enum Rule {
     Regex,
     /// The longer prefix.
     LongerPrefix,
-    /// More of methods and headers.
+    /// More of methods, headers and cookies.
     MoreMatchers,
     /// First in the file.
     FileOrder,
@@ -121,6 +122,13 @@ pub enum Mismatch {
         /// The first value it has.
         given: Option<HeaderValue>,
     },
+    /// `cookies`: the value is not told, for it may be a secret.
+    Cookie {
+        /// The cookie's name.
+        name: Box<str>,
+        /// Whether it has another value, rather than none.
+        is_given: bool,
+    },
 }
 
 impl Router {
@@ -179,11 +187,18 @@ fn mismatch(route: &Matchers, query: &Query<'_>) -> Option<Mismatch> {
             given: query.method.clone(),
         });
     }
-    let (name, expected) = route.missing_header(query.headers)?;
-    Some(Mismatch::Header {
+    if let Some((name, expected)) = route.missing_header(query.headers) {
+        return Some(Mismatch::Header {
+            name: name.clone(),
+            expected: expected.clone(),
+            given: query.headers.get(name).cloned(),
+        });
+    }
+    let (name, _) = route.missing_cookie(query.headers)?;
+    let mut given = cookie::values(query.headers, name.as_bytes());
+    Some(Mismatch::Cookie {
         name: name.clone(),
-        expected: expected.clone(),
-        given: query.headers.get(name).cloned(),
+        is_given: given.next().is_some(),
     })
 }
 

@@ -17,6 +17,7 @@ pub use router::Router;
 
 use crate::config::{self, HostPattern, MethodSet, PathPattern};
 use crate::message::canonical_path::PathError;
+use crate::message::cookie;
 
 /// When a route takes a request: all of these must hold.
 #[derive(Clone, Debug)]
@@ -31,6 +32,8 @@ pub struct Matchers {
     pub methods: Option<MethodSet>,
     /// Each must be there with exactly this value; further fields of the same name do no harm.
     pub headers: Vec<(HeaderName, HeaderValue)>,
+    /// Each must be there with exactly this value; further cookies of the same name do no harm.
+    pub cookies: Vec<(Box<str>, Box<str>)>,
     /// No other spelling of the path may reach another route. Without effect on a regex.
     pub exclusive: bool,
 }
@@ -43,6 +46,7 @@ impl From<&config::Route> for Matchers {
             path: route.path.clone(),
             methods: route.methods.clone(),
             headers: route.headers.clone(),
+            cookies: route.cookies.clone(),
             exclusive: route.exclusive,
         }
     }
@@ -54,6 +58,7 @@ impl Matchers {
         self.take_listener(query.listener)
             && self.take_method(query.method)
             && self.missing_header(query.headers).is_none()
+            && self.missing_cookie(query.headers).is_none()
     }
 
     fn take_listener(&self, listener: usize) -> bool {
@@ -74,6 +79,12 @@ impl Matchers {
             .find(|(name, value)| !headers.get_all(name).iter().any(|given| given == value))
     }
 
+    fn missing_cookie(&self, headers: &HeaderMap) -> Option<&(Box<str>, Box<str>)> {
+        self.cookies.iter().find(|(name, value)| {
+            !cookie::values(headers, name.as_bytes()).any(|given| given == value.as_bytes())
+        })
+    }
+
     fn take_path(&self, path: &str) -> bool {
         match &self.path {
             PathPattern::Exact(pattern) => **pattern == *path,
@@ -84,7 +95,7 @@ impl Matchers {
 
     /// How many matchers besides listener, host and path.
     fn count(&self) -> usize {
-        self.headers.len() + usize::from(self.methods.is_some())
+        self.headers.len() + self.cookies.len() + usize::from(self.methods.is_some())
     }
 }
 

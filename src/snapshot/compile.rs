@@ -11,7 +11,10 @@ use std::sync::atomic::AtomicUsize;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue};
 
-use super::{AccessLogRule, Action, Filters, Listener, Pages, Route, Snapshot, contacts};
+use super::{
+    AccessLogRule, Action, Filters, Listener, Mirror, Pages, Route, Snapshot, Split, affinity,
+    contacts, mirror, split,
+};
 use crate::balance::{
     Bound, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random, RoundRobin,
     TwoChoices,
@@ -20,12 +23,15 @@ use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, 
 use crate::filter::limit::Limits;
 use crate::message::upgrade;
 use crate::metrics::{
-    EndpointMetrics, ListenerMetrics, Metrics, RouteMetrics, UpstreamMetrics, handles,
+    EndpointMetrics, ListenerMetrics, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics,
+    handles,
 };
 use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Tickets, server};
 use crate::units::Name;
-use crate::upstream::{Alarm, Contact, Endpoint, Floor, Health, Shares, Upstream, Watch};
+use crate::upstream::{
+    Affinity, Alarm, Contact, Endpoint, Floor, Health, Hold, Shares, Upstream, Watch,
+};
 
 /// What compiling needs beside the configuration; made once per process.
 #[derive(Debug)]
@@ -105,6 +111,13 @@ impl Compiler {
                 Err(mut found) => problems.append(&mut found),
             }
         }
+        let mut affinities = Vec::with_capacity(config.upstreams.len());
+        for upstream in &config.upstreams {
+            match affinity::affinity(upstream) {
+                Ok(affinity) => affinities.push(affinity),
+                Err(problem) => problems.push(problem),
+            }
+        }
         problems.extend(cannot_be_opened(config));
         if config.routes.is_empty()
             && let Some(listener) = config.listeners.first()
@@ -115,6 +128,12 @@ impl Compiler {
                     .problem("no `[[route]]`: every request is answered 404"),
             );
         }
+        problems.extend(
+            config
+                .routes
+                .iter()
+                .filter_map(|route| mirror::unfit(config, route)),
+        );
         let matchers = config.routes.iter().map(Matchers::from).collect();
         let router = Router::compile(matchers).map_err(|conflicts| {
             problems.extend(conflicts.iter().map(|conflict| {
@@ -132,10 +151,10 @@ impl Compiler {
         let upstreams: Vec<_> = config
             .upstreams
             .iter()
-            .zip(reached)
+            .zip(reached.into_iter().zip(affinities))
             .enumerate()
-            .map(|(index, (upstream, contacts))| {
-                Arc::new(self.upstream((index, upstream), contacts, config, previous))
+            .map(|(index, (upstream, made))| {
+                Arc::new(self.upstream((index, upstream), made, config, previous))
             })
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
@@ -146,6 +165,7 @@ impl Compiler {
             filters: None,
             limits: None,
             timeouts: None,
+            mirror: None,
             metrics: RouteMetrics::new(&self.metrics, name, listener_names()),
         };
         let limits_before: HashMap<&str, &Limits> = previous
@@ -161,6 +181,11 @@ impl Compiler {
                     config::Action::Forward(index) => {
                         Action::Forward(Arc::clone(&upstreams[*index]))
                     }
+                    config::Action::Split(split) => {
+                        let cursor = split::turn(previous, &configured.name)
+                            .unwrap_or_else(|| Arc::new(Cursor::new(self.seed)));
+                        Action::Split(Box::new(Split::new(split, &upstreams, cursor)))
+                    }
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
                     config::Action::Respond(respond) => Action::Respond(respond.clone()),
                 };
@@ -172,6 +197,10 @@ impl Compiler {
                     limits: Limits::of(&configured.limits, before),
                     timeouts: (timeouts != config::RouteTimeouts::default())
                         .then(|| Box::new(timeouts)),
+                    mirror: configured.mirror.as_ref().map(|mirror| {
+                        let metrics = MirrorMetrics::new(&self.metrics, &configured.name);
+                        Mirror::new(mirror, &upstreams[mirror.upstream], metrics)
+                    }),
                     ..route(&configured.name, action)
                 })
             })
@@ -290,7 +319,7 @@ impl Compiler {
     fn upstream(
         &self,
         (index, upstream): (usize, &config::Upstream),
-        contacts: Vec<Contact>,
+        (contacts, affinity): (Vec<Contact>, Option<Box<Affinity>>),
         config: &Config,
         previous: Option<&Snapshot>,
     ) -> Upstream {
@@ -357,13 +386,26 @@ impl Compiler {
             }),
             floor: Floor {
                 min_available: upstream.min_available,
-                fails_closed: config
-                    .routes
-                    .iter()
-                    .any(|route| route.exclusive && route.action.upstream() == Some(index)),
+                fails_closed: config.routes.iter().any(|route| {
+                    route.exclusive && route.action.upstreams().any(|asked| asked == index)
+                }),
             },
+            affinity,
+            hold: before.map_or_else(
+                || self.hold(&upstream.name),
+                |before| Arc::clone(&before.hold),
+            ),
+            pause: upstream.pause,
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
+    }
+
+    fn hold(&self, name: &Name) -> Arc<Hold> {
+        let labels = [&**name];
+        Hold::new(
+            self.metrics.paused.with_label_values(&labels),
+            self.metrics.held_requests.with_label_values(&labels),
+        )
     }
 }
 
@@ -388,10 +430,11 @@ fn policy(upstream: &config::Upstream, before: Option<&Policy>) -> Policy {
 /// Protocols that clients of `route` may change to. None where endpoints speak HTTP/2: a tunnel to them would be another kind
 /// of request (RFC 8441), which is not made yet.
 fn upgrades<'a>(config: &Config, route: &'a config::Route) -> &'a [Box<str>] {
-    match route.action {
-        config::Action::Forward(upstream) if config.upstreams[upstream].http2 => &[],
-        _ => &route.upgrades,
+    let mut upstreams = route.action.upstreams();
+    if upstreams.any(|upstream| config.upstreams[upstream].http2) {
+        return &[];
     }
+    &route.upgrades
 }
 
 /// RFC 6797 §6.1.
@@ -470,7 +513,7 @@ fn is_same_address(one: (SocketAddr, &Name), other: (SocketAddr, &Name)) -> bool
 }
 
 /// Sets what the file says of endpoints that `snapshot` may share with the one before: weights, modes, whether they are
-/// checked; and lets the policies see it. Directly before publishing: from here on there is no way back.
+/// checked; and of upstreams whether they are paused; and lets the policies see it. Directly before publishing: from here on there is no way back.
 pub fn apply(snapshot: &Snapshot, config: &Config) {
     for (upstream, configured) in snapshot.upstreams.iter().zip(&config.upstreams) {
         for (endpoint, configured) in upstream.endpoints.iter().zip(&configured.endpoints) {
@@ -498,6 +541,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
                 (Some(_), _) => {}
             }
         }
+        upstream.set_paused(configured.paused);
         upstream.refresh();
     }
 }

@@ -1,9 +1,12 @@
 //! All that a request may consult: compiled, immutable, numbered. Replaced as a whole, never changed.
 
+mod affinity;
 pub mod compile;
 mod contacts;
+mod mirror;
 pub mod pages;
 pub mod publish;
+mod split;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,8 +16,10 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+pub use mirror::Mirror;
 pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
+pub use split::Split;
 
 use crate::config::{self, HeaderChanges, Rewrite};
 use crate::filter::limit::Limits;
@@ -128,6 +133,8 @@ pub struct Route {
     pub limits: Option<Box<Limits>>,
     /// Time limits that come before its upstream's, and that of whole requests; most routes have none.
     pub timeouts: Option<Box<config::RouteTimeouts>>,
+    /// Who gets a copy of its requests; of most routes nobody.
+    pub mirror: Option<Box<Mirror>>,
     /// Its counters.
     pub metrics: RouteMetrics,
 }
@@ -167,12 +174,44 @@ impl Filters {
 pub enum Action {
     /// Asks an endpoint.
     Forward(Arc<Upstream>),
+    /// Asks an endpoint of one of several upstreams.
+    Split(Box<Split>),
     /// Sends the client elsewhere.
     Redirect(config::Redirect),
     /// Answers by itself.
     Respond(config::Respond),
     /// There is no route.
     NotFound,
+}
+
+impl Action {
+    /// The upstream to ask; where there are several, the one at `member`.
+    pub fn upstream(&self, member: u32) -> Option<&Arc<Upstream>> {
+        match self {
+            Self::Forward(upstream) => Some(upstream),
+            Self::Split(split) => split.upstream(member),
+            Self::Redirect(_) | Self::Respond(_) | Self::NotFound => None,
+        }
+    }
+
+    /// Every upstream that may be asked.
+    pub fn upstreams(&self) -> impl Iterator<Item = &Arc<Upstream>> {
+        (0..).map_while(move |member| match self {
+            Self::Forward(_) if member > 0 => None,
+            action => action.upstream(member),
+        })
+    }
+
+    /// Whether a request that goes to `other` may come here.
+    fn asks(&self, other: &Arc<Upstream>) -> bool {
+        self.upstreams()
+            .any(|upstream| Arc::ptr_eq(upstream, other))
+    }
+
+    /// Whether it asks nobody but whom `other` asks as well.
+    pub fn is_within(&self, other: &Self) -> bool {
+        self.upstreams().all(|upstream| other.asks(upstream))
+    }
 }
 
 /// What stays the same through all generations of one process.

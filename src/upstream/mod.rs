@@ -1,9 +1,11 @@
 //! A named group of endpoints and the policy that picks one. What all workers know of endpoints is kept here.
 
 pub mod adaptive;
+pub mod affinity;
 mod counters;
 pub mod endpoint;
 pub mod floor;
+pub mod hold;
 pub mod journal;
 pub mod lease;
 pub mod load;
@@ -15,9 +17,12 @@ pub mod state;
 use std::sync::Arc;
 
 use http::uri::Scheme;
+use tracing::info;
 
+pub use affinity::{Affinity, Pin, Wanted};
 pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use floor::Floor;
+pub use hold::Hold;
 pub use lease::Lease;
 pub use load::Shares;
 pub use outcome::Outcome;
@@ -61,6 +66,12 @@ pub struct Upstream {
     pub passive: Option<Watch>,
     /// How many of them stay in use whatever soft evidence says.
     pub floor: Floor,
+    /// How clients are kept with their endpoints.
+    pub affinity: Option<Box<Affinity>>,
+    /// Holds requests while it is paused; survives reloads.
+    pub hold: Arc<Hold>,
+    /// How many it holds, and for how long.
+    pub pause: config::Pause,
     /// Its counters.
     pub metrics: UpstreamMetrics,
 }
@@ -71,7 +82,7 @@ pub struct Wish {
     /// Not this one, where another is eligible: it was asked already.
     pub tried: Option<EndpointId>,
     /// This one, where it is eligible and was not tried.
-    pub preferred: Option<EndpointId>,
+    pub preferred: Option<Pin>,
     /// The one whom this belongs to, where the policy hashes.
     pub key: Option<u64>,
 }
@@ -91,8 +102,8 @@ impl Upstream {
     fn pick_now(&self, wish: Wish) -> Result<Lease, Denied> {
         let tried = wish.tried;
         let holds_back = self.shares.holds_back();
-        if wish.preferred.is_some()
-            && let Some(endpoint) = self.preferred(wish, holds_back)
+        if let Some(pin) = wish.preferred
+            && let Some(endpoint) = self.preferred(pin, tried, holds_back)
             && let Some(lease) = self.take(endpoint)
         {
             return Ok(lease);
@@ -125,10 +136,14 @@ impl Upstream {
         Some(lease)
     }
 
-    fn preferred(&self, wish: Wish, holds_back: bool) -> Option<&Arc<Endpoint>> {
-        self.endpoints.iter().find(|endpoint| {
-            Some(endpoint.id()) == wish.preferred
-                && wish.preferred != wish.tried
+    fn preferred(
+        &self,
+        pin: Pin,
+        tried: Option<EndpointId>,
+        holds_back: bool,
+    ) -> Option<&Arc<Endpoint>> {
+        self.find(pin).filter(|endpoint| {
+            Some(pin.id) != tried
                 && endpoint.tier() == Tier::Eligible
                 && !(holds_back && endpoint.is_backup())
                 && endpoint.has_room()
@@ -164,6 +179,16 @@ impl Upstream {
             }
         }
         Err(Denied::Nobody)
+    }
+
+    /// Pauses or resumes it: requests are held, or go on. For the control side, in its runtime.
+    pub fn set_paused(&self, paused: bool) {
+        let (upstream, held) = (&self.name, self.hold.held());
+        match (self.hold.set_paused(paused), paused) {
+            (true, true) => info!(%upstream, "upstream paused"),
+            (true, false) => info!(%upstream, held, "upstream resumed"),
+            (false, _) => {}
+        }
     }
 
     /// Keeps enough endpoints in use, and lets the policy see who is eligible now. For the control side, after every change of an endpoint.

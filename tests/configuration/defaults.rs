@@ -8,7 +8,7 @@ use balancer::config::{
     self, AccessLogOnly, AccessLogTarget, Action, ClientAuth, ForwardedFields, HashKey,
     HostPattern, Hsts, ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode, Passive,
     PathPattern, Policy, Probe, QueueOrder, RateKey, Redirect, Rewrite, RouteLimits, RouteTimeouts,
-    StatusRange, TlsVersion, UpstreamTimeouts,
+    SplitBy, StatusRange, TlsVersion, UpstreamTimeouts,
 };
 use balancer::message::proxy_protocol::Version;
 use balancer::units::ByteSize;
@@ -501,4 +501,88 @@ only = "errors"
         (config.access_log.sample, config.access_log.only),
         (1.0, AccessLogOnly::Errors)
     );
+}
+
+#[test]
+fn of_affinity_splits_mirrors_and_pauses() {
+    let config = valid_behind_base(
+        r#"[upstream.b]
+endpoints = ["127.0.0.1:1"]
+affinity = { cookie = "c", key_file = "keys/a" }
+[upstream.c]
+endpoints = ["127.0.0.1:1"]
+affinity = { cookie = "d", key_file = "/keys/a", path = "/x", max_age = "24h" }
+state = "paused"
+pause = { hold = 0 }
+[[route]]
+split = [{ upstream = "b" }, { upstream = "c", weight = 0 }]
+mirror = { upstream = "app" }
+[[route]]
+path = "/x"
+cookies = { x-try = "1" }
+split = [{ upstream = "b", weight = 1000 }]
+split_by = "client"
+mirror = { upstream = "app", percent = 0.5, body_bytes = "1KiB", methods = ["GET"], timeout = "1s" }
+"#,
+    );
+    let [app, b, c] = &*config.upstreams else {
+        panic!()
+    };
+    assert!(app.affinity.is_none() && !app.paused);
+    assert_eq!(
+        (app.pause.hold, app.pause.wait),
+        (1000, Duration::from_secs(30))
+    );
+    let affinity = b.affinity.as_ref().unwrap();
+    assert_eq!((&*affinity.cookie, &*affinity.path), ("c", "/"));
+    assert_eq!(affinity.key_file, Path::new("keys/a"));
+    assert_eq!(affinity.max_age, None);
+    let affinity = c.affinity.as_ref().unwrap();
+    assert_eq!(&*affinity.path, "/x");
+    assert_eq!(affinity.max_age, Some(Duration::from_secs(86400)));
+    assert!(c.paused && c.pause.hold == 0);
+    assert_eq!(c.pause.wait, Duration::from_secs(30));
+
+    let [first, second] = &*config.routes else {
+        panic!()
+    };
+    let shares = |action: &Action| match action {
+        Action::Split(split) => (split.shares.clone(), split.by),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(
+        shares(&first.action),
+        (vec![(1, 1), (2, 0)], SplitBy::Request)
+    );
+    assert_eq!(shares(&second.action), (vec![(1, 1000)], SplitBy::Client));
+    assert!(first.cookies.is_empty());
+    assert_eq!(second.cookies, [("x-try".into(), "1".into())]);
+    let of = |route: &config::Route| {
+        let mirror = route.mirror.clone().unwrap();
+        let methods = mirror.methods.map(|methods| methods.0);
+        (
+            mirror.upstream,
+            mirror.percent,
+            methods,
+            mirror.body_bytes,
+            mirror.timeout,
+        )
+    };
+    let seconds = Duration::from_secs;
+    assert_eq!(
+        of(first),
+        (0, 100.0, None, ByteSize::kibibytes(64), seconds(10))
+    );
+    assert_eq!(
+        of(second),
+        (
+            0,
+            0.5,
+            Some(vec![Method::GET]),
+            ByteSize::kibibytes(1),
+            seconds(1)
+        )
+    );
+    // Who asks endpoints may let clients change protocols.
+    assert_eq!(first.upgrades, ["websocket".into()]);
 }

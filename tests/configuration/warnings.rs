@@ -32,6 +32,64 @@ fn one_endpoint_without_being_an_authority() {
 }
 
 #[test]
+fn two_upstreams_that_set_the_same_cookie() {
+    let with = |cookie: &str| {
+        let text = ["a", "b"].map(|name| {
+            let cookie = if name == "a" { "c" } else { cookie };
+            format!("[upstream.{name}]\nendpoints = [\"h:1\", \"h:2\"]\nhealth = {{}}\naffinity = {{ cookie = \"{cookie}\", key_file = \"k\" }}\n[[route]]\npath = \"/{name}\"\nupstream = \"{name}\"\n")
+        });
+        warnings(&text.concat())
+    };
+    assert_eq!(
+        with("c"),
+        [
+            "12:1: upstream.b: sets the same cookie \"c\" as upstream \"a\" (line 5): a client of both loses its place in one; give it another name or `path`"
+        ]
+    );
+    assert_eq!(with("d"), [""; 0]);
+}
+
+#[test]
+fn mirrors_that_act_twice_or_on_what_is_not_theirs() {
+    let with = |mirrored: &str, exclusive: &str, mirror: &str| {
+        let upstream = |name: &str| {
+            format!("[upstream.{name}]\nendpoints = [\"h:1\", \"h:2\"]\nhealth = {{}}\n")
+        };
+        let found = warnings(&format!(
+            "{}{}{}[[route]]\nupstream = \"a\"\nexclusive = {mirrored}\nmirror = {{ upstream = \"{mirror}\" }}\n[[route]]\npath = \"/admin\"\nexclusive = {exclusive}\nupstream = \"b\"\n",
+            upstream("a"),
+            upstream("b"),
+            upstream("shadow"),
+        ));
+        let of_others =
+            |warning: &String| !warning.contains("shadow: no route uses it") || mirror == "shadow";
+        found.into_iter().filter(of_others).collect::<Vec<_>>()
+    };
+    let of_mirror = "17:10: route[0].mirror: ";
+    // An upstream that is a mirror only needs nothing to fall back on, and is not unused.
+    assert_eq!(with("false", "false", "shadow"), [""; 0]);
+    assert_eq!(with("false", "false", "b"), [""; 0]);
+    assert_eq!(
+        with("false", "true", "b"),
+        [format!(
+            "{of_mirror}copies go to upstream \"b\" of the exclusive route \"/admin\", which other routes must not reach"
+        )]
+    );
+    assert_eq!(
+        with("true", "false", "shadow"),
+        [format!(
+            "{of_mirror}requests of an exclusive route are acted on by upstream \"shadow\", too"
+        )]
+    );
+    assert_eq!(
+        with("false", "false", "a"),
+        [format!(
+            "{of_mirror}upstream \"a\" gets every such request twice: as itself and as its mirror"
+        )]
+    );
+}
+
+#[test]
 fn several_endpoints_without_health() {
     let text = "[upstream.a]\nendpoints = [\"h:1\", \"h:2\"]\n[[route]]\nupstream = \"a\"\n";
     assert_eq!(

@@ -19,6 +19,22 @@ pub(super) fn explain_headers(lines: &mut Lines, route: &Route) {
     }
 }
 
+/// Who gets a copy.
+pub(super) fn explain_mirror(lines: &mut Lines, config: &Config, route: &Route) {
+    let Some(mirror) = &route.mirror else { return };
+    let methods = mirror.methods.as_ref().map_or_else(
+        || "all methods".to_owned(),
+        |methods| join(&methods.0, " or "),
+    );
+    lines.push(
+        "mirror",
+        format!(
+            "{} % to upstream {}, {methods}, bodies of up to {}",
+            mirror.percent, config.upstreams[mirror.upstream].name, mirror.body_bytes
+        ),
+    );
+}
+
 /// Names only: values may be secrets.
 fn header_changes(changes: &HeaderChanges) -> String {
     let names =
@@ -55,9 +71,9 @@ pub(super) fn explain_rewrite(
         path: &path,
         ..*asked
     };
-    let upstream = |route: usize| config.routes[route].action.upstream();
+    let action = |route: usize| &config.routes[route].action;
     match router.exclusive(&made) {
-        Some(other) if upstream(other) != upstream(index) => {
+        Some(other) if !action(index).is_within(action(other)) => {
             let name = &config.routes[other].name;
             lines.push(
                 "refused",

@@ -22,23 +22,27 @@ pub(super) fn explain_limits(lines: &mut Lines, config: &Config, route: &Route) 
     ];
     let told = told.map(|(name, limit)| limit.map(|limit| format!("{name} {limit:?}")));
     push(lines, "timeouts", told);
-    let upstream = route
-        .action
-        .upstream()
-        .map(|index| &config.upstreams[index]);
-    if let Some(rule) = upstream.and_then(|upstream| upstream.adaptive.as_ref()) {
-        let Adaptive { latency, min, max } = rule;
-        lines.push(
-            "adaptive",
-            format!("{min} to {max} in flight at an endpoint, for {latency:?}"),
-        );
-    }
-    if let Some(queue) = upstream.and_then(|upstream| upstream.queue.as_ref()) {
-        let order = queue.order.as_str();
-        lines.push(
-            "queue",
-            format!("{} wait for {:?}, {order}", queue.length, queue.wait),
-        );
+    for upstream in route.action.upstreams() {
+        let upstream = &config.upstreams[upstream];
+        if let Some(Adaptive { latency, min, max }) = &upstream.adaptive {
+            lines.push(
+                "adaptive",
+                format!(
+                    "{}: {min} to {max} in flight at an endpoint, for {latency:?}",
+                    upstream.name
+                ),
+            );
+        }
+        if let Some(queue) = &upstream.queue {
+            let order = queue.order.as_str();
+            lines.push(
+                "queue",
+                format!(
+                    "{}: {} wait for {:?}, {order}",
+                    upstream.name, queue.length, queue.wait
+                ),
+            );
+        }
     }
 }
 

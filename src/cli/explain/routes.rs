@@ -15,6 +15,7 @@ pub(super) fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &
             lines.push("action", action(config, &route.action));
             changes::explain_headers(lines, route);
             limits::explain_limits(lines, config, route);
+            changes::explain_mirror(lines, config, route);
             let beaten = explanation
                 .routes
                 .iter()
@@ -94,6 +95,10 @@ fn mismatch(config: &Config, mismatch: &Mismatch) -> String {
                 None => format!("header {name} is missing, not {expected}"),
             };
         }
+        Mismatch::Cookie { name, is_given } => {
+            let given = if *is_given { "another one" } else { "missing" };
+            return format!("cookie {name} is {given}");
+        }
     };
     let given = if given.is_empty() { "missing" } else { &given };
     format!("{what} is {given}, not {expected}")
@@ -121,6 +126,9 @@ fn matchers(config: &Config, route: &Route) -> String {
             "header",
             format!("{name}: {}", String::from_utf8_lossy(value.as_bytes())),
         );
+    }
+    for (name, _) in &route.cookies {
+        add("cookie", name.to_string());
     }
     if let Some(listeners) = &route.listeners {
         add(
@@ -153,36 +161,50 @@ fn policy(upstream: &Upstream) -> String {
 
 fn action(config: &Config, action: &Action) -> String {
     match action {
-        Action::Forward(index) => {
-            let upstream = &config.upstreams[*index];
-            let policy = policy(upstream);
-            let endpoints = upstream.endpoints.iter().map(|endpoint| {
-                let weight = match endpoint.weight.get() {
-                    1 => None,
-                    weight => Some(format!("weight {weight}")),
-                };
-                let backup = endpoint.backup.then(|| "backup".to_owned());
-                match (weight, backup) {
-                    (None, None) => endpoint.name.to_string(),
-                    (Some(one), None) | (None, Some(one)) => {
-                        format!("{} ({one})", endpoint.name)
-                    }
-                    (Some(one), Some(other)) => {
-                        format!("{} ({one}, {other})", endpoint.name)
-                    }
-                }
+        Action::Forward(index) => upstream(&config.upstreams[*index]),
+        Action::Split(split) => {
+            let sum: u32 = split
+                .shares
+                .iter()
+                .map(|(_, weight)| u32::from(*weight))
+                .sum();
+            let shares = split.shares.iter().map(|(index, weight)| {
+                let upstream = upstream(&config.upstreams[*index]);
+                format!("{weight} of {sum} to {upstream}")
             });
-            format!(
-                "upstream {}, {policy}: {}",
-                upstream.name,
-                join(endpoints, ", ")
-            )
+            format!("split by {}: {}", split.by.as_str(), join(shares, "; "))
         }
         Action::Redirect(redirect) => {
             format!("redirect {} to {}", redirect.status.as_u16(), redirect.to)
         }
         Action::Respond(respond) => format!("respond {}", respond.status.as_u16()),
     }
+}
+
+fn upstream(upstream: &Upstream) -> String {
+    let policy = policy(upstream);
+    let endpoints = upstream.endpoints.iter().map(|endpoint| {
+        let weight = match endpoint.weight.get() {
+            1 => None,
+            weight => Some(format!("weight {weight}")),
+        };
+        let backup = endpoint.backup.then(|| "backup".to_owned());
+        match (weight, backup) {
+            (None, None) => endpoint.name.to_string(),
+            (Some(one), None) | (None, Some(one)) => {
+                format!("{} ({one})", endpoint.name)
+            }
+            (Some(one), Some(other)) => {
+                format!("{} ({one}, {other})", endpoint.name)
+            }
+        }
+    });
+    let paused = if upstream.paused { " (paused)" } else { "" };
+    format!(
+        "upstream {}{paused}, {policy}: {}",
+        upstream.name,
+        join(endpoints, ", ")
+    )
 }
 
 fn host_text(pattern: &HostPattern) -> String {

@@ -1,8 +1,8 @@
-//! Reads what a route does: forward, redirect or respond.
+//! Reads what a route does: forward, split, redirect or respond.
 
 use http::StatusCode;
 
-use super::{Declared, header, reference};
+use super::{Declared, header, reference, split};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Action, Redirect, Respond};
@@ -12,15 +12,16 @@ pub(super) fn action(table: &mut Table<'_>, declared: &Declared) -> Option<Actio
     let upstream = table.get("upstream");
     let redirect = table.get("redirect");
     let respond = table.get("respond");
-    let has_split = !table.not_yet(&["split"]).is_empty();
+    let split = table.get("split");
+    let by = table.get("split_by");
 
-    let mut given: Vec<_> = [&upstream, &redirect, &respond]
+    let mut given: Vec<_> = [&upstream, &split, &redirect, &respond]
         .into_iter()
         .flatten()
         .collect();
     given.sort_by_key(|value| value.key_offset);
-    if given.is_empty() && !has_split {
-        table.report("needs one action: `upstream`, `redirect` or `respond`");
+    if given.is_empty() {
+        table.report("needs one action: `upstream`, `split`, `redirect` or `respond`");
     }
     if let [first, others @ ..] = given.as_slice() {
         for other in others {
@@ -34,13 +35,14 @@ pub(super) fn action(table: &mut Table<'_>, declared: &Declared) -> Option<Actio
     let upstream = upstream
         .and_then(|value| reference(&value, "upstream", &declared.upstreams))
         .map(Action::Forward);
+    let split = split::split(split.as_ref(), by.as_ref(), declared).map(Action::Split);
     let redirect = redirect
         .and_then(|value| value.table(self::redirect)?)
         .map(Action::Redirect);
     let respond = respond
         .and_then(|value| value.table(self::respond))
         .map(Action::Respond);
-    upstream.or(redirect).or(respond)
+    upstream.or(split).or(redirect).or(respond)
 }
 
 fn redirect(table: &mut Table<'_>) -> Option<Redirect> {

@@ -168,14 +168,18 @@ pub(super) fn route_timeouts(table: &mut Table<'_>) -> RouteTimeouts {
 /// Routes whose requests end before they would have waited to the end. `upstreams` are all that there are.
 pub(super) fn report_long_waits(source: &Source<'_>, upstreams: &[Upstream], routes: &[Route]) {
     for route in routes {
-        let upstream = route
-            .action
-            .upstream()
-            .and_then(|index| upstreams.get(index));
-        if let (Some(request), Some(upstream)) = (route.timeouts.request, upstream)
-            && let Some(queue) = &upstream.queue
-            && queue.wait >= request
-        {
+        let asked = route.action.upstreams();
+        let Some(request) = route.timeouts.request else {
+            continue;
+        };
+        for upstream in asked.filter_map(|index| upstreams.get(index)) {
+            let Some(queue) = upstream
+                .queue
+                .as_ref()
+                .filter(|queue| queue.wait >= request)
+            else {
+                continue;
+            };
             source.report(
                 route.place.clone(),
                 format!(

@@ -2,7 +2,9 @@
 //! Reads on after a problem, so that all of them are known at once. Touches no file and no socket.
 
 mod action;
+mod affinity;
 mod changes;
+mod cookie;
 mod error_pages;
 mod hash;
 mod header;
@@ -11,12 +13,15 @@ mod host;
 mod hsts;
 mod limits;
 mod listener;
+mod mirror;
 mod name;
 mod passive;
 mod path;
+mod pause;
 mod process;
 mod rewrite;
 mod route;
+mod split;
 mod tls;
 mod upstream;
 mod upstream_tls;

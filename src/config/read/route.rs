@@ -7,8 +7,9 @@ use regex::{Regex, RegexBuilder};
 
 use super::action::action;
 use super::changes::{Direction, changes};
+use super::mirror::mirror;
 use super::rewrite::rewrite;
-use super::{Declared, header, host, limits, name, path, reference};
+use super::{Declared, cookie, header, host, limits, name, path, reference};
 use crate::config::file::Table;
 use crate::config::suggest::hint;
 use crate::config::value::Value;
@@ -80,6 +81,10 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         .get("headers")
         .map(|value| header::to_match(&value))
         .unwrap_or_default();
+    let cookies = table
+        .get("cookies")
+        .map(|value| cookie::to_match(&value))
+        .unwrap_or_default();
     let exclusive = table.get("exclusive").and_then(|value| {
         let exclusive = value.bool()?;
         if exclusive && is_regex {
@@ -91,13 +96,15 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
     });
     let action = action(table, declared);
     let upgrades = table.get("upgrades").and_then(|value| {
-        if !matches!(action, Some(Action::Forward(_)) | None) {
+        if matches!(action, Some(Action::Redirect(_) | Action::Respond(_))) {
             value.report("only with `upstream`: nobody else can change protocols");
         }
         let upgrades = upgrades(&value)?;
-        if let Some(Action::Forward(index)) = action
-            && let upstream = &declared.upstreams[index]
-            && declared.http2.contains(upstream)
+        let mut upstreams = action
+            .iter()
+            .flat_map(Action::upstreams)
+            .map(|index| &declared.upstreams[index]);
+        if let Some(upstream) = upstreams.find(|upstream| declared.http2.contains(*upstream))
             && !upgrades.is_empty()
         {
             value.warn(format!(
@@ -125,12 +132,16 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
     let limits = table
         .get("limits")
         .and_then(|value| value.table(limits::route_limits));
-    table.not_yet(&["query", "retry", "mirror"]);
+    let mirror = table.get("mirror").and_then(|value| {
+        only_with_upstream(&value, action.as_ref());
+        value.table(|table| mirror(table, declared))?
+    });
+    table.not_yet(&["query", "retry"]);
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
     let upgrades = upgrades.unwrap_or_else(|| match action {
-        Some(Action::Forward(_)) => vec![upgrade::WEBSOCKET.into()],
-        _ => Vec::new(),
+        Some(Action::Forward(_) | Action::Split(_)) => vec![upgrade::WEBSOCKET.into()],
+        Some(Action::Redirect(_) | Action::Respond(_)) | None => Vec::new(),
     });
     Some(Route {
         name,
@@ -139,6 +150,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         path: path?,
         methods,
         headers,
+        cookies,
         exclusive,
         upgrades,
         action: action?,
@@ -147,6 +159,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         response_headers,
         timeouts: timeouts.unwrap_or_default(),
         limits: limits.unwrap_or_default(),
+        mirror,
         place: table.place(),
     })
 }
@@ -274,7 +287,7 @@ pub(super) fn regex(value: &Value<'_>) -> Option<Regex> {
     value.noted(regex)
 }
 
-fn methods(value: &Value<'_>) -> Option<MethodSet> {
+pub(super) fn methods(value: &Value<'_>) -> Option<MethodSet> {
     let elements = value.non_empty_array(
         "an array such as [\"GET\", \"HEAD\"]",
         "; leave the key out for any method",

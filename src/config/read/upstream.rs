@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{hash, health, host, limits, name, passive, upstream_tls};
+use super::{affinity, hash, health, host, limits, name, passive, pause, upstream_tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Endpoint, Hash, Mode, Policy, Upstream, UpstreamTimeouts};
@@ -59,9 +59,19 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         let queue = table
             .get("queue")
             .and_then(|value| limits::queue(&value, endpoints.as_deref(), adaptive.is_some()));
+        let affinity = table
+            .get("affinity")
+            .and_then(|value| value.table(affinity::affinity)?);
+        let paused = table
+            .get("state")
+            .and_then(|value| value.one_of(&[("active", false), ("paused", true)], &[]))
+            .unwrap_or(false);
+        let pause = table
+            .get("pause")
+            .and_then(|value| value.table(pause::pause))
+            .unwrap_or(pause::PAUSE);
         table.not_yet(&[
             "retry",
-            "affinity",
             "role",
         ]);
         Some(Upstream {
@@ -80,6 +90,9 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             adaptive: adaptive.and_then(|value| limits::adaptive(&value, &timeouts)),
             queue,
             proxy_protocol,
+            affinity,
+            paused,
+            pause,
             place: table.place(),
         })
     })?

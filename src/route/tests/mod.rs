@@ -28,6 +28,7 @@ fn route(prefix: &str) -> Matchers {
         path: PathPattern::Prefix(prefix.into()),
         methods: None,
         headers: Vec::new(),
+        cookies: Vec::new(),
         exclusive: false,
     }
 }

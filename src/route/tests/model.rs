@@ -68,6 +68,7 @@ fn any_route() -> impl Strategy<Value = Matchers> {
                 path,
                 methods,
                 headers,
+                cookies: Vec::new(),
             },
         )
 }

@@ -11,7 +11,7 @@ use super::*;
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{Address, Mode, UpstreamTimeouts};
 use crate::metrics::{EndpointMetrics, Metrics, UpstreamMetrics};
-use crate::upstream::{Contact, Endpoint, Floor, Health, Shares};
+use crate::upstream::{Contact, Endpoint, Floor, Health, Hold, Shares};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -63,6 +63,15 @@ fn upstream(limits: &[u32], length: usize, order: QueueOrder) -> Arc<Upstream> {
         }),
         adaptive: None,
         health: None,
+        affinity: None,
+        hold: Hold::new(
+            metrics.paused.with_label_values(&["app"]),
+            metrics.held_requests.with_label_values(&["app"]),
+        ),
+        pause: config::Pause {
+            hold: 0,
+            wait: PATIENCE,
+        },
         passive: None,
         floor: Floor {
             min_available: 0.5,
@@ -89,11 +98,11 @@ fn reloaded(before: &Upstream, endpoints: Box<[Arc<Endpoint>]>) -> Upstream {
         queueing: before.queueing,
         adaptive: None,
         health: None,
+        affinity: None,
+        hold: Arc::clone(&before.hold),
+        pause: before.pause,
         passive: None,
-        floor: Floor {
-            min_available: 0.5,
-            fails_closed: false,
-        },
+        floor: before.floor,
         metrics: UpstreamMetrics::new(&Metrics::new(), "app"),
     };
     after.refresh();

@@ -3,6 +3,7 @@
 mod limits;
 mod listeners;
 mod routes;
+mod traffic;
 mod upstreams;
 
 use super::{problems, problems_behind_base};
@@ -79,10 +80,6 @@ fn keys_and_values_of_a_later_version() {
     ]);
     for (text, expected) in [
         ("retry = {}", "3:1: upstream.b.retry: not supported yet"),
-        (
-            "affinity = {}",
-            "3:1: upstream.b.affinity: not supported yet",
-        ),
         ("role = \"x\"", "3:1: upstream.b.role: not supported yet"),
     ] {
         assert_eq!(
@@ -90,7 +87,7 @@ fn keys_and_values_of_a_later_version() {
             [expected]
         );
     }
-    let keys = ["retry", "mirror", "query"];
+    let keys = ["retry", "query"];
     for key in keys {
         let text = format!("[[route]]\nupstream = \"app\"\n{key} = []\n");
         assert_eq!(
@@ -98,10 +95,6 @@ fn keys_and_values_of_a_later_version() {
             [format!("3:1: route[0].{key}: not supported yet")]
         );
     }
-    assert_eq!(
-        problems_behind_base("[[route]]\nsplit = []\n"),
-        ["2:1: route[0].split: not supported yet"]
-    );
 }
 
 #[test]
@@ -165,7 +158,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `passive`, `min_available`, `timeouts`, `adaptive`, `queue`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `passive`, `min_available`, `timeouts`, `adaptive`, `queue`, `affinity`, `state`, `pause`",
         ),
         (
             "[access_log]\nsample = 0\n",

@@ -19,7 +19,7 @@ fn routes() {
     routes_have(&[
         (
             "",
-            "1:1: route[0]: needs one action: `upstream`, `redirect` or `respond`",
+            "1:1: route[0]: needs one action: `upstream`, `split`, `redirect` or `respond`",
         ),
         (
             "upstream = \"app\"\nrespond = {}",

@@ -1,0 +1,58 @@
+//! Reads `upstream.affinity`.
+
+use super::cookie;
+use crate::config::Affinity;
+use crate::config::file::Table;
+use crate::config::value::Value;
+
+pub(super) fn affinity(table: &mut Table<'_>) -> Option<Affinity> {
+    let header = table.get("header");
+    let cookie = table.get("cookie");
+    if let Some(header) = header {
+        let message = if cookie.is_some() {
+            "has no effect beside `cookie`; leave one of them out"
+        } else {
+            "clients are kept by a header with policy = \"hash\" and hash = { key = \"header:NAME\" }; affinity is by `cookie`"
+        };
+        header.source.report(header.key_place(), message);
+    } else if cookie.is_none() {
+        table.report("needs `cookie`, such as cookie = \"balancer\"");
+    }
+    let name = cookie.as_ref().and_then(cookie::name);
+    let key_file = table.get("key_file");
+    if key_file.is_none() {
+        table.report(
+            "needs `key_file`, such as key_file = \"certs/affinity.key\"; make one: openssl rand -hex 32 > certs/affinity.key",
+        );
+    }
+    let path = table.get("path").and_then(|value| cookie_path(&value));
+    let max_age = table.get("max_age").and_then(|value| {
+        let max_age = value.duration()?;
+        if max_age.subsec_nanos() > 0 {
+            return value.expected("whole seconds");
+        }
+        Some(max_age)
+    });
+    let key_file = key_file?;
+    Some(Affinity {
+        cookie: name?,
+        key_file: key_file.path()?,
+        path: path.unwrap_or_else(|| "/".into()),
+        max_age,
+        place: key_file.place(),
+    })
+}
+
+fn cookie_path(value: &Value<'_>) -> Option<Box<str>> {
+    let what = "a path such as \"/\"";
+    let path = value.string_such_as(what)?;
+    let is_sound = path.starts_with('/')
+        && path
+            .bytes()
+            .all(|byte| byte.is_ascii_graphic() && !b";,".contains(&byte));
+    if is_sound {
+        Some(path.into())
+    } else {
+        value.expected(what)
+    }
+}

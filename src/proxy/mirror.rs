@@ -1,0 +1,277 @@
+//! Copies of requests for a mirror: sent beside the request itself, by tasks of their own. What becomes of one is counted and
+//! concerns no client; there are never more than so many at once.
+
+use std::rc::Rc;
+use std::time::Instant;
+
+use http::header::{self, HeaderValue};
+use http::{Request, Response, StatusCode, Uri, Version};
+use http_body_util::BodyExt as _;
+use hyper::body::{Body as _, Incoming};
+use tokio::time::timeout;
+
+use super::error::ProxyError;
+use super::head;
+use super::local::Local;
+use super::record::Record;
+use crate::message::forwarded::X_MIRRORED;
+use crate::message::tee::{Copied, Tee};
+use crate::message::upload::RequestBody;
+use crate::pool::{Connection, OpenError, SendError, http1};
+use crate::snapshot::{Mirror, Own, Route};
+use crate::upstream::{Lease, Outcome, Upstream, Wish};
+
+/// Copies of one worker at once, those that wait for the end of a body included. Beyond, requests are not mirrored.
+const AT_ONCE: usize = 128;
+/// What is read of an answer, so that its connection can be used again; a longer one costs the connection.
+const ANSWER: usize = 256 * 1024;
+
+/// Mirrors `request`, whose head has been made ready for an endpoint, where its route asks for that. Gives what copies the
+/// body, if there is one to be copied.
+pub fn begin(local: &Rc<Local>, request: &Request<Incoming>, record: &Record) -> Option<Tee> {
+    let route = record.route();
+    let mirror = route.mirror.as_deref()?;
+    let is_meant = record.asked().is_none()
+        && !request.headers().contains_key(X_MIRRORED)
+        && mirror.wants(request.method(), local.random());
+    if !is_meant {
+        return None;
+    }
+    let body = request.body();
+    if body.size_hint().lower() > mirror.body_bytes as u64 {
+        mirror.metrics.too_large.inc();
+        return None;
+    }
+    let place = (!mirror.upstream.hold.is_engaged()).then(|| Place::take(local));
+    let Some(place) = place.flatten() else {
+        mirror.metrics.dropped.inc();
+        return None;
+    };
+    let Ok(head) = head_of(request, mirror) else {
+        mirror.metrics.failed.inc();
+        return None;
+    };
+    let copy = Outgoing {
+        place,
+        route: route.clone(),
+        head,
+    };
+    if body.is_end_stream() {
+        copy.send(RequestBody::empty());
+        return None;
+    }
+    Some(Tee::new(mirror.body_bytes, move |copied| match copied {
+        Copied::Whole(body) => copy.send(RequestBody::full(body)),
+        Copied::TooLarge => copy.metrics(|mirror| mirror.metrics.too_large.inc()),
+        Copied::Cut => copy.metrics(|mirror| mirror.metrics.incomplete.inc()),
+    }))
+}
+
+/// One of the places for copies.
+struct Place(Rc<Local>);
+
+impl Place {
+    fn take(local: &Rc<Local>) -> Option<Self> {
+        if local.mirrored.get() >= AT_ONCE {
+            return None;
+        }
+        local.mirrored.set(local.mirrored.get() + 1);
+        Some(Self(Rc::clone(local)))
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.mirrored.set(self.0.mirrored.get() - 1);
+    }
+}
+
+/// A copy on its way.
+struct Outgoing {
+    place: Place,
+    route: Own<Route>,
+    head: Request<()>,
+}
+
+impl Outgoing {
+    fn metrics(&self, count: impl FnOnce(&Mirror)) {
+        if let Some(mirror) = &self.route.mirror {
+            count(mirror);
+        }
+    }
+
+    fn send(self, body: RequestBody) {
+        let Self { place, route, head } = self;
+        tokio::task::spawn_local(async move {
+            let Some(mirror) = &route.mirror else { return };
+            let exchange = exchange(&place.0, &mirror.upstream, head.map(|()| body));
+            match timeout(mirror.timeout, exchange).await {
+                Ok(Some(())) => mirror.metrics.answered.inc(),
+                Ok(None) | Err(_) => mirror.metrics.failed.inc(),
+            }
+        });
+    }
+}
+
+/// The head of `request` as the mirror gets it: that which the endpoint gets, marked, for a body that is there as a whole.
+fn head_of(request: &Request<Incoming>, mirror: &Mirror) -> Result<Request<()>, ProxyError> {
+    let mut head = Request::new(());
+    *head.method_mut() = request.method().clone();
+    *head.headers_mut() = request.headers().clone();
+    let uri = request.uri();
+    let headers = head.headers_mut();
+    for field in [
+        header::TRANSFER_ENCODING,
+        header::CONTENT_LENGTH,
+        header::TRAILER,
+        header::EXPECT,
+    ] {
+        headers.remove(field);
+    }
+    headers.insert(X_MIRRORED, HeaderValue::from_static("1"));
+    if let Some(authority) = uri.authority() {
+        // The endpoint is spoken to in HTTP/2, and the mirror maybe not.
+        let host = HeaderValue::from_str(authority.as_str()).map_err(|_| ProxyError::Host)?;
+        headers.insert(header::HOST, host);
+    }
+    let target = uri.path_and_query().cloned();
+    *head.uri_mut() = target.map_or_else(|| Uri::from_static("/"), Uri::from);
+    *head.version_mut() = Version::HTTP_11;
+    if let Some(scheme) = &mirror.upstream.http2 {
+        head::to_http2(&mut head, scheme)?;
+    }
+    Ok(head)
+}
+
+/// One request to an endpoint of `upstream`, and its answer thrown away. `None`: it failed.
+async fn exchange(
+    local: &Local,
+    upstream: &Upstream,
+    mut request: Request<RequestBody>,
+) -> Option<()> {
+    let lease = upstream.pick(Wish::default()).ok()?;
+    let endpoint = lease.endpoint();
+    let timeouts = &upstream.timeouts;
+    let mut sent = Instant::now();
+    let (mut connection, mut reused) = match local.pool.checkout(endpoint, sent, timeouts.pool_idle)
+    {
+        Some(connection) => {
+            endpoint.metrics.reuse.inc();
+            (connection, true)
+        }
+        None => open(local, upstream, &lease).await?,
+    };
+    let failed = |error: ProxyError, is_reused| {
+        let reason = error.reason();
+        let is_telling = error.is_telling(is_reused);
+        upstream.report(
+            endpoint,
+            Outcome::Failed {
+                reason,
+                is_reused,
+                is_telling,
+            },
+        );
+    };
+    let mut is_again = false;
+    let response = loop {
+        let answered = match &mut connection {
+            Connection::Http1(connection) => {
+                let answer = std::pin::pin!(connection.send(request));
+                let limit = (sent, timeouts.response_head);
+                connection.response(answer, limit, None).await
+            }
+            Connection::Http2(stream) => {
+                let limit = (sent, timeouts.response_head);
+                stream.exchange(request, limit, None).await
+            }
+        };
+        match answered {
+            Ok(response) => break response,
+            Err(SendError::Unsent(again)) if !is_again => {
+                // An idle connection that was at its end.
+                request = *again;
+                is_again = true;
+                local.pool.purge(&connection);
+                (connection, reused) = open(local, upstream, &lease).await?;
+                sent = Instant::now();
+            }
+            Err(SendError::Timeout) => {
+                failed(ProxyError::ResponseTimeout, reused);
+                return None;
+            }
+            Err(SendError::Unsent(_) | SendError::Refused(..) | SendError::Failed(_)) => {
+                failed(ProxyError::Closed, reused);
+                return None;
+            }
+        }
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        failed(ProxyError::Unasked101, reused);
+        return None;
+    }
+    let now = Instant::now();
+    let outcome = Outcome::Answered {
+        status: response.status().as_u16(),
+        after: now.saturating_duration_since(sent),
+        at: now,
+    };
+    upstream.report(endpoint, outcome);
+    if read(response).await? == Answer::Ended {
+        local
+            .pool
+            .checkin(connection, Instant::now(), timeouts.max_age);
+    }
+    Some(())
+}
+
+/// How far an answer was read.
+#[derive(Eq, PartialEq)]
+enum Answer {
+    Ended,
+    TooLong,
+}
+
+async fn read(response: Response<Incoming>) -> Option<Answer> {
+    let mut body = response.into_body();
+    let mut bytes = 0;
+    while let Some(frame) = body.frame().await {
+        bytes += frame.ok()?.data_ref().map_or(0, bytes::Bytes::len);
+        if bytes > ANSWER {
+            return Some(Answer::TooLong);
+        }
+    }
+    Some(Answer::Ended)
+}
+
+/// A connection that was not idle, and whether it was there all the same.
+async fn open(local: &Local, upstream: &Upstream, lease: &Lease) -> Option<(Connection, bool)> {
+    let endpoint = lease.endpoint();
+    let timeouts = &upstream.timeouts;
+    let opened = match endpoint.socket_address() {
+        None => Err(OpenError::Failed),
+        Some(address) if endpoint.contact().http2 => {
+            local.pool.share(endpoint, address, timeouts).await
+        }
+        Some(address) => http1::Connection::open(endpoint, address, timeouts.connect, None)
+            .await
+            .map(|connection| (Connection::Http1(connection), false)),
+    };
+    let error = match opened {
+        Ok(opened) => return Some(opened),
+        Err(OpenError::Exhausted) => return None,
+        Err(OpenError::Timeout) => ProxyError::ConnectTimeout,
+        Err(OpenError::Refused) => ProxyError::ConnectRefused,
+        Err(OpenError::Failed) => ProxyError::ConnectFailed,
+        Err(OpenError::Certificate) => ProxyError::TlsCertificate,
+        Err(OpenError::Protocol) => ProxyError::WrongProtocol,
+        Err(OpenError::Tls) => ProxyError::TlsFailed,
+    };
+    let outcome = Outcome::Failed {
+        reason: error.reason(),
+        is_reused: false,
+        is_telling: error.is_telling(false),
+    };
+    upstream.report(endpoint, outcome);
+    None
+}
