@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use balancer::balance::{
-    Bound, Candidate, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random,
+    Bound, Candidate, ConsistentHash, Cursor, InFlight, LeastConnections, PeakEwma, Policy, Random,
     RoundRobin, TwoChoices, stable_hash,
 };
 use criterion::{Criterion, criterion_group, criterion_main};
@@ -59,13 +59,16 @@ fn endpoints(count: u32, heaviest: u32) -> Vec<Arc<Endpoint>> {
         .collect()
 }
 
-fn policies() -> [Policy; 6] {
+fn policies(endpoints: &[Arc<Endpoint>]) -> [Policy; 6] {
+    let all = Arc::new(InFlight::default());
+    let loads = endpoints.iter().map(Candidate::in_flight);
+    (0..loads.sum()).for_each(|_| all.begin());
     [
         Policy::RoundRobin(RoundRobin::default()),
         Policy::LeastConnections(LeastConnections::default()),
         Policy::TwoChoices(TwoChoices::default()),
         Policy::PeakEwma(PeakEwma::default()),
-        Policy::ConsistentHash(ConsistentHash::new(Some((Bound(1250), Arc::default())))),
+        Policy::ConsistentHash(ConsistentHash::new(Some((Bound(1250), all)))),
         Policy::Random(Random::default()),
     ]
 }
@@ -74,7 +77,7 @@ fn picking(c: &mut Criterion) {
     for count in [2, 64, 1_000, 10_000] {
         for (state, heaviest) in [("idle", 1), ("busy", 50)] {
             let endpoints = endpoints(count, heaviest);
-            for policy in policies() {
+            for policy in policies(&endpoints) {
                 policy.refresh(&endpoints, |_| true);
                 let cursor = Cursor::new(0);
                 let mut key = 0_u64;
@@ -94,7 +97,7 @@ fn refreshing(c: &mut Criterion) {
     let unlike: Vec<_> = (0..1_000)
         .map(|index| endpoint(index, 1 + index, 0))
         .collect();
-    for policy in policies() {
+    for policy in policies(&unlike) {
         c.bench_function(
             &format!("refresh/{}/1000 unlike weights", policy.name()),
             |b| b.iter(|| policy.refresh(&unlike, |_| true)),
