@@ -13,6 +13,7 @@ pub mod listener;
 pub mod process;
 mod quantity;
 mod read;
+pub mod retry;
 pub mod route;
 mod suggest;
 pub mod tls;
@@ -31,6 +32,7 @@ pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTime
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };
+pub use retry::{Budget, Retry, RouteRetry};
 pub use route::{Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Rewrite, Route};
 pub use tls::{
     Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity, ListenerTls, TlsVersion,

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::{HeaderChanges, Place};
+use super::{HeaderChanges, Place, RouteRetry};
 use crate::units::Name;
 
 /// `[[route]]`
@@ -33,6 +33,8 @@ pub struct Route {
     pub request_headers: Option<HeaderChanges>,
     /// `response_headers`: changes of every response to this route's requests, whoever made it. Default none.
     pub response_headers: Option<HeaderChanges>,
+    /// `retry`: what it says in place of its upstream. Only with `upstream`. Default nothing.
+    pub retry: Option<RouteRetry>,
     /// Where the table stands.
     pub place: Place,
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Certificate, Hash, Health, Place};
+use super::{Budget, Certificate, Hash, Health, Place, Retry};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -34,6 +34,10 @@ pub struct Upstream {
     pub health: Option<Health>,
     /// `timeouts`
     pub timeouts: UpstreamTimeouts,
+    /// `retry`, but for its budget.
+    pub retry: Retry,
+    /// `retry.budget` and `retry.budget_min`
+    pub budget: Budget,
     /// `proxy_protocol`: what goes first on every connection to an endpoint. Default: off.
     pub proxy_protocol: Option<Version>,
     /// Where the table stands.

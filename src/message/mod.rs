@@ -14,6 +14,7 @@ pub mod negotiate;
 pub mod pause;
 pub mod proxy_protocol;
 pub mod replay;
+pub mod sent_head;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trace;

@@ -73,6 +73,7 @@ families! {
     upstream_failures: IntCounterVec = "balancer_upstream_failures_total" ["upstream", "endpoint", "reason"] "Attempts that failed at an endpoint.";
     upstream_stale_connections: IntCounterVec = "balancer_upstream_stale_connection_total" ["upstream", "endpoint", "outcome"] "Idle connections found closed by the endpoint: avoided before use, retried unsent, or failed.";
     retries: IntCounterVec = "balancer_retries_total" ["upstream", "reason"] "Further attempts, by what failed before.";
+    retries_denied: IntCounterVec = "balancer_retries_denied_total" ["upstream", "why"] "Failed attempts that could have been followed by another, and were not.";
     endpoint_up: IntGaugeVec = "balancer_endpoint_up" ["upstream", "endpoint"] "Whether an endpoint may be picked now: 1 or 0.";
     endpoint_state: IntGaugeVec = "balancer_endpoint_state" ["upstream", "endpoint", "state"] "State of an endpoint; 1 for the one that holds.";
     endpoint_weight: IntGaugeVec = "balancer_endpoint_weight" ["upstream", "endpoint"] "Weight of an endpoint.";

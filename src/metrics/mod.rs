@@ -5,4 +5,7 @@ pub mod encode;
 pub mod handles;
 
 pub use catalogue::Metrics;
-pub use handles::{CodeCounters, EndpointMetrics, ListenerMetrics, RouteMetrics, UpstreamMetrics};
+pub use handles::{
+    CodeCounters, EndpointMetrics, ListenerMetrics, RetryDenied, RetryReason, RouteMetrics,
+    UpstreamMetrics,
+};

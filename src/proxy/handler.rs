@@ -47,7 +47,8 @@ pub fn handle(
         let result = match routed {
             Ok(Routed::Forward(route)) => match &route.action {
                 Action::Forward(upstream) => {
-                    retry::forward(&local, upstream, &mut request, &mut record).await
+                    let whither = (upstream, route.retry.as_deref());
+                    retry::forward(&local, whither, &mut request, &mut record).await
                 }
                 Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
                     Err(ProxyError::NoRoute)

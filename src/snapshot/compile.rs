@@ -129,12 +129,13 @@ impl Compiler {
             .map(|(upstream, contacts)| Arc::new(self.upstream(upstream, contacts, previous)))
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
-        let route = |name: &Name, action, upgrades: &[Box<str>], filters| {
+        let route = |name: &Name, (action, retry), upgrades: &[Box<str>], filters| {
             let metrics = RouteMetrics::new(&self.metrics, name, listener_names());
             Arc::new(Route {
                 name: Arc::clone(name),
                 action,
                 upgrades: upgrades.into(),
+                retry,
                 filters,
                 metrics,
             })
@@ -152,7 +153,7 @@ impl Compiler {
                 };
                 route(
                     &configured.name,
-                    action,
+                    (action, retry(config, configured)),
                     upgrades(config, configured),
                     Filters::of(configured),
                 )
@@ -163,7 +164,12 @@ impl Compiler {
             listeners,
             router,
             routes,
-            no_route: route(&handles::NO_ROUTE.into(), Action::NotFound, &[], None),
+            no_route: route(
+                &handles::NO_ROUTE.into(),
+                (Action::NotFound, None),
+                &[],
+                None,
+            ),
             upstreams,
             access_log: AccessLogRule {
                 on: config.access_log.target != AccessLogTarget::Off,
@@ -316,6 +322,9 @@ impl Compiler {
                 None => Some(Scheme::HTTP),
             },
             timeouts: upstream.timeouts,
+            retry: upstream.retry.clone(),
+            budget_rule: upstream.budget,
+            budget: before.map_or_else(Arc::default, |before| Arc::clone(&before.budget)),
             health: upstream.health.clone(),
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
@@ -347,6 +356,13 @@ fn upgrades<'a>(config: &Config, route: &'a config::Route) -> &'a [Box<str>] {
         config::Action::Forward(upstream) if config.upstreams[upstream].http2 => &[],
         _ => &route.upgrades,
     }
+}
+
+/// When requests of `route` are sent once more, where it says so itself.
+fn retry(config: &Config, route: &config::Route) -> Option<Box<config::Retry>> {
+    let upstream = &config.upstreams[route.action.upstream()?];
+    let said = route.retry.as_ref()?;
+    Some(Box::new(said.over(&upstream.retry)))
 }
 
 /// RFC 6797 §6.1.

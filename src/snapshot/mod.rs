@@ -116,6 +116,8 @@ pub struct Route {
     pub action: Action,
     /// Protocols that a request may change its connection to, in lower case.
     pub upgrades: Box<[Box<str>]>,
+    /// When a request is sent once more, where that is not as its upstream says.
+    pub retry: Option<Box<config::Retry>>,
     /// What it changes in messages; most routes change nothing.
     pub filters: Option<Box<Filters>>,
     /// Its counters.

@@ -9,6 +9,7 @@ use tokio::net::TcpStream;
 use tracing::{info, warn};
 
 use super::counters::{Ghosts, Latency};
+use super::keep_alive::KeepAlive;
 use super::load::{Ease, STEPS};
 use super::state::{Health, State, Tier};
 use crate::balance::{Candidate, stable_hash};
@@ -56,6 +57,8 @@ pub struct Endpoint {
     slow_start: Mutex<(Ease, f64)>,
     identity: u64,
     made: Instant,
+    /// How long it keeps idle connections.
+    pub keep_alive: KeepAlive,
     /// Its counters.
     pub metrics: EndpointMetrics,
 }
@@ -125,6 +128,7 @@ impl Endpoint {
             weight: AtomicU32::new(1),
             slow_start: Mutex::new((Ease::Fresh, 1.0)),
             made: Instant::now(),
+            keep_alive: KeepAlive::default(),
             metrics,
         }
     }

@@ -1,17 +1,22 @@
 //! A named group of endpoints and the policy that picks one. What all workers know of endpoints is kept here.
 
+pub mod budget;
 mod counters;
 pub mod endpoint;
+pub mod keep_alive;
 pub mod lease;
 pub mod load;
 pub mod outcome;
 pub mod state;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::uri::Scheme;
 
+pub use budget::Budget;
 pub use endpoint::{Contact, Endpoint, EndpointId};
+pub use keep_alive::KeepAlive;
 pub use lease::Lease;
 pub use load::Shares;
 pub use outcome::Outcome;
@@ -41,6 +46,12 @@ pub struct Upstream {
     pub http2: Option<Scheme>,
     /// Its time limits.
     pub timeouts: config::UpstreamTimeouts,
+    /// When a request is sent once more, unless its route says something else.
+    pub retry: config::Retry,
+    /// How many retries may fail, too.
+    pub budget_rule: config::Budget,
+    /// What is left of that; survives reloads.
+    pub budget: Arc<Budget>,
     /// How its endpoints are checked.
     pub health: Option<config::Health>,
     /// Its counters.
@@ -107,6 +118,13 @@ impl Upstream {
             self.policy
                 .pick(&self.endpoints, &self.cursor, wish.key, fits)
         })
+    }
+
+    /// Whether the budget has room for one more retry, which is then counted. It is given back where that retry is answered.
+    pub fn may_retry(&self, now: Instant) -> bool {
+        let answered = |endpoint: &Arc<Endpoint>| endpoint.metrics.response.get_sample_count();
+        let answered = self.endpoints.iter().map(answered).sum();
+        self.budget.take(&self.budget_rule, answered, now)
     }
 
     /// Lets the policy see who is eligible now. For the control side, after every change of an endpoint.

@@ -8,7 +8,7 @@ use regex::{Regex, RegexBuilder};
 use super::action::action;
 use super::changes::{Direction, changes};
 use super::rewrite::rewrite;
-use super::{Declared, header, host, name, path, reference};
+use super::{Declared, header, host, name, path, reference, retry};
 use crate::config::file::Table;
 use crate::config::suggest::hint;
 use crate::config::value::Value;
@@ -118,7 +118,17 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
     let response_headers = table
         .get("response_headers")
         .and_then(|value| changes(&value, Direction::Response));
-    table.not_yet(&["query", "timeouts", "limits", "retry", "mirror"]);
+    let retry = table.get("retry").and_then(|value| {
+        only_with_upstream(&value, action.as_ref());
+        let retry = retry::route(&value)?;
+        if let Some(Action::Forward(upstream)) = action
+            && let Some(Some((theirs, response_head))) = declared.retries.get(upstream)
+        {
+            retry::fits(&value, &retry, (theirs, *response_head));
+        }
+        Some(retry)
+    });
+    table.not_yet(&["query", "timeouts", "limits", "mirror"]);
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
     let upgrades = upgrades.unwrap_or_else(|| match action {
@@ -138,6 +148,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         rewrite,
         request_headers,
         response_headers,
+        retry,
         place: table.place(),
     })
 }

@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{hash, health, host, name, upstream_tls};
+use super::{hash, health, host, name, retry, upstream_tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
-use crate::config::{Endpoint, Hash, Mode, Policy, Upstream, UpstreamTimeouts};
+use crate::config::{Budget, Endpoint, Hash, Mode, Policy, Retry, Upstream, UpstreamTimeouts};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -50,9 +50,12 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("timeouts")
             .and_then(|value| value.table(timeouts))
             .unwrap_or(TIMEOUTS);
+        let (retry, budget) = table
+            .get("retry")
+            .and_then(|value| retry::upstream(&value, timeouts.response_head))
+            .unwrap_or((Retry::DEFAULT, Budget::DEFAULT));
         table.not_yet(&[
             "passive",
-            "retry",
             "affinity",
             "queue",
             "role",
@@ -68,6 +71,8 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             tls,
             health,
             timeouts,
+            retry,
+            budget,
             proxy_protocol,
             place: table.place(),
         })

@@ -1,6 +1,7 @@
 //! Each kind of problem, with its exact place and words.
 
 mod listeners;
+mod retries;
 mod routes;
 mod upstreams;
 
@@ -86,7 +87,6 @@ fn keys_and_values_of_a_later_version() {
             "3:19: upstream.b.health.kind: \"grpc\" is not supported yet; use \"http\" or \"tcp\"",
         ),
         ("passive = {}", "3:1: upstream.b.passive: not supported yet"),
-        ("retry = {}", "3:1: upstream.b.retry: not supported yet"),
         (
             "affinity = {}",
             "3:1: upstream.b.affinity: not supported yet",
@@ -99,7 +99,7 @@ fn keys_and_values_of_a_later_version() {
             [expected]
         );
     }
-    let keys = ["timeouts", "limits", "retry", "mirror", "query"];
+    let keys = ["timeouts", "limits", "mirror", "query"];
     for key in keys {
         let text = format!("[[route]]\nupstream = \"app\"\n{key} = []\n");
         assert_eq!(
@@ -174,7 +174,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `timeouts`, `retry`",
         ),
         (
             "[access_log]\nsample = 0\n",
