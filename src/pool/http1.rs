@@ -105,9 +105,13 @@ impl Connection {
         self.sender.is_ready() && self.moves == self.endpoint.moves() && self.stream.is_quiet()
     }
 
-    /// When the endpoint closed it, if it did: for certain only once its task has run.
-    pub(super) fn closed(&self) -> Option<Instant> {
-        self.closed.get()
+    /// It was idle from `since` on. If the endpoint has closed it meanwhile, that tells of its patience.
+    #[cold]
+    pub(super) fn learn(&self, since: Instant, now: Instant) {
+        if let Some(closed) = self.closed.get() {
+            let idle = closed.saturating_duration_since(since);
+            self.endpoint.keep_alive.closed_after(idle, now);
+        }
     }
 
     /// For how long it had been idle when it was taken for its last request.

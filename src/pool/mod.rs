@@ -51,10 +51,7 @@ impl Pool {
             let rested = now.saturating_duration_since(since);
             let limit = endpoint.keep_alive.limit(pool_idle, now);
             if rested > limit {
-                if let Some(closed) = connection.closed() {
-                    let rested = closed.saturating_duration_since(since);
-                    endpoint.keep_alive.closed_after(rested, now);
-                }
+                connection.learn(since, now);
                 // The rest is colder still.
                 idle.clear();
                 return None;
@@ -68,10 +65,7 @@ impl Pool {
                 connection.begin_use(rested);
                 return Some(Connection::Http1(connection));
             }
-            // Its task has seen the end, or will at once.
-            let closed = connection.closed().unwrap_or(now);
-            let rested = closed.saturating_duration_since(since);
-            endpoint.keep_alive.closed_after(rested, now);
+            connection.learn(since, now);
             endpoint.metrics.stale_avoided.inc();
         }
         None
