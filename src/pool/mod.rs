@@ -25,8 +25,9 @@ use crate::upstream::{Endpoint, EndpointId};
 /// Idle connections kept per endpoint and worker. Beyond, the coldest goes.
 const IDLE_LIMIT: usize = 256;
 
-/// Who closes idle connections sooner than that is not to be helped. What may not be sent twice goes on no other.
-const MOMENT: Duration = Duration::from_secs(1);
+/// What may not be sent twice goes on no connection that was idle for longer. Some servers close after a second, and none is
+/// known to close sooner; the rest is room for both sides' clocks.
+const MOMENT: Duration = Duration::from_millis(800);
 
 /// One worker's connections.
 #[derive(Debug, Default)]
