@@ -1,7 +1,7 @@
 //! An exchange with endpoints: which attempts are made, and whether a failed one may be followed by another.
 //!
 //! An attempt is repeated where nothing of the request can have been acted on, or where doing so twice is the same as once
-//! (RFC 9110 §9.2.2). [`Moment::allows`] is the whole of that rule. Knows nothing of connections.
+//! (RFC 9110 §9.2.2). `Moment::allows` is the whole of that rule. Knows nothing of connections.
 
 use std::rc::Rc;
 use std::sync::Arc;

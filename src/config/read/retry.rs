@@ -38,7 +38,7 @@ pub(super) fn upstream(value: &Value<'_>, response_head: Duration) -> Option<(Re
     Some((retry, budget))
 }
 
-/// `route.retry`: a table, or `false`. Whether it fits what its upstream says is seen by [`fits`].
+/// `route.retry`: a table, or `false`. Whether it fits what its upstream says is seen by `fits`.
 pub(super) fn route(value: &Value<'_>) -> Option<RouteRetry> {
     said(value, |table| {
         for key in ["budget", "budget_min"] {
