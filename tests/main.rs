@@ -38,6 +38,7 @@ mod policies;
 mod proxy_protocol;
 mod readme;
 mod reload;
+mod retries;
 mod rewriting;
 mod routing;
 mod serving;

@@ -18,6 +18,7 @@ pub mod pause;
 pub mod process;
 mod quantity;
 mod read;
+pub mod retry;
 pub mod route;
 mod suggest;
 pub mod tls;
@@ -41,6 +42,7 @@ pub use pause::Pause;
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
 };
+pub use retry::{Budget, Retry, RouteRetry};
 pub use route::{
     Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Rewrite, Route, Split, SplitBy,
 };

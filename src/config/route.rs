@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::{HeaderChanges, Mirror, Place, RouteLimits, RouteTimeouts};
+use super::{HeaderChanges, Mirror, Place, RouteLimits, RouteRetry, RouteTimeouts};
 use crate::units::Name;
 
 /// `[[route]]`
@@ -41,6 +41,8 @@ pub struct Route {
     pub limits: RouteLimits,
     /// `mirror`: who gets a copy of the requests. Only with `upstream` or `split`. Default: nobody.
     pub mirror: Option<Mirror>,
+    /// `retry`: what it says in place of its upstream. Only with `upstream`. Default nothing.
+    pub retry: Option<RouteRetry>,
     /// Where the table stands.
     pub place: Place,
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use rustls_pki_types::ServerName;
 
-use super::{Adaptive, Affinity, Certificate, Hash, Health, Passive, Pause, Place, Queue};
+use super::{
+    Adaptive, Affinity, Budget, Certificate, Hash, Health, Passive, Pause, Place, Queue, Retry,
+};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -43,6 +45,10 @@ pub struct Upstream {
     pub adaptive: Option<Adaptive>,
     /// `queue`: requests that wait for an endpoint with room. Only with `max_in_flight` or `adaptive`. Default: nobody waits.
     pub queue: Option<Queue>,
+    /// `retry`, but for its budget.
+    pub retry: Retry,
+    /// `retry.budget` and `retry.budget_min`
+    pub budget: Budget,
     /// `proxy_protocol`: what goes first on every connection to an endpoint. Default: off.
     pub proxy_protocol: Option<Version>,
     /// `affinity`. Default: none, clients are kept with no endpoint.

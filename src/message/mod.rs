@@ -16,6 +16,7 @@ pub mod negotiate;
 pub mod pause;
 pub mod proxy_protocol;
 pub mod replay;
+pub mod sent_head;
 pub mod tee;
 #[cfg(test)]
 pub(crate) mod testing;

@@ -1,7 +1,7 @@
 //! A request body that can be sent a second time, as long as little of it was sent.
 //!
-//! For connections on which an endpoint can say that it has not processed a request. What is passed on is shared, not
-//! copied; beyond 64 KiB, and once the endpoint answers, nothing is kept.
+//! For connections on which an endpoint can say that it has not processed a request, and for requests that may be processed
+//! twice. What is passed on is shared, not copied; beyond a limit, and once the endpoint answers, nothing is kept.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -15,10 +15,10 @@ use http_body::{Body as _, Frame, SizeHint};
 use super::body::{Body, BodyError};
 use super::upload::Upload;
 
-/// Bytes of one body that are kept, at most.
-const LIMIT: usize = 64 * 1024;
-/// In so many parts, at most: each keeps the buffer that it was read into, however short it is itself.
-const PARTS: usize = 64;
+/// Of so many bytes one part more may be kept, beside a few: each keeps the buffer that it was read into, however short it
+/// is itself.
+const PART: usize = 1024;
+const FEW: usize = 8;
 
 /// What is kept of a body, and the rest of it.
 #[derive(Debug)]
@@ -33,10 +33,12 @@ pub struct Replay {
     ended: Cell<bool>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Kept {
     parts: Vec<Part>,
     bytes: usize,
+    /// Bytes that are kept, at most.
+    limit: usize,
     /// Which part the reader gets next.
     next: usize,
     /// Not everything from the beginning is there any more.
@@ -50,11 +52,12 @@ enum Part {
 }
 
 impl Replay {
-    pub(super) fn new(body: Body<Upload>) -> Rc<Self> {
+    /// Keeps at most `limit` bytes of `body`.
+    pub(super) fn new(body: Body<Upload>, limit: usize) -> Rc<Self> {
         Rc::new(Self {
             length: body.size_hint(),
             rest: RefCell::new(body),
-            kept: RefCell::default(),
+            kept: RefCell::new(Kept::new(limit)),
             readers: Cell::new(0),
             ended: Cell::new(false),
         })
@@ -74,6 +77,11 @@ impl Replay {
         })
     }
 
+    /// Whether it can be read from its beginning.
+    pub(super) fn is_whole(&self) -> bool {
+        !self.kept.borrow().is_partial
+    }
+
     /// It will not be sent again.
     pub fn forget(&self) {
         self.kept.borrow_mut().forget();
@@ -87,6 +95,16 @@ impl Replay {
 }
 
 impl Kept {
+    fn new(limit: usize) -> Self {
+        Self {
+            parts: Vec::new(),
+            bytes: 0,
+            limit,
+            next: 0,
+            is_partial: false,
+        }
+    }
+
     fn next(&mut self) -> Option<Part> {
         let part = self.parts.get(self.next)?.clone();
         self.next += 1;
@@ -108,7 +126,7 @@ impl Kept {
             (None, None) => return,
         };
         self.bytes += frame.data_ref().map_or(0, Bytes::len);
-        if self.bytes > LIMIT || self.parts.len() == PARTS {
+        if self.bytes > self.limit || self.parts.len() >= FEW + self.limit / PART {
             self.forget();
             return;
         }
@@ -191,9 +209,11 @@ mod tests {
     use super::*;
     use crate::message::upload::Progress;
 
+    const LIMIT: usize = 64 * 1024;
+
     fn replay(bytes: Vec<u8>) -> Rc<Replay> {
         let upload = Upload::new(Rc::<Progress>::default(), None, Duration::from_secs(1));
-        Replay::new(Body::full(bytes).with_guard(upload))
+        Replay::new(Body::full(bytes).with_guard(upload), LIMIT)
     }
 
     fn read(reader: &Reader) -> Vec<u8> {
@@ -239,8 +259,8 @@ mod tests {
 
     #[test]
     fn a_body_in_crumbs_is_not_kept() {
-        let mut kept = Kept::default();
-        for _ in 0..PARTS {
+        let mut kept = Kept::new(LIMIT);
+        for _ in 0..FEW + LIMIT / PART {
             kept.keep(&Frame::data(Bytes::from_static(b"x")));
         }
         assert!(!kept.is_partial);

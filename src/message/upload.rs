@@ -51,24 +51,66 @@ impl RequestBody {
         Self(Some(Box::new(Source::Received(body, expectation))))
     }
 
-    /// Makes it one that can be sent again while little of it was sent; `None` where there is nothing to keep.
-    pub fn keep(&mut self) -> Option<Rc<Replay>> {
-        let (replay, reader) = match *self.0.take()? {
+    /// Whether there is nothing to send.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
+    /// Whether it waits to be asked for.
+    pub fn is_held_back(&self) -> bool {
+        matches!(self.0.as_deref(), Some(Source::Received(_, Some(_))))
+    }
+
+    /// Makes it one that can be sent again, as long as no more than `limit` bytes of it were sent.
+    pub fn keep(&mut self, limit: usize) -> Kept {
+        let Some(source) = self.0.take() else {
+            return Kept::Empty;
+        };
+        let (replay, reader) = match *source {
             Source::Kept(reader) => (Rc::clone(reader.replay()), Some(reader)),
             Source::Received(body, _) => {
-                let replay = Replay::new(body);
+                let replay = Replay::new(body, limit);
                 let reader = replay.reader();
                 (replay, reader)
             }
         };
         self.0 = reader.map(|reader| Box::new(Source::Kept(reader)));
-        Some(replay)
+        Kept::Begin(replay)
+    }
+}
+
+/// What there is of a body to send it a second time.
+#[derive(Debug, Default)]
+pub enum Kept {
+    /// There was none.
+    Empty,
+    /// Its begin, and the rest behind that.
+    Begin(Rc<Replay>),
+    /// It was not kept.
+    #[default]
+    Not,
+}
+
+impl Kept {
+    /// Whether all of it is there, or can be had.
+    pub fn is_whole(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Begin(replay) => replay.is_whole(),
+            Self::Not => false,
+        }
     }
 
-    /// The body that was kept as `replay`, from its beginning; `None` where that is gone.
-    pub fn again(replay: &Rc<Replay>) -> Option<Self> {
-        let reader = replay.reader()?;
-        Some(Self(Some(Box::new(Source::Kept(reader)))))
+    /// The body from its beginning; `None` where that is gone.
+    pub fn again(&self) -> Option<RequestBody> {
+        match self {
+            Self::Empty => Some(RequestBody::empty()),
+            Self::Begin(replay) => {
+                let reader = replay.reader()?;
+                Some(RequestBody(Some(Box::new(Source::Kept(reader)))))
+            }
+            Self::Not => None,
+        }
     }
 }
 

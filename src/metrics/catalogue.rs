@@ -80,6 +80,7 @@ families! {
     mirrored_requests: IntCounterVec = "balancer_mirrored_requests_total" ["route", "result"] "Requests that were to be mirrored, by what became of the copy.";
     paused: IntGaugeVec = "balancer_paused" ["upstream"] "Whether an upstream is paused: 1 or 0.";
     held_requests: IntGaugeVec = "balancer_held_requests" ["upstream"] "Requests held because their upstream is paused, or was a moment ago.";
+    retries_denied: IntCounterVec = "balancer_retries_denied_total" ["upstream", "why"] "Failed attempts that could have been followed by another, and were not.";
     endpoint_up: IntGaugeVec = "balancer_endpoint_up" ["upstream", "endpoint"] "Whether an endpoint may be picked now: 1 or 0.";
     endpoint_state: IntGaugeVec = "balancer_endpoint_state" ["upstream", "endpoint", "state"] "State of an endpoint; 1 for the one that holds.";
     endpoint_weight: IntGaugeVec = "balancer_endpoint_weight" ["upstream", "endpoint"] "Weight of an endpoint.";

@@ -312,15 +312,62 @@ pub struct UpstreamMetrics {
     pub queue_full: IntCounter,
     /// Requests refused because they had waited for too long.
     pub queue_late: IntCounter,
-    /// Further attempts after a failed connect.
-    pub retries_connect: IntCounter,
-    /// Further attempts after a connection turned out to be closed.
-    pub retries_unsent: IntCounter,
-    /// Further attempts after an endpoint said that it had not processed a request.
-    pub retries_refused: IntCounter,
     /// Picks of endpoints that stay in use although they seem unwell.
     pub degraded_picks: IntCounter,
+    /// Further attempts, by [`RETRIES`].
+    retries: [IntCounter; RETRIES.len()],
+    /// Attempts after which there was none, by [`DENIED`].
+    denied: [IntCounter; DENIED.len()],
 }
+
+/// What failed before a further attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RetryReason {
+    /// The connection could not be opened.
+    Connect,
+    /// It turned out to be closed.
+    Unsent,
+    /// The endpoint said that it had not processed the request.
+    Refused,
+    /// The connection was closed after something had been sent.
+    Closed,
+    /// There was no response in time.
+    Timeout,
+    /// The response had a status that is listed.
+    Status,
+    /// The response was 425.
+    TooEarly,
+}
+
+const RETRIES: [(RetryReason, &str); 7] = [
+    (RetryReason::Connect, "connect"),
+    (RetryReason::Unsent, "unsent"),
+    (RetryReason::Refused, "refused"),
+    (RetryReason::Closed, "closed"),
+    (RetryReason::Timeout, "timeout"),
+    (RetryReason::Status, "status"),
+    (RetryReason::TooEarly, "too_early"),
+];
+
+/// Why there was no further attempt.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RetryDenied {
+    /// There were as many as there may be.
+    Attempts,
+    /// Too much of the body had been sent to send it again.
+    Body,
+    /// Too many others had failed.
+    Budget,
+    /// The endpoint may have acted on it, and doing so twice is not the same as once.
+    Unsafe,
+}
+
+const DENIED: [(RetryDenied, &str); 4] = [
+    (RetryDenied::Attempts, "attempts"),
+    (RetryDenied::Body, "body"),
+    (RetryDenied::Budget, "budget"),
+    (RetryDenied::Unsafe, "unsafe"),
+];
 
 impl UpstreamMetrics {
     /// Of the upstream `name`.
@@ -333,11 +380,20 @@ impl UpstreamMetrics {
             queue_seconds: metrics.queue_seconds.with_label_values(&[name]),
             queue_full: metrics.queue_rejected.with_label_values(&[name, "full"]),
             queue_late: metrics.queue_rejected.with_label_values(&[name, "timeout"]),
-            retries_connect: metrics.retries.with_label_values(&[name, "connect"]),
-            retries_unsent: metrics.retries.with_label_values(&[name, "unsent"]),
-            retries_refused: metrics.retries.with_label_values(&[name, "refused"]),
+            retries: RETRIES.map(|(_, reason)| metrics.retries.with_label_values(&[name, reason])),
+            denied: DENIED.map(|(_, why)| metrics.retries_denied.with_label_values(&[name, why])),
             degraded_picks: metrics.degraded_picks.with_label_values(&[name]),
         }
+    }
+
+    /// Further attempts after `reason`.
+    pub fn retries(&self, reason: RetryReason) -> &IntCounter {
+        &self.retries[reason as usize]
+    }
+
+    /// Attempts after which there was none, and why.
+    pub fn retries_denied(&self, why: RetryDenied) -> &IntCounter {
+        &self.denied[why as usize]
     }
 
     /// Counts a client that got another endpoint than it wanted. Not for the common path: the series is looked up.
@@ -363,8 +419,11 @@ impl UpstreamMetrics {
         for why in ["full", "timeout"] {
             let _ = metrics.queue_rejected.remove_label_values(&[name, why]);
         }
-        for reason in ["connect", "unsent", "refused"] {
+        for (_, reason) in RETRIES {
             let _ = metrics.retries.remove_label_values(&[name, reason]);
+        }
+        for (_, why) in DENIED {
+            let _ = metrics.retries_denied.remove_label_values(&[name, why]);
         }
     }
 }
@@ -554,6 +613,20 @@ mod tests {
                 .with_label_values(&["http", "app", "other", "418"])
                 .get(),
             2
+        );
+    }
+
+    #[test]
+    fn lists_of_words_are_in_the_order_of_their_enums() {
+        assert!(
+            (0..)
+                .zip(RETRIES)
+                .all(|(index, (reason, _))| reason as usize == index)
+        );
+        assert!(
+            (0..)
+                .zip(DENIED)
+                .all(|(index, (why, _))| why as usize == index)
         );
     }
 

@@ -1,4 +1,5 @@
-//! A stream that its owner can still look at while hyper reads and writes it.
+//! A stream that its owner can still look at while hyper reads and writes it; and that remembers, where it is asked to, what
+//! was written first.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
@@ -13,23 +14,73 @@ use super::transport::Transport;
 
 /// One of two handles to a stream: one for hyper, one to look.
 #[derive(Clone, Debug)]
-pub struct SharedStream(Rc<RefCell<Transport>>);
+pub struct SharedStream(Rc<RefCell<Watched>>);
+
+#[derive(Debug)]
+struct Watched {
+    transport: Transport,
+    /// The next write is to be remembered.
+    awaits_head: bool,
+    /// What was remembered.
+    head: Vec<u8>,
+}
+
+/// What is kept for the next head, where the last one was longer.
+const ROOM: usize = 4096;
 
 impl SharedStream {
     /// Shares `stream`.
     pub fn new(stream: Transport) -> Self {
-        Self(Rc::new(RefCell::new(stream)))
+        Self(Rc::new(RefCell::new(Watched {
+            transport: stream,
+            awaits_head: false,
+            head: Vec::new(),
+        })))
+    }
+
+    /// Remembers what is written next: hyper writes a head in one piece, whatever follows in others.
+    ///
+    /// Copying these bytes costs a small part of what a copy of the fields would.
+    pub fn await_head(&self) {
+        let mut watched = self.0.borrow_mut();
+        watched.awaits_head = true;
+        watched.head.clear();
+        if watched.head.capacity() > ROOM {
+            watched.head = Vec::new();
+        }
+    }
+
+    /// Reads what was to be written first since a head was awaited; nothing where nothing was.
+    pub fn with_head<T>(&self, read: impl FnOnce(&[u8]) -> Option<T>) -> Option<T> {
+        read(&self.0.borrow().head)
+    }
+
+    /// Whether not a byte has been taken by the system since a head was awaited. Never certain over TLS, which gathers what
+    /// it is given.
+    pub fn nothing_was_written(&self) -> bool {
+        let watched = self.0.borrow();
+        watched.awaits_head && matches!(watched.transport, Transport::Plain(_))
     }
 
     /// Ends the connection here and now, whoever else holds it.
     pub fn cut(&self) {
         // One that has ended already is cut.
-        let _ = rustix::net::shutdown(self.0.borrow().socket(), Shutdown::Both);
+        let _ = rustix::net::shutdown(self.0.borrow().transport.socket(), Shutdown::Both);
     }
 
     /// Whether an idle connection is still as it was left, see [`Transport::is_quiet`].
     pub fn is_quiet(&self) -> bool {
-        self.0.borrow_mut().is_quiet()
+        self.0.borrow_mut().transport.is_quiet()
+    }
+}
+
+impl Watched {
+    fn remember(&mut self, bytes: &[u8]) {
+        if self.awaits_head {
+            // Again, where nothing of it could be written.
+            self.head.clear();
+            self.head.extend_from_slice(bytes);
+        }
     }
 }
 
@@ -40,7 +91,7 @@ impl AsyncRead for SharedStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_read(cx, buffer)
+        Pin::new(&mut self.0.borrow_mut().transport).poll_read(cx, buffer)
     }
 }
 
@@ -51,7 +102,11 @@ impl AsyncWrite for SharedStream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_write(cx, bytes)
+        let watched = &mut *self.0.borrow_mut();
+        watched.remember(bytes);
+        let written = Pin::new(&mut watched.transport).poll_write(cx, bytes);
+        watched.awaits_head &= !matches!(written, Poll::Ready(Ok(_)));
+        written
     }
 
     #[inline]
@@ -60,7 +115,11 @@ impl AsyncWrite for SharedStream {
         cx: &mut Context<'_>,
         bytes: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_write_vectored(cx, bytes)
+        let watched = &mut *self.0.borrow_mut();
+        watched.remember(bytes.first().map_or(&[], |first| &**first));
+        let written = Pin::new(&mut watched.transport).poll_write_vectored(cx, bytes);
+        watched.awaits_head &= !matches!(written, Poll::Ready(Ok(_)));
+        written
     }
 
     #[inline]
@@ -70,12 +129,12 @@ impl AsyncWrite for SharedStream {
 
     #[inline]
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_flush(cx)
+        Pin::new(&mut self.0.borrow_mut().transport).poll_flush(cx)
     }
 
     #[inline]
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut *self.0.borrow_mut()).poll_shutdown(cx)
+        Pin::new(&mut self.0.borrow_mut().transport).poll_shutdown(cx)
     }
 }
 
@@ -85,6 +144,26 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+
+    #[tokio::test]
+    async fn the_first_write_is_remembered_and_no_other() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let mut near = SharedStream::new(Transport::Plain(near));
+        near.write_all(b"before").await.unwrap();
+        near.await_head();
+        assert!(near.nothing_was_written());
+        let parts = [IoSlice::new(b"head"), IoSlice::new(b"body")];
+        assert_eq!(near.write_vectored(&parts).await.unwrap(), 8);
+        near.write_all(b"after").await.unwrap();
+        assert!(!near.nothing_was_written());
+        assert_eq!(
+            near.with_head(|head| Some(head.to_vec())),
+            Some(b"head".to_vec())
+        );
+    }
 
     #[tokio::test]
     async fn quiet_ends_with_a_close_or_with_unasked_bytes() {

@@ -28,6 +28,32 @@ pub enum Connection {
     Http2(http2::Stream),
 }
 
+impl Connection {
+    /// The request that was sent last, anew, if that can be done. What came of it so far is not waited for any more.
+    pub fn again(&mut self) -> Option<Box<Request<RequestBody>>> {
+        match self {
+            Self::Http1(connection) => connection.again(),
+            Self::Http2(stream) => stream.again(),
+        }
+    }
+
+    /// Whether the body of that is there, if it had one.
+    pub fn can_be_asked_again(&self) -> bool {
+        match self {
+            Self::Http1(connection) => connection.body().is_whole(),
+            Self::Http2(stream) => stream.body().is_whole(),
+        }
+    }
+
+    /// The response to the request that was sent last is taken: that will not be sent again.
+    pub fn settle(&mut self) {
+        match self {
+            Self::Http1(connection) => connection.settle(),
+            Self::Http2(stream) => stream.settle(),
+        }
+    }
+}
+
 /// Why there is no connection. Nothing of a request has been sent.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum OpenError {

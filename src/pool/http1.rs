@@ -1,8 +1,10 @@
 //! One HTTP/1.1 connection to an endpoint.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,8 +17,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use super::connection::{OpenError, SendError, Sent, open, wait};
-use crate::message::upload::{Progress, RequestBody};
+use crate::message::sent_head;
+use crate::message::upload::{Kept, Progress, RequestBody};
 use crate::net::shared::SharedStream;
+use crate::units::ByteSize;
 use crate::upstream::Endpoint;
 
 /// An open connection to an endpoint, in use by one request or idle. Dropping it closes it.
@@ -33,7 +37,13 @@ pub struct Connection {
     moves: u32,
     /// One timer for all requests: moving its deadline onwards costs next to nothing.
     timer: Pin<Box<Sleep>>,
-    idle: std::cell::Cell<bool>,
+    idle: Cell<bool>,
+    /// When the endpoint closed it, as far as is known.
+    closed: Rc<Cell<Option<Instant>>>,
+    /// For how long it had been idle when it was taken for its last request.
+    rested: Cell<Duration>,
+    /// The body of the request that was sent last, until that is settled.
+    body: Kept,
 }
 
 impl Connection {
@@ -50,10 +60,13 @@ impl Connection {
             .handshake(TokioIo::new(stream.clone()))
             .await
             .map_err(|_| OpenError::Failed)?;
+        let closed = Rc::<Cell<Option<Instant>>>::default();
+        let ended = Rc::clone(&closed);
         let task = tokio::task::spawn_local(async move {
             // What fails shows where the request waits. Not shut down here: what follows a 101 goes over the same stream.
             let mut connection = connection;
             let _ = poll_fn(|cx| connection.poll_without_shutdown(cx)).await;
+            ended.set(Some(Instant::now()));
             connection.into_parts().read_buf
         });
         endpoint.metrics.connections_active.inc();
@@ -65,7 +78,10 @@ impl Connection {
             opened: Instant::now(),
             moves,
             timer: Box::pin(tokio::time::sleep(limit)),
-            idle: std::cell::Cell::new(false),
+            idle: Cell::new(false),
+            closed,
+            rested: Cell::new(Duration::ZERO),
+            body: Kept::Not,
         })
     }
 
@@ -89,8 +105,23 @@ impl Connection {
         self.sender.is_ready() && self.moves == self.endpoint.moves() && self.stream.is_quiet()
     }
 
-    /// Counts it as in use.
-    pub(super) fn begin_use(&self) {
+    /// It was idle from `since` on. If the endpoint has closed it meanwhile, that tells of its patience.
+    #[cold]
+    pub(super) fn learn(&self, since: Instant, now: Instant) {
+        if let Some(closed) = self.closed.get() {
+            let idle = closed.saturating_duration_since(since);
+            self.endpoint.keep_alive.closed_after(idle, now);
+        }
+    }
+
+    /// For how long it had been idle when it was taken for its last request.
+    pub(super) fn rested(&self) -> Duration {
+        self.rested.get()
+    }
+
+    /// Counts it as in use, after it was idle for so long.
+    pub(super) fn begin_use(&self, rested: Duration) {
+        self.rested.set(rested);
         if self.idle.replace(false) {
             self.endpoint.metrics.connections_idle.dec();
             self.endpoint.metrics.connections_active.inc();
@@ -111,10 +142,27 @@ impl Connection {
         (self.stream.clone(), early)
     }
 
-    /// Sends `request`. What is returned is to be awaited with [`Self::response`].
+    /// Sends `request`. What is returned is to be awaited with [`Self::response`]. Of a body up to `kept` bytes are kept, to
+    /// send it again; `None`: nothing.
     ///
     /// Two steps, so that the request, which is large, moves from here straight to hyper.
-    pub fn send(&mut self, request: Request<RequestBody>) -> impl Future<Output = Sent> + use<> {
+    pub fn send(
+        &mut self,
+        mut request: Request<RequestBody>,
+        kept: Option<ByteSize>,
+    ) -> impl Future<Output = Sent> + use<> {
+        self.body = if request.body().is_empty() {
+            Kept::Empty
+        } else {
+            match kept {
+                // One that is held back is asked for by this endpoint, which cannot be done twice.
+                Some(kept) if !request.body().is_held_back() => {
+                    request.body_mut().keep(kept.as_usize())
+                }
+                Some(_) | None => Kept::Not,
+            }
+        };
+        self.stream.await_head();
         self.sender.try_send_request(request)
     }
 
@@ -128,13 +176,41 @@ impl Connection {
     ) -> Result<Response<Incoming>, SendError> {
         let timer = &mut self.timer;
         timer.as_mut().reset((since + limit).into());
-        match wait(sent, timer.as_mut(), limit, upload).await {
-            Some(Ok(response)) => Ok(response),
-            Some(Err(mut error)) => Err(match error.take_message() {
-                Some(request) => SendError::Unsent(Box::new(request)),
-                None => SendError::Failed(error.into_error()),
-            }),
-            None => Err(SendError::Timeout),
+        let mut error = match wait(sent, timer.as_mut(), limit, upload).await {
+            Some(Ok(response)) => return Ok(response),
+            Some(Err(error)) => error,
+            None => return Err(SendError::Timeout),
+        };
+        if let Some(request) = error.take_message() {
+            return Err(SendError::Unsent(Box::new(request)));
+        }
+        let error = error.into_error();
+        if self.stream.nothing_was_written()
+            && let Some(request) = self.again()
+        {
+            return Err(SendError::Unsent(request));
+        }
+        Err(SendError::Failed(error))
+    }
+
+    /// What there is of the body of the request that was sent last.
+    pub(super) fn body(&self) -> &Kept {
+        &self.body
+    }
+
+    /// The request that was sent last, anew, if that can be done. This connection is of no more use then.
+    #[cold]
+    pub(super) fn again(&self) -> Option<Box<Request<RequestBody>>> {
+        let body = self.body.again()?;
+        let head = self.stream.with_head(sent_head::read)?;
+        Some(Box::new(head.map(|()| body)))
+    }
+
+    /// The response is taken: what was kept of the request is let go.
+    pub(super) fn settle(&mut self) {
+        if let Kept::Begin(body) = &self.body {
+            body.forget();
+            self.body = Kept::Not;
         }
     }
 }

@@ -12,14 +12,12 @@ use std::time::{Duration, Instant};
 
 use http::{Request, Response, Version};
 use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
 use hyper::client::conn::http2::{Builder, Connection as Driver, SendRequest};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::time::{sleep, sleep_until, timeout_at};
 
 use super::connection::{OpenError, SendError, open, wait};
-use crate::message::replay::Replay;
-use crate::message::upload::{Progress, RequestBody};
+use crate::message::upload::{Kept, Progress, RequestBody};
 use crate::net::local::LocalExecutor;
 use crate::net::shared::SharedStream;
 use crate::upstream::Endpoint;
@@ -178,7 +176,9 @@ impl Shared {
         self.in_flight.set(self.in_flight.get() + 1);
         Some(Stream {
             shared: Rc::clone(self),
-            upload: None,
+            head: None,
+            body: Kept::Empty,
+            is_settled: false,
         })
     }
 
@@ -227,8 +227,12 @@ impl Drop for Shared {
 #[derive(Debug)]
 pub struct Stream {
     shared: Rc<Shared>,
-    /// The request's body, once a response has come.
-    upload: Option<Rc<Replay>>,
+    /// The head of the request that was sent, until that is settled.
+    head: Option<Box<Request<()>>>,
+    /// The request's body.
+    body: Kept,
+    /// Its response has come.
+    is_settled: bool,
 }
 
 impl Stream {
@@ -237,59 +241,62 @@ impl Stream {
     }
 
     /// Sends `request` at `since`, and waits for the head of its response: for `limit`, counted anew while the request's body
-    /// (`upload`) moves.
+    /// (`upload`) moves. At most `kept` bytes of that are kept.
     pub fn exchange<'a>(
         &'a mut self,
         mut request: Request<RequestBody>,
         (since, limit): (Instant, Duration),
-        upload: Option<&'a Progress>,
+        (upload, kept): (Option<&'a Progress>, usize),
     ) -> Pin<Box<dyn Future<Output = Result<Response<Incoming>, SendError>> + 'a>> {
-        let body = request.body_mut().keep();
+        self.body = request.body_mut().keep(kept);
         // hyper takes the head with it, and does not give it back.
         let mut head = Request::new(());
         *head.method_mut() = request.method().clone();
         *head.uri_mut() = request.uri().clone();
         *head.version_mut() = request.version();
         *head.headers_mut() = request.headers().clone();
+        self.head = Some(Box::new(head));
         let sent = self.shared.sender.clone().try_send_request(request);
         Box::pin(async move {
             let timer = pin!(sleep_until((since + limit).into()));
-            let error = match wait(pin!(sent), timer, limit, upload).await {
+            let mut error = match wait(pin!(sent), timer, limit, upload).await {
                 Some(Ok(mut response)) => {
                     // What is passed on has the version of the client's connection.
                     *response.version_mut() = Version::HTTP_11;
-                    if let Some(body) = body {
-                        body.forget();
-                        self.upload = Some(body);
-                    }
                     return Ok(response);
                 }
                 Some(Err(error)) => error,
                 None => return Err(SendError::Timeout),
             };
-            Err(failure(error, || {
-                let body = match &body {
-                    Some(body) => RequestBody::again(body)?,
-                    None => RequestBody::empty(),
-                };
-                Some(Box::new(head.map(|()| body)))
-            }))
+            if let Some(request) = error.take_message() {
+                return Err(SendError::Unsent(Box::new(request)));
+            }
+            let error = error.into_error();
+            Err(match unprocessed(&error) {
+                Some(by) => SendError::Refused(self.again(), by),
+                None => SendError::Failed(error),
+            })
         })
     }
-}
 
-/// What follows from the end of a request that got no response. `again` makes the request anew, if that can be done.
-fn failure(
-    mut error: TrySendError<Request<RequestBody>>,
-    again: impl FnOnce() -> Option<Box<Request<RequestBody>>>,
-) -> SendError {
-    if let Some(request) = error.take_message() {
-        return SendError::Unsent(Box::new(request));
+    /// What there is of the body of the request that was sent last.
+    pub(super) fn body(&self) -> &Kept {
+        &self.body
     }
-    let error = error.into_error();
-    match unprocessed(&error) {
-        Some(by) => SendError::Refused(again(), by),
-        None => SendError::Failed(error),
+
+    /// The request that was sent, anew, if that can be done.
+    pub(super) fn again(&mut self) -> Option<Box<Request<RequestBody>>> {
+        let body = self.body.again()?;
+        self.head.take().map(|head| Box::new(head.map(|()| body)))
+    }
+
+    /// The response is taken: what was kept of the request is let go.
+    pub(super) fn settle(&mut self) {
+        self.is_settled = true;
+        self.head = None;
+        if let Kept::Begin(body) = &self.body {
+            body.forget();
+        }
     }
 }
 
@@ -335,10 +342,9 @@ fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
 impl Drop for Stream {
     fn drop(&mut self) {
         // Before a response has come, hyper resets the stream; after that it goes on with the body.
-        if self
-            .upload
-            .as_ref()
-            .is_some_and(|upload| !upload.is_finished())
+        if let Kept::Begin(body) = &self.body
+            && self.is_settled
+            && !body.is_finished()
         {
             self.shared.is_stuck.set(true);
         }

@@ -27,6 +27,11 @@ impl<T> Idle<T> {
         self.0.pop_back()
     }
 
+    /// Puts back what was just taken.
+    pub fn put_back(&mut self, item: T, since: Instant) {
+        self.0.push_back((item, since));
+    }
+
     /// Drops what has waited for longer than `limit`.
     pub fn expire(&mut self, now: Instant, limit: Duration) {
         let expired = self

@@ -25,6 +25,10 @@ use crate::upstream::{Endpoint, EndpointId};
 /// Idle connections kept per endpoint and worker. Beyond, the coldest goes.
 const IDLE_LIMIT: usize = 256;
 
+/// What may not be sent twice goes on no connection that was idle for longer. Some servers close after a second, and none is
+/// known to close sooner; the rest is room for both sides' clocks.
+const MOMENT: Duration = Duration::from_millis(800);
+
 /// One worker's connections.
 #[derive(Debug, Default)]
 pub struct Pool {
@@ -33,25 +37,36 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The warmest idle HTTP/1.1 connection to `endpoint` that is still good: idle for at most `pool_idle`, open, and silent.
+    /// The warmest idle HTTP/1.1 connection to `endpoint` that is still good: open, silent, and idle for at most `pool_idle`, or
+    /// for less where the endpoint closes sooner; a moment where `is_lost` says that its end in this very moment could not be
+    /// made good.
     pub fn checkout(
         &self,
         endpoint: &Endpoint,
         now: Instant,
-        pool_idle: Duration,
+        (pool_idle, is_lost): (Duration, bool),
     ) -> Option<Connection> {
         let mut endpoints = self.idle.borrow_mut();
         let idle = endpoints.get_mut(&endpoint.id())?;
         while let Some((connection, since)) = idle.pop() {
-            if now.saturating_duration_since(since) > pool_idle {
+            let rested = now.saturating_duration_since(since);
+            let limit = endpoint.keep_alive.limit(pool_idle, now);
+            if rested > limit {
+                connection.learn(since, now);
                 // The rest is colder still.
                 idle.clear();
                 return None;
             }
+            if is_lost && rested > MOMENT {
+                // For another request it is good enough, and so are those below.
+                idle.put_back(connection, since);
+                return None;
+            }
             if connection.is_usable() {
-                connection.begin_use();
+                connection.begin_use(rested);
                 return Some(Connection::Http1(connection));
             }
+            connection.learn(since, now);
             endpoint.metrics.stale_avoided.inc();
         }
         None
@@ -121,6 +136,15 @@ impl Pool {
         let mut endpoints = self.idle.borrow_mut();
         let idle = endpoints.entry(connection.endpoint().id()).or_default();
         idle.push(connection, now, IDLE_LIMIT);
+    }
+
+    /// `ending` was lost with a request on it that had been sent.
+    pub fn lose(&self, ending: &Connection, now: Instant) {
+        if let Connection::Http1(connection) = ending {
+            let endpoint = connection.endpoint();
+            endpoint.keep_alive.closed_after(connection.rested(), now);
+        }
+        self.purge(ending);
     }
 
     /// Uses nothing any more that may have ended as `ending` has. HTTP/1.1: every idle connection to its endpoint, for one was

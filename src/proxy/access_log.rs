@@ -10,6 +10,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use prometheus::IntCounter;
 use time::format_description::well_known::Rfc3339;
 
+use super::record::FailedAttempt;
+
 /// A block is handed over once it is this long.
 const BLOCK: usize = 32 * 1024;
 
@@ -105,6 +107,7 @@ impl AccessLog {
         optional(out, key!("upstream"), line.upstream);
         optional(out, key!("endpoint"), line.endpoint);
         number(out, key!("attempts"), line.attempts);
+        failed_attempts(out, line.failed);
         number(out, key!("status"), u64::from(line.status));
         plain(out, key!("who"), line.who);
         optional(out, key!("reason"), line.reason);
@@ -172,6 +175,8 @@ pub struct Line<'a> {
     pub endpoint: Option<&'a str>,
     /// Endpoints asked.
     pub attempts: u64,
+    /// Those of them that failed.
+    pub failed: &'a [FailedAttempt],
     /// What the client got; 499 where it left.
     pub status: u16,
     /// Who made the response: `upstream` or `balancer`.
@@ -188,6 +193,27 @@ pub struct Line<'a> {
     pub head: Option<Duration>,
     /// Until the end.
     pub total: Duration,
+}
+
+fn failed_attempts(out: &mut Vec<u8>, attempts: &[FailedAttempt]) {
+    for (index, attempt) in attempts.iter().enumerate() {
+        if index == 0 {
+            out.extend_from_slice(key!("failed_attempts"));
+        }
+        // `text` and the others write a comma before the key: here the first one opens the object.
+        let begin = out.len();
+        text(out, key!("endpoint"), attempt.endpoint.name());
+        let opened = if index == 0 { &b"[{"[..] } else { &b",{"[..] };
+        out.splice(begin..=begin, opened.iter().copied());
+        out.extend_from_slice(key!("reused"));
+        out.extend_from_slice(if attempt.is_reused { b"true" } else { b"false" });
+        plain(out, key!("error"), attempt.error);
+        milliseconds(out, key!("ms"), attempt.after);
+        out.push(b'}');
+    }
+    if !attempts.is_empty() {
+        out.push(b']');
+    }
 }
 
 fn number(out: &mut Vec<u8>, key: &[u8], value: u64) {
@@ -304,6 +330,7 @@ mod tests {
             upstream: Some("app"),
             endpoint: Some("127.0.0.1:9001"),
             attempts: 1,
+            failed: &[],
             status: 200,
             who: "upstream",
             reason: None,

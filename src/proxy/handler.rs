@@ -55,12 +55,14 @@ pub fn handle(
             Ok(Routed::Forward(route, member)) => match route.action.upstream(member) {
                 Some(upstream) if upstream.hold.is_engaged() => {
                     let deadline = record.deadline();
-                    let held = hold::forward(&local, upstream, &mut request, &mut record);
+                    let whither = (upstream, route.retry.get(member as usize));
+                    let held = hold::forward(&local, whither, &mut request, &mut record);
                     within(deadline, held).await
                 }
                 Some(upstream) => {
                     let deadline = record.deadline();
-                    let answer = retry::forward(&local, upstream, &mut request, &mut record);
+                    let whither = (upstream, route.retry.get(member as usize));
+                    let answer = retry::forward(&local, whither, &mut request, &mut record);
                     match deadline {
                         None => answer.await,
                         Some(_) => within(deadline, answer).await,

@@ -9,13 +9,14 @@ use super::error::ProxyError;
 use super::local::Local;
 use super::record::{Record, ResponseBody};
 use super::retry;
+use crate::config::Retry;
 use crate::message::upload::RequestBody;
 use crate::upstream::Upstream;
 
 /// As [`retry::forward`], when `upstream` takes requests again.
 pub async fn forward(
     local: &Rc<Local>,
-    upstream: &Arc<Upstream>,
+    (upstream, own): (&Arc<Upstream>, Option<&Retry>),
     request: &mut Option<Request<RequestBody>>,
     record: &mut Record,
 ) -> Result<Response<ResponseBody>, ProxyError> {
@@ -23,7 +24,7 @@ pub async fn forward(
     held.map_err(|_| ProxyError::Paused)?;
     let upstream = latest(local, upstream);
     record.set_resumed(Arc::clone(&upstream));
-    retry::forward(local, &upstream, request, record).await
+    retry::forward(local, (&upstream, own), request, record).await
 }
 
 /// `upstream` as the current snapshot has it: a pause is for changing its endpoints, and requests are held so that they go to

@@ -153,14 +153,17 @@ async fn exchange(
     let endpoint = lease.endpoint();
     let timeouts = &upstream.timeouts;
     let mut sent = Instant::now();
-    let (mut connection, mut reused) = match local.pool.checkout(endpoint, sent, timeouts.pool_idle)
-    {
-        Some(connection) => {
-            endpoint.metrics.reuse.inc();
-            (connection, true)
-        }
-        None => open(local, upstream, &lease).await?,
-    };
+    let (mut connection, mut reused) =
+        match local
+            .pool
+            .checkout(endpoint, sent, (timeouts.pool_idle, false))
+        {
+            Some(connection) => {
+                endpoint.metrics.reuse.inc();
+                (connection, true)
+            }
+            None => open(local, upstream, &lease).await?,
+        };
     let failed = |error: ProxyError, is_reused| {
         let reason = error.reason();
         let is_telling = error.is_telling(is_reused);
@@ -177,13 +180,13 @@ async fn exchange(
     let response = loop {
         let answered = match &mut connection {
             Connection::Http1(connection) => {
-                let answer = std::pin::pin!(connection.send(request));
+                let answer = std::pin::pin!(connection.send(request, None));
                 let limit = (sent, timeouts.response_head);
                 connection.response(answer, limit, None).await
             }
             Connection::Http2(stream) => {
                 let limit = (sent, timeouts.response_head);
-                stream.exchange(request, limit, None).await
+                stream.exchange(request, limit, (None, 0)).await
             }
         };
         match answered {

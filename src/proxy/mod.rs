@@ -16,6 +16,7 @@ pub mod client;
 pub mod deadline;
 pub mod drain;
 pub mod error;
+mod forward;
 pub mod gate;
 pub mod handler;
 pub mod hash_key;

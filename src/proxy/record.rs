@@ -90,9 +90,23 @@ struct Details {
     host: Box<str>,
     path: Option<Box<str>>,
     endpoint: Option<Arc<Endpoint>>,
+    failed: Vec<FailedAttempt>,
     head: Option<Duration>,
     /// Waiting for an endpoint with room.
     queued: Duration,
+}
+
+/// An attempt that came to nothing.
+#[derive(Debug)]
+pub struct FailedAttempt {
+    /// Who was asked.
+    pub endpoint: Arc<Endpoint>,
+    /// On a connection that others had used before.
+    pub is_reused: bool,
+    /// Why it failed.
+    pub error: &'static str,
+    /// After how long.
+    pub after: Duration,
 }
 
 impl Record {
@@ -118,6 +132,7 @@ impl Record {
                 host: Box::default(),
                 path: None,
                 endpoint: None,
+                failed: Vec::new(),
                 head: None,
                 queued: Duration::ZERO,
             })
@@ -357,6 +372,13 @@ impl Record {
         }
     }
 
+    /// The endpoint that was asked has failed.
+    pub fn note_failed(&mut self, attempt: impl FnOnce() -> FailedAttempt) {
+        if let Some(details) = &mut self.details {
+            details.failed.push(attempt());
+        }
+    }
+
     /// The request failed before any response.
     pub fn set_error(&mut self, error: ProxyError) {
         self.error = Some(error);
@@ -511,6 +533,7 @@ impl Record {
             upstream: self.upstream().map(|upstream| &*upstream.name),
             endpoint: endpoint.map(|endpoint| &**endpoint.name()),
             attempts: u64::from(self.attempts),
+            failed: &details.failed,
             status: self.status,
             who: if self.by_upstream {
                 "upstream"

@@ -1,61 +1,202 @@
 //! An exchange with endpoints: which attempts are made, and whether a failed one may be followed by another.
 //!
-//! An attempt is repeated only where nothing of the request can have been acted on: the connection could not be opened or not
-//! a byte was written; or, over HTTP/2, the endpoint says that it has not processed it.
+//! An attempt is repeated where nothing of the request can have been acted on, or where doing so twice is the same as once
+//! (RFC 9110 §9.2.2). `Moment::allows` is the whole of that rule. Knows nothing of connections.
 
-use std::future::Future;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use http::{Request, Response, StatusCode};
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderValue, Method, Request, Response};
 
-use super::error::{Fault, ProxyError};
+use super::error::ProxyError;
+use super::forward::ask;
 use super::local::Local;
-use super::preface;
-use super::record::{FromEndpoint, Record, ResponseBody};
-use super::tunnel::Asked;
-use crate::config::UpstreamTimeouts;
-use crate::message::hop_by_hop;
-use crate::message::pause::PauseTimer;
-use crate::message::upload::{RequestBody, Stage};
-use crate::pool::http2::{Refusal, is_violation};
-use crate::pool::{Connection, OpenError, SendError, http1};
-use crate::upstream::{Denied, Endpoint, EndpointId, Lease, Outcome, Upstream, Wish};
+use super::record::{Record, ResponseBody};
+use crate::config::Retry;
+use crate::message::upload::RequestBody;
+use crate::metrics::{RetryDenied, RetryReason};
+use crate::upstream::{Denied, EndpointId, Lease, Upstream, Wish};
 
-/// Endpoints asked for one request, at most.
-const ATTEMPTS: u32 = 2;
-
-/// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
-/// with HTTP/2 to more, where an endpoint ends each after so many requests and many come at once.
-const REPLACED: u32 = 16;
-
-/// An attempt that failed.
-struct Failed {
-    error: ProxyError,
-    /// Nothing of the request was sent, it is back in its place: another endpoint may be asked.
-    unsent: bool,
+/// When an attempt has failed, and how.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Moment {
+    /// The connection could not be opened.
+    Connecting,
+    /// Not a byte was sent: the connection was closed, and so was that in its place.
+    Unsent,
+    /// The endpoint says that it has not processed it.
+    Unprocessed,
+    /// The connection was closed after something was sent.
+    Sent,
+    /// No response came in time.
+    Silent,
+    /// This is the response, and it does not say when to come again.
+    Answered(u16),
+    /// The response is 425: too early, ask again (RFC 8470 §5.2).
+    TooEarly,
 }
 
-impl From<ProxyError> for Failed {
-    fn from(error: ProxyError) -> Self {
-        Self {
-            error,
-            unsent: false,
+/// What follows from the moment alone.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Allows {
+    /// One more attempt.
+    Another,
+    /// None: the endpoint may have acted on it, or still be at it.
+    NotTwice,
+    /// None was asked for.
+    None,
+}
+
+/// How soon the next attempt follows.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Pace {
+    AtOnce,
+    /// After a moment that differs from request to request: what failed together does not come again together.
+    Soon,
+}
+
+impl Moment {
+    /// Whether a further attempt may follow at all.
+    pub(super) fn allows(self, is_idempotent: bool, rule: &Retry) -> Allows {
+        let only_idempotent = if is_idempotent {
+            Allows::Another
+        } else {
+            Allows::NotTwice
+        };
+        match self {
+            Self::Connecting | Self::Unsent | Self::Unprocessed | Self::TooEarly => Allows::Another,
+            Self::Sent => only_idempotent,
+            Self::Silent if rule.on_timeout => only_idempotent,
+            Self::Answered(status) if rule.statuses.contains(&status) => only_idempotent,
+            Self::Silent | Self::Answered(_) => Allows::None,
+        }
+    }
+
+    fn pace(self) -> Pace {
+        match self {
+            Self::Connecting | Self::Unsent => Pace::AtOnce,
+            Self::Unprocessed | Self::Sent | Self::Silent | Self::Answered(_) | Self::TooEarly => {
+                Pace::Soon
+            }
+        }
+    }
+
+    fn reason(self) -> RetryReason {
+        match self {
+            Self::Connecting => RetryReason::Connect,
+            Self::Unsent => RetryReason::Unsent,
+            Self::Unprocessed => RetryReason::Refused,
+            Self::Sent => RetryReason::Closed,
+            Self::Silent => RetryReason::Timeout,
+            Self::Answered(_) => RetryReason::Status,
+            Self::TooEarly => RetryReason::TooEarly,
         }
     }
 }
 
-/// Asks an endpoint of `upstream`; another one where the first could not be asked. Takes `request` when it is sent.
+/// What one attempt has to know of the others.
+#[derive(Clone, Copy)]
+pub(super) struct Trial<'a> {
+    pub(super) upstream: &'a Upstream,
+    pub(super) rule: &'a Retry,
+    pub(super) is_idempotent: bool,
+    /// Its number, from 1.
+    number: u32,
+}
+
+impl Trial<'_> {
+    /// Whether others came before: then it takes a connection that nobody had before.
+    pub(super) fn is_repeated(&self) -> bool {
+        self.number > 1
+    }
+
+    /// How long to wait for the head of a response, at `longest`.
+    pub(super) fn patience(&self, longest: Duration) -> Duration {
+        match self.rule.attempt_timeout {
+            Some(timeout) if self.is_idempotent && !self.is_last() => timeout.min(longest),
+            Some(_) | None => longest,
+        }
+    }
+
+    /// At which moment an attempt has failed that got a response with this status and these fields; `None`: it has not.
+    pub(super) fn moment_of(&self, status: u16, headers: &HeaderMap) -> Option<Moment> {
+        if status < 425 {
+            return None;
+        }
+        self.moment_of_error(status, headers)
+    }
+
+    #[cold]
+    fn moment_of_error(&self, status: u16, headers: &HeaderMap) -> Option<Moment> {
+        // "0", and nothing else, is no wish to be left alone: a date neither.
+        let come_later = |value: &HeaderValue| value.as_bytes().trim_ascii() != b"0";
+        if !self.is_failure(status) || headers.get_all(RETRY_AFTER).iter().any(come_later) {
+            return None;
+        }
+        Some(match status {
+            425 => Moment::TooEarly,
+            status => Moment::Answered(status),
+        })
+    }
+
+    fn is_failure(&self, status: u16) -> bool {
+        status == 425 || self.rule.statuses.contains(&status)
+    }
+
+    /// Whether, and how soon, another attempt follows one that failed at `moment`. `is_back`: there is a request to send. What
+    /// is decided is counted.
+    #[cold]
+    pub(super) fn follow(&self, moment: Moment, is_back: bool) -> Option<Pace> {
+        let metrics = &self.upstream.metrics;
+        let denied = match moment.allows(self.is_idempotent, self.rule) {
+            Allows::None => return None,
+            Allows::NotTwice => RetryDenied::Unsafe,
+            Allows::Another if self.is_last() => RetryDenied::Attempts,
+            Allows::Another if !is_back => RetryDenied::Body,
+            Allows::Another if self.upstream.may_retry(Instant::now()) => {
+                metrics.retries(moment.reason()).inc();
+                return Some(moment.pace());
+            }
+            Allows::Another => RetryDenied::Budget,
+        };
+        metrics.retries_denied(denied).inc();
+        None
+    }
+
+    /// It was a further attempt, and got a response with this status.
+    #[cold]
+    pub(super) fn was_answered(&self, status: u16) {
+        self.upstream.budget.answered(!self.is_failure(status));
+    }
+
+    fn is_last(&self) -> bool {
+        self.number >= self.rule.attempts
+    }
+}
+
+/// An attempt that failed.
+pub(super) struct Failed {
+    pub(super) error: ProxyError,
+    /// Another one follows.
+    pub(super) next: Option<Pace>,
+}
+
+/// Asks an endpoint of `upstream`; another one where the first has failed in a way that allows it. `own` is how the route says
+/// that, where it does. Takes `request` when it is sent.
 pub async fn forward(
     local: &Rc<Local>,
-    upstream: &Arc<Upstream>,
+    (upstream, own): (&Arc<Upstream>, Option<&Retry>),
     request: &mut Option<Request<RequestBody>>,
     record: &mut Record,
 ) -> Result<Response<ResponseBody>, ProxyError> {
+    let rule = own.unwrap_or(&upstream.retry);
+    let is_idempotent = request
+        .as_ref()
+        .is_some_and(|request| is_idempotent(request, rule));
     let mut failed: Option<(ProxyError, EndpointId)> = None;
-    for attempt in 1..=ATTEMPTS {
+    for number in 1.. {
         let wish = Wish {
             tried: failed.map(|(_, tried)| tried),
             preferred: record.affinity().pin(),
@@ -75,20 +216,31 @@ pub async fn forward(
         };
         let endpoint = lease.endpoint().id();
         record.set_attempt(lease.endpoint());
-        match ask(local, upstream, lease, request, record).await {
-            Ok(response) => return Ok(response),
+        let trial = Trial {
+            upstream,
+            rule,
+            is_idempotent,
+            number,
+        };
+        match ask(local, trial, lease, request, record).await {
+            Ok(response) => {
+                if trial.is_repeated() {
+                    trial.was_answered(response.status().as_u16());
+                }
+                return Ok(response);
+            }
+            Err(Failed { error, next: None }) => return Err(error),
             Err(Failed {
                 error,
-                unsent: true,
-            }) if attempt < ATTEMPTS => {
-                match error {
-                    ProxyError::Closed => upstream.metrics.retries_unsent.inc(),
-                    ProxyError::StreamRefused => upstream.metrics.retries_refused.inc(),
-                    _ => upstream.metrics.retries_connect.inc(),
-                }
+                next: Some(pace),
+            }) => {
                 failed = Some((error, endpoint));
+                if pace == Pace::Soon {
+                    let pause = PAUSE.mul_f64(local.random());
+                    // Boxed, so that requests that do not wait carry no room for it.
+                    Box::pin(tokio::time::sleep(pause)).await;
+                }
             }
-            Err(Failed { error, .. }) => return Err(error),
         }
     }
     Err(failed.map_or(ProxyError::NoEndpoint, |(error, _)| error))
@@ -102,228 +254,89 @@ async fn wait(upstream: &Arc<Upstream>, wish: Wish, record: &mut Record) -> Resu
     got
 }
 
-/// One attempt at the endpoint of `lease`.
-async fn ask(
-    local: &Rc<Local>,
-    upstream: &Upstream,
-    lease: Lease,
-    request: &mut Option<Request<RequestBody>>,
-    record: &mut Record,
-) -> Result<Response<ResponseBody>, Failed> {
-    let endpoint = lease.endpoint();
-    let asking = |is_reused| Asking {
-        upstream,
-        endpoint,
-        is_reused,
-    };
-    let mut sent = record.begun();
-    let pooled = local
-        .pool
-        .checkout(endpoint, sent, upstream.timeouts.pool_idle);
-    let (mut connection, mut reused) = match pooled {
-        Some(connection) => {
-            endpoint.metrics.reuse.inc();
-            (connection, true)
+/// Whether it is the same to process a request twice as once (RFC 9110 §9.2.2, RFC 10008 for QUERY), as its method says, or
+/// as its client does where the rule believes it.
+fn is_idempotent<B>(request: &Request<B>, rule: &Retry) -> bool {
+    match *request.method() {
+        Method::GET
+        | Method::HEAD
+        | Method::PUT
+        | Method::DELETE
+        | Method::OPTIONS
+        | Method::TRACE => true,
+        ref other => {
+            other.as_str() == "QUERY" || rule.idempotency_key && has_key(request.headers())
         }
-        None => {
-            let preface = endpoint
-                .proxy_protocol()
-                .zip(request.as_mut())
-                .map(|(version, request)| preface::begin(version, request, record));
-            let opened = open(local, asking(false), record.timeouts(upstream), preface).await?;
-            sent = Instant::now();
-            (opened.connection, opened.reused)
-        }
-    };
-    let mut replaced = 0;
-    let response = loop {
-        let Some(whole) = request.take() else {
-            return Err(ProxyError::Closed.into());
-        };
-        let upload = record.upload().map(|upload| &**upload);
-        let limit = (sent, record.timeouts(upstream).response_head);
-        let answered = match &mut connection {
-            Connection::Http1(connection) => {
-                let answer = pin!(connection.send(whole));
-                connection.response(answer, limit, upload).await
-            }
-            Connection::Http2(stream) => stream.exchange(whole, limit, upload).await,
-        };
-        match answered {
-            Ok(response) => break response,
-            Err(SendError::Unsent(unsent)) => {
-                *request = Some(*unsent);
-                // A shared connection may have taken its last request meanwhile, however new it is.
-                let may_be_stale = reused || matches!(connection, Connection::Http2(_));
-                if !may_be_stale || replaced == REPLACED {
-                    return Err(asking(reused).failed(ProxyError::Closed, true));
-                }
-                endpoint.metrics.stale_retried.inc();
-            }
-            Err(SendError::Refused(again, by)) => {
-                *request = again.map(|again| *again);
-                let unsent = request.is_some();
-                if by == Refusal::Stream || !unsent || replaced == REPLACED {
-                    return Err(asking(reused).failed(ProxyError::StreamRefused, unsent));
-                }
-                // The connection ends, and the endpoint is well.
-                upstream.metrics.retries_refused.inc();
-            }
-            Err(SendError::Failed(error)) => {
-                let error = classify(&error, record);
-                if error.fault() != Fault::Endpoint {
-                    return Err(error.into());
-                }
-                if reused {
-                    endpoint.metrics.stale_failed.inc();
-                }
-                return Err(asking(reused).failed(error, false));
-            }
-            Err(SendError::Timeout) => {
-                return Err(asking(reused).failed(ProxyError::ResponseTimeout, false));
-            }
-        }
-        replaced += 1;
-        local.pool.purge(&connection);
-        // Connections that need a preface are not reused, and so not replaced.
-        let opened = open(local, asking(false), record.timeouts(upstream), None).await?;
-        (connection, reused) = (opened.connection, opened.reused);
-        sent = Instant::now();
-    };
-    let now = Instant::now();
-    let outcome = Outcome::Answered {
-        status: response.status().as_u16(),
-        after: now.saturating_duration_since(sent),
-        at: now,
-    };
-    upstream.report(endpoint, outcome);
-    let mut response = response.map(ResponseBody::received);
-    let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
-    if is_switched
-        && !record
-            .asked()
-            .is_some_and(|asked| asked.is_agreed(response.headers()))
-    {
-        // Nobody asked for it: the connection says something else from here on.
-        return Err(asking(reused).failed(ProxyError::Unasked101, false));
-    }
-    if !is_switched
-        && response.status().is_success()
-        && record.asked().is_some_and(Asked::is_extended)
-    {
-        // To an HTTP/2 client any success says that the tunnel is there (RFC 8441 §5).
-        return Err(asking(reused).failed(ProxyError::NotSwitched, false));
-    }
-    if hop_by_hop::strip_response(response.headers_mut()).is_err() {
-        return Err(asking(reused).failed(ProxyError::Garbage, false));
-    }
-    let pause = PauseTimer::new(record.timeouts(upstream).stream_idle);
-    // A connection that began with a client's address is not kept for another.
-    let max_age = endpoint
-        .proxy_protocol()
-        .is_none()
-        .then_some(upstream.timeouts.max_age);
-    record.set_response(
-        FromEndpoint {
-            lease,
-            connection,
-            pause,
-            until: record.deadline(),
-            max_age,
-        },
-        now,
-    );
-    Ok(response)
-}
-
-/// Who was asked, and on what.
-#[derive(Clone, Copy)]
-struct Asking<'a> {
-    upstream: &'a Upstream,
-    endpoint: &'a Arc<Endpoint>,
-    /// On a connection that others had used before.
-    is_reused: bool,
-}
-
-impl Asking<'_> {
-    /// The endpoint failed.
-    fn failed(self, error: ProxyError, unsent: bool) -> Failed {
-        let outcome = Outcome::Failed {
-            reason: error.reason(),
-            is_reused: self.is_reused,
-            is_telling: error.is_telling(self.is_reused),
-        };
-        self.upstream.report(self.endpoint, outcome);
-        Failed { error, unsent }
     }
 }
 
-/// A connection that was not idle in the pool.
-struct Opened {
-    connection: Connection,
-    /// It was there already, for other requests.
-    reused: bool,
+#[cold]
+fn has_key(headers: &HeaderMap) -> bool {
+    headers
+        .keys()
+        .any(|name| name.as_str() == "idempotency-key")
 }
 
-/// A new connection, `preface` first, or over HTTP/2 a share in one. Boxed: with HTTP/1.1 it is rare, and requests shall not
-/// carry room for it.
-fn open<'a>(
-    local: &'a Local,
-    asking: Asking<'a>,
-    timeouts: UpstreamTimeouts,
-    preface: Option<Vec<u8>>,
-) -> Pin<Box<dyn Future<Output = Result<Opened, Failed>> + 'a>> {
-    Box::pin(async move {
-        let Asking {
-            upstream, endpoint, ..
-        } = asking;
-        let begun = Instant::now();
-        let Some(address) = endpoint.socket_address() else {
-            return Err(asking.failed(ProxyError::ConnectFailed, true));
-        };
-        let opened = if endpoint.contact().http2 {
-            let shared = local.pool.share(endpoint, address, &timeouts).await;
-            shared.map(|(connection, reused)| Opened { connection, reused })
-        } else {
-            let opened =
-                http1::Connection::open(endpoint, address, timeouts.connect, preface.as_deref())
-                    .await;
-            opened.map(|connection| Opened {
-                connection: Connection::Http1(connection),
-                reused: false,
-            })
-        };
-        if opened.as_ref().is_ok_and(|opened| opened.reused) {
-            endpoint.metrics.reuse.inc();
-        } else {
-            upstream
-                .metrics
-                .connect
-                .observe(begun.elapsed().as_secs_f64());
-        }
-        opened.map_err(|error| match error {
-            OpenError::Timeout => asking.failed(ProxyError::ConnectTimeout, true),
-            OpenError::Refused => asking.failed(ProxyError::ConnectRefused, true),
-            OpenError::Failed => asking.failed(ProxyError::ConnectFailed, true),
-            OpenError::Certificate => asking.failed(ProxyError::TlsCertificate, true),
-            OpenError::Protocol => asking.failed(ProxyError::WrongProtocol, true),
-            OpenError::Tls => asking.failed(ProxyError::TlsFailed, true),
-            OpenError::Exhausted => ProxyError::Exhausted.into(),
-        })
-    })
-}
+const PAUSE: Duration = Duration::from_millis(25); // Envoy's base: longer than a process takes to go, too short to be felt
 
-/// Whose fault it is that a request was sent and no response came.
-fn classify(error: &hyper::Error, record: &Record) -> ProxyError {
-    match record.upload().map(|upload| upload.stage()) {
-        Some(Stage::Idle) => ProxyError::BodyTimeout,
-        Some(Stage::TooLarge) => ProxyError::BodyTooLarge,
-        Some(Stage::Broken) => ProxyError::BodyBroken,
-        Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None
-            if error.is_parse() || is_violation(error) =>
-        {
-            ProxyError::Garbage
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rule() -> Retry {
+        Retry {
+            statuses: vec![429, 503],
+            on_timeout: true,
+            ..Retry::DEFAULT
         }
-        Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None => ProxyError::Closed,
+    }
+
+    #[test]
+    fn matrix_is_that_of_the_documentation() {
+        use Allows::{Another, NotTwice};
+        let none = Allows::None;
+        for (moment, idempotent, other, by_default) in [
+            (Moment::Connecting, Another, Another, Another),
+            (Moment::Unsent, Another, Another, Another),
+            (Moment::Unprocessed, Another, Another, Another),
+            (Moment::TooEarly, Another, Another, Another),
+            (Moment::Sent, Another, NotTwice, Another),
+            (Moment::Silent, Another, NotTwice, none),
+            (Moment::Answered(503), Another, NotTwice, none),
+            (Moment::Answered(500), none, none, none),
+        ] {
+            assert_eq!(moment.allows(true, &rule()), idempotent, "{moment:?}");
+            assert_eq!(moment.allows(false, &rule()), other, "{moment:?}");
+            assert_eq!(
+                moment.allows(true, &Retry::DEFAULT),
+                by_default,
+                "{moment:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn idempotent_is_what_the_standard_says_and_what_a_client_may_promise() {
+        let asks = |method: &str, key: bool, rule: &Retry| {
+            let request = Request::builder().method(method);
+            let request = if key {
+                request.header("Idempotency-Key", "1")
+            } else {
+                request
+            };
+            is_idempotent(&request.body(()).unwrap(), rule)
+        };
+        for method in ["GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE", "QUERY"] {
+            assert!(asks(method, false, &Retry::DEFAULT), "{method}");
+        }
+        let believing = Retry {
+            idempotency_key: true,
+            ..Retry::DEFAULT
+        };
+        for method in ["POST", "PATCH", "query", "BREW"] {
+            assert!(!asks(method, false, &believing), "{method}");
+            assert!(!asks(method, true, &Retry::DEFAULT), "{method}");
+            assert!(asks(method, true, &believing), "{method}");
+        }
     }
 }

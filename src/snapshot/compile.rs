@@ -166,6 +166,7 @@ impl Compiler {
             limits: None,
             timeouts: None,
             mirror: None,
+            retry: Box::default(),
             metrics: RouteMetrics::new(&self.metrics, name, listener_names()),
         };
         let limits_before: HashMap<&str, &Limits> = previous
@@ -201,6 +202,7 @@ impl Compiler {
                         let metrics = MirrorMetrics::new(&self.metrics, &configured.name);
                         Mirror::new(mirror, &upstreams[mirror.upstream], metrics)
                     }),
+                    retry: retry(config, configured),
                     ..route(&configured.name, action)
                 })
             })
@@ -379,6 +381,9 @@ impl Compiler {
                 None => Some(Scheme::HTTP),
             },
             timeouts: upstream.timeouts,
+            retry: upstream.retry.clone(),
+            budget_rule: upstream.budget,
+            budget: before.map_or_else(Arc::default, |before| Arc::clone(&before.budget)),
             health: upstream.health.clone(),
             passive: upstream.passive.clone().map(|rule| Watch {
                 rule,
@@ -435,6 +440,17 @@ fn upgrades<'a>(config: &Config, route: &'a config::Route) -> &'a [Box<str>] {
         return &[];
     }
     &route.upgrades
+}
+
+/// When requests of `route` are sent once more, for each of its upstreams, where it says so itself.
+fn retry(config: &Config, route: &config::Route) -> Box<[config::Retry]> {
+    let Some(said) = &route.retry else {
+        return Box::default();
+    };
+    let upstreams = route.action.upstreams();
+    upstreams
+        .map(|upstream| said.over(&config.upstreams[upstream].retry))
+        .collect()
 }
 
 /// RFC 6797 §6.1.

@@ -127,6 +127,8 @@ pub struct Route {
     pub action: Action,
     /// Protocols that a request may change its connection to, in lower case.
     pub upgrades: Box<[Box<str>]>,
+    /// When a request is sent once more, for each of its upstreams; nothing where that is as they say.
+    pub retry: Box<[config::Retry]>,
     /// What it changes in messages; most routes change nothing.
     pub filters: Option<Box<Filters>>,
     /// How many requests it takes, and how large; most routes take any.

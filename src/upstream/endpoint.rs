@@ -12,6 +12,7 @@ use tracing::{info, warn};
 use super::adaptive::Adapting;
 use super::counters::{Ghosts, Latency};
 use super::journal::{Fact, Journal};
+use super::keep_alive::KeepAlive;
 use super::load::{Ease, STEPS};
 use super::outlier::Outlier;
 use super::queue::Queue;
@@ -68,6 +69,8 @@ pub struct Endpoint {
     adapting: Adapting,
     /// Where requests of its upstream wait.
     queue: Arc<Queue>,
+    /// How long it keeps idle connections.
+    pub keep_alive: KeepAlive,
     /// Its counters.
     pub metrics: EndpointMetrics,
 }
@@ -147,6 +150,7 @@ impl Endpoint {
             journal: Journal::default(),
             adapting: Adapting::default(),
             queue,
+            keep_alive: KeepAlive::default(),
             metrics,
         }
     }

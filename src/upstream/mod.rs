@@ -2,11 +2,13 @@
 
 pub mod adaptive;
 pub mod affinity;
+pub mod budget;
 mod counters;
 pub mod endpoint;
 pub mod floor;
 pub mod hold;
 pub mod journal;
+pub mod keep_alive;
 pub mod lease;
 pub mod load;
 pub mod outcome;
@@ -15,14 +17,17 @@ pub mod queue;
 pub mod state;
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use http::uri::Scheme;
 use tracing::info;
 
 pub use affinity::{Affinity, Pin, Wanted};
+pub use budget::Budget;
 pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use floor::Floor;
 pub use hold::Hold;
+pub use keep_alive::KeepAlive;
 pub use lease::Lease;
 pub use load::Shares;
 pub use outcome::Outcome;
@@ -60,6 +65,12 @@ pub struct Upstream {
     pub queueing: Option<config::Queue>,
     /// How each endpoint's limit is found out, where it is.
     pub adaptive: Option<config::Adaptive>,
+    /// When a request is sent once more, unless its route says something else.
+    pub retry: config::Retry,
+    /// How many retries may fail, too.
+    pub budget_rule: config::Budget,
+    /// What is left of that; survives reloads.
+    pub budget: Arc<Budget>,
     /// How its endpoints are checked.
     pub health: Option<config::Health>,
     /// When they are ejected for what clients' requests come to, if at all.
@@ -179,6 +190,13 @@ impl Upstream {
             }
         }
         Err(Denied::Nobody)
+    }
+
+    /// Whether the budget has room for one more retry, which is then counted. It is given back where that retry is answered.
+    pub fn may_retry(&self, now: Instant) -> bool {
+        let answered = |endpoint: &Arc<Endpoint>| endpoint.metrics.response.get_sample_count();
+        let answered = self.endpoints.iter().map(answered).sum();
+        self.budget.take(&self.budget_rule, answered, now)
     }
 
     /// Pauses or resumes it: requests are held, or go on. For the control side, in its runtime.

@@ -7,8 +7,8 @@ use std::time::Duration;
 use balancer::config::{
     self, AccessLogOnly, AccessLogTarget, Action, ClientAuth, ForwardedFields, HashKey,
     HostPattern, Hsts, ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode, Passive,
-    PathPattern, Policy, Probe, QueueOrder, RateKey, Redirect, Rewrite, RouteLimits, RouteTimeouts,
-    SplitBy, StatusRange, TlsVersion, UpstreamTimeouts,
+    PathPattern, Policy, Probe, QueueOrder, RateKey, Redirect, Retry, Rewrite, RouteLimits,
+    RouteTimeouts, SplitBy, StatusRange, TlsVersion, UpstreamTimeouts,
 };
 use balancer::message::proxy_protocol::Version;
 use balancer::units::ByteSize;
@@ -116,6 +116,31 @@ fn policy_of_tls_says_the_lowest_version() {
 }
 
 #[test]
+fn route_says_only_what_differs_from_its_upstream() {
+    let config = valid_behind_base(
+        "[upstream.b]\nendpoints = [\"h:1\"]\nretry = { attempts = 3, statuses = [504, 503], on_timeout = true, attempt_timeout = \"1s\" }\n[[route]]\npath = \"/b\"\nupstream = \"b\"\nretry = { attempts = 2, on_timeout = false }\n[[route]]\npath = \"/c\"\nupstream = \"b\"\nretry = false\n",
+    );
+    let upstream = &config.upstreams[1].retry;
+    assert_eq!(
+        (upstream.attempts, &*upstream.statuses),
+        (3, &[503, 504][..])
+    );
+    assert_eq!(upstream.attempt_timeout, Some(SECOND));
+    let of = |path: &str| {
+        let is_it = |route: &&config::Route| matches!(&route.path, PathPattern::Prefix(prefix) if &**prefix == path);
+        let route = config.routes.iter().find(is_it).unwrap();
+        route.retry.as_ref().unwrap().over(upstream)
+    };
+    let less = of("/b");
+    assert_eq!(
+        (less.attempts, less.on_timeout, less.attempt_timeout),
+        (2, false, None)
+    );
+    assert_eq!(&*less.statuses, [503, 504]);
+    assert_eq!(of("/c").attempts, 1);
+}
+
+#[test]
 fn of_an_upstream() {
     let config = valid_behind_base(
         "[upstream.b]\nendpoints = [{ address = \"[::1]:80\" }, \"App.internal:80\"]\nhealth = {}\n",
@@ -136,6 +161,17 @@ fn of_an_upstream() {
         max_age: 3600 * SECOND,
     };
     assert_eq!(upstream.timeouts, timeouts);
+    let retry = Retry {
+        attempts: 2,
+        statuses: Vec::new(),
+        on_timeout: false,
+        attempt_timeout: None,
+        body_bytes: ByteSize::kibibytes(64),
+        idempotency_key: false,
+    };
+    assert_eq!(upstream.retry, retry);
+    assert_eq!((upstream.budget.share, upstream.budget.min), (0.2, 3));
+    assert!(config.routes.iter().all(|route| route.retry.is_none()));
     let health = upstream.health.as_ref().unwrap();
     assert_eq!(
         (health.interval, health.fast_interval, health.timeout),

@@ -409,6 +409,11 @@ impl Exchange<'_> {
         }
     }
 
+    /// The next request must come within `limit`, or the connection is closed.
+    pub(crate) fn close_when_idle_for(&self, limit: Duration) {
+        let _ = self.reader.get_ref().set_read_timeout(Some(limit));
+    }
+
     /// Waits until the balancer ends the connection; false if it does not, or sends more.
     pub(crate) fn is_left_by_balancer(&mut self) -> bool {
         let _ = self.reader.get_ref().set_read_timeout(Some(DEADLINE));

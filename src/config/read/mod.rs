@@ -19,6 +19,7 @@ mod passive;
 mod path;
 mod pause;
 mod process;
+mod retry;
 mod rewrite;
 mod route;
 mod split;
@@ -27,11 +28,12 @@ mod upstream;
 mod upstream_tls;
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use super::file::{Source, Table};
 use super::suggest::hint;
 use super::value::{Value, listed};
-use super::{Config, Listener};
+use super::{Config, Listener, Retry, Upstream};
 use crate::units::Name;
 
 /// Reads the whole file. Without problems noted, the result is valid; with some, it is only a part.
@@ -66,7 +68,7 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
         .filter_map(listener::listener)
         .collect();
     report_same_addresses(source, &listeners, admin.address, &admin.place);
-    let upstreams: Vec<_> = upstream_entries
+    let upstreams: Vec<Upstream> = upstream_entries
         .iter()
         .filter_map(upstream::upstream)
         .collect();
@@ -80,6 +82,15 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
             .iter()
             .filter(|upstream| upstream.http2)
             .map(|upstream| Name::clone(&upstream.name))
+            .collect(),
+        retries: upstream_entries
+            .iter()
+            .map(|entry| {
+                let read = upstreams
+                    .iter()
+                    .find(|upstream| *upstream.name == *entry.name)?;
+                Some((read.retry.clone(), read.timeouts.response_head))
+            })
             .collect(),
     };
     let routes = route::routes(root, &declared);
@@ -106,6 +117,8 @@ struct Declared {
     upstreams: Vec<Name>,
     /// Those of them whose endpoints speak HTTP/2.
     http2: Vec<Name>,
+    /// How upstreams say that requests are sent again, and their `response_head`; `None` where one could not be read.
+    retries: Vec<Option<(Retry, Duration)>>,
 }
 
 /// The index of the name `value` holds among `names`, which are of `kind`s.

@@ -9,7 +9,7 @@ use super::action::action;
 use super::changes::{Direction, changes};
 use super::mirror::mirror;
 use super::rewrite::rewrite;
-use super::{Declared, cookie, header, host, limits, name, path, reference};
+use super::{Declared, cookie, header, host, limits, name, path, reference, retry};
 use crate::config::file::Table;
 use crate::config::suggest::hint;
 use crate::config::value::Value;
@@ -136,7 +136,17 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         only_with_upstream(&value, action.as_ref());
         value.table(|table| mirror(table, declared))?
     });
-    table.not_yet(&["query", "retry"]);
+    let retry = table.get("retry").and_then(|value| {
+        only_with_upstream(&value, action.as_ref());
+        let retry = retry::route(&value)?;
+        for upstream in action.iter().flat_map(Action::upstreams) {
+            if let Some(Some((theirs, response_head))) = declared.retries.get(upstream) {
+                retry::fits(&value, &retry, (theirs, *response_head));
+            }
+        }
+        Some(retry)
+    });
+    table.not_yet(&["query"]);
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
     let upgrades = upgrades.unwrap_or_else(|| match action {
@@ -160,6 +170,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         timeouts: timeouts.unwrap_or_default(),
         limits: limits.unwrap_or_default(),
         mirror,
+        retry,
         place: table.place(),
     })
 }

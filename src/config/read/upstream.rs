@@ -3,10 +3,10 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{affinity, hash, health, host, limits, name, passive, pause, upstream_tls};
+use super::{affinity, hash, health, host, limits, name, passive, pause, retry, upstream_tls};
 use crate::config::file::Table;
 use crate::config::value::Value;
-use crate::config::{Endpoint, Hash, Mode, Policy, Upstream, UpstreamTimeouts};
+use crate::config::{Budget, Endpoint, Hash, Mode, Policy, Retry, Upstream, UpstreamTimeouts};
 use crate::message::proxy_protocol::Version;
 use crate::units::{Name, Weight};
 
@@ -70,8 +70,11 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("pause")
             .and_then(|value| value.table(pause::pause))
             .unwrap_or(pause::PAUSE);
+        let (retry, budget) = table
+            .get("retry")
+            .and_then(|value| retry::upstream(&value, timeouts.response_head))
+            .unwrap_or((Retry::DEFAULT, Budget::DEFAULT));
         table.not_yet(&[
-            "retry",
             "role",
         ]);
         Some(Upstream {
@@ -89,6 +92,8 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             timeouts,
             adaptive: adaptive.and_then(|value| limits::adaptive(&value, &timeouts)),
             queue,
+            retry,
+            budget,
             proxy_protocol,
             affinity,
             paused,

@@ -2,6 +2,7 @@
 
 mod limits;
 mod listeners;
+mod retries;
 mod routes;
 mod traffic;
 mod upstreams;
@@ -78,23 +79,14 @@ fn keys_and_values_of_a_later_version() {
             "2:1: admin.token_file: not supported yet",
         ),
     ]);
-    for (text, expected) in [
-        ("retry = {}", "3:1: upstream.b.retry: not supported yet"),
-        ("role = \"x\"", "3:1: upstream.b.role: not supported yet"),
-    ] {
-        assert_eq!(
-            problems_behind_base(&format!("{upstream}{text}\n")),
-            [expected]
-        );
-    }
-    let keys = ["retry", "query"];
-    for key in keys {
-        let text = format!("[[route]]\nupstream = \"app\"\n{key} = []\n");
-        assert_eq!(
-            problems_behind_base(&text),
-            [format!("3:1: route[0].{key}: not supported yet")]
-        );
-    }
+    assert_eq!(
+        problems_behind_base(&format!("{upstream}role = \"x\"\n")),
+        ["3:1: upstream.b.role: not supported yet"]
+    );
+    assert_eq!(
+        problems_behind_base("[[route]]\nupstream = \"app\"\nquery = []\n"),
+        ["3:1: route[0].query: not supported yet"]
+    );
 }
 
 #[test]
@@ -158,7 +150,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `passive`, `min_available`, `timeouts`, `adaptive`, `queue`, `affinity`, `state`, `pause`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `passive`, `min_available`, `timeouts`, `adaptive`, `queue`, `affinity`, `state`, `pause`, `retry`",
         ),
         (
             "[access_log]\nsample = 0\n",

@@ -1,0 +1,372 @@
+//! One attempt at one endpoint: a connection, the request over it, the head of the response. Whether another follows is not
+//! decided here.
+
+use std::future::Future;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::{HeaderMap, Request, Response, StatusCode};
+
+use super::error::{Fault, ProxyError};
+use super::local::Local;
+use super::preface;
+use super::record::{FailedAttempt, FromEndpoint, Record, ResponseBody};
+use super::retry::{Failed, Moment, Trial};
+use super::tunnel::Asked;
+use crate::config::UpstreamTimeouts;
+use crate::message::hop_by_hop;
+use crate::message::pause::PauseTimer;
+use crate::message::upload::{RequestBody, Stage};
+use crate::metrics::RetryReason;
+use crate::pool::http2::{Refusal, is_violation};
+use crate::pool::{Connection, OpenError, SendError, http1};
+use crate::upstream::{Endpoint, Lease, Outcome};
+
+/// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
+/// with HTTP/2 to more, where an endpoint ends each after so many requests and many come at once.
+const REPLACED: u32 = 16;
+
+/// Asks the endpoint of `lease`. Takes `request` when it is sent; where another attempt follows, it is back.
+pub(super) async fn ask(
+    local: &Rc<Local>,
+    trial: Trial<'_>,
+    lease: Lease,
+    request: &mut Option<Request<RequestBody>>,
+    record: &mut Record,
+) -> Result<Response<ResponseBody>, Failed> {
+    let upstream = trial.upstream;
+    let endpoint = lease.endpoint();
+    let mut sent = record.begun();
+    let asking = |is_reused, since| Asking {
+        trial,
+        endpoint,
+        is_reused,
+        since,
+    };
+    let pooled = if trial.is_repeated() {
+        sent = Instant::now();
+        None
+    } else {
+        let terms = (upstream.timeouts.pool_idle, !trial.is_idempotent);
+        local.pool.checkout(endpoint, sent, terms)
+    };
+    let (mut connection, mut reused) = match pooled {
+        Some(connection) => {
+            endpoint.metrics.reuse.inc();
+            (connection, true)
+        }
+        None => {
+            let preface = endpoint
+                .proxy_protocol()
+                .zip(request.as_mut())
+                .map(|(version, request)| preface::begin(version, request, record));
+            match open(
+                local,
+                asking(false, sent),
+                record.timeouts(upstream),
+                preface,
+            )
+            .await
+            {
+                Ok(opened) => {
+                    sent = Instant::now();
+                    (opened.connection, opened.reused)
+                }
+                Err(error) => {
+                    return Err(asking(false, sent).not_opened(error, request.is_some(), record));
+                }
+            }
+        }
+    };
+    let mut replaced = 0;
+    let response = loop {
+        let Some(whole) = request.take() else {
+            return Err(Failed {
+                error: ProxyError::Closed,
+                next: None,
+            });
+        };
+        let upload = record.upload().map(|upload| &**upload);
+        let limit = (
+            sent,
+            trial.patience(record.timeouts(upstream).response_head),
+        );
+        let answered = match &mut connection {
+            Connection::Http1(connection) => {
+                let kept = trial.is_idempotent.then_some(trial.rule.body_bytes);
+                let answer = pin!(connection.send(whole, kept));
+                connection.response(answer, limit, upload).await
+            }
+            Connection::Http2(stream) => {
+                let kept = trial.rule.body_bytes.as_usize();
+                stream.exchange(whole, limit, (upload, kept)).await
+            }
+        };
+        match answered {
+            Ok(response) => break response,
+            Err(SendError::Unsent(unsent)) => {
+                *request = Some(*unsent);
+                // A shared connection may have taken its last request meanwhile, however new it is.
+                let may_be_stale = reused || matches!(connection, Connection::Http2(_));
+                if !may_be_stale || replaced == REPLACED {
+                    let failed = (ProxyError::Closed, Some(Moment::Unsent));
+                    return Err(asking(reused, sent).failed(failed, true, record));
+                }
+                endpoint.metrics.stale_retried.inc();
+            }
+            Err(SendError::Refused(again, by)) => {
+                *request = again.map(|again| *again);
+                let is_back = request.is_some();
+                if by == Refusal::Stream || !is_back || replaced == REPLACED {
+                    let failed = (ProxyError::StreamRefused, Some(Moment::Unprocessed));
+                    return Err(asking(reused, sent).failed(failed, is_back, record));
+                }
+                // The connection ends, and the endpoint is well.
+                upstream.metrics.retries(RetryReason::Refused).inc();
+            }
+            Err(SendError::Failed(error)) => {
+                let error = classify(&error, record);
+                let moment = (error == ProxyError::Closed).then_some(Moment::Sent);
+                if moment.is_some() {
+                    *request = connection.again().map(|again| *again);
+                    local.pool.lose(&connection, Instant::now());
+                }
+                let failed =
+                    asking(reused, sent).failed((error, moment), request.is_some(), record);
+                if reused && error.fault() == Fault::Endpoint {
+                    match failed.next {
+                        Some(_) => endpoint.metrics.stale_retried.inc(),
+                        None => endpoint.metrics.stale_failed.inc(),
+                    }
+                }
+                return Err(failed);
+            }
+            Err(SendError::Timeout) => {
+                // The endpoint may still be at it, and counts it until its connection is closed, which is now.
+                *request = connection.again().map(|again| *again);
+                let failed = (ProxyError::ResponseTimeout, Some(Moment::Silent));
+                return Err(asking(reused, sent).failed(failed, request.is_some(), record));
+            }
+        }
+        replaced += 1;
+        local.pool.purge(&connection);
+        // Connections that need a preface are not reused, and so not replaced.
+        match open(local, asking(false, sent), record.timeouts(upstream), None).await {
+            Ok(opened) => (connection, reused) = (opened.connection, opened.reused),
+            Err(error) => {
+                return Err(asking(false, sent).not_opened(error, request.is_some(), record));
+            }
+        }
+        sent = Instant::now();
+    };
+    let now = Instant::now();
+    let status = response.status().as_u16();
+    let outcome = Outcome::Answered {
+        status,
+        after: now.saturating_duration_since(sent),
+        at: now,
+    };
+    upstream.report(endpoint, outcome);
+    if let Some(moment) = trial.moment_of(status, response.headers()) {
+        let asking = asking(reused, sent);
+        if let Some(failed) = asking.answered(moment, &mut connection, request, record) {
+            return Err(failed);
+        }
+    }
+    if !reused {
+        // It says the same on all of them.
+        endpoint.keep_alive.says(keep_alive(response.headers()));
+    }
+    connection.settle();
+    let mut response = response.map(ResponseBody::received);
+    let is_switched = response.status() == StatusCode::SWITCHING_PROTOCOLS;
+    if is_switched
+        && !record
+            .asked()
+            .is_some_and(|asked| asked.is_agreed(response.headers()))
+    {
+        // Nobody asked for it: the connection says something else from here on.
+        return Err(asking(reused, sent).failed((ProxyError::Unasked101, None), false, record));
+    }
+    if !is_switched
+        && response.status().is_success()
+        && record.asked().is_some_and(Asked::is_extended)
+    {
+        // To an HTTP/2 client any success says that the tunnel is there (RFC 8441 §5).
+        return Err(asking(reused, sent).failed((ProxyError::NotSwitched, None), false, record));
+    }
+    if hop_by_hop::strip_response(response.headers_mut()).is_err() {
+        return Err(asking(reused, sent).failed((ProxyError::Garbage, None), false, record));
+    }
+    let pause = PauseTimer::new(record.timeouts(upstream).stream_idle);
+    // A connection that began with a client's address is not kept for another.
+    let max_age = endpoint
+        .proxy_protocol()
+        .is_none()
+        .then_some(upstream.timeouts.max_age);
+    record.set_response(
+        FromEndpoint {
+            lease,
+            connection,
+            pause,
+            until: record.deadline(),
+            max_age,
+        },
+        now,
+    );
+    Ok(response)
+}
+
+/// What the endpoint says of its patience. Not looked up by hash: one more place that does keeps the compiler from putting the
+/// look-ups of every request where they are used.
+#[cold]
+fn keep_alive(headers: &HeaderMap) -> Option<&[u8]> {
+    let mut fields = headers.iter();
+    let (_, value) = fields.find(|(name, _)| name.as_str() == "keep-alive")?;
+    Some(value.as_bytes())
+}
+
+/// Who was asked, and on what.
+#[derive(Clone, Copy)]
+struct Asking<'a> {
+    trial: Trial<'a>,
+    endpoint: &'a Arc<Endpoint>,
+    /// On a connection that others had used before.
+    is_reused: bool,
+    /// Since when.
+    since: Instant,
+}
+
+impl Asking<'_> {
+    /// It has failed with this error; at a moment that another attempt may follow, or not.
+    #[cold]
+    fn failed(
+        self,
+        (error, moment): (ProxyError, Option<Moment>),
+        is_back: bool,
+        record: &mut Record,
+    ) -> Failed {
+        if error.fault() == Fault::Endpoint {
+            let outcome = Outcome::Failed {
+                reason: error.reason(),
+                is_reused: self.is_reused,
+                is_telling: error.is_telling(self.is_reused),
+            };
+            self.trial.upstream.report(self.endpoint, outcome);
+        }
+        self.note(error.reason(), record);
+        let next = moment.and_then(|moment| self.trial.follow(moment, is_back));
+        Failed { error, next }
+    }
+
+    /// There is no connection.
+    #[cold]
+    fn not_opened(self, error: ProxyError, is_back: bool, record: &mut Record) -> Failed {
+        let moment = (error.fault() == Fault::Endpoint).then_some(Moment::Connecting);
+        self.failed((error, moment), is_back, record)
+    }
+
+    /// The response is one that another attempt may follow. `None` where that is not so after all, and it goes to the client.
+    #[cold]
+    fn answered(
+        self,
+        moment: Moment,
+        connection: &mut Connection,
+        request: &mut Option<Request<RequestBody>>,
+        record: &mut Record,
+    ) -> Option<Failed> {
+        let next = self.trial.follow(moment, connection.can_be_asked_again())?;
+        if self.trial.is_repeated() {
+            self.trial.was_answered(425);
+        }
+        *request = Some(*connection.again()?);
+        let (error, reason) = match moment {
+            Moment::TooEarly => (ProxyError::NoEndpoint, "too_early"),
+            _ => (ProxyError::NoEndpoint, "status"),
+        };
+        self.note(reason, record);
+        Some(Failed {
+            error,
+            next: Some(next),
+        })
+    }
+
+    fn note(self, error: &'static str, record: &mut Record) {
+        record.note_failed(|| FailedAttempt {
+            endpoint: Arc::clone(self.endpoint),
+            is_reused: self.is_reused,
+            error,
+            after: self.since.elapsed(),
+        });
+    }
+}
+
+/// A connection that was not idle in the pool.
+struct Opened {
+    connection: Connection,
+    /// It was there already, for other requests.
+    reused: bool,
+}
+
+/// A new connection, `preface` first, or over HTTP/2 a share in one. Boxed: with HTTP/1.1 it is rare, and requests shall not
+/// carry room for it.
+fn open<'a>(
+    local: &'a Local,
+    asking: Asking<'a>,
+    timeouts: UpstreamTimeouts,
+    preface: Option<Vec<u8>>,
+) -> Pin<Box<dyn Future<Output = Result<Opened, ProxyError>> + 'a>> {
+    Box::pin(async move {
+        let (upstream, endpoint) = (asking.trial.upstream, asking.endpoint);
+        let begun = Instant::now();
+        let Some(address) = endpoint.socket_address() else {
+            return Err(ProxyError::ConnectFailed);
+        };
+        let opened = if endpoint.contact().http2 {
+            let shared = local.pool.share(endpoint, address, &timeouts).await;
+            shared.map(|(connection, reused)| Opened { connection, reused })
+        } else {
+            let opened =
+                http1::Connection::open(endpoint, address, timeouts.connect, preface.as_deref())
+                    .await;
+            opened.map(|connection| Opened {
+                connection: Connection::Http1(connection),
+                reused: false,
+            })
+        };
+        if opened.as_ref().is_ok_and(|opened| opened.reused) {
+            endpoint.metrics.reuse.inc();
+        } else {
+            upstream
+                .metrics
+                .connect
+                .observe(begun.elapsed().as_secs_f64());
+        }
+        opened.map_err(|error| match error {
+            OpenError::Timeout => ProxyError::ConnectTimeout,
+            OpenError::Refused => ProxyError::ConnectRefused,
+            OpenError::Failed => ProxyError::ConnectFailed,
+            OpenError::Certificate => ProxyError::TlsCertificate,
+            OpenError::Protocol => ProxyError::WrongProtocol,
+            OpenError::Tls => ProxyError::TlsFailed,
+            OpenError::Exhausted => ProxyError::Exhausted,
+        })
+    })
+}
+
+/// Whose fault it is that a request was sent and no response came.
+fn classify(error: &hyper::Error, record: &Record) -> ProxyError {
+    match record.upload().map(|upload| upload.stage()) {
+        Some(Stage::Idle) => ProxyError::BodyTimeout,
+        Some(Stage::TooLarge) => ProxyError::BodyTooLarge,
+        Some(Stage::Broken) => ProxyError::BodyBroken,
+        Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None
+            if error.is_parse() || is_violation(error) =>
+        {
+            ProxyError::Garbage
+        }
+        Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None => ProxyError::Closed,
+    }
+}
