@@ -252,6 +252,20 @@ async fn an_endpoint_of_which_nothing_is_known_is_no_way_out_of_a_queue() {
 }
 
 #[tokio::test]
+async fn a_backup_is_no_way_out_of_a_queue_before_it_is_wanted() {
+    let upstream = upstream(&[1, 1], 9, QueueOrder::Fifo);
+    upstream.endpoints[1].set_backup(true);
+    upstream.refresh();
+    let _held = pick(&upstream).unwrap();
+    assert_eq!(pick(&upstream).unwrap_err(), Denied::Full);
+    let mut waits = waiting(&upstream);
+    upstream.endpoints[0].set_mode(Mode::Draining);
+    upstream.refresh();
+    let backup = got(&mut waits).unwrap();
+    assert_eq!(backup.endpoint().id(), upstream.endpoints[1].id());
+}
+
+#[tokio::test]
 async fn after_a_reload_old_and_new_requests_wait_in_one_line() {
     let before = upstream(&[1], 1, QueueOrder::Fifo);
     let after = Arc::new(reloaded(&before, before.endpoints.clone()));
