@@ -26,7 +26,7 @@ fn config(endpoints: &[SocketAddr], health: &str, keys: &str) -> String {
         .map(|(name, address)| format!("{{ name = \"{name}\", address = \"{address}\" }}"))
         .collect();
     format!(
-        "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [{}]\nhealth = {{ {health}, {FAST} }}\n{keys}\n[[route]]\nupstream = \"app\"\n",
+        "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [{}]\nhealth = {{ {health}, {FAST} }}\nslow_start = \"0s\"\n{keys}\n[[route]]\nupstream = \"app\"\n",
         endpoints.join(", ")
     )
 }

@@ -354,7 +354,10 @@ fn reused_connection_that_turns_out_closed_says_nothing_of_the_endpoint() {
         })
     };
     let (one, two) = (cut("one"), cut("two"));
-    let balancer = Balancer::start(&config(&[one.address(), two.address()], AT_ONCE));
+    let addresses = [one.address(), two.address()];
+    // The failure is what clients get.
+    let text = config(&addresses, AT_ONCE).replace("passive =", "retry = false\npassive =");
+    let balancer = Balancer::start(&text);
     for _ in 0..5 {
         // Both have a connection to be used again.
         for path in ["/", "/", "/again", "/again"] {

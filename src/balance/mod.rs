@@ -248,6 +248,14 @@ impl Cursor {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// Another position, by chance, for who comes out of turn: an attempt after one that failed takes no turn of others, or
+    /// every first attempt could hit the same bad one of two.
+    pub fn aside(&self) -> Self {
+        let position = self.0.load(Ordering::Relaxed) as u64;
+        // Fibonacci hashing: its upper bits are as good as random.
+        Self::new((position.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize)
+    }
+
     /// The chance of this turn: others at other positions, the same at the same.
     fn chance(&self) -> Chance {
         Chance::of(self.advance() as u64)
@@ -279,6 +287,18 @@ mod tests {
             Policy::ConsistentHash(ConsistentHash::new(None)),
             Policy::Random(Random::default()),
         ]
+    }
+
+    #[test]
+    fn who_comes_out_of_turn_takes_no_turn() {
+        let candidates = [Arc::new(Idle), Arc::new(Idle)];
+        let policy = Policy::RoundRobin(RoundRobin::default());
+        policy.refresh(&candidates, |_| true);
+        let cursor = Cursor::new(7);
+        let pick = |cursor: &Cursor| policy.pick(&candidates, cursor, None, |_| true).unwrap();
+        let first = pick(&cursor);
+        let out_of_turn: Vec<usize> = (0..4).map(|_| pick(&cursor.aside())).collect();
+        assert_eq!(pick(&cursor), 1 - first, "after {out_of_turn:?}");
     }
 
     #[test]

@@ -337,7 +337,7 @@ impl ProxyError {
                 retry_after_seconds,
             } => Some(retry_after_seconds),
             Self::RouteFull | Self::QueueFull | Self::QueueTimeout => Some(RETRY_AFTER_BUSY),
-            Self::NoEndpoint | Self::Exhausted => Some(RETRY_AFTER),
+            Self::NoEndpoint | Self::Paused | Self::Exhausted => Some(RETRY_AFTER),
             _ => None,
         }
     }

@@ -125,11 +125,13 @@ impl Upstream {
                 && !(holds_back && endpoint.is_backup())
                 && endpoint.has_room()
         };
+        let aside = tried.map(|_| self.cursor.aside());
+        let cursor = aside.as_ref().unwrap_or(&self.cursor);
         // Who loses a last place to another worker looks again: each time somebody has got one.
         loop {
             let index = self
                 .policy
-                .pick(&self.endpoints, &self.cursor, wish.key, best)
+                .pick(&self.endpoints, cursor, wish.key, best)
                 .map_or_else(|| self.second_best(wish, holds_back), Ok)?;
             let endpoint = &self.endpoints[index];
             if let Some(lease) = self.take(endpoint) {

@@ -159,7 +159,7 @@ fn limits_and_the_queue_are_told() {
     for line in [
         "limits    body 1KiB, 4 in flight, 10 requests per 60s by header x-api-key, 20 at once\n",
         "timeouts  request 30s\n",
-        "queue     1 wait for 500ms, newest-first\n",
+        "queue     authority: 1 wait for 500ms, newest-first\n",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
