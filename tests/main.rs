@@ -15,6 +15,7 @@ mod balancing;
 mod client_faults;
 mod configuration;
 mod counters;
+mod deployment;
 mod error_pages;
 mod evidence;
 mod forwarded;
