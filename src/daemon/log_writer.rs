@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use prometheus::IntCounter;
 use rustix::fs::OFlags;
-use tracing::error;
+use tracing::{error, info};
 
 use crate::config::{AccessLog, AccessLogTarget};
 use crate::proxy::access_log::{Block, LogTarget};
@@ -62,6 +62,21 @@ impl Handle {
         *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Target::New(target);
         // Lets go of a file that was renamed also when nobody sends lines; with a full channel somebody does.
         let _ = self.sender.try_send(Block::default());
+    }
+
+    /// Lets go of a file that was renamed, for a new one of the name in `log`. Where that cannot be opened, writing goes on
+    /// in the old one.
+    pub async fn reopen(&self, log: &AccessLog) {
+        let log = log.clone();
+        // Not here: a file system that hangs would hold everything else up.
+        let opened = tokio::task::spawn_blocking(move || open(&log)).await;
+        match opened.unwrap_or_else(|error| Err(io::Error::other(error))) {
+            Ok(target) => {
+                self.set_target(target);
+                info!("access log reopened");
+            }
+            Err(error) => error!(%error, "access log cannot be reopened"),
+        }
     }
 
     /// Waits until everything sent so far is written, for `limit` at most: a disk that hangs keeps nobody.

@@ -4,6 +4,7 @@ mod adaptive;
 mod certificates;
 pub mod log_writer;
 pub mod names;
+pub mod notify;
 pub mod reload;
 pub mod retire;
 pub mod shutdown;
@@ -24,6 +25,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at};
 use tracing::{error, info, warn};
 
+use self::notify::Notify;
 use self::retire::Gone;
 use crate::admin::Admin;
 use crate::config::{Config, ConfigErrors, Problem};
@@ -136,6 +138,8 @@ pub enum StartError {
 /// What the process is told from outside.
 struct Signals {
     hangup: Signal,
+    /// SIGUSR1: the access log was renamed.
+    reopen: Signal,
     terminate: Signal,
     interrupt: Signal,
 }
@@ -144,6 +148,7 @@ impl Signals {
     fn new() -> io::Result<Self> {
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
+            reopen: signal(SignalKind::user_defined1())?,
             terminate: signal(SignalKind::terminate())?,
             interrupt: signal(SignalKind::interrupt())?,
         })
@@ -181,6 +186,7 @@ pub struct Daemon {
     refused_tls_files: Option<Contents>,
     /// What earlier reloads have removed and is finished by now.
     finished: Finished,
+    notify: Arc<Notify>,
 }
 
 /// What is finished comes here from the tasks that wait for it: while a reload runs nobody takes it, so that no series are
@@ -278,6 +284,7 @@ impl Daemon {
             tls_files,
             refused_tls_files: None,
             finished: Finished { sender, receiver },
+            notify: Arc::new(Notify::from_environment()),
         })
     }
 
@@ -298,11 +305,17 @@ impl Daemon {
         self.admin.set_unready(None);
         info!(generation = 1, workers = self.workers.len(), "ready");
         on_ready(&self.named_addresses(), self.admin_address);
+        self.notify.ready(&self.summary());
+        if let Some(every) = self.notify.watchdog() {
+            let workers = self.workers.iter().map(Worker::commands).collect();
+            tokio::spawn(notify::keep_alive(Arc::clone(&self.notify), every, workers));
+        }
         let mut files = certificates::Files::new();
         let mut day = interval_at(Instant::now() + DAY, DAY);
         loop {
             tokio::select! {
                 _ = signals.hangup.recv() => self.reload().await,
+                _ = signals.reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
                 found = files.look(&self.config) => self.follow_certificates(found).await,
                 Some(gone) = self.finished.receiver.recv() => {
                     gone.retire(&self.metrics, &self.publisher.current());
@@ -325,6 +338,18 @@ impl Daemon {
                 });
             }
         }
+    }
+
+    /// What is served, in one line.
+    fn summary(&self) -> String {
+        let snapshot = self.publisher.current();
+        let endpoints = snapshot.upstreams.iter().map(|it| it.endpoints.len());
+        format!(
+            "serving; listeners: {}, routes: {}, endpoints: {}",
+            snapshot.listeners.len(),
+            self.config.routes.len(),
+            endpoints.sum::<usize>()
+        )
     }
 
     fn named_addresses(&self) -> Vec<(Name, SocketAddr)> {

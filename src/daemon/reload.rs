@@ -6,7 +6,7 @@ use std::sync::Arc;
 use tracing::{error, info, warn};
 
 use super::retire::{self, Gone};
-use super::{Daemon, log_writer, names, note_accepted, open, publish_gauges, warn_of};
+use super::{Daemon, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of};
 use crate::config::{self, Config, ConfigErrors};
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
@@ -16,8 +16,10 @@ use crate::worker::Command;
 impl Daemon {
     /// Reads the file again. Either all of it is in use afterwards, or none.
     pub(super) async fn reload(&mut self) {
+        self.notify.reloading();
         match self.try_reload().await {
             Ok(()) => {
+                self.notify.ready(&self.summary());
                 note_accepted(&self.metrics);
                 self.metrics
                     .config_reloads
@@ -25,6 +27,7 @@ impl Daemon {
                     .inc();
             }
             Err(problems) => {
+                self.notify.ready(&notify::rejected(&problems));
                 self.metrics.config_last_reload_successful.set(0);
                 self.metrics
                     .config_reloads

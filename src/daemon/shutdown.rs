@@ -20,6 +20,8 @@ impl Daemon {
     pub(super) async fn shut_down(self, signals: &mut Signals) -> ExitCode {
         let process = &self.config.process;
         self.admin.set_unready(Some("shutting down"));
+        self.notify
+            .stopping(process.shutdown_delay + process.shutdown_grace + 2 * STOP_WITHIN);
         info!(delay = ?process.shutdown_delay, grace = ?process.shutdown_grace, "shutting down");
         let drain = async {
             // The balancer above takes us out while we go on serving.

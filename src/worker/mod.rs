@@ -17,6 +17,7 @@ use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::error;
@@ -59,6 +60,8 @@ pub enum Command {
     },
     /// A snapshot was published: let go of the one before, and of listeners that are gone.
     Follow,
+    /// Show that this thread still turns.
+    Answer(oneshot::Sender<()>),
     /// Take nothing new, finish what runs, then end.
     Drain,
     /// End now.
@@ -126,6 +129,11 @@ impl Worker {
     /// Tells it something. A worker that has ended hears nothing any more.
     pub fn tell(&self, command: Command) {
         let _ = self.commands.send(command);
+    }
+
+    /// Where it is told things.
+    pub fn commands(&self) -> UnboundedSender<Command> {
+        self.commands.clone()
     }
 
     /// Whether it has ended.
@@ -223,6 +231,10 @@ impl Serving {
                         self.take_over(slot, stream, address, admission);
                     }
                     Some(Command::Follow) => self.follow(sockets),
+                    Some(Command::Answer(answer)) => {
+                        // Who asked may have ended meanwhile.
+                        let _ = answer.send(());
+                    }
                     Some(Command::Drain) => self.drain(sockets),
                     Some(Command::Stop) => return,
                     None => {
@@ -375,7 +387,7 @@ mod tests {
             .unwrap();
         runtime.block_on(async {
             let connections = RefCell::new(JoinSet::new());
-            let (sender, receiver) = tokio::sync::oneshot::channel();
+            let (sender, receiver) = oneshot::channel();
             connections
                 .borrow_mut()
                 .spawn_local(async { panic!("of the test's own making") });
