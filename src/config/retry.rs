@@ -39,7 +39,7 @@ impl Retry {
 pub struct Budget {
     /// `budget`: the share of the requests answered in the last ten seconds. Default 0.2.
     pub share: f64,
-    /// `budget_min`: so many every second in any case. Default 3.
+    /// `budget_min`: or so many every second, where that is more. Default 3.
     pub min: u32,
 }
 

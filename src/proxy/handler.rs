@@ -62,10 +62,12 @@ pub fn handle(
                 Some(upstream) => {
                     let deadline = record.deadline();
                     let whither = (upstream, route.retry.get(member as usize));
-                    let answer = retry::forward(&local, whither, &mut request, &mut record);
-                    match deadline {
-                        None => answer.await,
-                        Some(_) => within(deadline, answer).await,
+                    // Made where it is awaited: moving it there would be a copy.
+                    if deadline.is_none() {
+                        retry::forward(&local, whither, &mut request, &mut record).await
+                    } else {
+                        let answer = retry::forward(&local, whither, &mut request, &mut record);
+                        within(deadline, answer).await
                     }
                 }
                 None => Err(ProxyError::NoRoute),

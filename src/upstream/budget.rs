@@ -1,7 +1,7 @@
 //! How many retries an upstream is worth: those that help cost nothing, those that fail too are limited.
 //!
 //! When everything fails, every retry is one request more for who cannot serve those there are. So a retry needs a token. Tokens
-//! come with answers, a share of one for each, and a few every second; they are gone after ten seconds. A retry that is
+//! come with answers, a share of one for each, or a few every second where that is more; they are gone after ten seconds. A retry that is
 //! answered gives its token back. A limit on retries at the same time would do less on both sides: with one request at a time
 //! it would never bind, and when half of the endpoints end at once it would refuse most of what fails in that moment.
 
@@ -29,6 +29,8 @@ pub struct Budget {
 
 /// How long a token is good for.
 const WINDOW: Duration = Duration::from_secs(10);
+/// As if so much time had passed when it is first looked: more would be a tenth of the first requests of a busy upstream.
+const FIRST: Duration = Duration::from_secs(1);
 const TOKEN: i64 = 1000;
 
 impl Default for Budget {
@@ -70,7 +72,7 @@ impl Budget {
         let now = now.saturating_duration_since(self.begun).as_millis() as u64 + 1;
         let before = self.looked.swap(now, Relaxed);
         let elapsed = match before {
-            0 => window,
+            0 => FIRST.as_millis() as u64,
             before => now.saturating_sub(before),
         };
         let first = answered.saturating_sub(self.repeated.load(Relaxed));
@@ -83,7 +85,7 @@ impl Budget {
             1.0
         };
         let share = more as f64 * rule.share * counts;
-        let earned = share * TOKEN as f64 + fresh * f64::from(rule.min);
+        let earned = (share * TOKEN as f64).max(fresh * f64::from(rule.min));
         let stays = 1.0 - fresh / window as f64;
         let _ = self.tokens.fetch_update(Relaxed, Relaxed, |tokens| {
             Some((tokens as f64 * stays + earned) as i64)
@@ -111,7 +113,7 @@ mod tests {
     fn a_few_are_there_to_begin_with_and_come_every_second() {
         let (budget, rule) = (Budget::default(), rule(0.2, 3));
         let now = Instant::now();
-        assert_eq!(taken(&budget, &rule, 0, now), 30);
+        assert_eq!(taken(&budget, &rule, 0, now), 3);
         assert_eq!(taken(&budget, &rule, 0, now + Duration::from_secs(1)), 3);
         assert_eq!(taken(&budget, &rule, 0, now + Duration::from_secs(60)), 30);
     }
@@ -137,7 +139,7 @@ mod tests {
             assert!(budget.take(&rule, 0, now));
             budget.answered(true);
         }
-        assert_eq!(taken(&budget, &rule, 0, now), 10);
+        assert_eq!(taken(&budget, &rule, 0, now), 1);
         assert!(!budget.take(&rule, 0, now));
     }
 
@@ -184,7 +186,7 @@ mod tests {
                     }
                 }
             }
-            let seconds = (now - begin).as_secs_f64() + 10.0;
+            let seconds = (now - begin).as_secs_f64() + 1.0;
             prop_assert!(retried as f64 <= answered as f64 * 0.2 + 3.0 * seconds + 1.0);
         }
     }
