@@ -2,6 +2,7 @@
 
 pub mod coalesce;
 pub mod connect;
+pub mod cut;
 pub mod gather;
 pub mod listen;
 pub mod local;

@@ -13,6 +13,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::cut::Cut;
+
 /// Room to read into, shared by all pairs of a worker.
 #[derive(Debug)]
 pub struct Scratch(RefCell<Box<[u8]>>);
@@ -52,6 +54,8 @@ pub struct Relayed {
 /// Why two streams have ended.
 #[derive(Debug)]
 pub enum End {
+    /// They were told to.
+    Cut,
     /// Both said so.
     Closed,
     /// Nothing was said for too long.
@@ -61,13 +65,13 @@ pub enum End {
 }
 
 /// Passes bytes on between `near` and `far` until both have ended, one has failed, or nothing was said or taken for longer than
-/// `limits` allow. `early` goes before all else: what was read already from each of them.
+/// `limits` allow; or until `cut` says so. `early` goes before all else: what was read already from each of them.
 pub async fn relay<A, B>(
     near: &mut A,
     far: &mut B,
     early: (Bytes, Bytes),
     limits: Limits,
-    scratch: &Scratch,
+    (scratch, cut): (&Scratch, &Cut),
 ) -> Relayed
 where
     A: AsyncRead + AsyncWrite + Unpin,
@@ -77,6 +81,9 @@ where
     let mut back = Way::new(early.1);
     let mut pause = Pause::new(limits);
     let end = poll_fn(|cx| {
+        if cut.poll(cx.waker()).is_ready() {
+            return Poll::Ready(End::Cut);
+        }
         let was_half_closed = forth.has_ended || back.has_ended;
         let first = forth.poll(cx, near, far, scratch);
         let second = back.poll(cx, far, near, scratch);
@@ -267,12 +274,22 @@ impl Pause {
 
 #[cfg(test)]
 mod tests {
+    use std::rc::Rc;
+
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
     use super::*;
 
     /// Both far ends of a pair that is relayed, and what comes of it.
     fn relayed(
+        idle: Duration,
+        early: (&'static str, &'static str),
+    ) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<Relayed>) {
+        relayed_until(Rc::default(), idle, early)
+    }
+
+    fn relayed_until(
+        cut: Rc<Cut>,
         idle: Duration,
         early: (&'static str, &'static str),
     ) -> (DuplexStream, DuplexStream, tokio::task::JoinHandle<Relayed>) {
@@ -285,7 +302,7 @@ mod tests {
                 idle,
                 stalled: Duration::from_secs(5),
             };
-            relay(&mut near, &mut far, early, limits, &scratch).await
+            relay(&mut near, &mut far, early, limits, (&scratch, &cut)).await
         });
         (client, server, task)
     }
@@ -352,6 +369,20 @@ mod tests {
         let end = task.await.unwrap();
         assert!(matches!(end.end, End::Idle), "{end:?}");
         assert_eq!(begun.elapsed().as_secs(), 18);
+    }
+
+    #[tokio::test(flavor = "local", start_paused = true)]
+    async fn told_to_end_it_ends_at_once_and_knows_what_has_passed() {
+        let cut = Rc::new(Cut::default());
+        let (mut client, mut server, task) = relayed_until(Rc::clone(&cut), LONG, ("", ""));
+        client.write_all(b"word").await.unwrap();
+        server.read_exact(&mut [0; 4]).await.unwrap();
+        cut.come();
+        let end = task.await.unwrap();
+        assert!(matches!(end.end, End::Cut), "{end:?}");
+        assert_eq!((end.forth, end.back), (4, 0));
+        let mut rest = Vec::new();
+        assert_eq!(client.read_to_end(&mut rest).await.unwrap(), 0);
     }
 
     #[tokio::test(flavor = "local", start_paused = true)]

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 
 use super::access_log::AccessLog;
+use super::open_tunnels::OpenTunnels;
 use crate::metrics::Metrics;
 use crate::net::relay::Scratch;
 use crate::pool::Pool;
@@ -31,6 +32,8 @@ pub struct Local {
     pub scratch: Scratch,
     /// Copies of requests on their way to mirrors.
     pub mirrored: Cell<usize>,
+    /// Tunnels that are open.
+    pub tunnels: Rc<OpenTunnels>,
     /// State of [`Local::request_id`] and [`Local::random`].
     random: Cell<u64>,
     request_prefix: u64,
@@ -56,6 +59,7 @@ impl Local {
             },
             scratch: Scratch::default(),
             mirrored: Cell::new(0),
+            tunnels: Rc::default(),
             instance,
             metrics,
             random: Cell::new(seed | 1),

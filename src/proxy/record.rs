@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue};
 use http::{Method, Response, StatusCode, Uri, Version};
-use prometheus::IntGauge;
 
 use super::access_log::Line;
 use super::client::Client;
@@ -421,12 +420,12 @@ impl Record {
         self.asked.take()
     }
 
-    /// The connection that has changed its protocol, what came over it early, and what counts it.
+    /// The connection that has changed its protocol, what came over it early, and whose it is.
     /// The client gets `status`.
     pub async fn take_stream(
         &mut self,
         status: StatusCode,
-    ) -> Option<(SharedStream, Bytes, IntGauge)> {
+    ) -> Option<(SharedStream, Bytes, Arc<Endpoint>)> {
         self.status = status.as_u16();
         self.is_tunnel = true;
         let from = self.from.as_mut()?;
@@ -434,7 +433,7 @@ impl Record {
             return None;
         };
         let (stream, early) = connection.switch().await;
-        Some((stream, early, from.lease.endpoint().metrics.tunnels.clone()))
+        Some((stream, early, Arc::clone(from.lease.endpoint())))
     }
 
     /// How long nothing may be said in a tunnel, or taken.

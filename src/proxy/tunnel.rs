@@ -17,8 +17,10 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::client::Client;
 use super::error::ProxyError;
 use super::local::Local;
+use super::open_tunnels::OpenTunnel;
 use super::record::{Record, ResponseBody};
 use crate::message::upgrade::{self, Protocol};
+use crate::net::cut::Cut;
 use crate::net::relay::{End, relay};
 use crate::net::shared::SharedStream;
 
@@ -118,14 +120,16 @@ pub async fn begin(
         None => StatusCode::SWITCHING_PROTOCOLS,
         Some(_) => StatusCode::OK,
     };
-    let Some((far, early, gauge)) = record.take_stream(status).await else {
+    let Some((far, early, endpoint)) = record.take_stream(status).await else {
         return (response, Some(record));
     };
+    let (cut, open) = local.tunnels.add(endpoint.id());
     let tunnel = Tunnel {
         far,
         early,
         record,
-        _open: Open::new(gauge),
+        cut,
+        _open: (open, Open::new(endpoint.metrics.tunnels.clone())),
     };
     let headers = response.headers_mut();
     // Without a meaning here (RFC 9110 §15.2), and over HTTP/2 one that is wrong.
@@ -160,7 +164,9 @@ pub struct Tunnel {
     /// What the endpoint has said already.
     early: Bytes,
     record: Box<Record>,
-    _open: Open,
+    /// Comes when its endpoint has drained for long enough.
+    cut: Rc<Cut>,
+    _open: (OpenTunnel, Open),
 }
 
 impl Tunnel {
@@ -171,11 +177,14 @@ impl Tunnel {
     {
         let limits = self.record.tunnel_limits();
         let early = (early, self.early);
-        let relayed = relay(near, &mut self.far, early, limits, &local.scratch).await;
+        let with = (&local.scratch, &*self.cut);
+        let relayed = relay(near, &mut self.far, early, limits, with).await;
         let error = match relayed.end {
             End::Idle => Some(ProxyError::TunnelIdle),
             // Who breaks off a conversation without a word is nobody's fault that could be told from here.
             End::Closed | End::Failed(_) => None,
+            // The operator's wish, in good time.
+            End::Cut => None,
         };
         self.record.end_tunnel((relayed.forth, relayed.back), error);
         relayed.end

@@ -27,6 +27,7 @@ use crate::proxy::access_log::{AccessLog, Block};
 use crate::proxy::drain::Drain;
 use crate::proxy::local::Local;
 use crate::snapshot::{Instance, Publisher, Snapshot};
+use crate::upstream::EndpointId;
 use accept::{Admission, Door};
 use spread::Peers;
 
@@ -62,6 +63,8 @@ pub enum Command {
     Follow,
     /// Show that this thread still turns.
     Answer(oneshot::Sender<()>),
+    /// End the tunnels to this endpoint.
+    CutTunnels(EndpointId),
     /// Take nothing new, finish what runs, then end.
     Drain,
     /// End now.
@@ -235,6 +238,7 @@ impl Serving {
                         // Who asked may have ended meanwhile.
                         let _ = answer.send(());
                     }
+                    Some(Command::CutTunnels(endpoint)) => self.local.tunnels.cut(endpoint),
                     Some(Command::Drain) => self.drain(sockets),
                     Some(Command::Stop) => return,
                     None => {
