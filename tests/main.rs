@@ -32,6 +32,7 @@ mod log_rotation;
 mod metrics_and_logs;
 mod mirroring;
 mod newcomer;
+mod operating;
 mod overload;
 mod passive;
 mod pausing;

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use super::status::unix_millis;
+use super::status::{find, unix_millis};
 use crate::snapshot::Snapshot;
 use crate::upstream::journal::Entry;
 
@@ -32,15 +32,12 @@ struct FactView {
 }
 
 impl Facts {
-    /// Of `endpoint` in `upstream`; `None` where `snapshot` has none of that name.
-    pub fn of(snapshot: &Snapshot, upstream: &str, endpoint: &str) -> Option<Self> {
-        let mut upstreams = snapshot.upstreams.iter();
-        let found = upstreams.find(|other| *other.name == *upstream)?;
-        let mut endpoints = found.endpoints.iter();
-        let endpoint = endpoints.find(|other| **other.name() == *endpoint)?;
+    /// Of `endpoint` in `upstream`, or why there is none in `snapshot`.
+    pub fn of(snapshot: &Snapshot, upstream: &str, endpoint: &str) -> Result<Self, String> {
+        let (_, endpoint) = find(snapshot, upstream, endpoint)?;
         let state = endpoint.state();
         let entries = endpoint.journal().entries();
-        Some(Self {
+        Ok(Self {
             upstream: endpoint.upstream().to_string(),
             endpoint: endpoint.name().to_string(),
             state: state.word(),

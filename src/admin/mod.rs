@@ -1,21 +1,40 @@
-//! What the operator sees: metrics, liveness, readiness, status. Read-only, on a listener of its own that serves no traffic.
+//! What the operator sees, and may do: metrics, liveness, readiness, status, events; commands. On listeners of its own that serve
+//! no traffic: an address, where everything is only read, and a unix socket, over which things are changed as well.
 
+mod actions;
+pub mod command;
+pub mod configuration;
+pub mod events;
 pub mod facts;
+pub mod history;
+mod patient;
+pub mod problem;
+pub mod socket;
 pub mod status;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::SystemTime;
 
+use axum::body::Body;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
+use tokio::sync::mpsc;
 
+use self::command::{Asked, Operator};
+use self::configuration::Running;
+use self::events::Events;
+use self::history::History;
+use self::patient::{Known, Patient};
+use self::problem::ApiError;
 use crate::metrics::{Metrics, encode};
 use crate::snapshot::Publisher;
 
@@ -32,6 +51,12 @@ pub struct Admin {
     pub addresses: Mutex<Vec<(u32, SocketAddr)>>,
     /// Why the process is not ready; `None` when it is.
     pub unready: Mutex<Option<&'static str>>,
+    /// Where commands go: to the daemon.
+    pub commands: mpsc::UnboundedSender<Asked>,
+    /// Who watches.
+    pub events: Events,
+    /// The files that were accepted.
+    pub history: Mutex<History>,
 }
 
 impl Admin {
@@ -49,19 +74,75 @@ impl Admin {
     }
 }
 
-/// Serves on `listener` until the process ends.
+/// Serves on `listener`, to read only, until the process ends.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
-    axum::serve(tokio::net::TcpListener::from_std(listener)?, router(admin)).await
+    let router = router()
+        .route("/api/v1/config", get(configuration))
+        .route("/api/v1/reload", post(only_over_the_socket))
+        .route("/api/v1/rollback", post(only_over_the_socket))
+        .route("/api/v1/plan", get(only_over_the_socket))
+        .route(
+            "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
+            post(only_over_the_socket),
+        );
+    let listener = Patient(tokio::net::TcpListener::from_std(listener)?);
+    axum::serve(listener, finished(router, admin)).await
 }
 
-fn router(admin: Arc<Admin>) -> Router {
+/// Serves on the unix socket, everything, until the process ends.
+pub async fn serve_socket(listener: UnixListener, admin: Arc<Admin>) -> io::Result<()> {
+    let router = router()
+        .route("/api/v1/config", get(configuration_with_text))
+        .route("/api/v1/reload", post(actions::reload))
+        .route("/api/v1/rollback", post(actions::rollback))
+        .route("/api/v1/plan", get(actions::plan))
+        .route(
+            "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
+            post(actions::set_mode),
+        );
+    let listener = Patient(Known(tokio::net::UnixListener::from_std(listener)?));
+    let service = finished(router, admin).into_make_service_with_connect_info::<Operator>();
+    axum::serve(listener, service).await
+}
+
+fn finished(router: Router<Arc<Admin>>, admin: Arc<Admin>) -> Router {
+    router
+        .fallback(|| async { ApiError::new(StatusCode::NOT_FOUND, NOTHING_THERE) })
+        .method_not_allowed_fallback(|| async {
+            let detail = "this path is asked for with another method";
+            ApiError::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+        })
+        .layer(map_response(name_server))
+        .with_state(admin)
+}
+
+/// What is said of a path that this version does not know.
+pub const NOTHING_THERE: &str = "there is nothing at this path";
+
+/// Commands of another version can tell.
+async fn name_server(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    response
+}
+
+/// What answers.
+pub const SERVER: &str = concat!("balancer/", env!("CARGO_PKG_VERSION"));
+
+async fn only_over_the_socket() -> ApiError {
+    let detail = "over TCP everything is read-only; ask over the unix socket, admin.socket";
+    ApiError::new(StatusCode::FORBIDDEN, detail)
+}
+
+fn router() -> Router<Arc<Admin>> {
     Router::new()
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/endpoints/{upstream}/{endpoint}/facts", get(facts))
-        .with_state(admin)
+        .route("/api/v1/events", get(events))
+        .route("/api/v1/endpoints/{upstream}/{endpoint}", get(endpoint))
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
@@ -95,9 +176,38 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
 async fn facts(
     State(admin): State<Arc<Admin>>,
     Path((upstream, endpoint)): Path<(String, String)>,
-) -> Response {
-    match facts::Facts::of(&admin.publisher.current(), &upstream, &endpoint) {
-        Some(facts) => Json(facts).into_response(),
-        None => (StatusCode::NOT_FOUND, "no such endpoint\n").into_response(),
-    }
+) -> Result<Json<facts::Facts>, ApiError> {
+    facts::Facts::of(&admin.publisher.current(), &upstream, &endpoint)
+        .map(Json)
+        .map_err(|unknown| ApiError::new(StatusCode::NOT_FOUND, unknown))
+}
+
+async fn endpoint(
+    State(admin): State<Arc<Admin>>,
+    Path((upstream, endpoint)): Path<(String, String)>,
+) -> Result<Json<status::EndpointStatus>, ApiError> {
+    status::Status::endpoint(&admin.publisher.current(), &upstream, &endpoint)
+        .map(Json)
+        .map_err(|unknown| ApiError::new(StatusCode::NOT_FOUND, unknown))
+}
+
+async fn events(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    let Some(stream) = admin.events.watch(&admin.publisher.current()) else {
+        let detail = "too many are watching";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    };
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, Body::new(stream)).into_response())
+}
+
+/// Whoever may open the address may not have been meant to read the file: it is only named.
+async fn configuration(State(admin): State<Arc<Admin>>) -> Json<Running> {
+    Json(Running::of(&admin, false))
+}
+
+async fn configuration_with_text(State(admin): State<Arc<Admin>>) -> Json<Running> {
+    Json(Running::of(&admin, true))
 }

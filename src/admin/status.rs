@@ -2,10 +2,12 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use crate::config::hint;
 use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
 use crate::upstream::outlier::Ejection;
@@ -57,8 +59,9 @@ struct UpstreamStatus {
     endpoints: Vec<EndpointStatus>,
 }
 
+/// `GET /api/v1/endpoints/{upstream}/{endpoint}`
 #[derive(Debug, Serialize)]
-struct EndpointStatus {
+pub struct EndpointStatus {
     name: String,
     address: String,
     /// Where a name leads.
@@ -78,9 +81,11 @@ struct EndpointStatus {
     reason: Option<String>,
     /// Unix time in seconds of the last change.
     since: u64,
+    /// Requests, tunnels among them.
     in_flight: u32,
     /// As the file has it.
     max_in_flight: Option<u32>,
+    tunnels: i64,
     eligible: bool,
 }
 
@@ -190,6 +195,39 @@ fn shares(action: &Action) -> Vec<ShareStatus> {
     shares.collect()
 }
 
+impl Status {
+    /// Of one endpoint, or why there is none.
+    pub fn endpoint(
+        snapshot: &Snapshot,
+        upstream: &str,
+        endpoint: &str,
+    ) -> Result<EndpointStatus, String> {
+        let (upstream, endpoint) = find(snapshot, upstream, endpoint)?;
+        Ok(endpoint_status(endpoint, upstream))
+    }
+}
+
+/// The endpoint of these names, or what there is instead.
+pub fn find<'a>(
+    snapshot: &'a Snapshot,
+    upstream: &str,
+    endpoint: &str,
+) -> Result<(&'a Upstream, &'a Arc<Endpoint>), String> {
+    let upstreams = &snapshot.upstreams;
+    let Some(found) = upstreams.iter().find(|other| *other.name == *upstream) else {
+        let hint = hint(upstream, upstreams.iter().map(|other| &*other.name));
+        return Err(format!("no upstream is named {upstream:?}{hint}"));
+    };
+    let endpoints = &found.endpoints;
+    let Some(endpoint) = endpoints.iter().find(|other| **other.name() == *endpoint) else {
+        let hint = hint(endpoint, endpoints.iter().map(|other| &**other.name()));
+        return Err(format!(
+            "upstream {upstream:?} has no endpoint {endpoint:?}{hint}"
+        ));
+    };
+    Ok((found, endpoint))
+}
+
 fn endpoint_status(endpoint: &Endpoint, upstream: &Upstream) -> EndpointStatus {
     let state = endpoint.state();
     let progress = endpoint.progress();
@@ -211,6 +249,7 @@ fn endpoint_status(endpoint: &Endpoint, upstream: &Upstream) -> EndpointStatus {
         reason: state.reason,
         since: unix_seconds(state.since),
         in_flight: endpoint.in_flight(),
+        tunnels: endpoint.metrics.tunnels.get(),
         max_in_flight: endpoint.max_in_flight().map(NonZeroU32::get),
         eligible: upstream.would_pick(endpoint),
     }
@@ -259,7 +298,7 @@ pub(super) fn unix_millis(time: SystemTime) -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn unix_seconds(time: SystemTime) -> u64 {
+pub(super) fn unix_seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH)
         .unwrap_or_default()
         .as_secs()

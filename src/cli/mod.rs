@@ -1,16 +1,28 @@
-//! The command line: one file per command. Exit codes: 0 done, 1 refused or failed, 64 wrong usage, 78 invalid configuration.
+//! The command line: one file per command. Exit codes: 0 done, 1 refused or failed, 2 there would be changes, 4 not in time, 64 wrong
+//! usage, 78 invalid configuration.
 
 pub mod certs;
 pub mod check;
 pub mod demo;
 pub mod explain;
+pub mod mode;
+pub mod plan;
+pub mod reload;
 pub mod run;
+mod running;
+pub mod status;
+mod table;
+pub mod why;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+/// `plan`: a reload would change something.
+pub const EXIT_CHANGES: u8 = 2;
+/// `drain --wait`: something is still in flight.
+pub const EXIT_TIMEOUT: u8 = 4;
 /// sysexits(3): wrong usage.
 pub const EXIT_USAGE: u8 = 64;
 
@@ -41,6 +53,22 @@ enum Action {
     Check,
     /// Tell which route a request takes, and why.
     Explain(explain::Args),
+    /// Show listeners, upstreams and endpoints of the running balancer.
+    Status(status::Args),
+    /// Tell what a reload would change, without doing it.
+    Plan(plan::Args),
+    /// Have the running balancer read its file again, and tell what came of it.
+    Reload,
+    /// Have the running balancer use an earlier file again.
+    Rollback(reload::Rollback),
+    /// Take an endpoint out: it finishes what it has and gets nothing new.
+    Drain(mode::Drain),
+    /// Give an endpoint requests again.
+    Resume(mode::One),
+    /// Take an endpoint out, and do not check it either.
+    Disable(mode::One),
+    /// Tell why an endpoint is as it is: its last checks, failures and changes.
+    Why(why::Args),
     /// Make a development CA and a server certificate.
     Certs(certs::Args),
 }
@@ -64,6 +92,14 @@ pub fn run() -> ExitCode {
         Action::Demo(args) => demo::run(&args, run::run),
         Action::Check => check::run(&command.config),
         Action::Explain(args) => explain::run(&args, &command.config),
+        Action::Status(args) => status::run(&args, &command.config),
+        Action::Plan(args) => plan::run(&args, &command.config),
+        Action::Reload => reload::reload(&command.config),
+        Action::Rollback(args) => reload::rollback(&args, &command.config),
+        Action::Drain(args) => mode::drain(&args, &command.config),
+        Action::Resume(args) => mode::resume(&args, &command.config),
+        Action::Disable(args) => mode::disable(&args, &command.config),
+        Action::Why(args) => why::run(&args, &command.config),
         Action::Certs(args) => certs::run(&args),
     }
 }

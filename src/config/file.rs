@@ -37,6 +37,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    /// The text.
+    pub(super) fn text(&self) -> &'a str {
+        self.text
+    }
+
     /// The tree. Where the syntax is broken, every such problem is noted and nothing else can be said.
     pub(super) fn tree(&self) -> Option<DeTable<'a>> {
         let (tree, errors) = DeTable::parse_recoverable(self.text);
@@ -162,6 +167,11 @@ impl<'a> Table<'a> {
     /// Where the table stands.
     pub(super) fn place(&self) -> Place {
         self.source.place(self.offset, &self.key)
+    }
+
+    /// `path` as seen from where the balancer runs.
+    pub(super) fn resolve(&self, path: &str) -> PathBuf {
+        self.source.resolve(path)
     }
 
     /// Notes a problem of the table as a whole.

@@ -5,6 +5,7 @@
 
 pub mod affinity;
 pub mod changes;
+pub mod differences;
 pub mod error;
 pub mod error_pages;
 mod file;
@@ -26,10 +27,13 @@ pub mod upstream;
 mod value;
 mod warnings;
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 pub use affinity::Affinity;
 pub use changes::{FieldValue, HeaderChanges, Part, Variable};
+pub use differences::{Difference, differences};
 pub use error::{ConfigErrors, Place, Problem};
 pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use hash::{Hash, HashKey};
@@ -40,12 +44,14 @@ pub use mirror::Mirror;
 pub use passive::Passive;
 pub use pause::Pause;
 pub use process::{
-    AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
+    AccessLog, AccessLogOnly, AccessLogTarget, Admin, AdminSocket, Log, LogFormat, LogLevel,
+    Process,
 };
 pub use retry::{Budget, Retry, RouteRetry};
 pub use route::{
     Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Rewrite, Route, Split, SplitBy,
 };
+pub use suggest::hint;
 pub use tls::{
     Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity, ListenerTls, TlsVersion,
 };
@@ -76,6 +82,18 @@ pub struct Config {
     pub routes: Vec<Route>,
     /// What is allowed but probably not meant.
     pub warnings: Vec<Problem>,
+    /// The file as it was read.
+    pub text: Text,
+}
+
+/// A file's text. Not shown where the configuration is: it says the same once more.
+#[derive(Clone, Eq, PartialEq)]
+pub struct Text(pub Arc<str>);
+
+impl fmt::Debug for Text {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("…")
+    }
 }
 
 /// Reads and understands the file at `path`. Paths in the file are taken as relative to the file's folder.
@@ -95,6 +113,16 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
             Err(ConfigErrors(vec![place.problem("is not UTF-8")]))
         }
     }
+}
+
+/// Where a balancer that runs with the file at `path` has its socket, also where the file is not valid by now. `None`: the
+/// file says that it has none.
+pub fn socket(path: &Path) -> Option<PathBuf> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let source = Source::new(&text, path);
+    let (tree, _) = toml::de::DeTable::parse_recoverable(&text);
+    let admin = source.root(tree.get_ref(), read::process::admin);
+    admin.socket.path().map(Path::to_owned)
 }
 
 /// Understands `source` as if it stood in the file at `path`.

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::Place;
@@ -20,6 +20,8 @@ pub struct Process {
     pub startup_wait: Duration,
     /// `certificate_poll`: how often the files of `listener.tls` are looked at for other contents. Default off: at reloads.
     pub certificate_poll: Option<Duration>,
+    /// `drain_tunnel_timeout`: how long tunnels may go on at an endpoint that drains or is disabled. Default 10 min.
+    pub drain_tunnel_timeout: Duration,
     /// `max_connections`: client connections of all listeners together. Default: no limit.
     pub max_connections: Option<NonZeroUsize>,
 }
@@ -97,4 +99,29 @@ pub struct Admin {
     pub address: SocketAddr,
     /// Where `address` (or the table, or the file) stands.
     pub place: Place,
+    /// `socket`: the unix socket that commands use. Default: `run/balancer.sock` where it can be made.
+    pub socket: AdminSocket,
+    /// `audit`: a file to which everything that an operator does is appended. Default: the log only.
+    pub audit: Option<PathBuf>,
+}
+
+/// `admin.socket`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum AdminSocket {
+    /// `"off"`
+    Off,
+    /// Not set: this one, where it can be made.
+    Usual(PathBuf),
+    /// Must be there.
+    At(PathBuf),
+}
+
+impl AdminSocket {
+    /// Where it is to be.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Self::Off => None,
+            Self::Usual(path) | Self::At(path) => Some(path),
+        }
+    }
 }

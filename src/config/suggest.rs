@@ -22,7 +22,7 @@ pub(super) fn nearest<'n>(
 }
 
 /// `; did you mean X?` for the nearest of `known`, each shown by `show`; else nothing.
-pub(super) fn hint<'n>(given: &str, known: impl IntoIterator<Item = &'n str>) -> String {
+pub fn hint<'n>(given: &str, known: impl IntoIterator<Item = &'n str>) -> String {
     nearest(given, known)
         .map(|name| format!("; did you mean {name:?}?"))
         .unwrap_or_default()

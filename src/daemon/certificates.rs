@@ -74,7 +74,7 @@ impl Daemon {
             reloads.with_label_values(&[result]).inc();
         };
         match result {
-            Ok(()) => count("accepted"),
+            Ok(_) => count("accepted"),
             Err(_) if self.refused_tls_files.as_ref() == Some(&found) => {}
             Err(problems) => {
                 count("rejected");

@@ -1,14 +1,19 @@
 //! The process: reads the configuration, opens listeners, starts workers, and then waits for signals.
 
 mod adaptive;
+mod audit;
 mod certificates;
+mod farewell;
 pub mod log_writer;
 pub mod names;
 pub mod notify;
+mod operate;
 pub mod reload;
 pub mod retire;
 pub mod shutdown;
+mod socket;
 mod tick;
+mod wishes;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -25,9 +30,17 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, interval_at};
 use tracing::{error, info, warn};
 
+use self::audit::Audit;
+use self::farewell::Farewells;
 use self::notify::Notify;
+use self::reload::Cause;
 use self::retire::Gone;
-use crate::admin::Admin;
+use self::wishes::Wishes;
+use crate::admin::command::Asked;
+use crate::admin::events::{self, Events};
+use crate::admin::history::History;
+use crate::admin::socket::AdminSocket;
+use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigErrors, Problem};
 use crate::health::{self, Checker};
 use crate::metrics::Metrics;
@@ -125,6 +138,14 @@ pub enum StartError {
         /// What is open.
         open: SocketAddr,
     },
+    /// The unix socket could not be listened on.
+    #[error("admin.socket cannot listen on {}: {source}", path.display())]
+    Socket {
+        /// The path.
+        path: PathBuf,
+        /// What the system said, or what is there.
+        source: io::Error,
+    },
     /// Anything else the system refused.
     #[error("{what}: {source}")]
     System {
@@ -173,6 +194,15 @@ pub struct Daemon {
     instance: Arc<Instance>,
     admin: Arc<Admin>,
     admin_address: SocketAddr,
+    /// Where commands are taken; its file goes with the process.
+    socket: Option<AdminSocket>,
+    /// What operators ask for.
+    commands: mpsc::UnboundedReceiver<Asked>,
+    /// What they want of endpoints.
+    wishes: Wishes,
+    /// Endpoints whose tunnels are to end.
+    farewells: Farewells,
+    audit: Audit,
     checker: Checker,
     log_writer: log_writer::Handle,
     workers: Vec<Worker>,
@@ -238,24 +268,38 @@ impl Daemon {
         let log_writer = log_writer::start(&config.access_log, metrics.access_log_dropped.clone())
             .map_err(system("access log"))?;
 
+        let audit = Audit::start(config.admin.audit.as_deref()).map_err(system("admin.audit"))?;
+        let socket = socket::open(&config.admin.socket)?;
+
         apply(&snapshot, &config);
         names::resolve(&snapshot).await;
         publish_gauges(&metrics, &snapshot);
+        let mut farewells = Farewells::default();
+        farewells.follow(&snapshot, Instant::now());
+        let mut history = History::default();
+        history.push(snapshot.generation, Arc::clone(&config.text.0));
         note_accepted(&metrics);
         metrics
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         let publisher = Publisher::new(snapshot);
+        let (asking, commands) = mpsc::unbounded_channel();
         let admin = Arc::new(Admin {
             publisher: publisher.clone(),
             metrics: Arc::clone(&metrics),
             started: SystemTime::now(),
             addresses: Mutex::new(addresses.clone()),
             unready: Mutex::new(Some("starting")),
+            commands: asking,
+            events: Events::default(),
+            history: Mutex::new(history),
         });
         tokio::spawn(serve_admin(admin_listener, Arc::clone(&admin)));
         info!(address = %admin_address, "admin open");
+        let socket = socket.map(|opened| socket::serve(opened, &admin));
+        let watching = Arc::clone(&admin);
+        tokio::spawn(async move { events::follow(&watching.events, &watching.publisher).await });
         let instance = Arc::new(instance(&config));
         let workers = Worker::spawn_all(workers, || Setup {
             publisher: publisher.clone(),
@@ -276,6 +320,11 @@ impl Daemon {
             instance,
             admin,
             admin_address,
+            socket,
+            commands,
+            wishes: Wishes::default(),
+            farewells,
+            audit,
             checker,
             log_writer,
             workers,
@@ -314,8 +363,13 @@ impl Daemon {
         let mut day = interval_at(Instant::now() + DAY, DAY);
         loop {
             tokio::select! {
-                _ = signals.hangup.recv() => self.reload().await,
                 _ = signals.reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
+                _ = signals.hangup.recv() => {
+                    // What came of it is logged.
+                    let _ = self.reload(Cause::Signal).await;
+                }
+                Some(asked) = self.commands.recv() => self.obey(asked).await,
+                () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
                 found = files.look(&self.config) => self.follow_certificates(found).await,
                 Some(gone) = self.finished.receiver.recv() => {
                     gone.retire(&self.metrics, &self.publisher.current());
@@ -366,7 +420,7 @@ impl Daemon {
 }
 
 async fn serve_admin(listener: TcpListener, admin: Arc<Admin>) {
-    if let Err(error) = crate::admin::serve(listener, admin).await {
+    if let Err(error) = admin::serve(listener, admin).await {
         error!(%error, "admin listener failed");
     }
 }

@@ -1,33 +1,53 @@
 //! From an edited file to a published snapshot; or nothing changes, and why is said.
 
-use std::collections::HashSet;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
+use serde_json::json;
+use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::retire::{self, Gone};
 use super::{Daemon, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of};
+use crate::admin::command::Reloaded;
 use crate::config::{self, Config, ConfigErrors};
-use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
-use crate::upstream::EndpointId;
+use crate::snapshot::plan::Counts;
+use crate::snapshot::plan::restart::needs_restart;
 use crate::worker::Command;
+
+/// Why a configuration is taken over.
+pub(super) enum Cause {
+    /// SIGHUP.
+    Signal,
+    /// An operator's command.
+    Operator,
+    /// An operator's command: an earlier file, which is this.
+    Rollback(Arc<str>),
+}
 
 impl Daemon {
     /// Reads the file again. Either all of it is in use afterwards, or none.
-    pub(super) async fn reload(&mut self) {
+    pub(super) async fn reload(&mut self, cause: Cause) -> Result<Reloaded, ConfigErrors> {
         self.notify.reloading();
-        match self.try_reload().await {
-            Ok(()) => {
+        let by = match cause {
+            Cause::Signal => "signal",
+            Cause::Operator => "reload",
+            Cause::Rollback(_) => "rollback",
+        };
+        let outcome = self.try_reload(cause).await;
+        match &outcome {
+            Ok(reloaded) => {
                 self.notify.ready(&self.summary());
                 note_accepted(&self.metrics);
+                let told = json!({ "by": by, "result": "accepted", "previous": reloaded.previous, "generation": reloaded.generation, "kept": reloaded.kept, "added": reloaded.added, "draining": reloaded.draining });
+                self.admin.events.publish("reload", &told);
                 self.metrics
                     .config_reloads
                     .with_label_values(&["accepted"])
                     .inc();
             }
             Err(problems) => {
-                self.notify.ready(&notify::rejected(&problems));
+                self.notify.ready(&notify::rejected(problems));
                 self.metrics.config_last_reload_successful.set(0);
                 self.metrics
                     .config_reloads
@@ -35,17 +55,45 @@ impl Daemon {
                     .inc();
                 let generation = self.publisher.current().generation;
                 error!(generation, %problems, "configuration rejected");
+                let told = json!({ "by": by, "result": "rejected", "generation": generation, "problems": problems.to_string() });
+                self.admin.events.publish("reload", &told);
             }
         }
+        outcome
     }
 
-    async fn try_reload(&mut self) -> Result<(), ConfigErrors> {
+    async fn try_reload(&mut self, cause: Cause) -> Result<Reloaded, ConfigErrors> {
         let path = self.path.clone();
-        let Some((config, compiled)) = self.compile(move || config::load(&path)).await? else {
-            return Ok(());
+        let mut wishes = self.wishes.clone();
+        let load = move || {
+            let mut config = match cause {
+                Cause::Signal | Cause::Operator => config::load(&path)?,
+                Cause::Rollback(text) => config::parse(&text, &path)?,
+            };
+            wishes.lay_over(&mut config);
+            Ok((config, wishes))
         };
-        self.take_over(config, compiled, "configuration reloaded")
+        // Not here: a file system that hangs would hold everything else up.
+        let (config, wishes) = tokio::task::spawn_blocking(load)
             .await
+            .unwrap_or_else(|error| {
+                let message = format!("could not be understood: {error}");
+                Err(ConfigErrors::of_file(&self.path, message))
+            })?;
+        let Some((config, compiled)) = self.compile(move || Ok(config)).await? else {
+            let message = "nothing can be compiled any more; restart the balancer";
+            return Err(ConfigErrors::of_file(&self.path, message));
+        };
+        let text = Arc::clone(&config.text.0);
+        let reloaded = self
+            .take_over(config, compiled, "configuration reloaded")
+            .await?;
+        self.wishes = wishes;
+        let history = self.admin.history.lock();
+        history
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(reloaded.generation, text);
+        Ok(reloaded)
     }
 
     /// Compiles what `load` gives. None where there is no compiler: one was lost, and no other could be made.
@@ -87,7 +135,7 @@ impl Daemon {
         config: Config,
         compiled: Compiled,
         said: &'static str,
-    ) -> Result<(), ConfigErrors> {
+    ) -> Result<Reloaded, ConfigErrors> {
         let Compiled {
             snapshot,
             warnings,
@@ -112,9 +160,9 @@ impl Daemon {
 
         // From here on there is no way back.
         warn_of(&warnings);
-        self.warn_of_restart(&config);
+        let restart = self.warn_of_restart(&config);
         let previous = self.publisher.current();
-        let changes = Changes::between(&previous, &snapshot);
+        let counts = Counts::between(&previous, &snapshot);
         apply(&snapshot, &config);
         publish_gauges(&self.metrics, &snapshot);
         let generation = snapshot.generation;
@@ -133,6 +181,17 @@ impl Daemon {
             worker.tell(Command::Follow);
         }
         self.checker.follow(&current);
+        self.farewells.follow(&current, Instant::now());
+        let reloaded = Reloaded {
+            previous: previous.generation,
+            generation,
+            kept: counts.kept,
+            in_flight: counts.in_flight,
+            added: counts.added,
+            draining: counts.removed,
+            restart,
+            warnings: warnings.iter().map(ToString::to_string).collect(),
+        };
         let gone = Gone::between(&previous, &current);
         gone.resume(&previous);
         gone.retire_gauges(&self.metrics);
@@ -143,35 +202,29 @@ impl Daemon {
         self.tls_files = tls_files;
         self.refused_tls_files = None;
         info!(
+            previous = reloaded.previous,
             generation,
-            kept = changes.kept,
-            added = changes.added,
-            removed = changes.removed,
-            in_flight = changes.in_flight,
+            kept = counts.kept,
+            added = counts.added,
+            removed = counts.removed,
+            in_flight = counts.in_flight,
             "{said}"
         );
-        Ok(())
+        Ok(reloaded)
     }
 
     /// Names what a reload cannot change.
-    fn warn_of_restart(&self, config: &Config) {
-        let (before, after) = (&self.config.process, &config.process);
-        if before.workers != after.workers {
+    fn warn_of_restart(&self, config: &Config) -> Vec<String> {
+        let settings = needs_restart(&self.config, config);
+        for setting in &settings {
             warn!(
-                running = before.workers,
-                configured = after.workers,
-                "process.workers changes with a restart only"
+                running = setting.before,
+                configured = setting.after,
+                "{} changes with a restart only",
+                setting.key
             );
         }
-        if before.max_connections != after.max_connections {
-            warn!("process.max_connections changes with a restart only");
-        }
-        if self.config.admin.address != config.admin.address {
-            warn!(running = %self.config.admin.address, configured = %config.admin.address, "admin.address changes with a restart only");
-        }
-        if self.config.log != config.log {
-            warn!("[log] changes with a restart only");
-        }
+        settings.iter().map(ToString::to_string).collect()
     }
 
     fn new_compiler(&self) -> Option<Compiler> {
@@ -181,42 +234,5 @@ impl Daemon {
             tickets,
             fastrand::usize(..),
         ))
-    }
-}
-
-/// What a reload does to endpoints.
-struct Changes {
-    kept: usize,
-    added: usize,
-    removed: usize,
-    /// On those kept.
-    in_flight: u32,
-}
-
-impl Changes {
-    fn between(previous: &Snapshot, next: &Snapshot) -> Self {
-        let ids = |snapshot: &Snapshot| -> HashSet<EndpointId> {
-            snapshot
-                .upstreams
-                .iter()
-                .flat_map(|upstream| &upstream.endpoints)
-                .map(|endpoint| endpoint.id())
-                .collect()
-        };
-        let (before, after) = (ids(previous), ids(next));
-        let kept = before.intersection(&after).count();
-        let in_flight = next
-            .upstreams
-            .iter()
-            .flat_map(|upstream| &upstream.endpoints)
-            .filter(|endpoint| before.contains(&endpoint.id()))
-            .map(|endpoint| endpoint.in_flight())
-            .sum();
-        Self {
-            kept,
-            added: after.len() - kept,
-            removed: before.len() - kept,
-            in_flight,
-        }
     }
 }

@@ -17,7 +17,10 @@ const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Drains and ends. Exit code 0, also when something had to be cut.
-    pub(super) async fn shut_down(self, signals: &mut Signals) -> ExitCode {
+    pub(super) async fn shut_down(mut self, signals: &mut Signals) -> ExitCode {
+        // Who still asks is told that nobody obeys any more.
+        self.commands.close();
+        while self.commands.try_recv().is_ok() {}
         let process = &self.config.process;
         self.admin.set_unready(Some("shutting down"));
         self.notify
@@ -45,6 +48,7 @@ impl Daemon {
             let _ = timeout(STOP_WITHIN, ended(&self.workers)).await;
         }
         self.log_writer.finish_within(STOP_WITHIN);
+        drop(self.socket);
         info!("stopped");
         ExitCode::SUCCESS
     }

@@ -537,7 +537,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             let limit = configured.max_in_flight;
             endpoint.set_limits(limit, upstream.adaptive.as_ref());
             endpoint.set_backup(configured.backup);
-            // Nothing but the file sets a mode yet: what the file does not say is active.
+            // What neither the file nor an operator says is active.
             let mode = configured.mode.unwrap_or(config::Mode::Active);
             let before = endpoint.state();
             endpoint.set_mode(mode);

@@ -5,6 +5,7 @@ pub mod compile;
 mod contacts;
 mod mirror;
 pub mod pages;
+pub mod plan;
 pub mod publish;
 mod split;
 

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use balancer::config::{
-    self, AccessLogOnly, AccessLogTarget, Action, ClientAuth, ForwardedFields, HashKey,
-    HostPattern, Hsts, ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode, Passive,
-    PathPattern, Policy, Probe, QueueOrder, RateKey, Redirect, Retry, Rewrite, RouteLimits,
-    RouteTimeouts, SplitBy, StatusRange, TlsVersion, UpstreamTimeouts,
+    self, AccessLogOnly, AccessLogTarget, Action, AdminSocket, ClientAuth, ForwardedFields,
+    HashKey, HostPattern, Hsts, ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode,
+    Passive, PathPattern, Policy, Probe, QueueOrder, RateKey, Redirect, Retry, Rewrite,
+    RouteLimits, RouteTimeouts, SplitBy, StatusRange, TlsVersion, UpstreamTimeouts,
 };
 use balancer::message::proxy_protocol::Version;
 use balancer::units::ByteSize;
@@ -36,6 +36,12 @@ fn of_the_process() {
     assert_eq!(config.access_log.only, AccessLogOnly::All);
     assert_eq!(config.admin.address, ([127, 0, 0, 1], 9900).into());
     assert_eq!(config.admin.place.to_string(), "f:1:1");
+    assert_eq!(
+        config.admin.socket,
+        AdminSocket::Usual("run/balancer.sock".into())
+    );
+    assert_eq!(config.admin.audit, None);
+    assert_eq!(config.process.drain_tunnel_timeout, 600 * SECOND);
     assert_eq!(config.access_log.place.to_string(), "f:1:1");
     assert!(config.upstreams.is_empty() && config.routes.is_empty() && config.warnings.is_empty());
 }

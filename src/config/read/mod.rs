@@ -18,7 +18,7 @@ mod name;
 mod passive;
 mod path;
 mod pause;
-mod process;
+pub(super) mod process;
 mod retry;
 mod rewrite;
 mod route;
@@ -108,6 +108,7 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
         upstreams,
         routes,
         warnings: Vec::new(),
+        text: super::Text(source.text().into()),
     }
 }
 

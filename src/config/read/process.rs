@@ -8,7 +8,8 @@ use super::socket_address;
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{
-    AccessLog, AccessLogOnly, AccessLogTarget, Admin, Log, LogFormat, LogLevel, Process,
+    AccessLog, AccessLogOnly, AccessLogTarget, Admin, AdminSocket, Log, LogFormat, LogLevel,
+    Process,
 };
 
 pub(super) fn process(table: &mut Table<'_>) -> Process {
@@ -33,6 +34,10 @@ pub(super) fn process(table: &mut Table<'_>) -> Process {
         certificate_poll: table
             .get("certificate_poll")
             .and_then(|value| certificate_poll(&value)),
+        drain_tunnel_timeout: table
+            .get("drain_tunnel_timeout")
+            .and_then(|value| value.duration_or_zero())
+            .unwrap_or(default.drain_tunnel_timeout),
         max_connections: table
             .get("max_connections")
             .and_then(|value| count(&value, i64::MAX)),
@@ -46,6 +51,7 @@ pub(super) fn process_default() -> Process {
         shutdown_grace: Duration::from_secs(30),
         startup_wait: Duration::from_secs(2),
         certificate_poll: None,
+        drain_tunnel_timeout: Duration::from_secs(600),
         max_connections: None,
     }
 }
@@ -156,28 +162,51 @@ fn sample(value: &Value<'_>) -> Option<f64> {
     }
 }
 
-pub(super) fn admin(root: &mut Table<'_>) -> Admin {
+pub(in crate::config) fn admin(root: &mut Table<'_>) -> Admin {
     let default = Admin {
         address: ADMIN_ADDRESS,
         place: root.place(),
+        socket: AdminSocket::Usual(root.resolve(ADMIN_SOCKET)),
+        audit: None,
     };
     let Some(value) = root.get("admin") else {
         return default;
     };
     let read = |table: &mut Table<'_>| {
         let address = table.get("address");
-        table.not_yet(&["socket", "token_file"]);
+        table.not_yet(&["token_file"]);
         Admin {
             place: address.as_ref().map_or_else(|| table.place(), Value::place),
             address: address
                 .as_ref()
                 .and_then(socket_address)
                 .unwrap_or(ADMIN_ADDRESS),
+            socket: table
+                .get("socket")
+                .and_then(|value| admin_socket(&value))
+                .unwrap_or_else(|| default.socket.clone()),
+            audit: table.get("audit").and_then(|value| value.path()),
         }
     };
-    value.table(read).unwrap_or(default)
+    value.table(read).unwrap_or_else(|| default.clone())
+}
+
+fn admin_socket(value: &Value<'_>) -> Option<AdminSocket> {
+    if value.string_such_as("\"off\" or a path")? == "off" {
+        return Some(AdminSocket::Off);
+    }
+    let path = value.path()?;
+    if path.as_os_str().len() > LONGEST_SOCKET {
+        return value.expected(format_args!(
+            "a path of at most {LONGEST_SOCKET} bytes, as the system wants it of sockets"
+        ));
+    }
+    Some(AdminSocket::At(path))
 }
 
 const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
+/// `admin.socket` where it is not set.
+const ADMIN_SOCKET: &str = "run/balancer.sock";
+const LONGEST_SOCKET: usize = 107; // sun_path has 108 with its end
 const SHORTEST_POLL: Duration = Duration::from_millis(100); // each reads files
 const MOST_WORKERS: i64 = 1024; // each is a thread with its own connections

@@ -69,16 +69,10 @@ fn unknown_keys() {
 #[test]
 fn keys_and_values_of_a_later_version() {
     let upstream = "[upstream.b]\nendpoints = [\"h:1\"]\n";
-    each_has(&[
-        (
-            "[admin]\nsocket = \"run/b.sock\"\n",
-            "2:1: admin.socket: not supported yet",
-        ),
-        (
-            "[admin]\ntoken_file = \"token\"\n",
-            "2:1: admin.token_file: not supported yet",
-        ),
-    ]);
+    each_has(&[(
+        "[admin]\ntoken_file = \"token\"\n",
+        "2:1: admin.token_file: not supported yet",
+    )]);
     assert_eq!(
         problems_behind_base(&format!("{upstream}role = \"x\"\n")),
         ["3:1: upstream.b.role: not supported yet"]
@@ -92,6 +86,22 @@ fn keys_and_values_of_a_later_version() {
 #[test]
 fn types() {
     each_has(&[
+        (
+            "[admin]\nsocket = false\n",
+            "2:10: admin.socket: must be \"off\" or a path, got false",
+        ),
+        (
+            &format!("[admin]\nsocket = \"/{}\"\n", "x".repeat(120)),
+            "2:10: admin.socket: must be a path of at most 107 bytes, as the system wants it of sockets, got \"/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"…",
+        ),
+        (
+            "[admin]\naudit = 1\n",
+            "2:9: admin.audit: must be a path, got 1",
+        ),
+        (
+            "[process]\ndrain_tunnel_timeout = 600\n",
+            "2:24: process.drain_tunnel_timeout: must be a duration such as \"5s\", got 600",
+        ),
         (
             "[process]\nworkers = \"4\"\n",
             "2:11: process.workers: must be a whole number, 1–1024, got \"4\"",

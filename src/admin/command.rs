@@ -1,0 +1,131 @@
+//! What an operator may ask of the process, and what comes of it. Sent to the daemon, which alone changes anything.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::oneshot;
+
+use crate::config::{ConfigErrors, Mode};
+use crate::snapshot::plan::Plan;
+
+/// A wish, and whose it is.
+#[derive(Debug)]
+pub struct Asked {
+    /// Who asks.
+    pub by: Operator,
+    /// For what.
+    pub command: Command,
+}
+
+/// Who asks: what the system says of the other end of the socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Operator {
+    /// The user.
+    pub uid: u32,
+    /// The process, where the system tells.
+    pub pid: Option<i32>,
+}
+
+/// Where the outcome goes.
+pub type Reply<T> = oneshot::Sender<Result<T, Refused>>;
+
+/// What can be asked.
+#[derive(Debug)]
+pub enum Command {
+    /// Read the file again.
+    Reload(Reply<Reloaded>),
+    /// Use an earlier file again: that of this generation, or the one before.
+    Rollback(Option<u64>, Reply<Reloaded>),
+    /// Change what is wanted of an endpoint.
+    SetMode {
+        /// Of which upstream.
+        upstream: String,
+        /// Which one.
+        endpoint: String,
+        /// To this.
+        mode: Mode,
+        /// The mode before.
+        reply: Reply<Mode>,
+    },
+    /// Tell what a reload would change.
+    Plan(Reply<Plan>),
+}
+
+/// What a reload has come to.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Reloaded {
+    /// The generation before.
+    pub previous: u64,
+    /// The one in use now.
+    pub generation: u64,
+    /// Endpoints that stay as they are.
+    pub kept: usize,
+    /// Requests in flight on those.
+    pub in_flight: u32,
+    /// Endpoints that are new.
+    pub added: usize,
+    /// Endpoints that are gone, and finish what they have.
+    pub draining: usize,
+    /// What was asked for and needs a restart.
+    pub restart: Vec<String>,
+    /// What is doubtful about the file.
+    pub warnings: Vec<String>,
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "generation {} -> {}: {} kept ({} in flight), {} added, {} draining",
+            self.previous,
+            self.generation,
+            endpoints(self.kept),
+            self.in_flight,
+            self.added,
+            self.draining
+        )
+    }
+}
+
+fn endpoints(number: usize) -> String {
+    format!("{number} endpoint{}", if number == 1 { "" } else { "s" })
+}
+
+/// Why nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum Refused {
+    /// The file cannot be used.
+    #[error("{0}")]
+    Config(#[from] ConfigErrors),
+    /// There is nothing of that name.
+    #[error("{0}")]
+    Unknown(String),
+    /// It is so already, or cannot be now.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reload_is_told_in_one_line() {
+        let mut reloaded = Reloaded {
+            previous: 17,
+            generation: 18,
+            kept: 11,
+            in_flight: 143,
+            added: 1,
+            draining: 1,
+            restart: Vec::new(),
+            warnings: Vec::new(),
+        };
+        assert_eq!(
+            reloaded.to_string(),
+            "generation 17 -> 18: 11 endpoints kept (143 in flight), 1 added, 1 draining"
+        );
+        reloaded.kept = 1;
+        assert!(reloaded.to_string().contains(": 1 endpoint kept ("));
+    }
+}

@@ -1,0 +1,57 @@
+//! The configuration in use, and those before it, as JSON.
+
+use std::sync::PoisonError;
+
+use serde::Serialize;
+
+use super::Admin;
+use super::history::Accepted;
+use super::status::unix_seconds;
+
+/// `GET /api/v1/config`
+#[derive(Debug, Serialize)]
+pub struct Running {
+    /// The one in use.
+    generation: u64,
+    /// SHA-256 of the file.
+    hash: String,
+    /// The file; over the unix socket only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    text: Option<String>,
+    /// Those that `rollback` can go back to, and the one in use, oldest first.
+    accepted: Vec<AcceptedView>,
+}
+
+#[derive(Debug, Serialize)]
+struct AcceptedView {
+    generation: u64,
+    hash: String,
+    /// Unix time in seconds.
+    at: u64,
+}
+
+impl Running {
+    /// What `admin` knows.
+    pub fn of(admin: &Admin, with_text: bool) -> Self {
+        let history = admin.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let current = history.current();
+        Self {
+            generation: admin.publisher.current().generation,
+            hash: current.map(Accepted::hash).unwrap_or_default(),
+            text: current
+                .filter(|_| with_text)
+                .map(|current| current.text.to_string()),
+            accepted: history.all().map(AcceptedView::of).collect(),
+        }
+    }
+}
+
+impl AcceptedView {
+    fn of(accepted: &Accepted) -> Self {
+        Self {
+            generation: accepted.generation,
+            hash: accepted.hash(),
+            at: unix_seconds(accepted.at),
+        }
+    }
+}

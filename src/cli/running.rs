@@ -1,0 +1,260 @@
+//! Speaks with a running balancer over its unix socket; says in one line why it cannot.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use bytes::Bytes;
+use http::{Method, Request, StatusCode, header};
+use http_body_util::{BodyExt, Full};
+use hyper_util::rt::TokioIo;
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use tokio::net::UnixStream;
+
+use crate::admin::{NOTHING_THERE, SERVER};
+use crate::config;
+
+/// The balancer that runs with a file.
+#[derive(Debug)]
+pub(super) struct Running {
+    config: PathBuf,
+    socket: PathBuf,
+}
+
+/// Why it gave no answer, or none that helps.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum AskError {
+    #[error("{}: admin.socket is \"off\", so a balancer that runs with this file takes no commands", .0.display())]
+    Off(PathBuf),
+    #[error("no balancer runs with {}: there is no {} (if it runs with another file, name that with --config)", .0.display(), .1.display())]
+    NotThere(PathBuf, PathBuf),
+    #[error("no balancer runs with {}: the one that made {} has ended", .0.display(), .1.display())]
+    Ended(PathBuf, PathBuf),
+    #[error("{}: permission denied; ask as the user that the balancer runs as", .0.display())]
+    Denied(PathBuf),
+    #[error("{}: {}", .0.display(), .1)]
+    Io(PathBuf, io::Error),
+    #[error("{}: {}", .0.display(), .1)]
+    Http(PathBuf, hyper::Error),
+    #[error(
+        "the running balancer ({0}) does not know this; this command is of {SERVER}: restart the one, or use the other's"
+    )]
+    Version(String),
+    /// What the balancer says, and every problem of its file.
+    #[error("{}", refused(.0))]
+    Refused(Problem),
+}
+
+/// What is read of an `application/problem+json`.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Problem {
+    detail: String,
+    #[serde(default)]
+    problems: Vec<FileProblem>,
+}
+
+#[derive(Debug, Deserialize)]
+struct FileProblem {
+    file: String,
+    line: u32,
+    column: u32,
+    key: String,
+    message: String,
+}
+
+fn refused(problem: &Problem) -> String {
+    let mut text = problem.detail.clone();
+    for problem in &problem.problems {
+        let FileProblem {
+            file,
+            line,
+            column,
+            key,
+            message,
+        } = problem;
+        let key = if key.is_empty() {
+            String::new()
+        } else {
+            format!("{key}: ")
+        };
+        text.push_str(&format!("\n{file}:{line}:{column}: {key}{message}"));
+    }
+    text
+}
+
+impl Running {
+    /// The one that runs with the file at `config`, which need not be valid by now.
+    pub(super) fn with(config: &Path) -> Result<Self, AskError> {
+        let Some(socket) = config::socket(config) else {
+            return Err(AskError::Off(config.to_owned()));
+        };
+        Ok(Self {
+            config: config.to_owned(),
+            socket,
+        })
+    }
+
+    /// Reads `path`.
+    pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
+        self.ask(Method::GET, path, Bytes::new())
+    }
+
+    /// Has something done.
+    pub(super) fn post<T: DeserializeOwned>(&self, path: &str, body: Bytes) -> Result<T, AskError> {
+        self.ask(Method::POST, path, body)
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, AskError> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_io()
+            .build();
+        let answer = match runtime {
+            Ok(runtime) => runtime.block_on(self.answer(method, path, body))?,
+            Err(error) => return Err(AskError::Io(self.socket.clone(), error)),
+        };
+        let Answer {
+            status,
+            server,
+            body,
+        } = answer;
+        if !status.is_success() {
+            return Err(match serde_json::from_slice::<Problem>(&body) {
+                Ok(problem) if problem.detail != NOTHING_THERE => AskError::Refused(problem),
+                _ => AskError::Version(server),
+            });
+        }
+        serde_json::from_slice(&body).map_err(|_| AskError::Version(server))
+    }
+
+    async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, AskError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        let failed = |error| AskError::Http(self.socket.clone(), error);
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(failed)?;
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, "balancer")
+            .body(Full::new(body))
+            .expect("paths are made here, of encoded names");
+        let exchange = async {
+            let response = sender.send_request(request).await?;
+            let (head, body) = response.into_parts();
+            let body = body.collect().await?.to_bytes();
+            Ok::<_, hyper::Error>((head, body))
+        };
+        let (head, body) = tokio::select! {
+            biased;
+            exchanged = exchange => exchanged.map_err(failed)?,
+            // It ends first only where it fails, which the exchange tells as well.
+            Err(error) = connection => return Err(failed(error)),
+        };
+        let server = head.headers.get(header::SERVER);
+        let server = server.and_then(|server| server.to_str().ok());
+        Ok(Answer {
+            status: head.status,
+            server: server.unwrap_or("of an unknown version").to_owned(),
+            body,
+        })
+    }
+
+    fn unreachable(&self, error: io::Error) -> AskError {
+        let (config, socket) = (self.config.clone(), self.socket.clone());
+        match error.kind() {
+            io::ErrorKind::NotFound => AskError::NotThere(config, socket),
+            io::ErrorKind::ConnectionRefused => AskError::Ended(config, socket),
+            io::ErrorKind::PermissionDenied => AskError::Denied(socket),
+            _ => AskError::Io(socket, error),
+        }
+    }
+}
+
+struct Answer {
+    status: StatusCode,
+    server: String,
+    body: Bytes,
+}
+
+/// Prints why nothing came of it; the exit code.
+pub(super) fn finished(outcome: Result<ExitCode, AskError>) -> ExitCode {
+    outcome.unwrap_or_else(|error| {
+        eprintln!("balancer: {error}");
+        ExitCode::FAILURE
+    })
+}
+
+/// `UPSTREAM/ENDPOINT`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Target {
+    pub(super) upstream: String,
+    pub(super) endpoint: String,
+}
+
+impl std::str::FromStr for Target {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text.split_once('/') {
+            Some((upstream, endpoint)) if !upstream.is_empty() && !endpoint.is_empty() => {
+                Ok(Self {
+                    upstream: upstream.to_owned(),
+                    endpoint: endpoint.to_owned(),
+                })
+            }
+            _ => Err("expected UPSTREAM/ENDPOINT, such as app/127.0.0.1:9001"),
+        }
+    }
+}
+
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.upstream, self.endpoint)
+    }
+}
+
+impl Target {
+    /// Where the API has it.
+    pub(super) fn path(&self) -> String {
+        format!(
+            "/api/v1/endpoints/{}/{}",
+            encoded(&self.upstream),
+            encoded(&self.endpoint)
+        )
+    }
+}
+
+/// As a segment of a path (RFC 3986 §2.3).
+fn encoded(name: &str) -> String {
+    name.bytes()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {
+                char::from(byte).to_string()
+            }
+            _ => format!("%{byte:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn target_is_an_upstream_and_an_endpoint() {
+        let target: Target = "app/[::1]:9001".parse().unwrap();
+        assert_eq!(target.path(), "/api/v1/endpoints/app/%5B%3A%3A1%5D%3A9001");
+        assert_eq!(target.to_string(), "app/[::1]:9001");
+        for wrong in ["app", "/x", "app/", "", "/"] {
+            assert!(wrong.parse::<Target>().is_err(), "{wrong}");
+        }
+    }
+}

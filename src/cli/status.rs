@@ -1,0 +1,245 @@
+//! `balancer status`: what the running balancer knows of its listeners and endpoints.
+
+use std::io::{IsTerminal, Write, stdout};
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::running::{AskError, Running, finished};
+use super::table::{Cell, Table, Tone, in_colour};
+
+/// Between two looks.
+const WATCH: Duration = Duration::from_secs(1);
+
+/// Show listeners, upstreams and endpoints of the running balancer.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// As JSON, for scripts.
+    #[arg(long)]
+    json: bool,
+    /// Again every second, until it is ended.
+    #[arg(long)]
+    watch: bool,
+}
+
+/// What is read of the status; there may be more.
+#[derive(Debug, Deserialize)]
+struct Status {
+    version: String,
+    generation: u64,
+    started: u64,
+    listeners: Vec<Listener>,
+    upstreams: Vec<Upstream>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Listener {
+    name: String,
+    address: String,
+    tls: bool,
+    open_connections: usize,
+}
+
+#[derive(Debug, Deserialize)]
+struct Upstream {
+    name: String,
+    policy: String,
+    available: usize,
+    endpoints: Vec<Endpoint>,
+}
+
+/// One endpoint.
+#[derive(Debug, Deserialize)]
+pub(super) struct Endpoint {
+    name: String,
+    weight: u32,
+    pub(super) mode: String,
+    pub(super) state: String,
+    reason: Option<String>,
+    since: u64,
+    pub(super) in_flight: u32,
+    pub(super) tunnels: u32,
+    eligible: bool,
+}
+
+impl Endpoint {
+    /// `draining (3 in flight, 2 tunnels)`: what is left, where it shall be left.
+    pub(super) fn state_with_rest(&self) -> String {
+        if self.mode == "active" || self.in_flight == 0 {
+            return self.state.clone();
+        }
+        format!(
+            "{} ({})",
+            self.state,
+            in_flight(self.in_flight, self.tunnels)
+        )
+    }
+
+    fn tone(&self) -> Tone {
+        match &*self.state {
+            "down" | "unresolved" => Tone::Bad,
+            "up" | "unchecked" => Tone::Good,
+            _ => Tone::Doubtful,
+        }
+    }
+}
+
+/// `3 in flight, 2 tunnels`; the tunnels are not counted twice.
+pub(super) fn in_flight(in_flight: u32, tunnels: u32) -> String {
+    let requests = in_flight.saturating_sub(tunnels);
+    match tunnels {
+        0 => format!("{requests} in flight"),
+        1 => format!("{requests} in flight, 1 tunnel"),
+        _ => format!("{requests} in flight, {tunnels} tunnels"),
+    }
+}
+
+/// Shows the status of the balancer that runs with the file at `config`.
+pub fn run(args: &Args, config: &Path) -> ExitCode {
+    finished(show(args, config))
+}
+
+fn show(args: &Args, config: &Path) -> Result<ExitCode, AskError> {
+    let running = Running::with(config)?;
+    loop {
+        let status: Value = running.get("/api/v1/status")?;
+        let text = if args.json {
+            format!("{status}\n")
+        } else {
+            let status = Status::deserialize(&status)
+                .map_err(|_| AskError::Version(status["version"].to_string()))?;
+            status.text(now(), in_colour())
+        };
+        let clear = if args.watch && !args.json && stdout().is_terminal() {
+            "\x1b[H\x1b[2J"
+        } else {
+            ""
+        };
+        let written = write!(stdout(), "{clear}{text}").and_then(|()| stdout().flush());
+        if !args.watch || written.is_err() {
+            return Ok(ExitCode::SUCCESS);
+        }
+        sleep(WATCH);
+    }
+}
+
+impl Status {
+    fn text(&self, now: u64, in_colour: bool) -> String {
+        let mut text = format!(
+            "balancer {}, generation {}, up {}\n\n",
+            self.version,
+            self.generation,
+            ago(now.saturating_sub(self.started))
+        );
+        let mut listeners = Table::with_heading(&["listener", "address", "", "connections"]);
+        for listener in &self.listeners {
+            listeners.push(vec![
+                Cell::plain(&listener.name),
+                Cell::plain(&listener.address),
+                Cell::plain(if listener.tls { "tls" } else { "" }),
+                Cell::plain(listener.open_connections),
+            ]);
+        }
+        text.push_str(&listeners.text("", in_colour));
+        for upstream in &self.upstreams {
+            text.push_str(&format!(
+                "\nupstream {} ({}): {} of {} available\n",
+                upstream.name,
+                upstream.policy,
+                upstream.available,
+                upstream.endpoints.len()
+            ));
+            text.push_str(&upstream.endpoints(now).text("  ", in_colour));
+        }
+        text
+    }
+}
+
+impl Upstream {
+    fn endpoints(&self, now: u64) -> Table {
+        let mut table = Table::with_heading(&[
+            "endpoint",
+            "state",
+            "since",
+            "in flight",
+            "weight",
+            "reason",
+        ]);
+        for endpoint in &self.endpoints {
+            let idle = if endpoint.eligible { "" } else { "not picked" };
+            table.push(vec![
+                Cell::plain(&endpoint.name),
+                Cell::new(endpoint.state_with_rest(), endpoint.tone()),
+                Cell::plain(ago(now.saturating_sub(endpoint.since))),
+                Cell::plain(endpoint.in_flight),
+                Cell::plain(endpoint.weight),
+                Cell::plain(endpoint.reason.as_deref().unwrap_or(idle)),
+            ]);
+        }
+        table
+    }
+}
+
+/// Seconds, in the two largest units.
+pub(super) fn ago(seconds: u64) -> String {
+    let (minutes, hours, days) = (seconds / 60, seconds / 3600, seconds / 86400);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, ..) => format!("{hours} h {} min", minutes % 60),
+        _ => format!("{days} d {} h", hours % 24),
+    }
+}
+
+pub(super) fn now() -> u64 {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH);
+    now.unwrap_or_default().as_secs()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn status_is_told_in_aligned_lines() {
+        let endpoint = |name: &str, mode: &str, state: &str, reason: Option<&str>| {
+            json!({ "name": name, "weight": 1, "mode": mode, "state": state, "reason": reason,
+                "since": 940, "in_flight": 5, "tunnels": 2, "eligible": state == "up", "more": 1 })
+        };
+        let status = json!({
+            "version": "1.2.3", "generation": 7, "started": 0, "more": [],
+            "listeners": [{ "name": "http", "address": "127.0.0.1:80", "tls": false, "open_connections": 12 }],
+            "upstreams": [{ "name": "app", "policy": "round-robin", "available": 1, "endpoints": [
+                endpoint("a", "active", "up", None),
+                endpoint("bb", "draining", "draining", None),
+                endpoint("c", "active", "down", Some("refused")),
+            ] }],
+        });
+        let status: Status = serde_json::from_value(status).unwrap();
+        assert_eq!(
+            status.text(1000, false),
+            "balancer 1.2.3, generation 7, up 16 min 40 s\n\n\
+             listener  address         connections\n\
+             http      127.0.0.1:80    12\n\n\
+             upstream app (round-robin): 1 of 3 available\n\
+             \x20 endpoint  state                              since      in flight  weight  reason\n\
+             \x20 a         up                                 1 min 0 s  5          1\n\
+             \x20 bb        draining (3 in flight, 2 tunnels)  1 min 0 s  5          1       not picked\n\
+             \x20 c         down                               1 min 0 s  5          1       refused\n"
+        );
+    }
+
+    #[test]
+    fn times_are_short() {
+        assert_eq!(ago(59), "59 s");
+        assert_eq!(ago(61), "1 min 1 s");
+        assert_eq!(ago(3 * 3600 + 60), "3 h 1 min");
+        assert_eq!(ago(50 * 3600), "2 d 2 h");
+    }
+}

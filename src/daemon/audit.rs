@@ -1,0 +1,120 @@
+//! Who has done what, and what came of it: in the log, and in a file of its own where `admin.audit` names one.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::mpsc::{Receiver, Sender, channel};
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use tracing::{error, info};
+
+use crate::admin::command::Operator;
+
+/// Where it is written.
+#[derive(Debug)]
+pub(super) struct Audit(Option<Sender<Vec<u8>>>);
+
+/// Something an operator has done.
+#[derive(Debug)]
+pub(super) struct Action<'a> {
+    /// What: `reload`, `drain`, …
+    pub(super) action: &'static str,
+    /// To which endpoint, or generation.
+    pub(super) target: &'a str,
+    /// The generation in use afterwards.
+    pub(super) generation: u64,
+    /// Why it was refused, if it was.
+    pub(super) refused: Option<String>,
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    time: String,
+    uid: u32,
+    pid: Option<i32>,
+    action: &'a str,
+    target: &'a str,
+    generation: u64,
+    result: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a str>,
+}
+
+impl Audit {
+    /// Appends to the file at `path`, if any. Written by a thread of its own: a disk that hangs holds nothing up.
+    pub(super) fn start(path: Option<&Path>) -> io::Result<Self> {
+        let Some(path) = path else {
+            return Ok(Self(None));
+        };
+        open(path).map_err(|error| {
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
+        let path = path.to_owned();
+        let (sender, receiver) = channel();
+        std::thread::Builder::new()
+            .name("audit".to_owned())
+            .spawn(move || write_all(&path, &receiver))?;
+        Ok(Self(Some(sender)))
+    }
+
+    /// Takes note of what `by` has done.
+    pub(super) fn note(&self, by: Operator, done: &Action<'_>) {
+        let Action {
+            action,
+            target,
+            generation,
+            refused,
+        } = done;
+        let result = if refused.is_some() { "refused" } else { "done" };
+        let reason = refused.as_deref();
+        info!(
+            uid = by.uid,
+            pid = by.pid,
+            action,
+            target,
+            generation,
+            result,
+            reason,
+            "operator"
+        );
+        let Some(sender) = &self.0 else { return };
+        let line = Line {
+            time: OffsetDateTime::now_utc()
+                .format(&Rfc3339)
+                .unwrap_or_default(),
+            uid: by.uid,
+            pid: by.pid,
+            action,
+            target,
+            generation: *generation,
+            result,
+            reason,
+        };
+        let Ok(mut line) = serde_json::to_vec(&line) else {
+            return;
+        };
+        line.push(b'\n');
+        // Without the thread, it was said why.
+        let _ = sender.send(line);
+    }
+}
+
+/// For every line anew: there are few, and a file that was renamed is let go of.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+}
+
+fn write_all(path: &Path, lines: &Receiver<Vec<u8>>) {
+    for line in lines {
+        if let Err(error) = open(path).and_then(|mut file| file.write_all(&line)) {
+            error!(%error, "audit log cannot be written");
+        }
+    }
+}

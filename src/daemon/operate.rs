@@ -1,0 +1,226 @@
+//! Obeys operators: what came over the admin's socket, one after another.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::{Arc, PoisonError};
+
+use serde_json::json;
+use tokio::time::Instant;
+
+use super::Daemon;
+use super::audit::Action;
+use super::reload::Cause;
+use super::wishes::Wishes;
+use crate::admin::command::{Asked, Command, Operator, Refused, Reloaded, Reply};
+use crate::admin::status;
+use crate::config::{self, Config, Mode};
+use crate::metrics::Metrics;
+use crate::snapshot::Snapshot;
+use crate::snapshot::compile::{Compiler, apply};
+use crate::snapshot::plan::{Plan, Side};
+use crate::tls::{Contents, Tickets};
+use crate::worker;
+
+impl Daemon {
+    /// Obeys `asked`, and what has been asked for since. Reloads that wait together are one: it reads what all of them
+    /// have seen.
+    pub(super) async fn obey(&mut self, asked: Asked) {
+        let mut waiting = VecDeque::from([asked]);
+        while let Ok(asked) = self.commands.try_recv() {
+            waiting.push_back(asked);
+        }
+        while let Some(Asked { by, command }) = waiting.pop_front() {
+            match command {
+                Command::Reload(reply) => {
+                    let mut replies = vec![(by, reply)];
+                    waiting = waiting
+                        .into_iter()
+                        .filter_map(|asked| match asked {
+                            Asked {
+                                by,
+                                command: Command::Reload(reply),
+                            } => {
+                                replies.push((by, reply));
+                                None
+                            }
+                            other => Some(other),
+                        })
+                        .collect();
+                    self.obey_reload(replies).await;
+                }
+                Command::Rollback(generation, reply) => {
+                    self.obey_rollback(by, generation, reply).await;
+                }
+                Command::SetMode {
+                    upstream,
+                    endpoint,
+                    mode,
+                    reply,
+                } => {
+                    let outcome = self.set_mode(&upstream, &endpoint, mode);
+                    let action = match mode {
+                        Mode::Active => "resume",
+                        Mode::Draining => "drain",
+                        Mode::Disabled => "disable",
+                    };
+                    let target = format!("{upstream}/{endpoint}");
+                    self.note(by, (action, &target), outcome.as_ref().err());
+                    // Who has left need not be told; this holds for every reply.
+                    let _ = reply.send(outcome);
+                }
+                Command::Plan(reply) => {
+                    let _ = reply.send(self.plan().await);
+                }
+            }
+        }
+    }
+
+    async fn obey_reload(&mut self, replies: Vec<(Operator, Reply<Reloaded>)>) {
+        let outcome = self.reload(Cause::Operator).await;
+        for (by, reply) in replies {
+            let outcome = outcome.clone().map_err(Refused::Config);
+            self.note(by, ("reload", ""), outcome.as_ref().err());
+            let _ = reply.send(outcome);
+        }
+    }
+
+    async fn obey_rollback(
+        &mut self,
+        by: Operator,
+        generation: Option<u64>,
+        reply: Reply<Reloaded>,
+    ) {
+        let outcome = self.rollback(generation).await;
+        let target = generation.map(|it| it.to_string()).unwrap_or_default();
+        self.note(by, ("rollback", &target), outcome.as_ref().err());
+        let _ = reply.send(outcome);
+    }
+
+    async fn rollback(&mut self, generation: Option<u64>) -> Result<Reloaded, Refused> {
+        let found = {
+            let history = self.admin.history.lock();
+            let history = history.unwrap_or_else(PoisonError::into_inner);
+            if generation == Some(self.publisher.current().generation) {
+                return Err(Refused::Conflict(
+                    "that generation is the one in use".to_owned(),
+                ));
+            }
+            match history.find(generation) {
+                Some(found) => Ok(Arc::clone(&found.text)),
+                None => {
+                    let known: Vec<_> = history
+                        .all()
+                        .map(|known| known.generation.to_string())
+                        .collect();
+                    Err(known.join(", "))
+                }
+            }
+        };
+        let text = found.map_err(|known| {
+            Refused::Unknown(match generation {
+                Some(generation) => {
+                    format!("generation {generation} is not kept; these are: {known}")
+                }
+                None => "no other file has been accepted since the start".to_owned(),
+            })
+        })?;
+        let outcome = self.reload(Cause::Rollback(text)).await;
+        outcome.map_err(Refused::Config)
+    }
+
+    /// The mode before.
+    fn set_mode(&mut self, upstream: &str, endpoint: &str, mode: Mode) -> Result<Mode, Refused> {
+        let current = self.publisher.current();
+        let (_, found) = status::find(&current, upstream, endpoint).map_err(Refused::Unknown)?;
+        let before = found.state().mode;
+        if !self
+            .wishes
+            .set(&mut self.config, (upstream, endpoint), mode)
+        {
+            return Err(Refused::Conflict(
+                "the configuration has changed meanwhile; ask again".to_owned(),
+            ));
+        }
+        apply(&current, &self.config);
+        self.checker.follow(&current);
+        self.farewells.follow(&current, Instant::now());
+        for worker in &self.workers {
+            // Idle connections to it are closed.
+            worker.tell(worker::Command::Follow);
+        }
+        Ok(before)
+    }
+
+    /// Compares the file as it is now with what is in use, and changes nothing.
+    async fn plan(&self) -> Result<Plan, Refused> {
+        let (path, running, mut wishes) =
+            (self.path.clone(), self.config.clone(), self.wishes.clone());
+        let (current, tls_files) = (self.publisher.current(), self.tls_files.clone());
+        let planned = tokio::task::spawn_blocking(move || {
+            let next = config::load(&path)?;
+            plan((&running, &current), next, &mut wishes, &tls_files, &path)
+        });
+        let outcome = planned.await.unwrap_or_else(|error| {
+            let message = format!("could not be compared: {error}");
+            Err(config::ConfigErrors::of_file(&self.path, message))
+        });
+        outcome.map_err(Refused::Config)
+    }
+
+    /// Ends the tunnels of endpoints that have drained for long enough.
+    pub(super) fn end_farewells(&mut self) {
+        let long = self.config.process.drain_tunnel_timeout;
+        for endpoint in self.farewells.take_over(Instant::now(), long) {
+            for worker in &self.workers {
+                worker.tell(worker::Command::CutTunnels(endpoint));
+            }
+        }
+    }
+
+    fn note(
+        &self,
+        by: Operator,
+        (action, target): (&'static str, &str),
+        refused: Option<&Refused>,
+    ) {
+        let generation = self.publisher.current().generation;
+        let refused = refused.map(ToString::to_string);
+        let told = json!({
+            "uid": by.uid,
+            "action": action,
+            "target": target,
+            "generation": generation,
+            "refused": refused,
+        });
+        self.admin.events.publish("operator", &told);
+        let action = Action {
+            action,
+            target,
+            generation,
+            refused,
+        };
+        self.audit.note(by, &action);
+    }
+}
+
+/// What taking `next` over would change, with the modes that operators have set.
+fn plan(
+    (running, current): (&Config, &Snapshot),
+    mut next: Config,
+    wishes: &mut Wishes,
+    tls_files: &Contents,
+    path: &Path,
+) -> Result<Plan, config::ConfigErrors> {
+    wishes.lay_over(&mut next);
+    let tickets =
+        Tickets::new().map_err(|error| config::ConfigErrors::of_file(path, error.to_string()))?;
+    // With counters of its own: what is only planned has no series.
+    let mut compiler = Compiler::new(Arc::new(Metrics::new()), tickets, 0);
+    let compiled = compiler.compile(&next, Some(current))?;
+    let side = |config, snapshot| Side { config, snapshot };
+    let mut plan = Plan::between(side(running, current), side(&next, &compiled.snapshot));
+    plan.tls_files = compiled.tls_files != *tls_files;
+    plan.by_operator = wishes.list();
+    plan.warnings = compiled.warnings.iter().map(ToString::to_string).collect();
+    Ok(plan)
+}

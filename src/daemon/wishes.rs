@@ -1,0 +1,137 @@
+//! What operators want of endpoints beyond what the file says. The file beats it: where it says what an endpoint shall be, a
+//! reload forgets what an operator wanted. By name: an endpoint that gets another address is wanted as before.
+
+use std::collections::HashMap;
+
+use crate::config::{Config, Mode};
+use crate::snapshot::plan::ByOperator;
+use crate::units::Name;
+
+/// Modes by upstream and endpoint.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wishes(HashMap<(Name, Name), Mode>);
+
+impl Wishes {
+    /// Writes them into `config`, as it was read from its file, and forgets those that it contradicts or has no endpoint for.
+    pub(super) fn lay_over(&mut self, config: &mut Config) {
+        let mut left = std::mem::take(&mut self.0);
+        for upstream in &mut config.upstreams {
+            for endpoint in &mut upstream.endpoints {
+                let key = (Name::clone(&upstream.name), Name::clone(&endpoint.name));
+                if let Some(mode) = left.remove(&key)
+                    && endpoint.mode.is_none()
+                {
+                    endpoint.mode = Some(mode);
+                    self.0.insert(key, mode);
+                }
+            }
+        }
+    }
+
+    /// One more, in `config` too. False where that has no such endpoint.
+    pub(super) fn set(
+        &mut self,
+        config: &mut Config,
+        (upstream, endpoint): (&str, &str),
+        mode: Mode,
+    ) -> bool {
+        let mut upstreams = config.upstreams.iter_mut();
+        let found = upstreams.find(|other| *other.name == *upstream);
+        let endpoint = found.and_then(|upstream| {
+            let mut endpoints = upstream.endpoints.iter_mut();
+            let endpoint = endpoints.find(|other| *other.name == *endpoint)?;
+            Some((Name::clone(&upstream.name), endpoint))
+        });
+        let Some((upstream, endpoint)) = endpoint else {
+            return false;
+        };
+        endpoint.mode = Some(mode);
+        let key = (upstream, Name::clone(&endpoint.name));
+        match mode {
+            // As without a word.
+            Mode::Active => self.0.remove(&key),
+            Mode::Draining | Mode::Disabled => self.0.insert(key, mode),
+        };
+        true
+    }
+
+    /// All, in order of their names.
+    pub(super) fn list(&self) -> Vec<ByOperator> {
+        let mut list: Vec<_> = self
+            .0
+            .iter()
+            .map(|((upstream, endpoint), mode)| ByOperator {
+                upstream: upstream.to_string(),
+                endpoint: endpoint.to_string(),
+                mode: mode.as_str().to_owned(),
+            })
+            .collect();
+        list.sort_by(|a, b| (&a.upstream, &a.endpoint).cmp(&(&b.upstream, &b.endpoint)));
+        list
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+
+    fn config(endpoints: &str) -> Config {
+        let text = format!(
+            "[listener.l]\naddress = \"127.0.0.1:1\"\n[upstream.app]\nendpoints = [{endpoints}]\n[[route]]\nupstream = \"app\"\n"
+        );
+        config::parse(&text, Path::new("f")).unwrap()
+    }
+
+    fn modes(config: &Config) -> Vec<Option<Mode>> {
+        let endpoints = config.upstreams[0].endpoints.iter();
+        endpoints.map(|endpoint| endpoint.mode).collect()
+    }
+
+    const A: &str = "{ name = \"a\", address = \"127.0.0.1:2\" }";
+    const B: &str = "{ name = \"b\", address = \"127.0.0.1:3\" }";
+
+    #[test]
+    fn wish_survives_files_that_say_nothing_of_it() {
+        let mut wishes = Wishes::default();
+        let mut first = config(&format!("{A}, {B}"));
+        assert!(wishes.set(&mut first, ("app", "b"), Mode::Draining));
+        assert_eq!(modes(&first), [None, Some(Mode::Draining)]);
+        // In another place, at another address.
+        let mut next = config(&format!("{}, {A}", B.replace(":3", ":4")));
+        wishes.lay_over(&mut next);
+        assert_eq!(modes(&next), [Some(Mode::Draining), None]);
+        assert!(!wishes.set(&mut next, ("app", "c"), Mode::Draining));
+        assert!(!wishes.set(&mut next, ("ap", "a"), Mode::Draining));
+    }
+
+    #[test]
+    fn file_that_says_what_an_endpoint_shall_be_ends_the_wish() {
+        let mut wishes = Wishes::default();
+        let mut first = config(A);
+        wishes.set(&mut first, ("app", "a"), Mode::Disabled);
+        let mut says = config(&A.replace(" }", ", state = \"active\" }"));
+        wishes.lay_over(&mut says);
+        assert_eq!(modes(&says), [Some(Mode::Active)]);
+        let mut silent = config(A);
+        wishes.lay_over(&mut silent);
+        assert_eq!(modes(&silent), [None], "it is forgotten");
+    }
+
+    #[test]
+    fn endpoint_that_was_gone_comes_back_without_it_and_so_does_one_resumed() {
+        let mut wishes = Wishes::default();
+        let mut first = config(&format!("{A}, {B}"));
+        wishes.set(&mut first, ("app", "a"), Mode::Draining);
+        wishes.set(&mut first, ("app", "b"), Mode::Draining);
+        assert_eq!(wishes.list().len(), 2);
+        wishes.set(&mut first, ("app", "b"), Mode::Active);
+        wishes.lay_over(&mut config(B));
+        let mut back = config(&format!("{A}, {B}"));
+        wishes.lay_over(&mut back);
+        assert_eq!(modes(&back), [None, None]);
+        assert!(wishes.list().is_empty());
+    }
+}

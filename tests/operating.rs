@@ -1,0 +1,91 @@
+//! Operating a balancer that runs: the unix socket, the commands that use it, and what they leave as it is.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::balancer::BINARY;
+use crate::support::{Balancer, Origin};
+
+mod api;
+mod modes;
+mod planning;
+mod reloading;
+mod socket;
+
+/// Runs a command against `balancer`, to its end.
+fn command(balancer: &Balancer, arguments: &[&str]) -> Output {
+    run(balancer.directory().join("balancer.toml"), arguments)
+}
+
+fn run(config: PathBuf, arguments: &[&str]) -> Output {
+    Command::new(BINARY)
+        .args(arguments)
+        .arg("--config")
+        .arg(config)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap()
+}
+
+/// The exit code, and what was said on either output.
+fn told(output: &Output) -> (Option<i32>, String) {
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (
+        output.status.code(),
+        text(&output.stdout) + &text(&output.stderr),
+    )
+}
+
+/// The same of a command that must have worked.
+#[track_caller]
+fn done(output: &Output) -> String {
+    let (code, text) = told(output);
+    assert_eq!(code, Some(0), "{text}");
+    text
+}
+
+fn socket(balancer: &Balancer) -> PathBuf {
+    balancer.directory().join("run/balancer.sock")
+}
+
+/// Asks over the socket: the status, and the body as JSON.
+#[track_caller]
+fn ask(balancer: &Balancer, method: &str, path: &str, body: &str) -> (u16, Value) {
+    let mut stream = UnixStream::connect(socket(balancer)).unwrap();
+    let length = body.len();
+    // Who is refused early may close before all is sent.
+    let _ = write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: b\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}"
+    );
+    let mut answer = Vec::new();
+    let _ = stream.read_to_end(&mut answer);
+    let answer = String::from_utf8(answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").expect("a head");
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let body = serde_json::from_str(body).unwrap_or(Value::Null);
+    (status.expect("a status"), body)
+}
+
+/// One upstream `app` with these origins as endpoints `a`, `b`, …, and further keys of `a`.
+fn config(origins: &[&Origin], of_a: &str, more: &str) -> String {
+    let endpoints: Vec<String> = origins
+        .iter()
+        .zip('a'..)
+        .map(|(origin, name)| {
+            let keys = if name == 'a' { of_a } else { "" };
+            format!(
+                "{{ name = \"{name}\", address = \"{}\"{keys} }}",
+                origin.address()
+            )
+        })
+        .collect();
+    format!(
+        "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [{}]\n[[route]]\nupstream = \"app\"\n{more}\n",
+        endpoints.join(", ")
+    )
+}
