@@ -6,6 +6,7 @@ mod command;
 mod defaults;
 mod messages;
 mod samples;
+mod schema;
 mod warnings;
 
 use std::path::Path;

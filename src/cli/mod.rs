@@ -3,6 +3,7 @@
 
 pub mod certs;
 pub mod check;
+pub mod completions;
 pub mod demo;
 pub mod explain;
 pub mod mode;
@@ -69,6 +70,12 @@ enum Action {
     Disable(mode::One),
     /// Tell why an endpoint is as it is: its last checks, failures and changes.
     Why(why::Args),
+    /// Print completions for a shell.
+    Completions(completions::Args),
+    /// Print the manual page.
+    Man,
+    /// Print the JSON Schema of the configuration file.
+    Schema,
     /// Make a development CA and a server certificate.
     Certs(certs::Args),
 }
@@ -100,6 +107,12 @@ pub fn run() -> ExitCode {
         Action::Resume(args) => mode::resume(&args, &command.config),
         Action::Disable(args) => mode::disable(&args, &command.config),
         Action::Why(args) => why::run(&args, &command.config),
+        Action::Completions(args) => completions::completions(&args),
+        Action::Man => completions::man(),
+        Action::Schema => {
+            table::say(&format!("{:#}\n", crate::config::schema::schema()));
+            ExitCode::SUCCESS
+        }
         Action::Certs(args) => certs::run(&args),
     }
 }

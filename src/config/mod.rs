@@ -21,6 +21,7 @@ mod quantity;
 mod read;
 pub mod retry;
 pub mod route;
+pub mod schema;
 mod suggest;
 pub mod tls;
 pub mod upstream;

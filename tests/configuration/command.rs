@@ -114,3 +114,22 @@ fn wrong_usage_exits_64() {
         assert_eq!(output.status.code(), Some(64), "{arguments:?}");
     }
 }
+
+#[test]
+fn completions_and_manual_name_every_command_and_option() {
+    let said = |arguments: &[&str]| {
+        let output = balancer(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let manual = said(&["man"]);
+    assert!(manual.contains(".TH balancer 1"), "{manual}");
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let completions = said(&["completions", shell]);
+        for word in ["drain", "rollback", "timeout", "config"] {
+            assert!(completions.contains(word), "{word} for {shell}");
+            assert!(manual.contains(word), "{word} in the manual");
+        }
+    }
+    assert_eq!(balancer(&["completions", "tcsh"]).status.code(), Some(64));
+}
