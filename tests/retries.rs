@@ -21,7 +21,7 @@ fn config(addresses: &[SocketAddr], upstream: &str, route: &str) -> String {
         .map(|address| format!("\"{address}\""))
         .collect();
     format!(
-        "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [{}]\n{upstream}\n[[route]]\nupstream = \"app\"\n{route}\n[process]\nworkers = 1\n[access_log]\ntarget = \"stdout\"\n",
+        "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [{}]\npassive = \"off\"\n{upstream}\n[[route]]\nupstream = \"app\"\n{route}\n[process]\nworkers = 1\n[access_log]\ntarget = \"stdout\"\n",
         endpoints.join(", ")
     )
 }

@@ -119,7 +119,10 @@ impl Upstream {
         }
         if self.policy.heeds_latency() {
             for endpoint in &self.endpoints {
-                endpoint.load.latency.fade(endpoint.clock(now));
+                // One that is asked and says nothing is not getting quicker.
+                if endpoint.in_flight() == 0 {
+                    endpoint.load.latency.fade(endpoint.clock(now));
+                }
             }
         }
     }
@@ -486,6 +489,14 @@ mod tests {
         assert_eq!((endpoint.latency(), endpoint.ballast()), (0.0, 1));
         answer(404, 20);
         assert_eq!(endpoint.latency(), 20_000.0);
+        // It is asked and says nothing: that is no reason to believe it quicker.
+        let held: Vec<Lease> = (0..2).map(|_| daemon.pick()).collect();
+        assert!(endpoint.in_flight() > 0);
+        for half_second in 1..40 {
+            daemon.tick(f64::from(half_second) / 2.0);
+        }
+        assert_eq!(endpoint.latency(), 20_000.0);
+        drop(held);
         // Nobody asks it again: it is believed to be better by and by.
         for half_second in 1..40 {
             daemon.tick(f64::from(half_second) / 2.0);

@@ -195,7 +195,7 @@ impl Line {
             let answer = if next.get().until <= now {
                 Err(Denied::Late)
             } else {
-                self.upstream.pick_now(next.get().wish)
+                self.upstream.pick_of_line(next.get().wish)
             };
             if answer.as_ref().err() == Some(&Denied::Full) {
                 return;

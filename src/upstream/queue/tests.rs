@@ -155,6 +155,28 @@ async fn an_endpoint_has_no_more_than_it_may() {
 }
 
 #[tokio::test]
+async fn regression_an_attempt_that_waits_for_another_endpoint_keeps_nobody_from_the_one_it_has_tried()
+ {
+    let upstream = upstream(&[1, 1], 3, QueueOrder::Fifo);
+    let (tried, busy) = (pick(&upstream).unwrap(), pick(&upstream).unwrap());
+    let wish = Wish {
+        tried: Some(tried.endpoint().id()),
+        ..Wish::default()
+    };
+    let mut again: Waiting<'_> = Box::pin(upstream.wait(wish));
+    assert!(poll(&mut again).is_pending());
+    let mut behind = waiting(&upstream);
+    let id = tried.endpoint().id();
+    drop(tried);
+    // Rather there than nowhere; and then it is the next one's turn.
+    let again = got(&mut again).unwrap();
+    assert_eq!(again.endpoint().id(), id);
+    drop(again);
+    assert_eq!(got(&mut behind).unwrap().endpoint().id(), id);
+    drop(busy);
+}
+
+#[tokio::test]
 async fn who_came_first_goes_first_and_nobody_comes_before() {
     let upstream = upstream(&[1], 2, QueueOrder::Fifo);
     let held = pick(&upstream).unwrap();
