@@ -102,11 +102,10 @@ fn header_says_who_the_client_is() {
     for (header, client, port) in headers() {
         let mut connection = Connection::open(balancer.http());
         // Header and request in one segment, then a further request on the same connection.
-        connection.send([&header[..], GET].concat());
-        for _ in 0..2 {
+        for request in [&[&header[..], GET].concat(), GET] {
+            connection.send(request);
             assert_eq!(connection.reply().text(), "a");
             assert_eq!(client_seen(&origin), (client.to_owned(), port.to_owned()));
-            connection.send(GET);
         }
     }
 }
