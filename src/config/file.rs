@@ -109,6 +109,13 @@ impl<'a> Source<'a> {
             .join(path)
     }
 
+    /// The file's name without its ending.
+    fn stem(&self) -> std::borrow::Cow<'_, str> {
+        self.file
+            .file_stem()
+            .map_or_else(|| "balancer".into(), std::ffi::OsStr::to_string_lossy)
+    }
+
     /// Notes a problem.
     pub(super) fn report(&self, place: Place, message: impl Into<String>) {
         self.problems.borrow_mut().push(place.problem(message));
@@ -172,6 +179,12 @@ impl<'a> Table<'a> {
     /// `path` as seen from where the balancer runs.
     pub(super) fn resolve(&self, path: &str) -> PathBuf {
         self.source.resolve(path)
+    }
+
+    /// A path that belongs to this file and to no other in its folder: `folder/STEM.ending`.
+    pub(super) fn own_path(&self, folder: &str, ending: &str) -> PathBuf {
+        let stem = self.source.stem();
+        self.resolve(&format!("{folder}/{stem}.{ending}"))
     }
 
     /// Notes a problem of the table as a whole.

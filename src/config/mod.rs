@@ -101,6 +101,10 @@ impl fmt::Debug for Text {
 pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
     let whole_file =
         |message| ConfigErrors(vec![Source::new("", path).place(0, "").problem(message)]);
+    // Reading a pipe would wait for whoever writes it.
+    if std::fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return Err(whole_file("is no regular file".to_owned()));
+    }
     let bytes =
         std::fs::read(path).map_err(|error| whole_file(format!("cannot be read: {error}")))?;
     match str::from_utf8(&bytes) {

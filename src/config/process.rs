@@ -99,7 +99,8 @@ pub struct Admin {
     pub address: SocketAddr,
     /// Where `address` (or the table, or the file) stands.
     pub place: Place,
-    /// `socket`: the unix socket that commands use. Default: `run/balancer.sock` where it can be made.
+    /// `socket`: the unix socket that commands use. Default: `run/NAME.sock` where it can be made; NAME is the
+    /// file's, so that two files in one folder have two.
     pub socket: AdminSocket,
     /// `audit`: a file to which everything that an operator does is appended. Default: the log only.
     pub audit: Option<PathBuf>,

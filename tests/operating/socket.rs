@@ -64,16 +64,11 @@ fn socket_in_use_is_refused_where_it_was_asked_for_and_done_without_where_not() 
         let log = second.log().join("\n");
         log.contains("admin.socket cannot listen on") && log.contains("another process answers")
     });
-    // A file of its own beside the first one's: the usual socket is taken.
-    let beside = first.directory().join("other.toml");
-    let text = config(
-        &[&origin],
-        "",
-        "[log]\nformat = \"json\"\n[admin]\naddress = \"127.0.0.1:0\"",
-    );
-    fs::write(&beside, text).unwrap();
+    // A second one with the same file: the usual socket is taken.
     let mut shell = Command::new(BINARY);
-    shell.arg("--config").arg(&beside);
+    shell
+        .arg("--config")
+        .arg(first.directory().join("balancer.toml"));
     shell.stderr(std::process::Stdio::piped());
     let mut child = shell.spawn().unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(child.stderr.take().unwrap()));

@@ -166,7 +166,7 @@ pub(in crate::config) fn admin(root: &mut Table<'_>) -> Admin {
     let default = Admin {
         address: ADMIN_ADDRESS,
         place: root.place(),
-        socket: AdminSocket::Usual(root.resolve(ADMIN_SOCKET)),
+        socket: AdminSocket::Usual(root.own_path("run", "sock")),
         audit: None,
     };
     let Some(value) = root.get("admin") else {
@@ -205,8 +205,6 @@ fn admin_socket(value: &Value<'_>) -> Option<AdminSocket> {
 }
 
 const ADMIN_ADDRESS: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 9900);
-/// `admin.socket` where it is not set.
-const ADMIN_SOCKET: &str = "run/balancer.sock";
 const LONGEST_SOCKET: usize = 107; // sun_path has 108 with its end
 const SHORTEST_POLL: Duration = Duration::from_millis(100); // each reads files
 const MOST_WORKERS: i64 = 1024; // each is a thread with its own connections
