@@ -216,12 +216,13 @@ impl Upstream {
         in_flight as f64 / weight as f64
     }
 
-    /// Whether there are backups, and primaries do without them. While all primaries are only being eased in, they do not.
+    /// Whether there are backups, and primaries do without them. While all primaries are only being eased in, they do not. One
+    /// that seems unwell and is in use all the same does not count.
     fn has_enough_primaries(&self) -> bool {
         let (mut all, mut eligible, mut settled) = (0_u32, 0_u32, 0_u32);
         for endpoint in self.endpoints.iter().filter(|it| !it.is_backup()) {
             all += 1;
-            if endpoint.tier() == Tier::Eligible {
+            if endpoint.tier() == Tier::Eligible && !endpoint.is_kept() {
                 eligible += 1;
                 settled += u32::from(!matches!(endpoint.ease(), Ease::In(_)));
             }
@@ -532,6 +533,26 @@ mod tests {
             daemon.tick(10.0);
             assert_eq!(daemon.picks(5), [0; 5]);
             assert_eq!(daemon.upstream().available(), 1);
+        }
+    }
+
+    #[test]
+    fn regression_backup_sat_idle_while_every_request_went_to_failing_primaries() {
+        const SOFT: Health = Health::Down(Evidence::Answered);
+        let backup = "{ address = \"10.0.0.3:80\", backup = true }";
+        for (first, second) in [(SOFT, SOFT), (DOWN, SOFT), (SOFT, DOWN)] {
+            let daemon = Daemon::start("health = {}", &[TWO[0], TWO[1], backup]);
+            (0..3).for_each(|index| daemon.set(index, Health::Up));
+            daemon.set(0, first);
+            assert_eq!(daemon.picks(5), [1; 5]);
+            daemon.set(1, second);
+            assert_eq!(daemon.picks(12), [2; 12]);
+            assert!(!daemon.upstream().is_degraded());
+            // With the backup unwell, too, all are asked that may be well.
+            daemon.set(2, SOFT);
+            assert!(share(&daemon.picks(12), 2) > 0 && daemon.upstream().is_degraded());
+            daemon.set(2, Health::Up);
+            assert_eq!(daemon.picks(12), [2; 12]);
         }
     }
 
