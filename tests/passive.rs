@@ -183,6 +183,22 @@ fn last_endpoint_is_never_ejected() {
 }
 
 #[test]
+fn regression_backup_sat_idle_while_the_last_of_two_others_was_spared() {
+    let bad = || Origin::with("bad", |exchange| exchange.respond(503, &[], ""));
+    let origins = [bad(), bad(), Origin::named("backup")];
+    let backup = format!("\"{}\" }}]", origins[2].address());
+    let file = config(&addresses(&origins), AT_ONCE)
+        .replace(&backup, &backup.replace(" }]", ", backup = true }]"));
+    let balancer = Balancer::start(&file);
+    asking(&balancer, "both are ejected", || {
+        ejected(&balancer) == ["0", "1"]
+    });
+    for _ in 0..10 {
+        assert_eq!(get(balancer.http(), "/").text(), "backup");
+    }
+}
+
+#[test]
 fn half_of_ten_lost_at_once_are_all_found_and_one_more_stays() {
     let mut origins: Vec<Origin> = (0..10).map(|_| Origin::named("a")).collect();
     let balancer = Balancer::start(&config(

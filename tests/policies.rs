@@ -161,6 +161,27 @@ fn backup_waits_until_no_other_can_be_picked() {
 }
 
 #[test]
+fn regression_backup_that_was_down_counted_as_up_in_the_metrics() {
+    let (a, b, c) = (Origin::named("a"), Origin::named("b"), Origin::named("c"));
+    b.probe_status(500);
+    let backup = ", backup = true";
+    let endpoints = [(&a, ""), (&b, backup), (&c, backup)];
+    let balancer = Balancer::start(&config("health = {}", &endpoints));
+    balancer.await_health("app", "a", "up");
+    balancer.await_health("app", "b", "down");
+    balancer.await_health("app", "c", "up");
+    let metrics = balancer.metrics();
+    let up = |name| {
+        let labels = [("upstream", "app"), ("endpoint", name)];
+        metrics.find("balancer_endpoint_up", &labels)
+    };
+    assert_eq!(
+        [up("a"), up("b"), up("c")],
+        [Some(1.0), Some(0.0), Some(1.0)]
+    );
+}
+
+#[test]
 fn backup_takes_a_request_that_the_only_primary_could_not() {
     let (nobody, b) = (Refusing::new(), Origin::named("b"));
     let file = config("", &[(&b, ", backup = true")]);

@@ -283,6 +283,32 @@ fn health_is_not_forgotten() {
 }
 
 #[test]
+fn regression_checks_added_to_endpoints_in_use_took_them_out_with_their_first_failure() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    a.probe_status(500);
+    let with = |health| config(&[("a", a.address(), 1), ("b", b.address(), 1)], health);
+    let balancer = Balancer::start(&with(""));
+    balancer.reloaded(&with(
+        "health = { interval = \"60s\", fast_interval = \"60s\", fall = 2 }",
+    ));
+    balancer.await_health("app", "b", "up");
+    eventually("it has failed", || {
+        balancer.endpoint("app", "a")["reason"] != serde_json::Value::Null
+    });
+    let endpoint = balancer.endpoint("app", "a");
+    assert_eq!(
+        (&endpoint["health"], &endpoint["eligible"]),
+        (&"unchecked".into(), &true.into()),
+        "{endpoint}"
+    );
+    // The next one that fails is one too many.
+    balancer.reloaded(&with(
+        "health = { interval = \"200ms\", fast_interval = \"200ms\", timeout = \"200ms\", fall = 2 }",
+    ));
+    balancer.await_health("app", "a", "down");
+}
+
+#[test]
 fn requests_in_flight_stay_counted_and_are_not_cut() {
     let gate = Gate::new();
     let a = holding("a", &gate);

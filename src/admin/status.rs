@@ -12,7 +12,7 @@ use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
 use crate::upstream::outlier::Ejection;
 use crate::upstream::state::WORDS;
-use crate::upstream::{Endpoint, Health, Upstream};
+use crate::upstream::{Endpoint, Health, Tier, Upstream};
 
 /// `GET /api/v1/status`
 #[derive(Debug, Serialize)]
@@ -276,7 +276,8 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
                     .set(i64::from(state == word));
             }
             // A backup that waits is well, and no reason for alarm.
-            let eligible = upstream.waits(endpoint) || upstream.would_pick(endpoint);
+            let waits = upstream.waits(endpoint) && endpoint.tier() == Tier::Eligible;
+            let eligible = waits || upstream.would_pick(endpoint);
             metrics
                 .endpoint_up
                 .with_label_values(&name)

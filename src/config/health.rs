@@ -9,11 +9,11 @@ use http::{HeaderName, HeaderValue};
 pub struct Health {
     /// `kind` and what belongs to it.
     pub probe: Probe,
-    /// `interval` between probes. Default 5 s.
+    /// `interval` between probes. Default 5 s, at least 10 ms.
     pub interval: Duration,
-    /// `fast_interval`: between probes while the state is changing. Default 1 s.
+    /// `fast_interval`: between probes while the state is changing, not above `interval`. Default 1 s, or `interval`.
     pub fast_interval: Duration,
-    /// `busy_interval` between probes while requests are answered well, not below `interval`. Default: `interval`.
+    /// `busy_interval` between probes while requests are answered well, from `interval` to 1 h. Default: `interval`.
     pub busy_interval: Duration,
     /// `timeout` of a whole probe, at most `interval`. Default 2 s.
     pub timeout: Duration,

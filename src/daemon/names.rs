@@ -20,6 +20,24 @@ const EVERY: Duration = Duration::from_secs(30);
 
 /// Resolves every name of `snapshot`, all at once. A name that leads nowhere leaves its endpoint unresolved; the others work.
 pub async fn resolve(snapshot: &Snapshot) {
+    if look_up_all(snapshot).await {
+        refresh(snapshot);
+    }
+}
+
+/// Resolves the names of the current snapshot again and again.
+pub async fn keep_resolved(publisher: Publisher) {
+    loop {
+        sleep(EVERY).await;
+        if look_up_all(&publisher.current()).await {
+            // Another one may have been published meanwhile.
+            refresh(&publisher.current());
+        }
+    }
+}
+
+/// Returns whether an endpoint's address has changed.
+async fn look_up_all(snapshot: &Snapshot) -> bool {
     let mut lookups = JoinSet::new();
     for endpoint in snapshot
         .upstreams
@@ -34,18 +52,12 @@ pub async fn resolve(snapshot: &Snapshot) {
     while let Some(result) = lookups.join_next().await {
         changed |= result.unwrap_or(false);
     }
-    if changed {
-        for upstream in &snapshot.upstreams {
-            upstream.refresh();
-        }
-    }
+    changed
 }
 
-/// Resolves the names of the current snapshot again and again.
-pub async fn keep_resolved(publisher: Publisher) {
-    loop {
-        sleep(EVERY).await;
-        resolve(&publisher.current()).await;
+fn refresh(snapshot: &Snapshot) {
+    for upstream in &snapshot.upstreams {
+        upstream.refresh();
     }
 }
 

@@ -219,6 +219,8 @@ struct Company {
     ejected: usize,
     /// Others that may be picked.
     eligible: usize,
+    /// Whether it is no backup, and one of those may be picked.
+    has_backup: bool,
 }
 
 impl Company {
@@ -227,19 +229,26 @@ impl Company {
             active: 0,
             ejected: 0,
             eligible: 0,
+            has_backup: false,
         };
         for other in &upstream.endpoints {
             let state = other.state();
             company.active += usize::from(state.is_wanted());
             company.ejected += usize::from(state.ejected.is_some());
             let is_other = other.id() != endpoint.id();
-            company.eligible += usize::from(is_other && state.own_tier() == Tier::Eligible);
+            let is_eligible = is_other && state.own_tier() == Tier::Eligible;
+            company.eligible += usize::from(is_eligible);
+            company.has_backup |= is_eligible && other.is_backup() && !endpoint.is_backup();
         }
         company
     }
 
     /// Why one more must not be ejected, if so.
     fn spares(self, max_ejected: f64, floor: Floor) -> Result<(), Spared> {
+        // Somebody is there to take over from the last; while others are well, enough stay in use although they are ejected.
+        if self.has_backup {
+            return Ok(());
+        }
         if self.eligible == 0 {
             return Err(Spared::Last);
         }
@@ -287,6 +296,7 @@ mod tests {
             active,
             ejected,
             eligible,
+            has_backup: false,
         };
         for (of, max_ejected, expected) in [
             (company(1, 0, 0), 1.0, Err(Spared::Last)),
@@ -308,10 +318,26 @@ mod tests {
         assert_eq!(company(10, 4, 0).spares(1.0, closed), Err(Spared::Last));
     }
 
+    #[test]
+    fn nobody_is_spared_while_a_backup_is_there_to_take_over() {
+        let company = Company {
+            active: 3,
+            ejected: 1,
+            eligible: 1,
+            has_backup: true,
+        };
+        assert_eq!(company.spares(0.5, FLOOR), Ok(()));
+        let alone = Company {
+            has_backup: false,
+            ..company
+        };
+        assert_eq!(alone.spares(0.5, FLOOR), Err(Spared::TooMany));
+    }
+
     proptest! {
         #[test]
         fn however_many_fail_enough_are_left(active in 1_usize..50, max_ejected in 0.01_f64..=1.0) {
-            let mut company = Company { active, ejected: 0, eligible: active - 1 };
+            let mut company = Company { active, ejected: 0, eligible: active - 1, has_backup: false };
             while company.spares(max_ejected, FLOOR).is_ok() {
                 company.ejected += 1;
                 company.eligible = company.eligible.saturating_sub(1);

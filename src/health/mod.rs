@@ -169,7 +169,10 @@ impl Check {
             Err(_) => endpoint.metrics.checks_failed.inc(),
         }
         let next = match &result {
-            Ok(()) => threshold.observe(true).map(|_| Health::Up),
+            Ok(()) => {
+                let risen = threshold.observe(true).is_some();
+                (risen || state.health == Health::Unchecked).then_some(Health::Up)
+            }
             Err(ProbeError::Draining) => {
                 threshold.leave();
                 Some(Health::Draining)
@@ -259,11 +262,12 @@ fn failed(known: Health, evidence: Evidence, fallen: bool) -> Option<Health> {
     }
 }
 
-/// What checks that begin now have to go on from: a check that was changed keeps what the one before it found.
+/// What checks that begin now have to go on from: a check that was changed keeps what the one before it found, and who was in
+/// use while nobody checked is taken to be up.
 fn believed(health: Health) -> Option<bool> {
     match health {
-        Health::Up => Some(true),
+        Health::Up | Health::Unchecked => Some(true),
         Health::Down(_) => Some(false),
-        Health::Unknown | Health::Unchecked | Health::Draining => None,
+        Health::Unknown | Health::Draining => None,
     }
 }

@@ -342,6 +342,14 @@ impl Compiler {
             Health::Unchecked
         };
         let queue = before.map_or_else(Arc::default, |before| Arc::clone(&before.queue));
+        // Whether endpoints go on beside which others would be newcomers, among backups and among the rest.
+        let goes_on = [false, true].map(|is_backup| {
+            let mut configured = upstream.endpoints.iter().zip(&contacts);
+            configured.any(|(configured, contact)| {
+                let stays = known.get(&*configured.name);
+                configured.backup == is_backup && stays.is_some_and(|it| it.contact() == contact)
+            })
+        });
         let configured = upstream.endpoints.iter().zip(contacts);
         let endpoints =
             configured.map(|(configured, contact)| match known.get(&*configured.name) {
@@ -355,7 +363,7 @@ impl Compiler {
                         (contact, unknown),
                         (Arc::clone(&queue), metrics),
                     );
-                    if before.is_some() {
+                    if goes_on[usize::from(configured.backup)] {
                         endpoint.set_newcomer();
                     }
                     Arc::new(endpoint)
@@ -374,7 +382,8 @@ impl Compiler {
                 |before| Arc::clone(&before.cursor),
             ),
             hash_key: (upstream.policy == config::Policy::Hash).then(|| upstream.hash.key.clone()),
-            shares: Shares::new(upstream.slow_start, upstream.spill_below),
+            shares: Shares::new(upstream.slow_start, upstream.spill_below)
+                .following(before.map(|before| &before.shares)),
             http2: match &upstream.tls {
                 _ if !upstream.http2 => None,
                 Some(_) => Some(Scheme::HTTPS),

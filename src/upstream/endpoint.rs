@@ -316,7 +316,7 @@ impl Endpoint {
         self.load.is_backup.store(is_backup, Relaxed);
     }
 
-    /// It was added beside others that are in use: it eases in.
+    /// It was added beside others of its kind that stay: it eases in.
     pub fn set_newcomer(&self) {
         self.set_ease(Ease::Owed);
     }

@@ -29,7 +29,7 @@ impl Floor {
     }
 
     /// Which endpoints stay in use although soft evidence speaks against them: the best of them until enough are in use; all of
-    /// them where nothing else is.
+    /// them where nothing else is. Where backups are all there is left, no other: that is what backups are for.
     fn kept(&self, endpoints: &[Standing]) -> Vec<bool> {
         let mut kept = vec![false; endpoints.len()];
         if self.fails_closed {
@@ -40,9 +40,13 @@ impl Floor {
             .iter()
             .filter(|standing| standing.own_tier != Tier::Never)
             .count();
+        let is_up = |standing: &&Standing| standing.own_tier == Tier::Eligible;
+        let mut up = endpoints.iter().filter(is_up).peekable();
+        let backups_alone = up.peek().is_some() && up.all(|standing| standing.is_backup);
         let mut soft: Vec<_> = endpoints
             .iter()
             .enumerate()
+            .filter(|(_, standing)| standing.is_backup || !backups_alone)
             .filter_map(|(index, standing)| {
                 let evidence = standing.soft?;
                 // Those that are kept already first, so that they do not take turns.
@@ -65,16 +69,18 @@ impl Floor {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Standing {
     active: bool,
+    is_backup: bool,
     own_tier: Tier,
     soft: Option<Evidence>,
     kept: bool,
     since: SystemTime,
 }
 
-impl From<&State> for Standing {
-    fn from(state: &State) -> Self {
+impl Standing {
+    fn of(state: &State, is_backup: bool) -> Self {
         Self {
             active: state.mode == crate::config::Mode::Active,
+            is_backup,
             own_tier: state.own_tier(),
             soft: state.soft(),
             kept: state.kept,
@@ -98,7 +104,7 @@ impl Upstream {
         let endpoints: Vec<_> = self
             .endpoints
             .iter()
-            .map(|endpoint| Standing::from(&endpoint.state()))
+            .map(|endpoint| Standing::of(&endpoint.state(), endpoint.is_backup()))
             .collect();
         if endpoints
             .iter()
@@ -143,7 +149,10 @@ mod tests {
     };
 
     fn kept(floor: Floor, states: &[State]) -> Vec<bool> {
-        let standings: Vec<_> = states.iter().map(Standing::from).collect();
+        let standings: Vec<_> = states
+            .iter()
+            .map(|state| Standing::of(state, false))
+            .collect();
         floor.kept(&standings)
     }
 
@@ -219,6 +228,45 @@ mod tests {
             kept(FLOOR, &[of(Health::Up), newer, first, soft()]),
             [false, false, true, false]
         );
+    }
+
+    #[test]
+    fn backup_that_is_well_takes_over_from_primaries_that_are_not() {
+        let soft = Health::Down(Evidence::Answered);
+        let hard = Health::Down(Evidence::Hard);
+        for (first, second, backup, expected) in [
+            (of(soft), of(soft), of(Health::Up), [false; 3]),
+            (of(hard), of(soft), of(Health::Up), [false; 3]),
+            (
+                ejected(of(Health::Up)),
+                of(soft),
+                of(Health::Unchecked),
+                [false; 3],
+            ),
+            // No backup is known to be well.
+            (of(soft), of(soft), of(soft), [true; 3]),
+            (of(hard), of(soft), of(hard), [false, true, false]),
+            (
+                of(hard),
+                of(soft),
+                of(Health::Unknown),
+                [false, true, false],
+            ),
+        ] {
+            let standings = [
+                Standing::of(&first, false),
+                Standing::of(&second, false),
+                Standing::of(&backup, true),
+            ];
+            assert_eq!(FLOOR.kept(&standings), expected, "{standings:?}");
+        }
+        // While a primary is well, a backup is no reason to leave it alone with everything.
+        let standings =
+            [of(Health::Up), of(soft), of(soft), of(soft)].map(|it| Standing::of(&it, false));
+        let backup = Standing::of(&of(Health::Up), true);
+        let all: Vec<_> = standings.into_iter().chain([backup]).collect();
+        let count = FLOOR.kept(&all).iter().filter(|kept| **kept).count();
+        assert_eq!(count, 1);
     }
 
     fn any_state() -> impl Strategy<Value = State> {

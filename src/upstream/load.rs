@@ -25,6 +25,9 @@ pub struct Shares {
     /// Whether backups wait. Written by the control thread, read by picks. Relaxed: one that misses the latest change is one
     /// a moment earlier, and at worst finds nobody eligible, which is looked into.
     holds_back: AtomicBool,
+    /// Whether backups have taken over since no primary was eligible, and none of these has its full share yet. The control
+    /// thread's own.
+    stand_in: AtomicBool,
     /// Whether some endpoint eases in. The control thread's own.
     has_newcomers: AtomicBool,
 }
@@ -36,8 +39,16 @@ impl Shares {
             slow_start,
             spill_below,
             holds_back: AtomicBool::new(false),
+            stand_in: AtomicBool::new(false),
             has_newcomers: AtomicBool::new(false),
         }
+    }
+
+    /// The same, where `before` was in use until now.
+    pub fn following(self, before: Option<&Self>) -> Self {
+        let stand_in = before.is_some_and(|before| before.stand_in.load(Relaxed));
+        self.stand_in.store(stand_in, Relaxed);
+        self
     }
 
     /// Whether backups wait.
@@ -49,7 +60,8 @@ impl Shares {
 /// How far an endpoint has come on its way to its full share. Written by the control thread only.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Ease {
-    /// It was here from the start, and was not picked yet. Then all begin at once, and nobody is eased in.
+    /// It was here from the start, or replaces all of its kind, and was not picked yet. Then all begin at once, and nobody is
+    /// eased in.
     Fresh,
     /// It was added or was out; it eases in when it may be picked again.
     Owed,
@@ -91,9 +103,7 @@ impl Upstream {
             };
             endpoint.set_ease(ease);
         }
-        self.shares
-            .holds_back
-            .store(self.has_enough_primaries(), Relaxed);
+        self.hold_back();
         self.set_shares(None);
     }
 
@@ -105,9 +115,7 @@ impl Upstream {
     pub fn tick(&self, now: Instant) {
         if self.shares.has_newcomers.load(Relaxed) && self.set_shares(Some(now)) {
             // Backups may have waited for this.
-            self.shares
-                .holds_back
-                .store(self.has_enough_primaries(), Relaxed);
+            self.hold_back();
             self.refresh_policy();
             self.queue.freed();
         }
@@ -219,20 +227,25 @@ impl Upstream {
         in_flight as f64 / weight as f64
     }
 
-    /// Whether there are backups, and primaries do without them. While all primaries are only being eased in, they do not.
-    fn has_enough_primaries(&self) -> bool {
+    /// Lets backups wait where primaries do without them. Those that have taken over go on while all primaries are only being
+    /// eased in, but this is no reason to begin. A primary that seems unwell and is in use all the same does not count.
+    fn hold_back(&self) {
         let (mut all, mut eligible, mut settled) = (0_u32, 0_u32, 0_u32);
         for endpoint in self.endpoints.iter().filter(|it| !it.is_backup()) {
             all += 1;
-            if endpoint.tier() == Tier::Eligible {
+            if endpoint.tier() == Tier::Eligible && !endpoint.is_kept() {
                 eligible += 1;
                 settled += u32::from(!matches!(endpoint.ease(), Ease::In(_)));
             }
         }
+        if eligible == 0 || settled > 0 {
+            self.shares.stand_in.store(eligible == 0, Relaxed);
+        }
         let share = f64::from(eligible) / f64::from(all.max(1));
-        all < self.endpoints.len() as u32
-            && settled > 0
-            && self.shares.spill_below.is_none_or(|least| share >= least)
+        let holds_back = all < self.endpoints.len() as u32
+            && !self.shares.stand_in.load(Relaxed)
+            && self.shares.spill_below.is_none_or(|least| share >= least);
+        self.shares.holds_back.store(holds_back, Relaxed);
     }
 }
 
@@ -543,6 +556,62 @@ mod tests {
             daemon.tick(10.0);
             assert_eq!(daemon.picks(5), [0; 5]);
             assert_eq!(daemon.upstream().available(), 1);
+        }
+    }
+
+    #[test]
+    fn regression_backups_got_their_full_share_while_primaries_were_restarted_in_turn() {
+        let backup = "{ address = \"10.0.0.3:80\", backup = true }";
+        let (keys, endpoints) = ("health = {}", [TWO[0], TWO[1], backup]);
+        let mut daemon = Daemon::start(keys, &endpoints);
+        (0..3).for_each(|index| daemon.set(index, Health::Up));
+        daemon.set(0, DOWN);
+        daemon.set(0, Health::Up);
+        daemon.tick(0.0);
+        daemon.set(1, DOWN);
+        assert_eq!(daemon.picks(20), [0; 20]);
+        daemon.set(1, Health::Up);
+        daemon.tick(1.0);
+        assert_eq!(share(&daemon.picks(20), 2), 0);
+        // It takes over where nobody else is left, and goes on beside who is back, also through a reload.
+        daemon.set(0, DOWN);
+        daemon.set(1, DOWN);
+        assert_eq!(daemon.picks(5), [2; 5]);
+        daemon.set(1, Health::Up);
+        daemon.tick(2.0);
+        daemon.load(keys, &endpoints);
+        let shared = daemon.picks(44);
+        assert!(share(&shared, 1) > 0 && share(&shared, 2) > 0);
+    }
+
+    #[test]
+    fn regression_backups_joined_when_a_reload_replaced_all_others() {
+        let backup = "{ address = \"10.0.0.9:80\", backup = true }";
+        let mut daemon = Daemon::start("", &[TWO[0], TWO[1], backup]);
+        assert_eq!(share(&daemon.picks(20), 2), 0);
+        daemon.load("", &["\"10.0.0.5:80\"", "\"10.0.0.6:80\"", backup]);
+        assert_eq!(share(&daemon.picks(20), 2), 0);
+        let upstream = daemon.upstream();
+        assert!(upstream.endpoints.iter().all(|it| it.progress() == 1.0));
+    }
+
+    #[test]
+    fn regression_backup_sat_idle_while_every_request_went_to_failing_primaries() {
+        const SOFT: Health = Health::Down(Evidence::Answered);
+        let backup = "{ address = \"10.0.0.3:80\", backup = true }";
+        for (first, second) in [(SOFT, SOFT), (DOWN, SOFT), (SOFT, DOWN)] {
+            let daemon = Daemon::start("health = {}", &[TWO[0], TWO[1], backup]);
+            (0..3).for_each(|index| daemon.set(index, Health::Up));
+            daemon.set(0, first);
+            assert_eq!(daemon.picks(5), [1; 5]);
+            daemon.set(1, second);
+            assert_eq!(daemon.picks(12), [2; 12]);
+            assert!(!daemon.upstream().is_degraded());
+            // With the backup unwell, too, all are asked that may be well.
+            daemon.set(2, SOFT);
+            assert!(share(&daemon.picks(12), 2) > 0 && daemon.upstream().is_degraded());
+            daemon.set(2, Health::Up);
+            assert_eq!(daemon.picks(12), [2; 12]);
         }
     }
 

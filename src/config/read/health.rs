@@ -13,10 +13,7 @@ pub(super) fn health(table: &mut Table<'_>, http2: bool) -> Health {
     let probe = probe(table, http2);
     let interval_value = table.get("interval");
     let timeout_value = table.get("timeout");
-    let interval = interval_value
-        .as_ref()
-        .and_then(Value::duration)
-        .unwrap_or(INTERVAL);
+    let interval = interval_value.as_ref().and_then(pause).unwrap_or(INTERVAL);
     let timeout = timeout_value
         .as_ref()
         .and_then(Value::duration)
@@ -34,8 +31,19 @@ pub(super) fn health(table: &mut Table<'_>, http2: bool) -> Health {
             value.report(format!(
                 "busy_interval ({busy:?}) must not be shorter than interval ({interval:?})"
             ));
+        } else if busy > LONGEST_BUSY {
+            return value.expected("at most \"1h\"");
         }
         Some(busy)
+    });
+    let fast_interval = table.get("fast_interval").and_then(|value| {
+        let fast = pause(&value)?;
+        if fast > interval {
+            value.report(format!(
+                "fast_interval ({fast:?}) must not be longer than interval ({interval:?})"
+            ));
+        }
+        Some(fast)
     });
     let mut threshold = |key, default| {
         let threshold = table.get(key).and_then(|value| value.integer(1..=MOST));
@@ -50,11 +58,17 @@ pub(super) fn health(table: &mut Table<'_>, http2: bool) -> Health {
         timeout,
         fall: threshold("fall", 3),
         rise: threshold("rise", 2),
-        fast_interval: table
-            .get("fast_interval")
-            .and_then(|value| value.duration())
-            .unwrap_or(FAST_INTERVAL),
+        fast_interval: fast_interval.unwrap_or_else(|| FAST_INTERVAL.min(interval)),
     }
+}
+
+/// A time between checks.
+fn pause(value: &Value<'_>) -> Option<Duration> {
+    let pause = value.duration()?;
+    if pause < SHORTEST {
+        return value.expected("at least \"10ms\"");
+    }
+    Some(pause)
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -226,5 +240,7 @@ fn statuses(value: &Value<'_>) -> Option<Vec<StatusRange>> {
 const INTERVAL: Duration = Duration::from_secs(5);
 const FAST_INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(2);
+const SHORTEST: Duration = Duration::from_millis(10); // faster checks are a load of their own
+const LONGEST_BUSY: Duration = Duration::from_secs(3600); // beyond that an endpoint is as good as unchecked
 const MOST_OF_BODY: usize = 1024; // more than that says no more
 const MOST: i64 = 1000; // beyond that a check never changes its mind

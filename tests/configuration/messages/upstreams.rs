@@ -164,6 +164,22 @@ fn upstreams() {
                 "busy_interval (4s) must not be shorter than interval (5s)",
             ),
             (
+                "health = { busy_interval = \"2h\" }",
+                "must be at most \"1h\", got \"2h\"",
+            ),
+            (
+                "health = { fast_interval = \"6s\" }",
+                "fast_interval (6s) must not be longer than interval (5s)",
+            ),
+            (
+                "health = { interval = \"9ms\", timeout = \"9ms\" }",
+                "must be at least \"10ms\", got \"9ms\"",
+            ),
+            (
+                "health = { fast_interval = \"9ms\" }",
+                "must be at least \"10ms\", got \"9ms\"",
+            ),
+            (
                 "passive = false",
                 "must be \"off\" or a table such as { consecutive = 5 }, got false",
             ),
