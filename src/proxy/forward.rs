@@ -163,9 +163,12 @@ pub(super) async fn ask(
     };
     let now = Instant::now();
     let status = response.status().as_u16();
+    // What the client took to send the body is not the endpoint's.
+    let moved = record.upload().and_then(|upload| upload.moved());
+    let asked = moved.map_or(sent, |moved| sent.max(moved.into_std()));
     let outcome = Outcome::Answered {
         status,
-        after: now.saturating_duration_since(sent),
+        after: now.saturating_duration_since(asked),
         at: now,
     };
     upstream.report(endpoint, outcome);
