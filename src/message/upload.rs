@@ -343,6 +343,8 @@ impl Guard for Upload {
             Err(BodyError::Received(_)) => Stage::Broken,
             Err(BodyError::Idle | BodyError::Late) => Stage::Idle,
             Err(BodyError::TooLarge) => Stage::TooLarge,
+            // What is read here is the body itself, not what is kept of it.
+            Err(BodyError::Elsewhere) => return,
         });
     }
 }
