@@ -587,6 +587,25 @@ fn death_of_one_of_two_endpoints_is_not_seen_by_who_may_ask_twice() {
 }
 
 #[test]
+fn regression_with_two_of_three_endpoints_dead_the_third_is_found_whoever_belongs_where() {
+    let (first, second) = (Refusing::new(), Refusing::new());
+    let well = Origin::named("well");
+    let addresses = [first.address(), second.address(), well.address()];
+    let keys = "retry = { attempts = 3, budget = 1.0 }";
+    for policy in [
+        "",
+        "policy = \"hash\"\nhash = { key = \"header:x-client\" }",
+        "policy = \"least-connections\"",
+    ] {
+        let balancer = Balancer::start(&config(&addresses, &format!("{policy}\n{keys}"), ""));
+        for client in 0..20 {
+            let reply = ask(&balancer, "POST", &format!("X-Client: {client}\r\n"), "x");
+            assert_eq!(reply.text(), "well", "{policy}");
+        }
+    }
+}
+
+#[test]
 fn regression_upload_that_is_sent_anew_does_not_end_well_where_it_began() {
     let first_ended = Arc::new(std::sync::Mutex::new(None));
     let ended = first_ended.clone();

@@ -17,7 +17,7 @@ use super::record::{Record, ResponseBody};
 use crate::config::Retry;
 use crate::message::upload::RequestBody;
 use crate::metrics::{RetryDenied, RetryReason};
-use crate::upstream::{Denied, EndpointId, Lease, Upstream, Wish};
+use crate::upstream::{Denied, Lease, Tried, Upstream, Wish};
 
 /// When an attempt has failed, and how.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -195,11 +195,16 @@ pub async fn forward(
     let is_idempotent = request
         .as_ref()
         .is_some_and(|request| is_idempotent(request, rule));
-    let mut failed: Option<(ProxyError, EndpointId)> = None;
+    let mut failed: Option<ProxyError> = None;
+    let mut tried = Tried::default();
     for number in 1.. {
         let wish = Wish {
-            tried: failed.map(|(_, tried)| tried),
-            preferred: record.affinity().pin(),
+            tried,
+            // It is asked first, and with that the wish is met.
+            preferred: match tried.is_empty() {
+                true => record.affinity().pin(),
+                false => None,
+            },
             key: record.hash_key(),
         };
         let picked = match upstream.pick(wish) {
@@ -211,7 +216,7 @@ pub async fn forward(
             Ok(lease) => lease,
             // What went wrong before says more.
             Err(denied) => {
-                return Err(failed.map_or_else(|| denied.into(), |(error, _)| error));
+                return Err(failed.unwrap_or_else(|| denied.into()));
             }
         };
         let endpoint = lease.endpoint().id();
@@ -234,7 +239,8 @@ pub async fn forward(
                 error,
                 next: Some(pace),
             }) => {
-                failed = Some((error, endpoint));
+                failed = Some(error);
+                tried = tried.and(endpoint);
                 if pace == Pace::Soon {
                     let pause = PAUSE.mul_f64(local.random());
                     // Boxed, so that requests that do not wait carry no room for it.
@@ -243,7 +249,7 @@ pub async fn forward(
             }
         }
     }
-    Err(failed.map_or(ProxyError::NoEndpoint, |(error, _)| error))
+    Err(failed.unwrap_or(ProxyError::NoEndpoint))
 }
 
 /// Waits for an endpoint with room.
