@@ -27,6 +27,8 @@ use crate::upstream::{Endpoint, Lease, Outcome};
 /// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
 /// with HTTP/2 to more, where an endpoint ends each after so many requests and many come at once.
 const REPLACED: u32 = 16;
+/// Of these, ones that nobody had used before, and that refuse their first request: it is not their age then.
+const REFUSED_NEW: u32 = 2;
 
 /// Asks the endpoint of `lease`. Takes `request` when it is sent; where another attempt follows, it is back.
 pub(super) async fn ask(
@@ -80,7 +82,7 @@ pub(super) async fn ask(
             }
         }
     };
-    let mut replaced = 0;
+    let (mut replaced, mut refused_new) = (0, 0);
     let response = loop {
         let Some(whole) = request.take() else {
             return Err(Failed {
@@ -119,7 +121,9 @@ pub(super) async fn ask(
             Err(SendError::Refused(again, by)) => {
                 *request = again.map(|again| *again);
                 let is_back = request.is_some();
-                if by == Refusal::Stream || !is_back || replaced == REPLACED {
+                refused_new += u32::from(!reused);
+                let is_enough = replaced == REPLACED || refused_new == REFUSED_NEW;
+                if by == Refusal::Stream || !is_back || is_enough {
                     let failed = (ProxyError::StreamRefused, Some(Moment::Unprocessed));
                     return Err(asking(reused, sent).failed(failed, is_back, record));
                 }
@@ -131,7 +135,9 @@ pub(super) async fn ask(
                 let moment = (error == ProxyError::Closed).then_some(Moment::Sent);
                 if moment.is_some() {
                     *request = connection.again().map(|again| *again);
-                    local.pool.lose(&connection, Instant::now());
+                    if reused {
+                        local.pool.lose(&connection, Instant::now());
+                    }
                 }
                 let failed =
                     asking(reused, sent).failed((error, moment), request.is_some(), record);
@@ -151,6 +157,7 @@ pub(super) async fn ask(
             }
         }
         replaced += 1;
+        let was_reused = reused;
         local.pool.purge(&connection);
         // Connections that need a preface are not reused, and so not replaced.
         match open(local, asking(false, sent), record.timeouts(upstream), None).await {
@@ -159,7 +166,9 @@ pub(super) async fn ask(
                 return Err(asking(false, sent).not_opened(error, request.is_some(), record));
             }
         }
-        sent = Instant::now();
+        if was_reused {
+            sent = Instant::now();
+        }
     };
     let now = Instant::now();
     let status = response.status().as_u16();
