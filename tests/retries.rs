@@ -591,7 +591,7 @@ fn regression_with_two_of_three_endpoints_dead_the_third_is_found_whoever_belong
     let (first, second) = (Refusing::new(), Refusing::new());
     let well = Origin::named("well");
     let addresses = [first.address(), second.address(), well.address()];
-    let keys = "retry = { attempts = 3, budget = 1.0 }";
+    let keys = "retry = { attempts = 3, budget_min = 1000 }";
     for policy in [
         "",
         "policy = \"hash\"\nhash = { key = \"header:x-client\" }",
@@ -603,6 +603,38 @@ fn regression_with_two_of_three_endpoints_dead_the_third_is_found_whoever_belong
             assert_eq!(reply.text(), "well", "{policy}");
         }
     }
+}
+
+#[test]
+fn regression_answer_that_nobody_else_has_room_to_better_reaches_the_client() {
+    let gate = Gate::new();
+    let origins = [(); 2].map(|()| {
+        let gate = gate.clone();
+        Origin::with("a", move |exchange| {
+            if exchange.target() == "/held" {
+                gate.wait();
+                return exchange.respond_with_name();
+            }
+            fail(exchange, Fails::Status(503))
+        })
+    });
+    let addresses = origins.each_ref().map(Origin::address);
+    let mut text = config(&addresses, "retry = { statuses = [503] }", "");
+    for address in addresses {
+        let limited = format!("{{ address = \"{address}\", max_in_flight = 1 }}");
+        text = text.replace(&format!("\"{address}\""), &limited);
+    }
+    let balancer = Balancer::start(&text);
+    let mut held = Connection::open(balancer.http());
+    held.send(format!("GET /held HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+    eventually("one is busy", || {
+        origins.iter().any(|origin| origin.request_count() == 1)
+    });
+    let reply = get(balancer.http(), "/");
+    assert_eq!((reply.status, reply.text().as_str()), (503, "failed"));
+    assert_eq!(retries(&balancer, "status"), 0.0);
+    gate.open();
+    assert_eq!(held.reply().status, 200);
 }
 
 #[test]

@@ -88,6 +88,7 @@ pub(super) async fn ask(
             return Err(Failed {
                 error: ProxyError::Closed,
                 next: None,
+                place: None,
             });
         };
         let upload = record.upload().map(|upload| &**upload);
@@ -270,7 +271,11 @@ impl Asking<'_> {
         }
         self.note(error.reason(), record);
         let next = moment.and_then(|moment| self.trial.follow(moment, is_back));
-        Failed { error, next }
+        Failed {
+            error,
+            next,
+            place: None,
+        }
     }
 
     /// There is no connection.
@@ -289,7 +294,18 @@ impl Asking<'_> {
         request: &mut Option<Request<RequestBody>>,
         record: &mut Record,
     ) -> Option<Failed> {
-        let next = self.trial.follow(moment, connection.can_be_asked_again())?;
+        let is_back = connection.can_be_asked_again();
+        let place = match is_back {
+            true => self
+                .trial
+                .place(moment, self.endpoint.id(), record.hash_key()),
+            false => None,
+        };
+        if let Some(None) = place {
+            // Nobody else has room: what the endpoint says is better than nothing.
+            return None;
+        }
+        let next = self.trial.follow(moment, is_back)?;
         if self.trial.is_repeated() {
             self.trial.was_answered(425);
         }
@@ -302,6 +318,7 @@ impl Asking<'_> {
         Some(Failed {
             error,
             next: Some(next),
+            place: place.flatten(),
         })
     }
 

@@ -17,7 +17,7 @@ use super::record::{Record, ResponseBody};
 use crate::config::Retry;
 use crate::message::upload::RequestBody;
 use crate::metrics::{RetryDenied, RetryReason};
-use crate::upstream::{Denied, Lease, Tried, Upstream, Wish};
+use crate::upstream::{Denied, EndpointId, Lease, Tried, Upstream, Wish};
 
 /// When an attempt has failed, and how.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,6 +104,8 @@ pub(super) struct Trial<'a> {
     pub(super) is_idempotent: bool,
     /// Its number, from 1.
     number: u32,
+    /// Who was asked before.
+    tried: &'a Tried,
 }
 
 impl Trial<'_> {
@@ -145,6 +147,27 @@ impl Trial<'_> {
         status == 425 || self.rule.statuses.contains(&status)
     }
 
+    /// Where another attempt would go now after one that `endpoint` has answered at `moment`; `None` within: nowhere.
+    /// `None`: none is wanted.
+    #[cold]
+    pub(super) fn place(
+        &self,
+        moment: Moment,
+        endpoint: EndpointId,
+        key: Option<u64>,
+    ) -> Option<Option<Lease>> {
+        let allows = moment.allows(self.is_idempotent, self.rule);
+        if allows != Allows::Another || self.is_last() {
+            return None;
+        }
+        let wish = Wish {
+            tried: self.tried.and(endpoint),
+            preferred: None,
+            key,
+        };
+        Some(self.upstream.pick(wish).ok())
+    }
+
     /// Whether, and how soon, another attempt follows one that failed at `moment`. `is_back`: there is a request to send. What
     /// is decided is counted.
     #[cold]
@@ -181,6 +204,8 @@ pub(super) struct Failed {
     pub(super) error: ProxyError,
     /// Another one follows.
     pub(super) next: Option<Pace>,
+    /// There, where that is known.
+    pub(super) place: Option<Lease>,
 }
 
 /// Asks an endpoint of `upstream`; another one where the first has failed in a way that allows it. `own` is how the route says
@@ -197,6 +222,7 @@ pub async fn forward(
         .is_some_and(|request| is_idempotent(request, rule));
     let mut failed: Option<ProxyError> = None;
     let mut tried = Tried::default();
+    let mut place = None;
     for number in 1.. {
         let wish = Wish {
             tried,
@@ -207,7 +233,7 @@ pub async fn forward(
             },
             key: record.hash_key(),
         };
-        let picked = match upstream.pick(wish) {
+        let picked = match place.take().map_or_else(|| upstream.pick(wish), Ok) {
             // Boxed: it is rare, and requests shall not carry room for it.
             Err(Denied::Full) => Box::pin(wait(upstream, wish, record)).await,
             picked => picked,
@@ -226,6 +252,7 @@ pub async fn forward(
             rule,
             is_idempotent,
             number,
+            tried: &tried,
         };
         match ask(local, trial, lease, request, record).await {
             Ok(response) => {
@@ -234,11 +261,15 @@ pub async fn forward(
                 }
                 return Ok(response);
             }
-            Err(Failed { error, next: None }) => return Err(error),
+            Err(Failed {
+                error, next: None, ..
+            }) => return Err(error),
             Err(Failed {
                 error,
                 next: Some(pace),
+                place: found,
             }) => {
+                place = found;
                 failed = Some(error);
                 tried = tried.and(endpoint);
                 if pace == Pace::Soon {
