@@ -8,6 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::support::client::HOST;
+use crate::support::h2::Frames;
 use crate::support::h2_origin::RawH2;
 use crate::support::origin::{Exchange, Unanswering};
 use crate::support::{
@@ -583,6 +584,94 @@ fn death_of_one_of_two_endpoints_is_not_seen_by_who_may_ask_twice() {
         assert!(client.join().unwrap() > 0);
     }
     assert!(retries(&balancer, "connect") > 0.0);
+}
+
+#[test]
+fn regression_with_two_of_three_endpoints_dead_the_third_is_found_whoever_belongs_where() {
+    let (first, second) = (Refusing::new(), Refusing::new());
+    let well = Origin::named("well");
+    let addresses = [first.address(), second.address(), well.address()];
+    let keys = "retry = { attempts = 3, budget_min = 1000 }";
+    for policy in [
+        "",
+        "policy = \"hash\"\nhash = { key = \"header:x-client\" }",
+        "policy = \"least-connections\"",
+    ] {
+        let balancer = Balancer::start(&config(&addresses, &format!("{policy}\n{keys}"), ""));
+        for client in 0..20 {
+            let reply = ask(&balancer, "POST", &format!("X-Client: {client}\r\n"), "x");
+            assert_eq!(reply.text(), "well", "{policy}");
+        }
+    }
+}
+
+#[test]
+fn regression_answer_that_nobody_else_has_room_to_better_reaches_the_client() {
+    let gate = Gate::new();
+    let origins = [(); 2].map(|()| {
+        let gate = gate.clone();
+        Origin::with("a", move |exchange| {
+            if exchange.target() == "/held" {
+                gate.wait();
+                return exchange.respond_with_name();
+            }
+            fail(exchange, Fails::Status(503))
+        })
+    });
+    let addresses = origins.each_ref().map(Origin::address);
+    let mut text = config(&addresses, "retry = { statuses = [503] }", "");
+    for address in addresses {
+        let limited = format!("{{ address = \"{address}\", max_in_flight = 1 }}");
+        text = text.replace(&format!("\"{address}\""), &limited);
+    }
+    let balancer = Balancer::start(&text);
+    let mut held = Connection::open(balancer.http());
+    held.send(format!("GET /held HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+    eventually("one is busy", || {
+        origins.iter().any(|origin| origin.request_count() == 1)
+    });
+    let reply = get(balancer.http(), "/");
+    assert_eq!((reply.status, reply.text().as_str()), (503, "failed"));
+    assert_eq!(retries(&balancer, "status"), 0.0);
+    gate.open();
+    assert_eq!(held.reply().status, 200);
+}
+
+#[test]
+fn regression_upload_that_is_sent_anew_does_not_end_well_where_it_began() {
+    let first_ended = Arc::new(std::sync::Mutex::new(None));
+    let ended = first_ended.clone();
+    let origin = RawH2::new(move |_, wire| {
+        let first = wire.head()?;
+        while wire.read()?.kind != Frames::DATA {}
+        // :status 503 without indexing, its name by place in the static table (RFC 7541 Appendix A).
+        let busy = b"\x08\x03503";
+        wire.write(Frames::HEADERS, 4 | Frames::END_STREAM, first, busy)?;
+        loop {
+            let frame = wire.read()?;
+            let is_end = frame.kind == Frames::DATA && frame.flags & Frames::END_STREAM != 0;
+            if frame.stream == first {
+                if is_end || frame.kind == Frames::RST_STREAM {
+                    *ended.lock().unwrap() = Some(frame.kind);
+                }
+            } else if is_end {
+                wire.answer(frame.stream, b"whole")?;
+            }
+        }
+    });
+    let keys = "protocol = \"h2\"\nretry = { statuses = [503] }";
+    let balancer = Balancer::start(&config(&[origin.address()], keys, ""));
+    let mut connection = Connection::open(balancer.http());
+    connection.send(format!(
+        "PUT / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 20\r\n\r\n0123456789"
+    ));
+    eventually("it is sent once more", || {
+        retries(&balancer, "status") > 0.0
+    });
+    connection.send("0123456789");
+    assert_eq!(connection.reply().text(), "whole");
+    eventually("the first ends", || first_ended.lock().unwrap().is_some());
+    assert_eq!(*first_ended.lock().unwrap(), Some(Frames::RST_STREAM));
 }
 
 /// An endpoint that is stopped (SIGSTOP) still has its connections accepted by the system, and says nothing.

@@ -231,6 +231,39 @@ fn silent_origin_is_504_after_response_head() {
 }
 
 #[test]
+fn regression_clients_that_stall_in_an_upload_cost_no_endpoint_its_place() {
+    let origin = Origin::with("a", |exchange| {
+        exchange.body();
+        exchange.respond_with_name()
+    });
+    let keys = "timeouts = { response_head = \"500ms\" }\nadaptive = { latency = \"400ms\" }\npassive = { consecutive = 3 }";
+    let balancer = Balancer::start(&config(&[origin.address()], keys));
+    let mut clients: Vec<_> = (0..5)
+        .map(|_| {
+            let mut client = Connection::open(balancer.http());
+            client.send(format!(
+                "PUT / HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 20\r\n\r\n0123456789"
+            ));
+            client
+        })
+        .collect();
+    thread::sleep(std::time::Duration::from_millis(1200)); // longer than an endpoint may take
+    for client in &mut clients {
+        client.send("0123456789");
+        assert_eq!(client.reply().text(), "a");
+    }
+    assert_eq!(origin.request_count(), 5, "none was sent twice");
+    assert_eq!(failures(&balancer), 0.0);
+    assert_eq!(get(balancer.http(), "/").text(), "a");
+    let took = balancer.metrics();
+    let took = took.sum(
+        "balancer_upstream_response_seconds_sum",
+        &[("upstream", "app")],
+    );
+    assert!(took < 4.0, "the stalls are not the endpoint's: {took}");
+}
+
+#[test]
 fn late_answer_is_never_given_to_another_request() {
     let gate = Gate::new();
     let origin = Origin::with("a", {

@@ -267,6 +267,33 @@ fn what_a_goaway_leaves_out_goes_to_another_connection_whatever_the_method() {
 }
 
 #[test]
+fn regression_endpoint_that_refuses_on_every_new_connection_is_not_asked_on_many() {
+    let refusing = RawH2::new(|_, wire| {
+        wire.request()?;
+        wire.go_away(0, 0)?;
+        while wire.read().is_ok() {}
+        Ok(())
+    });
+    let well = RawH2::new(|_, wire| {
+        loop {
+            let (stream, body) = wire.request()?;
+            wire.answer(stream, &body)?;
+        }
+    });
+    let addresses = [refusing.address(), well.address()];
+    let (balancer, _) = start(&config(&addresses, ""));
+    for _ in 0..2 {
+        assert_eq!(post(balancer.http(), "body").text(), "body");
+    }
+    assert!((1..=4).contains(&refusing.connections()));
+
+    let before = refusing.connections();
+    balancer.reloaded(&config(&addresses[..1], ""));
+    post(balancer.http(), "body").assert_made_by_balancer(502);
+    assert_eq!(refusing.connections() - before, 4, "two for each attempt");
+}
+
+#[test]
 fn endpoint_that_ends_connections_after_a_few_requests_loses_none_of_many_at_once() {
     const EACH: usize = 10;
     let origin = RawH2::new(|_, wire| {

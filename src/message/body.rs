@@ -40,6 +40,9 @@ pub enum BodyError {
     /// Larger than allowed.
     #[error("body larger than the limit")]
     TooLarge,
+    /// It is sent elsewhere now, from its beginning.
+    #[error("body sent elsewhere")]
+    Elsewhere,
 }
 
 /// A body that is passed on or was made by us.

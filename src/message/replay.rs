@@ -6,7 +6,7 @@
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -31,6 +31,8 @@ pub struct Replay {
     readers: Cell<u32>,
     /// Nothing is left of the rest.
     ended: Cell<bool>,
+    /// Who waits for more of the rest.
+    waiting: RefCell<Option<Waker>>,
 }
 
 #[derive(Debug)]
@@ -60,10 +62,11 @@ impl Replay {
             kept: RefCell::new(Kept::new(limit)),
             readers: Cell::new(0),
             ended: Cell::new(false),
+            waiting: RefCell::new(None),
         })
     }
 
-    /// A reader that begins at the beginning; those before it get nothing any more. `None` where the beginning is gone.
+    /// A reader that begins at the beginning; those before it end with an error. `None` where the beginning is gone.
     pub(super) fn reader(self: &Rc<Self>) -> Option<Reader> {
         let mut kept = self.kept.borrow_mut();
         if kept.is_partial {
@@ -71,6 +74,10 @@ impl Replay {
         }
         kept.next = 0;
         self.readers.set(self.readers.get() + 1);
+        if let Some(waiting) = self.waiting.borrow_mut().take() {
+            // It hears of its end.
+            waiting.wake();
+        }
         Some(Reader {
             replay: Rc::clone(self),
             number: self.readers.get(),
@@ -160,8 +167,9 @@ impl Reader {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let replay = &*self.replay;
-        if self.number != replay.readers.get() {
-            return Poll::Ready(None);
+        if self.is_outdated() {
+            // No end: a truncated body is not to be taken for a whole one.
+            return Poll::Ready(Some(Err(BodyError::Elsewhere)));
         }
         let mut kept = replay.kept.borrow_mut();
         if let Some(part) = kept.next() {
@@ -184,13 +192,17 @@ impl Reader {
                 replay.ended.set(true);
             }
             Poll::Ready(None) => replay.ended.set(true),
-            Poll::Pending => {}
+            Poll::Pending => *replay.waiting.borrow_mut() = Some(cx.waker().clone()),
         }
         polled
     }
 
     pub(super) fn is_end_stream(&self) -> bool {
-        self.replay.is_finished()
+        !self.is_outdated() && self.replay.is_finished()
+    }
+
+    fn is_outdated(&self) -> bool {
+        self.number != self.replay.readers.get()
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
@@ -201,7 +213,6 @@ impl Reader {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
     use std::time::Duration;
 
     use proptest::prelude::*;
@@ -242,8 +253,13 @@ mod tests {
         let replay = replay(b"abc".to_vec());
         let first = replay.reader().unwrap();
         let second = replay.reader().unwrap();
-        assert_eq!(read(&first), b"");
         assert_eq!(read(&second), b"abc");
+        let polled = first.poll_frame(&mut Context::from_waker(Waker::noop()));
+        assert!(matches!(
+            polled,
+            Poll::Ready(Some(Err(BodyError::Elsewhere)))
+        ));
+        assert!(second.is_end_stream() && !first.is_end_stream());
     }
 
     #[test]

@@ -11,6 +11,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body::{Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::Instant;
 
 use super::body::{Body, BodyError, Guard, retain};
 use super::expectation::Expectation;
@@ -157,6 +158,10 @@ impl http_body::Body for RequestBody {
 pub struct Progress {
     bytes: Cell<u64>,
     stage: Cell<Stage>,
+    /// The client is waited for.
+    is_awaited: Cell<bool>,
+    /// When something of it came last, or its end.
+    moved: Cell<Option<Instant>>,
 }
 
 /// How far a request body has come.
@@ -191,6 +196,26 @@ impl Progress {
     /// How far it has come.
     pub fn stage(&self) -> Stage {
         self.stage.get()
+    }
+
+    /// It is sent, maybe anew. Until it is asked for, nobody waits for the client.
+    pub fn begin(&self) {
+        self.is_awaited.set(false);
+    }
+
+    /// Whether the client is waited for, not the endpoint.
+    pub fn is_awaited(&self) -> bool {
+        self.is_awaited.get()
+    }
+
+    /// When something of it, or its end, came last from the client.
+    pub fn moved(&self) -> Option<Instant> {
+        self.moved.get()
+    }
+
+    fn note_moved(&self) {
+        self.is_awaited.set(false);
+        self.moved.set(Some(Instant::now()));
     }
 }
 
@@ -267,6 +292,7 @@ impl Upload {
 impl Guard for Upload {
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         self.progress.stage.set(Stage::Moving);
+        self.progress.is_awaited.set(true);
         if let Some(rate) = &self.rate {
             let left = rate.left(self.progress.bytes.get(), self.waited);
             self.pause.set_limit(self.idle.min(left));
@@ -281,6 +307,7 @@ impl Guard for Upload {
         }
         self.progress.bytes.set(total);
         self.progress.stage.set(Stage::Moving);
+        self.progress.note_moved();
         if let Some(since) = self.pause.moved()
             && self.rate.is_some()
         {
@@ -310,11 +337,14 @@ impl Guard for Upload {
         if let (Ok(()), Some(mut tee)) = (result, self.tee.take()) {
             tee.end();
         }
+        self.progress.note_moved();
         self.progress.stage.set(match result {
             Ok(()) => Stage::Complete,
             Err(BodyError::Received(_)) => Stage::Broken,
             Err(BodyError::Idle | BodyError::Late) => Stage::Idle,
             Err(BodyError::TooLarge) => Stage::TooLarge,
+            // What is read here is the body itself, not what is kept of it.
+            Err(BodyError::Elsewhere) => return,
         });
     }
 }
@@ -323,7 +353,7 @@ impl Guard for Upload {
 mod tests {
     use std::future::poll_fn;
 
-    use tokio::time::{Instant, advance, timeout};
+    use tokio::time::{advance, timeout};
 
     use super::*;
 
@@ -374,6 +404,22 @@ mod tests {
             upload.on_data(&[0; 1]).unwrap();
             advance(Duration::from_secs(60)).await;
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn client_is_waited_for_from_a_pause_to_what_ends_it() {
+        let mut upload = upload(30, None);
+        let progress = Rc::clone(&upload.progress);
+        assert!(!progress.is_awaited());
+        let second = Duration::from_secs(1);
+        assert!(timeout(second, wait(&mut upload)).await.is_err());
+        assert!(progress.is_awaited() && progress.moved().is_none());
+        upload.on_data(&[0; 1]).unwrap();
+        assert!(!progress.is_awaited());
+        assert_eq!(progress.moved(), Some(Instant::now()));
+        assert!(timeout(second, wait(&mut upload)).await.is_err());
+        progress.begin();
+        assert!(!progress.is_awaited(), "of an attempt before");
     }
 
     #[tokio::test(start_paused = true)]

@@ -9,7 +9,7 @@ use std::time::Duration;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use tokio::time::{Sleep, timeout_at};
+use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::http2::Refusal;
 use super::{http1, http2};
@@ -112,7 +112,7 @@ pub(super) async fn open(
     limit: Duration,
     preface: Option<&[u8]>,
 ) -> Result<Transport, OpenError> {
-    let deadline = tokio::time::Instant::now() + limit;
+    let deadline = Instant::now() + limit;
     let stream = connect(address, limit, preface).await?;
     match timeout_at(deadline, endpoint.secure(stream)).await {
         Ok(secured) => Ok(secured?),
@@ -137,25 +137,29 @@ pub enum SendError {
 pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 /// Waits for what comes of a request that was `sent`, until `timer` runs out, which is set anew to `limit` while the request's
-/// body (`upload`) moves. `None`: nothing came.
+/// body (`upload`) moves or its client is waited for, whose pauses have limits of their own. `None`: nothing came.
 pub(super) async fn wait(
     mut sent: Pin<&mut impl Future<Output = Sent>>,
     mut timer: Pin<&mut Sleep>,
     limit: Duration,
     upload: Option<&Progress>,
 ) -> Option<Sent> {
-    let mut seen = upload.map(Progress::bytes);
+    if let Some(upload) = upload {
+        upload.begin();
+    }
     poll_fn(|cx| match sent.as_mut().poll(cx) {
         Poll::Ready(sent) => Poll::Ready(Some(sent)),
         Poll::Pending => loop {
             ready!(timer.as_mut().poll(cx));
-            let moved = upload.map(Progress::bytes);
-            if moved == seen {
-                return Poll::Ready(None);
+            // A long upload is not a slow endpoint, nor is a slow client.
+            let since = upload.and_then(|upload| match upload.is_awaited() {
+                true => Some(Instant::now()),
+                false => upload.moved(),
+            });
+            match since.map(|since| since + limit) {
+                Some(due) if due > timer.deadline() => timer.as_mut().reset(due),
+                Some(_) | None => return Poll::Ready(None),
             }
-            // A long upload is not a slow endpoint.
-            seen = moved;
-            timer.as_mut().reset(tokio::time::Instant::now() + limit);
         },
     })
     .await

@@ -167,7 +167,7 @@ impl Connection {
     }
 
     /// Waits for the head of the response to what was `sent` at `since`: for `limit`, counted anew while the request's body
-    /// (`upload`) moves.
+    /// (`upload`) moves or is waited for.
     pub async fn response(
         &mut self,
         sent: Pin<&mut impl Future<Output = Sent>>,

@@ -241,7 +241,7 @@ impl Stream {
     }
 
     /// Sends `request` at `since`, and waits for the head of its response: for `limit`, counted anew while the request's body
-    /// (`upload`) moves. At most `kept` bytes of that are kept.
+    /// (`upload`) moves or is waited for. At most `kept` bytes of that are kept.
     pub fn exchange<'a>(
         &'a mut self,
         mut request: Request<RequestBody>,

@@ -27,6 +27,8 @@ use crate::upstream::{Endpoint, Lease, Outcome};
 /// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
 /// with HTTP/2 to more, where an endpoint ends each after so many requests and many come at once.
 const REPLACED: u32 = 16;
+/// Of these, ones that nobody had used before, and that refuse their first request: it is not their age then.
+const REFUSED_NEW: u32 = 2;
 
 /// Asks the endpoint of `lease`. Takes `request` when it is sent; where another attempt follows, it is back.
 pub(super) async fn ask(
@@ -80,12 +82,13 @@ pub(super) async fn ask(
             }
         }
     };
-    let mut replaced = 0;
+    let (mut replaced, mut refused_new) = (0, 0);
     let response = loop {
         let Some(whole) = request.take() else {
             return Err(Failed {
                 error: ProxyError::Closed,
                 next: None,
+                place: None,
             });
         };
         let upload = record.upload().map(|upload| &**upload);
@@ -119,7 +122,9 @@ pub(super) async fn ask(
             Err(SendError::Refused(again, by)) => {
                 *request = again.map(|again| *again);
                 let is_back = request.is_some();
-                if by == Refusal::Stream || !is_back || replaced == REPLACED {
+                refused_new += u32::from(!reused);
+                let is_enough = replaced == REPLACED || refused_new == REFUSED_NEW;
+                if by == Refusal::Stream || !is_back || is_enough {
                     let failed = (ProxyError::StreamRefused, Some(Moment::Unprocessed));
                     return Err(asking(reused, sent).failed(failed, is_back, record));
                 }
@@ -131,7 +136,9 @@ pub(super) async fn ask(
                 let moment = (error == ProxyError::Closed).then_some(Moment::Sent);
                 if moment.is_some() {
                     *request = connection.again().map(|again| *again);
-                    local.pool.lose(&connection, Instant::now());
+                    if reused {
+                        local.pool.lose(&connection, Instant::now());
+                    }
                 }
                 let failed =
                     asking(reused, sent).failed((error, moment), request.is_some(), record);
@@ -151,6 +158,7 @@ pub(super) async fn ask(
             }
         }
         replaced += 1;
+        let was_reused = reused;
         local.pool.purge(&connection);
         // Connections that need a preface are not reused, and so not replaced.
         match open(local, asking(false, sent), record.timeouts(upstream), None).await {
@@ -159,13 +167,18 @@ pub(super) async fn ask(
                 return Err(asking(false, sent).not_opened(error, request.is_some(), record));
             }
         }
-        sent = Instant::now();
+        if was_reused {
+            sent = Instant::now();
+        }
     };
     let now = Instant::now();
     let status = response.status().as_u16();
+    // What the client took to send the body is not the endpoint's.
+    let moved = record.upload().and_then(|upload| upload.moved());
+    let asked = moved.map_or(sent, |moved| sent.max(moved.into_std()));
     let outcome = Outcome::Answered {
         status,
-        after: now.saturating_duration_since(sent),
+        after: now.saturating_duration_since(asked),
         at: now,
     };
     upstream.report(endpoint, outcome);
@@ -258,7 +271,11 @@ impl Asking<'_> {
         }
         self.note(error.reason(), record);
         let next = moment.and_then(|moment| self.trial.follow(moment, is_back));
-        Failed { error, next }
+        Failed {
+            error,
+            next,
+            place: None,
+        }
     }
 
     /// There is no connection.
@@ -277,7 +294,18 @@ impl Asking<'_> {
         request: &mut Option<Request<RequestBody>>,
         record: &mut Record,
     ) -> Option<Failed> {
-        let next = self.trial.follow(moment, connection.can_be_asked_again())?;
+        let is_back = connection.can_be_asked_again();
+        let place = match is_back {
+            true => self
+                .trial
+                .place(moment, self.endpoint.id(), record.hash_key()),
+            false => None,
+        };
+        if let Some(None) = place {
+            // Nobody else has room: what the endpoint says is better than nothing.
+            return None;
+        }
+        let next = self.trial.follow(moment, is_back)?;
         if self.trial.is_repeated() {
             self.trial.was_answered(425);
         }
@@ -290,6 +318,7 @@ impl Asking<'_> {
         Some(Failed {
             error,
             next: Some(next),
+            place: place.flatten(),
         })
     }
 

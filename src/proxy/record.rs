@@ -670,7 +670,9 @@ impl Guard for Exchange {
 /// A response body that could not be passed on whole.
 fn cut(error: &BodyError) -> ProxyError {
     match error {
-        BodyError::Received(_) | BodyError::TooLarge => ProxyError::ResponseCut,
+        BodyError::Received(_) | BodyError::TooLarge | BodyError::Elsewhere => {
+            ProxyError::ResponseCut
+        }
         BodyError::Idle => ProxyError::ResponseIdle,
         BodyError::Late => ProxyError::RequestTimeout,
     }

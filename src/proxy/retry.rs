@@ -17,7 +17,7 @@ use super::record::{Record, ResponseBody};
 use crate::config::Retry;
 use crate::message::upload::RequestBody;
 use crate::metrics::{RetryDenied, RetryReason};
-use crate::upstream::{Denied, EndpointId, Lease, Upstream, Wish};
+use crate::upstream::{Denied, EndpointId, Lease, Tried, Upstream, Wish};
 
 /// When an attempt has failed, and how.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -104,6 +104,8 @@ pub(super) struct Trial<'a> {
     pub(super) is_idempotent: bool,
     /// Its number, from 1.
     number: u32,
+    /// Who was asked before.
+    tried: &'a Tried,
 }
 
 impl Trial<'_> {
@@ -145,6 +147,27 @@ impl Trial<'_> {
         status == 425 || self.rule.statuses.contains(&status)
     }
 
+    /// Where another attempt would go now after one that `endpoint` has answered at `moment`; `None` within: nowhere.
+    /// `None`: none is wanted.
+    #[cold]
+    pub(super) fn place(
+        &self,
+        moment: Moment,
+        endpoint: EndpointId,
+        key: Option<u64>,
+    ) -> Option<Option<Lease>> {
+        let allows = moment.allows(self.is_idempotent, self.rule);
+        if allows != Allows::Another || self.is_last() {
+            return None;
+        }
+        let wish = Wish {
+            tried: self.tried.and(endpoint),
+            preferred: None,
+            key,
+        };
+        Some(self.upstream.pick(wish).ok())
+    }
+
     /// Whether, and how soon, another attempt follows one that failed at `moment`. `is_back`: there is a request to send. What
     /// is decided is counted.
     #[cold]
@@ -181,6 +204,8 @@ pub(super) struct Failed {
     pub(super) error: ProxyError,
     /// Another one follows.
     pub(super) next: Option<Pace>,
+    /// There, where that is known.
+    pub(super) place: Option<Lease>,
 }
 
 /// Asks an endpoint of `upstream`; another one where the first has failed in a way that allows it. `own` is how the route says
@@ -195,14 +220,20 @@ pub async fn forward(
     let is_idempotent = request
         .as_ref()
         .is_some_and(|request| is_idempotent(request, rule));
-    let mut failed: Option<(ProxyError, EndpointId)> = None;
+    let mut failed: Option<ProxyError> = None;
+    let mut tried = Tried::default();
+    let mut place = None;
     for number in 1.. {
         let wish = Wish {
-            tried: failed.map(|(_, tried)| tried),
-            preferred: record.affinity().pin(),
+            tried,
+            // It is asked first, and with that the wish is met.
+            preferred: match tried.is_empty() {
+                true => record.affinity().pin(),
+                false => None,
+            },
             key: record.hash_key(),
         };
-        let picked = match upstream.pick(wish) {
+        let picked = match place.take().map_or_else(|| upstream.pick(wish), Ok) {
             // Boxed: it is rare, and requests shall not carry room for it.
             Err(Denied::Full) => Box::pin(wait(upstream, wish, record)).await,
             picked => picked,
@@ -211,7 +242,7 @@ pub async fn forward(
             Ok(lease) => lease,
             // What went wrong before says more.
             Err(denied) => {
-                return Err(failed.map_or_else(|| denied.into(), |(error, _)| error));
+                return Err(failed.unwrap_or_else(|| denied.into()));
             }
         };
         let endpoint = lease.endpoint().id();
@@ -221,6 +252,7 @@ pub async fn forward(
             rule,
             is_idempotent,
             number,
+            tried: &tried,
         };
         match ask(local, trial, lease, request, record).await {
             Ok(response) => {
@@ -229,12 +261,17 @@ pub async fn forward(
                 }
                 return Ok(response);
             }
-            Err(Failed { error, next: None }) => return Err(error),
+            Err(Failed {
+                error, next: None, ..
+            }) => return Err(error),
             Err(Failed {
                 error,
                 next: Some(pace),
+                place: found,
             }) => {
-                failed = Some((error, endpoint));
+                place = found;
+                failed = Some(error);
+                tried = tried.and(endpoint);
                 if pace == Pace::Soon {
                     let pause = PAUSE.mul_f64(local.random());
                     // Boxed, so that requests that do not wait carry no room for it.
@@ -243,7 +280,7 @@ pub async fn forward(
             }
         }
     }
-    Err(failed.map_or(ProxyError::NoEndpoint, |(error, _)| error))
+    Err(failed.unwrap_or(ProxyError::NoEndpoint))
 }
 
 /// Waits for an endpoint with room.

@@ -15,6 +15,7 @@ pub mod outcome;
 pub mod outlier;
 pub mod queue;
 pub mod state;
+pub mod tried;
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -34,6 +35,7 @@ pub use outcome::Outcome;
 pub use outlier::{Alarm, Watch};
 pub use queue::{Denied, Queue};
 pub use state::{Evidence, Health, Tier};
+pub use tried::Tried;
 
 use crate::balance::{Cursor, Policy};
 use crate::config;
@@ -90,8 +92,8 @@ pub struct Upstream {
 /// What a request wishes of a pick.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Wish {
-    /// Not this one, where another is eligible: it was asked already.
-    pub tried: Option<EndpointId>,
+    /// None of these, where another is eligible: they were asked already.
+    pub tried: Tried,
     /// This one, where it is eligible and was not tried.
     pub preferred: Option<Pin>,
     /// The one whom this belongs to, where the policy hashes.
@@ -131,11 +133,11 @@ impl Upstream {
         }
         let best = |endpoint: &Arc<Endpoint>| {
             endpoint.tier() == Tier::Eligible
-                && Some(endpoint.id()) != tried
+                && !tried.contains(endpoint.id())
                 && !(holds_back && endpoint.is_backup())
                 && endpoint.has_room()
         };
-        let aside = tried.map(|_| self.cursor.aside());
+        let aside = (!tried.is_empty()).then(|| self.cursor.aside());
         let cursor = aside.as_ref().unwrap_or(&self.cursor);
         // Who loses a last place to another worker looks again: each time somebody has got one.
         loop {
@@ -168,34 +170,29 @@ impl Upstream {
         Some(lease)
     }
 
-    fn preferred(
-        &self,
-        pin: Pin,
-        tried: Option<EndpointId>,
-        holds_back: bool,
-    ) -> Option<&Arc<Endpoint>> {
+    fn preferred(&self, pin: Pin, tried: Tried, holds_back: bool) -> Option<&Arc<Endpoint>> {
         self.find(pin).filter(|endpoint| {
-            Some(pin.id) != tried
+            !tried.contains(pin.id)
                 && endpoint.tier() == Tier::Eligible
                 && !(holds_back && endpoint.is_backup())
                 && endpoint.has_room()
         })
     }
 
-    /// Backups, where no other is eligible, whether they are wanted yet or not; then those who are not known to be up; then the one that was tried.
+    /// Backups, where no other is eligible, whether they are wanted yet or not; then those who are not known to be up; then those that were tried.
     #[cold]
     fn second_best(&self, wish: Wish, holds_back: bool) -> Result<usize, Denied> {
         let choices = [
             (Tier::Eligible, wish.tried, holds_back),
             (Tier::Eligible, wish.tried, false),
             (Tier::IfNoneEligible, wish.tried, false),
-            (Tier::Eligible, None, false),
-            (Tier::IfNoneEligible, None, false),
+            (Tier::Eligible, Tried::default(), false),
+            (Tier::IfNoneEligible, Tried::default(), false),
         ];
         for (tier, tried, holds_back) in choices {
             let is_one = |endpoint: &Arc<Endpoint>| {
                 endpoint.tier() == tier
-                    && Some(endpoint.id()) != tried
+                    && !tried.contains(endpoint.id())
                     && !(holds_back && endpoint.is_backup())
             };
             let fits = |endpoint: &Arc<Endpoint>| is_one(endpoint) && endpoint.has_room();

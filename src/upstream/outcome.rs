@@ -12,7 +12,7 @@ pub enum Outcome {
     Answered {
         /// Its status code.
         status: u16,
-        /// Since the request had been sent.
+        /// Since the request had been sent, with what its client had sent of its body.
         after: Duration,
         /// When it came.
         at: Instant,

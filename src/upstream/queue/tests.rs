@@ -11,7 +11,7 @@ use super::*;
 use crate::balance::{Cursor, LeastConnections, Policy, RoundRobin};
 use crate::config::{Address, Mode, UpstreamTimeouts};
 use crate::metrics::{EndpointMetrics, Metrics, UpstreamMetrics};
-use crate::upstream::{Contact, Endpoint, Floor, Health, Hold, Shares};
+use crate::upstream::{Contact, Endpoint, Floor, Health, Hold, Shares, Tried};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -160,7 +160,7 @@ async fn regression_an_attempt_that_waits_for_another_endpoint_keeps_nobody_from
     let upstream = upstream(&[1, 1], 3, QueueOrder::Fifo);
     let (tried, busy) = (pick(&upstream).unwrap(), pick(&upstream).unwrap());
     let wish = Wish {
-        tried: Some(tried.endpoint().id()),
+        tried: Tried::default().and(tried.endpoint().id()),
         ..Wish::default()
     };
     let mut again: Waiting<'_> = Box::pin(upstream.wait(wish));
