@@ -5,7 +5,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use balancer::config::{self, Config};
+use balancer::config::{self, AdminSocket, Config};
 
 fn top() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -84,11 +84,13 @@ fn unit_package_and_log_rotation_name_the_same_paths() {
         panic!("{start:?}");
     };
     assert!(is_installed(program) && is_installed(file), "{start:?}");
-    let check = format!("{program} check --config {file}");
-    assert_eq!(
-        values(&unit, "ExecReload"),
-        ["/bin/kill -HUP $MAINPID", check.as_str()]
-    );
+    let reload = format!("{program} reload --config {file}");
+    assert_eq!(values(&unit, "ExecReload"), [reload.as_str()]);
+    let runtime = format!("/run/{}", values(&unit, "RuntimeDirectory")[0]);
+    let AdminSocket::At(socket) = configuration("debian").admin.socket else {
+        panic!("`balancer reload` needs a socket");
+    };
+    assert_eq!(socket.parent(), Some(Path::new(&runtime)));
     assert!(is_installed("/etc/logrotate.d/balancer"));
 
     let folder = format!("/var/log/{}", values(&unit, "LogsDirectory")[0]);

@@ -9,7 +9,8 @@ use std::thread;
 use rustix::process::Signal;
 use serde_json::Value;
 
-use crate::support::{Balancer, Connection, Origin, eventually, get, simple};
+use crate::support::client::HOST;
+use crate::support::{Balancer, Connection, Gate, Origin, eventually, get, simple};
 
 const ROTATIONS: usize = 5;
 
@@ -107,6 +108,37 @@ fn old_file_goes_on_where_no_new_one_can_be_opened() {
     eventually("a new file is opened", || file.exists());
     assert_eq!(get(balancer.http(), "/new").status, 200);
     eventually("the line is written", || paths(&file) == ["/new"]);
+}
+
+#[test]
+fn regression_files_are_rotated_while_the_balancer_ends() {
+    let (gate, origin) = gated();
+    let (balancer, folder) = start(&origin);
+    let file = folder.join("access.log");
+    let mut connection = Connection::open(balancer.http());
+    connection.send(format!("GET /last HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+    eventually("it is in flight", || origin.request_count() == 1);
+    balancer.signal(Signal::TERM);
+    eventually("the end has begun", || {
+        !balancer.events("shutting down").is_empty()
+    });
+    fs::rename(&file, folder.join("access.log.1")).unwrap();
+    balancer.signal(Signal::USR1);
+    eventually("a new file is opened", || file.exists());
+    gate.open();
+    assert_eq!(connection.reply().status, 200);
+    eventually("the line is in the new file", || paths(&file) == ["/last"]);
+}
+
+/// An origin that answers when the gate is opened.
+fn gated() -> (Gate, Origin) {
+    let gate = Gate::new();
+    let shut = gate.clone();
+    let origin = Origin::with("gated", move |exchange| {
+        shut.wait();
+        exchange.respond_with_name()
+    });
+    (gate, origin)
 }
 
 #[test]

@@ -108,6 +108,36 @@ fn a_mirror_that_does_not_answer_delays_nobody() {
 }
 
 #[test]
+fn regression_a_mirror_endpoint_that_accepts_and_never_answers_counts_as_failing() {
+    let (app, gate) = (Origin::named("app"), Gate::new());
+    let shut = gate.clone();
+    let silent = Origin::with("silent", move |exchange| {
+        shut.wait();
+        exchange.respond_with_name()
+    });
+    let addresses = (app.address().to_string(), silent.address().to_string());
+    let balancer = Balancer::start(&format!(
+        "{}mirror = {{ upstream = \"shadow\", timeout = \"100ms\" }}",
+        configuration(&addresses.0, &addresses.1, "passive = { consecutive = 3 }")
+    ));
+    for _ in 0..3 {
+        assert_eq!(get(balancer.http(), "/").status, 200);
+    }
+    eventually_mirrored(&balancer, "failed", 3.0);
+    let labels = [("upstream", "shadow"), ("reason", "response_timeout")];
+    let told = balancer
+        .metrics()
+        .sum("balancer_upstream_failures_total", &labels);
+    assert_eq!(told, 3.0);
+    eventually("it would be ejected, were it not the only one", || {
+        !balancer
+            .events("endpoint fails and is not ejected")
+            .is_empty()
+    });
+    gate.open();
+}
+
+#[test]
 fn a_mirror_that_is_gone_or_cuts_its_answers_harms_nobody() {
     let (app, refusing) = (Origin::named("app"), Refusing::new());
     let (app_address, gone) = (app.address().to_string(), refusing.address().to_string());

@@ -11,7 +11,7 @@ use std::time::Duration;
 use rustix::time::{ClockId, clock_gettime};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::oneshot;
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout_at};
 use tracing::{error, warn};
 
 use crate::config::ConfigErrors;
@@ -94,13 +94,17 @@ pub async fn keep_alive(
     workers: Vec<UnboundedSender<Command>>,
 ) {
     loop {
-        for (index, worker) in workers.iter().enumerate() {
-            let (answer, mut answered) = oneshot::channel();
-            if worker.send(Command::Answer(answer)).is_err() {
-                continue;
-            }
-            if timeout(every, &mut answered).await.is_err() {
-                error!(worker = index, waited = ?every, "worker does not answer");
+        // All at once: together they have no longer than one.
+        let until = Instant::now() + every;
+        let ask = |(index, worker): (usize, &UnboundedSender<Command>)| {
+            let (answer, answered) = oneshot::channel();
+            let is_there = worker.send(Command::Answer(answer)).is_ok();
+            is_there.then_some((index, answered))
+        };
+        let asked: Vec<_> = workers.iter().enumerate().filter_map(ask).collect();
+        for (worker, mut answered) in asked {
+            if timeout_at(until, &mut answered).await.is_err() {
+                error!(worker, waited = ?every, "worker does not answer");
                 let _ = answered.await;
             }
         }
@@ -192,6 +196,23 @@ mod tests {
         );
         let said = rejected(&problems("[listener\n"));
         assert!(!said.contains('\n') && !said.contains("more)"), "{said}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_workers_are_asked_at_once_and_not_one_after_the_other() {
+        let notify = std::sync::Arc::new(Notify {
+            manager: None,
+            watchdog: None,
+        });
+        let (first, _silent) = tokio::sync::mpsc::unbounded_channel();
+        let (second, mut commands) = tokio::sync::mpsc::unbounded_channel();
+        let every = Duration::from_secs(1);
+        tokio::spawn(keep_alive(notify, every, vec![first, second]));
+        let asked = tokio::time::timeout(every / 2, commands.recv()).await;
+        assert!(
+            matches!(asked, Ok(Some(Command::Answer(_)))),
+            "while the first one is silent"
+        );
     }
 
     #[tokio::test(start_paused = true)]

@@ -53,8 +53,6 @@ pub struct Gone {
     endpoints: Vec<Arc<Endpoint>>,
     upstreams: Vec<Name>,
     routes: Vec<Arc<Route>>,
-    /// Where a listener is gone: all routes, for what they counted there.
-    of_listeners: Vec<Arc<Route>>,
     /// Listener and label.
     certificates: Vec<(Name, String)>,
 }
@@ -70,14 +68,8 @@ impl Gone {
             .difference(&listener_names(current))
             .map(|name| (*name).into())
             .collect();
-        let of_listeners = if listeners.is_empty() {
-            Vec::new()
-        } else {
-            previous.routes.clone()
-        };
         Self {
             listeners,
-            of_listeners,
             endpoints: all_endpoints(previous)
                 .filter(|endpoint| !endpoints.contains(&name(endpoint)))
                 .cloned()
@@ -161,9 +153,6 @@ impl Gone {
             .filter(|listener| !listeners.contains(&***listener))
         {
             ListenerMetrics::retire(metrics, listener);
-            for route in &self.of_listeners {
-                route.metrics.retire_listener(metrics, listener);
-            }
         }
         let endpoints = endpoint_names(current);
         for endpoint in self

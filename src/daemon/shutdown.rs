@@ -1,5 +1,6 @@
 //! The end: readiness first, then the listeners, then what is in flight; a deadline; a second signal ends it at once.
 
+use std::future::pending;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
@@ -37,8 +38,16 @@ impl Daemon {
                 .await
                 .is_ok()
         };
+        // Files may be rotated in the meantime: what is in flight is still logged.
+        let rotations = async {
+            while signals.reopen.recv().await.is_some() {
+                self.log_writer.reopen(&self.config.access_log).await;
+            }
+            pending().await
+        };
         let finished = tokio::select! {
             finished = drain => finished,
+            finished = rotations => finished,
             () = end(&mut signals.terminate, &mut signals.interrupt) => false,
         };
         if !finished {

@@ -4,7 +4,7 @@
 //! A key is remembered as a hash with a random seed, beside the time at which its bucket would be empty. Both stand in a
 //! table of fixed size, four to a cache line. A new key takes the place of the one in its line whose bucket is empty
 //! soonest; one that is empty already says nothing any more. So whoever comes with ever new keys costs no memory, and
-//! those who come often are remembered longest.
+//! those who come often are remembered longest. But every new key has a full bucket: who may invent keys is not limited.
 
 use std::hash::BuildHasher;
 use std::net::IpAddr;

@@ -3,9 +3,11 @@
 //! Series that depend on what a request turns out to be (method, status code, reason) are resolved when they are first
 //! needed and kept. Handles made again for the same names count on where the earlier ones were.
 
+use std::collections::HashMap;
 use std::sync::OnceLock;
 
 use http::Method;
+use prometheus::core::Collector as _;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use super::Metrics;
@@ -49,15 +51,6 @@ impl CodeCounters {
             .filter_map(OnceLock::get)
             .map(prometheus::core::GenericCounter::get)
             .sum()
-    }
-
-    fn seen(&self) -> impl Iterator<Item = u16> {
-        let codes = self.codes.get().map_or(&[][..], |codes| &**codes);
-        codes
-            .iter()
-            .zip(LOWEST_CODE..)
-            .filter(|(counter, _)| counter.get().is_some())
-            .map(|(_, code)| code)
     }
 }
 
@@ -161,6 +154,7 @@ impl ListenerMetrics {
                 .proxy_protocol_rejected
                 .remove_label_values(&[name, reason]);
         }
+        remove_all(&metrics.requests, &[("listener", name)]);
         let _ = metrics.connections_refused.remove_label_values(&[name]);
         let _ = metrics.accept_pauses.remove_label_values(&[name]);
     }
@@ -229,26 +223,9 @@ impl RouteMetrics {
         self.errors.with_label_values(&[&self.name, reason]).inc();
     }
 
-    /// Takes away the series of requests that came through `listener`: that is gone.
-    pub fn retire_listener(&self, metrics: &Metrics, listener: &str) {
-        let of_listener = self
-            .listeners
-            .iter()
-            .filter(|(name, _)| **name == *listener);
-        for (method, codes) in of_listener.flat_map(|(_, methods)| METHODS.iter().zip(methods)) {
-            for code in codes.seen() {
-                let mut buffer = itoa::Buffer::new();
-                let labels = [listener, &*self.name, *method, buffer.format(code)];
-                let _ = metrics.requests.remove_label_values(&labels);
-            }
-        }
-    }
-
     /// Takes this route's series away: it is gone.
     pub fn retire(&self, metrics: &Metrics, reasons: &[&str]) {
-        for (listener, _) in &self.listeners {
-            self.retire_listener(metrics, listener);
-        }
+        remove_all(&metrics.requests, &[("route", &self.name)]);
         for reason in reasons {
             let _ = metrics.errors.remove_label_values(&[&self.name, *reason]);
         }
@@ -551,13 +528,8 @@ impl EndpointMetrics {
     pub fn retire(&self, metrics: &Metrics, reasons: &[&'static str], states: &[&'static str]) {
         let name = [&*self.upstream, &*self.endpoint];
         let with = |last: &'static str| [name[0], name[1], last];
-        for code in self.codes.seen() {
-            let _ = metrics.upstream_requests.remove_label_values(&[
-                name[0],
-                name[1],
-                itoa::Buffer::new().format(code),
-            ]);
-        }
+        let own = [("upstream", name[0]), ("endpoint", name[1])];
+        remove_all(&metrics.upstream_requests, &own);
         for reason in reasons {
             let _ = metrics.upstream_failures.remove_label_values(&with(reason));
         }
@@ -585,6 +557,25 @@ impl EndpointMetrics {
         let _ = metrics.health_check.remove_label_values(&name);
         let _ = metrics.upstream_connection_reuse.remove_label_values(&name);
         let _ = metrics.tunnels.remove_label_values(&name);
+    }
+}
+
+/// Takes away every series of `family` that has all these labels and values, whatever the others are and whichever handle made
+/// it: by a status code or a method there may be one that only an earlier handle has seen. For the control side: it goes
+/// through the whole family.
+fn remove_all(family: &IntCounterVec, labels: &[(&str, &str)]) {
+    for collected in family.collect() {
+        for metric in collected.get_metric() {
+            let pairs = metric.get_label().iter();
+            let all: HashMap<&str, &str> = pairs.map(|pair| (pair.name(), pair.value())).collect();
+            if labels
+                .iter()
+                .all(|(name, value)| all.get(name) == Some(value))
+            {
+                // One that is not there any more is as good as removed.
+                let _ = family.remove(&all);
+            }
+        }
     }
 }
 
@@ -643,5 +634,33 @@ mod tests {
         route.retire(&metrics, &["x"]);
         let text = String::from_utf8(super::super::encode::text(&metrics).unwrap()).unwrap();
         assert!(!text.contains("app"), "{text}");
+    }
+
+    #[test]
+    fn regression_series_that_only_an_earlier_handle_has_counted_are_retired_too() {
+        let metrics = Metrics::new();
+        let series = |label: &str| {
+            let text = String::from_utf8(super::super::encode::text(&metrics).unwrap()).unwrap();
+            text.lines().filter(|line| line.contains(label)).count()
+        };
+        let route = |name, listener| RouteMetrics::new(&metrics, name, [listener].into_iter());
+        for (listener, code) in [("gone", 200), ("old", 404), ("new", 503)] {
+            // As a reload makes them.
+            route("app", listener).count(0, &Method::GET, code);
+            route("app2", listener).count(0, &Method::PUT, code);
+            let endpoint = EndpointMetrics::new(&metrics, "app", "a");
+            endpoint.count(code);
+            EndpointMetrics::new(&metrics, "app", "b").count(code);
+        }
+
+        ListenerMetrics::retire(&metrics, "gone");
+        assert_eq!(series("listener=\"gone\""), 0);
+        assert_eq!(series("balancer_requests_total{"), 4);
+        route("app", "new").retire(&metrics, &[]);
+        assert_eq!(series("route=\"app\""), 0);
+        assert_eq!(series("balancer_requests_total{"), 2, "those of app2");
+        EndpointMetrics::new(&metrics, "app", "a").retire(&metrics, &[], &[]);
+        assert_eq!(series("endpoint=\"a\""), 0);
+        assert_eq!(series("balancer_upstream_requests_total{"), 3, "those of b");
     }
 }

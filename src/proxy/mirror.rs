@@ -8,7 +8,7 @@ use http::header::{self, HeaderValue};
 use http::{Request, Response, StatusCode, Uri, Version};
 use http_body_util::BodyExt as _;
 use hyper::body::{Body as _, Incoming};
-use tokio::time::timeout;
+use tokio::time::timeout_at;
 
 use super::error::ProxyError;
 use super::head;
@@ -104,8 +104,10 @@ impl Outgoing {
         let Self { place, route, head } = self;
         tokio::task::spawn_local(async move {
             let Some(mirror) = &route.mirror else { return };
-            let exchange = exchange(&place.0, &mirror.upstream, head.map(|()| body));
-            match timeout(mirror.timeout, exchange).await {
+            let until = Instant::now() + mirror.timeout;
+            let request = head.map(|()| body);
+            let exchange = exchange(&place.0, &mirror.upstream, request, until);
+            match timeout_at(until.into(), exchange).await {
                 Ok(Some(())) => mirror.metrics.answered.inc(),
                 Ok(None) | Err(_) => mirror.metrics.failed.inc(),
             }
@@ -143,11 +145,13 @@ fn head_of(request: &Request<Incoming>, mirror: &Mirror) -> Result<Request<()>, 
     Ok(head)
 }
 
-/// One request to an endpoint of `upstream`, and its answer thrown away. `None`: it failed.
+/// One request to an endpoint of `upstream`, and its answer thrown away. `None`: it failed. An endpoint that has not begun to
+/// answer by `until`, when the caller gives up, is to blame for that.
 async fn exchange(
     local: &Local,
     upstream: &Upstream,
     mut request: Request<RequestBody>,
+    until: Instant,
 ) -> Option<()> {
     let lease = upstream.pick(Wish::default()).ok()?;
     let endpoint = lease.endpoint();
@@ -178,16 +182,14 @@ async fn exchange(
     };
     let mut is_again = false;
     let response = loop {
+        let left = until.saturating_duration_since(sent);
+        let limit = (sent, timeouts.response_head.min(left));
         let answered = match &mut connection {
             Connection::Http1(connection) => {
                 let answer = std::pin::pin!(connection.send(request, None));
-                let limit = (sent, timeouts.response_head);
                 connection.response(answer, limit, None).await
             }
-            Connection::Http2(stream) => {
-                let limit = (sent, timeouts.response_head);
-                stream.exchange(request, limit, (None, 0)).await
-            }
+            Connection::Http2(stream) => stream.exchange(request, limit, (None, 0)).await,
         };
         match answered {
             Ok(response) => break response,

@@ -354,15 +354,18 @@ impl Compiler {
         let endpoints =
             configured.map(|(configured, contact)| match known.get(&*configured.name) {
                 Some(endpoint) if *endpoint.contact() == contact => Arc::clone(endpoint),
-                _ => {
+                predecessor => {
                     let metrics =
                         EndpointMetrics::new(&self.metrics, &upstream.name, &configured.name);
-                    let endpoint = Endpoint::new(
+                    let mut endpoint = Endpoint::new(
                         Arc::clone(&upstream.name),
                         Arc::clone(&configured.name),
                         (contact, unknown),
                         (Arc::clone(&queue), metrics),
                     );
+                    if let Some(predecessor) = predecessor {
+                        endpoint.succeed(predecessor);
+                    }
                     if goes_on[usize::from(configured.backup)] {
                         endpoint.set_newcomer();
                     }

@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tracing::{info, warn};
 
 use super::adaptive::Adapting;
+use super::budget::Claimed;
 use super::counters::{Ghosts, Latency};
 use super::journal::{Fact, Journal};
 use super::keep_alive::KeepAlive;
@@ -67,6 +68,8 @@ pub struct Endpoint {
     journal: Journal,
     /// How its limit is found out, where it is.
     adapting: Adapting,
+    /// What its upstream's budget for retries has seen of its answers.
+    claimed: Claimed,
     /// Where requests of its upstream wait.
     queue: Arc<Queue>,
     /// How long it keeps idle connections.
@@ -149,6 +152,7 @@ impl Endpoint {
             outlier: Outlier::new(metrics.response.get_sample_count()),
             journal: Journal::default(),
             adapting: Adapting::default(),
+            claimed: Claimed::up_to(metrics.response.get_sample_count()),
             queue,
             keep_alive: KeepAlive::default(),
             metrics,
@@ -286,6 +290,16 @@ impl Endpoint {
     /// Responses of it that were counted: what shares of failures refer to.
     pub fn answered(&self) -> u64 {
         self.metrics.response.get_sample_count()
+    }
+
+    /// Those of them that the budget for retries has not seen yet: it has now.
+    pub(super) fn claim(&self) -> u64 {
+        self.claimed.claim(self.answered())
+    }
+
+    /// It takes the place of `before`, under the same name: what both answer counts once.
+    pub fn succeed(&mut self, before: &Self) {
+        self.claimed = before.claimed.clone();
     }
 
     /// All that is known of it.

@@ -212,8 +212,7 @@ impl Upstream {
 
     /// Whether the budget has room for one more retry, which is then counted. It is given back where that retry is answered.
     pub fn may_retry(&self, now: Instant) -> bool {
-        let answered = |endpoint: &Arc<Endpoint>| endpoint.metrics.response.get_sample_count();
-        let answered = self.endpoints.iter().map(answered).sum();
+        let answered = self.endpoints.iter().map(|it| it.claim()).sum();
         self.budget.take(&self.budget_rule, answered, now)
     }
 

@@ -19,7 +19,13 @@ pub(super) fn mirror(table: &mut Table<'_>, declared: &Declared) -> Option<Mirro
             value.expected("above 0 and at most 100")
         }
     });
-    let body_bytes = table.get("body_bytes").and_then(|value| value.size());
+    let body_bytes = table.get("body_bytes").and_then(|value| {
+        let size = value.size()?;
+        if size.get() > LARGEST {
+            return value.expected("at most \"16MiB\": it is kept in memory, for every request");
+        }
+        Some(size)
+    });
     let methods = table
         .get("methods")
         .and_then(|value| route::methods(&value));
@@ -34,5 +40,7 @@ pub(super) fn mirror(table: &mut Table<'_>, declared: &Declared) -> Option<Mirro
     })
 }
 
+/// As for bodies that are kept for a retry.
+const LARGEST: u64 = 16 << 20;
 const BODY_BYTES: ByteSize = ByteSize::kibibytes(64);
 const TIMEOUT: Duration = Duration::from_secs(10);

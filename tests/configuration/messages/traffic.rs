@@ -173,6 +173,10 @@ fn mirrors() {
                 "must be more than zero, got \"0B\"",
             ),
             (
+                "mirror = { upstream = \"app\", body_bytes = \"1GiB\" }",
+                "must be at most \"16MiB\": it is kept in memory, for every request, got \"1GiB\"",
+            ),
+            (
                 "mirror = { upstream = \"app\", methods = [\"get\"] }",
                 "must be in upper case, got \"get\"; did you mean \"GET\"?",
             ),
