@@ -100,16 +100,6 @@ pub struct Wish {
     pub key: Option<u64>,
 }
 
-impl Wish {
-    /// The same of whom nothing is known but the key.
-    fn anywhere(self) -> Self {
-        Self {
-            key: self.key,
-            ..Self::default()
-        }
-    }
-}
-
 impl Upstream {
     /// Picks an endpoint as near to `wish` as can be, and counts the request as its own from now on.
     ///
@@ -149,15 +139,6 @@ impl Upstream {
             if let Some(lease) = self.take(endpoint) {
                 return Ok(lease);
             }
-        }
-    }
-
-    /// As [`Self::pick_now`], for one that waits: rather than on, with the one that it has tried. So there is room for all in the
-    /// line or for none of them, and none keeps the others from what it does not want.
-    fn pick_of_line(&self, wish: Wish) -> Result<Lease, Denied> {
-        match self.pick_now(wish) {
-            Err(Denied::Full) => self.pick_now(wish.anywhere()),
-            picked => picked,
         }
     }
 

@@ -186,21 +186,35 @@ impl Line {
             .upstream
             .queueing
             .map_or(QueueOrder::Fifo, |rule| rule.order);
+        let mut passed = None;
         loop {
-            let next = match order {
-                QueueOrder::Fifo => self.waiters.first_entry(),
-                QueueOrder::NewestFirst => self.waiters.last_entry(),
+            // Behind those that were passed over.
+            let next = match (order, passed) {
+                (QueueOrder::Fifo, None) => self.waiters.iter().next(),
+                (QueueOrder::Fifo, Some(passed)) => self.waiters.range(passed + 1..).next(),
+                (QueueOrder::NewestFirst, None) => self.waiters.iter().next_back(),
+                (QueueOrder::NewestFirst, Some(passed)) => self.waiters.range(..passed).next_back(),
             };
-            let Some(next) = next else { return };
-            let answer = if next.get().until <= now {
+            let Some((&number, waiter)) = next else {
+                return;
+            };
+            let wish = waiter.wish;
+            let answer = if waiter.until <= now {
                 Err(Denied::Late)
             } else {
-                self.upstream.pick_of_line(next.get().wish)
+                self.upstream.pick_now(wish)
             };
             if answer.as_ref().err() == Some(&Denied::Full) {
-                return;
+                if wish.tried.is_empty() {
+                    return;
+                }
+                // It waits for others than those it has tried, and keeps nobody from these.
+                passed = Some(number);
+                continue;
             }
-            if let Err(Ok(lease)) = next.remove().answer.send(answer) {
+            if let Some(waiter) = self.waiters.remove(&number)
+                && let Err(Ok(lease)) = waiter.answer.send(answer)
+            {
                 unwanted.push(lease);
             }
         }
