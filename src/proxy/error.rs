@@ -7,6 +7,7 @@ use crate::message::canonical_path::PathError;
 use crate::message::expectation::Unknown;
 use crate::message::framing::Violation;
 use crate::message::hop_by_hop::NamesProtected;
+use crate::pool::OpenError;
 use crate::upstream::Denied;
 
 /// Everything that ends a request without a whole response of an endpoint.
@@ -165,6 +166,20 @@ pub enum Fault {
 const RETRY_AFTER: u32 = 5;
 /// The same when those that could be asked were busy: places come free all the time.
 const RETRY_AFTER_BUSY: u32 = 1;
+
+impl From<OpenError> for ProxyError {
+    fn from(error: OpenError) -> Self {
+        match error {
+            OpenError::Timeout => Self::ConnectTimeout,
+            OpenError::Refused => Self::ConnectRefused,
+            OpenError::Failed => Self::ConnectFailed,
+            OpenError::Certificate => Self::TlsCertificate,
+            OpenError::Protocol => Self::WrongProtocol,
+            OpenError::Tls => Self::TlsFailed,
+            OpenError::Exhausted => Self::Exhausted,
+        }
+    }
+}
 
 impl ProxyError {
     /// The status of the reply. 499 is never sent: it stands in log and metrics for a client that left.

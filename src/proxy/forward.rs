@@ -21,7 +21,7 @@ use crate::message::pause::PauseTimer;
 use crate::message::upload::{RequestBody, Stage};
 use crate::metrics::RetryReason;
 use crate::pool::http2::{Refusal, is_violation};
-use crate::pool::{Connection, OpenError, SendError, http1};
+use crate::pool::{Connection, SendError, http1};
 use crate::upstream::{Endpoint, Lease, Outcome};
 
 /// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
@@ -373,15 +373,7 @@ fn open<'a>(
                 .connect
                 .observe(begun.elapsed().as_secs_f64());
         }
-        opened.map_err(|error| match error {
-            OpenError::Timeout => ProxyError::ConnectTimeout,
-            OpenError::Refused => ProxyError::ConnectRefused,
-            OpenError::Failed => ProxyError::ConnectFailed,
-            OpenError::Certificate => ProxyError::TlsCertificate,
-            OpenError::Protocol => ProxyError::WrongProtocol,
-            OpenError::Tls => ProxyError::TlsFailed,
-            OpenError::Exhausted => ProxyError::Exhausted,
-        })
+        opened.map_err(ProxyError::from)
     })
 }
 

@@ -265,12 +265,7 @@ async fn open(local: &Local, upstream: &Upstream, lease: &Lease) -> Option<(Conn
     let error = match opened {
         Ok(opened) => return Some(opened),
         Err(OpenError::Exhausted) => return None,
-        Err(OpenError::Timeout) => ProxyError::ConnectTimeout,
-        Err(OpenError::Refused) => ProxyError::ConnectRefused,
-        Err(OpenError::Failed) => ProxyError::ConnectFailed,
-        Err(OpenError::Certificate) => ProxyError::TlsCertificate,
-        Err(OpenError::Protocol) => ProxyError::WrongProtocol,
-        Err(OpenError::Tls) => ProxyError::TlsFailed,
+        Err(error) => ProxyError::from(error),
     };
     let outcome = Outcome::Failed {
         reason: error.reason(),
