@@ -34,13 +34,13 @@ fn hold(balancer: &Balancer, origin: &Origin) -> Connection {
 
 fn tunnel(balancer: &Balancer) -> Connection {
     let mut connection = Connection::open(balancer.http());
-    connection.send(
-        "GET /chat HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-    );
+    connection.send(UPGRADE);
     assert!(connection.head().unwrap().start.contains(" 101 "));
     connection
 }
+
+const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 #[test]
 fn drained_endpoint_gets_nothing_new_and_resumed_it_does_again() {
@@ -160,6 +160,43 @@ fn tunnels_of_a_drained_endpoint_end_in_time_and_others_do_not() {
         .filter(|ended| *ended)
         .count();
     assert_eq!(ended, 2);
+}
+
+#[test]
+fn regression_tunnels_of_an_endpoint_removed_by_a_reload_end_in_time() {
+    let gate = Gate::new();
+    let (a, b) = (origin("a", &gate), origin("b", &gate));
+    let more = "[process]\ndrain_tunnel_timeout = \"300ms\"\nworkers = 2\n";
+    let balancer = Balancer::start(&config(&[&a], "", more));
+    let mut tunnel = tunnel(&balancer);
+    // Its name stays, its address does not.
+    balancer.reloaded(&config(&[&b], "", more));
+    assert!(tunnel.is_closed_by_peer(), "after its time");
+    eventually("nobody is connected to it", || a.open() == 0);
+}
+
+#[test]
+fn regression_tunnel_that_begins_after_the_farewell_ends_at_once() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let a = Origin::with("a", move |exchange| {
+        held.wait();
+        exchange.echo()
+    });
+    let more = "[process]\ndrain_tunnel_timeout = \"100ms\"\nworkers = 2\n";
+    let balancer = Balancer::start(&config(&[&a], "", more));
+    let mut asking = Connection::open(balancer.http());
+    asking.send(UPGRADE);
+    eventually("it is asked", || a.request_count() == 1);
+    done(&command(&balancer, &["drain", "app/a"]));
+    // Its farewell is over by then.
+    std::thread::sleep(Duration::from_millis(400));
+    gate.open();
+    assert!(asking.head().unwrap().start.contains(" 101 "));
+    assert!(asking.is_closed_by_peer());
+    eventually("nothing is in flight", || {
+        balancer.endpoint("app", "a")["in_flight"] == 0
+    });
 }
 
 #[test]
