@@ -64,13 +64,11 @@ fn text(plan: &Plan, in_colour: bool) -> String {
     section("endpoints", endpoints(&plan.endpoints));
     section("routes", items(&plan.routes));
     section("settings", settings(&plan.settings));
-    if plan.tls_files {
-        let mut table = Table::default();
-        table.push(vec![Cell::plain(
-            "files of TLS hold others than those in use",
-        )]);
-        section("certificates", table);
+    let mut files = Table::default();
+    for file in &plan.files {
+        files.push(vec![Cell::plain(file)]);
     }
+    section("files that hold something else than what is in use", files);
     section("change with a restart only", settings(&plan.restart));
     let mut kept = Table::default();
     for kept_mode in &plan.by_operator {

@@ -87,6 +87,24 @@ pub struct Config {
     pub text: Text,
 }
 
+impl Config {
+    /// Every file that it names to be read: certificates, keys, authorities, revocation lists, error pages.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let listeners = self.listeners.iter().filter_map(|it| it.tls.as_ref());
+        let upstreams = self.upstreams.iter();
+        let of_upstreams = upstreams.flat_map(|upstream| {
+            let tls = upstream.tls.iter().flat_map(UpstreamTls::files);
+            let keys = upstream.affinity.iter().map(|it| it.key_file.as_path());
+            tls.chain(keys)
+        });
+        let pages = self.error_pages.iter().map(|page| page.path.as_path());
+        listeners
+            .flat_map(ListenerTls::files)
+            .chain(of_upstreams)
+            .chain(pages)
+    }
+}
+
 /// A file's text. Not shown where the configuration is: it says the same once more.
 #[derive(Clone, Eq, PartialEq)]
 pub struct Text(pub Arc<str>);

@@ -38,7 +38,7 @@ use self::retire::Gone;
 use self::wishes::Wishes;
 use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
-use crate::admin::history::History;
+use crate::admin::history::{Accepted, By, History};
 use crate::admin::socket::AdminSocket;
 use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigErrors, Problem};
@@ -46,6 +46,7 @@ use crate::health::{self, Checker};
 use crate::metrics::Metrics;
 use crate::net::listen;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
+use crate::snapshot::plan::restart::Started;
 use crate::snapshot::{Instance, Publisher, Snapshot};
 use crate::tls::{Contents, Tickets};
 use crate::units::Name;
@@ -210,9 +211,11 @@ pub struct Daemon {
     addresses: Vec<(u32, SocketAddr)>,
     /// Sockets that are not yet given to the workers.
     unopened: Vec<Opened>,
-    /// What the files of TLS held when they were read for use.
-    tls_files: Contents,
-    /// What they held when that was found unusable, and said so.
+    /// What the process was started with, of all that no reload changes.
+    started: Started,
+    /// What the files that the configuration names held when they were read for use.
+    files: Contents,
+    /// What those of TLS held when that was found unusable, and said so.
     refused_tls_files: Option<Contents>,
     /// What earlier reloads have removed and is finished by now.
     finished: Finished,
@@ -244,9 +247,7 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         warn_of(&compiled.warnings);
         let Compiled {
-            snapshot,
-            tls_files,
-            ..
+            snapshot, files, ..
         } = compiled;
         let workers = config.process.workers.get();
         let unopened = open(&snapshot, &[], workers)?;
@@ -277,7 +278,15 @@ impl Daemon {
         let mut farewells = Farewells::default();
         farewells.follow(&snapshot, Instant::now());
         let mut history = History::default();
-        history.push(snapshot.generation, Arc::clone(&config.text.0));
+        history.push(Accepted {
+            generation: snapshot.generation,
+            origin: snapshot.generation,
+            text: Arc::clone(&config.text.0),
+            files: files.clone(),
+            at: SystemTime::now(),
+            by: By::Start,
+        });
+        let started = Started::with(&config);
         note_accepted(&metrics);
         metrics
             .build_info
@@ -330,7 +339,8 @@ impl Daemon {
             workers,
             addresses,
             unopened,
-            tls_files,
+            started,
+            files,
             refused_tls_files: None,
             finished: Finished { sender, receiver },
             notify: Arc::new(Notify::from_environment()),
