@@ -27,7 +27,7 @@ use http::HeaderValue;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, Interval, interval_at};
 use tracing::{error, info, warn};
 
 use self::audit::Audit;
@@ -89,14 +89,20 @@ pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
     };
     let code = runtime.block_on(async {
         // Before anything is awaited: a signal that comes early shall not end the process unasked.
-        let signals = match Signals::new() {
+        let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
                 error!(%error, "signals cannot be received");
                 return ExitCode::FAILURE;
             }
         };
-        match Daemon::start(path, config, compiled, compiler, metrics).await {
+        let starting = Daemon::start(path, config, compiled, compiler, metrics);
+        let started = tokio::select! {
+            started = starting => started,
+            // Nothing is served yet.
+            () = end(&mut signals.terminate, &mut signals.interrupt) => return ExitCode::SUCCESS,
+        };
+        match started {
             Ok(daemon) => daemon.serve(signals, on_ready).await,
             Err(error) => {
                 error!("{error}");
@@ -372,23 +378,41 @@ impl Daemon {
         let mut files = certificates::Files::new();
         let mut day = interval_at(Instant::now() + DAY, DAY);
         loop {
+            let Signals {
+                hangup,
+                reopen,
+                terminate,
+                interrupt,
+            } = &mut signals;
             tokio::select! {
-                _ = signals.reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
-                _ = signals.hangup.recv() => {
-                    // What came of it is logged.
-                    let _ = self.reload(Cause::Signal).await;
-                }
-                Some(asked) = self.commands.recv() => self.obey(asked).await,
-                () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
-                found = files.look(&self.config) => self.follow_certificates(found).await,
-                Some(gone) = self.finished.receiver.recv() => {
-                    gone.retire(&self.metrics, &self.publisher.current());
-                }
-                _ = day.tick() => self.warn_of_endings(),
-                () = end(&mut signals.terminate, &mut signals.interrupt) => break,
+                () = self.turn((hangup, reopen), (&mut files, &mut day)) => {}
+                // Whatever is under way: a reload that waits for a disk or a name is given up, and nothing has changed.
+                () = end(terminate, interrupt) => break,
             }
         }
         self.shut_down(&mut signals).await
+    }
+
+    /// Waits for what comes next, and does it. May be dropped at any point by who shuts down afterwards.
+    async fn turn(
+        &mut self,
+        (hangup, reopen): (&mut Signal, &mut Signal),
+        (files, day): (&mut certificates::Files, &mut Interval),
+    ) {
+        tokio::select! {
+            _ = reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
+            _ = hangup.recv() => {
+                // What came of it is logged.
+                let _ = self.reload(Cause::Signal).await;
+            }
+            Some(asked) = self.commands.recv() => self.obey(asked).await,
+            () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
+            found = files.look(&self.config) => self.follow_certificates(found).await,
+            Some(gone) = self.finished.receiver.recv() => {
+                gone.retire(&self.metrics, &self.publisher.current());
+            }
+            _ = day.tick() => self.warn_of_endings(),
+        }
     }
 
     /// Gives new sockets to the workers: they accept from now on.
