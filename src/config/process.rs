@@ -103,6 +103,8 @@ pub struct Admin {
     /// `socket`: the unix socket that commands use. Default: `run/NAME.sock` where it can be made; NAME is the
     /// file's, so that two files in one folder have two.
     pub socket: AdminSocket,
+    /// `hosts`: names by which the address may be asked, besides IP addresses and names without a dot. Default none.
+    pub hosts: Vec<Box<str>>,
     /// `audit`: a file to which everything that an operator does is appended. Default: the log only.
     pub audit: Option<PathBuf>,
 }

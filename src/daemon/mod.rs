@@ -309,6 +309,7 @@ impl Daemon {
             commands: asking,
             events: Events::default(),
             history: Mutex::new(history),
+            hosts: config.admin.hosts.clone(),
         });
         tokio::spawn(serve_admin(admin_listener, Arc::clone(&admin)));
         info!(address = %admin_address, "admin open");

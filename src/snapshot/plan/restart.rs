@@ -25,6 +25,7 @@ impl Started {
             ),
             ("admin.address", admin.address.to_string()),
             ("admin.socket", path(admin.socket.path())),
+            ("admin.hosts", format!("[{}]", admin.hosts.join(", "))),
             ("admin.audit", path(admin.audit.as_deref())),
             ("log", log.to_lowercase()),
         ])
