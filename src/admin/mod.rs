@@ -7,6 +7,7 @@ pub mod configuration;
 pub mod events;
 pub mod facts;
 pub mod history;
+pub mod leaving;
 mod patient;
 pub mod problem;
 mod serve;
@@ -23,7 +24,7 @@ use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
@@ -35,6 +36,7 @@ use self::command::{Asked, Operator};
 use self::configuration::Running;
 use self::events::{Events, Over};
 use self::history::History;
+use self::leaving::Leaving;
 use self::patient::Known;
 use self::problem::ApiError;
 use crate::metrics::{Metrics, encode};
@@ -59,6 +61,8 @@ pub struct Admin {
     pub events: Events,
     /// The files that were accepted.
     pub history: Mutex<History>,
+    /// Endpoints that reloads have removed.
+    pub leaving: Leaving,
     /// `admin.hosts`
     pub hosts: Vec<Box<str>>,
 }
@@ -198,7 +202,22 @@ async fn facts(
 async fn endpoint(
     State(admin): State<Arc<Admin>>,
     Path((upstream, endpoint)): Path<(String, String)>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<status::EndpointStatus>, ApiError> {
+    if let Some(query) = query {
+        let id = query.strip_prefix("id=").and_then(|id| id.parse().ok());
+        let id = id.ok_or_else(|| {
+            let detail = "what may be asked here is ?id=, with the number that the status gives";
+            ApiError::new(StatusCode::BAD_REQUEST, detail)
+        })?;
+        let current = admin.publisher.current();
+        let among = (&*current, &admin.leaving);
+        let found = status::Status::endpoint_with(among, (&upstream, &endpoint), id);
+        return found.map(Json).ok_or_else(|| {
+            let detail = "nothing of this endpoint is left";
+            ApiError::new(StatusCode::GONE, detail)
+        });
+    }
     status::Status::endpoint(&admin.publisher.current(), &upstream, &endpoint)
         .map(Json)
         .map_err(|unknown| ApiError::new(StatusCode::NOT_FOUND, unknown))

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::EXIT_CHANGES;
-use super::running::{AskError, Running, finished};
+use super::running::{AskError, At, Running, finished};
 use super::status::in_flight;
 use super::table::{Cell, Table, Tone, in_colour, say};
 use crate::config::Difference;
@@ -16,6 +16,8 @@ pub struct Args {
     /// As JSON, for scripts.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    at: At,
 }
 
 /// Compares the file at `config` with what runs.
@@ -24,7 +26,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
 }
 
 fn compare(args: &Args, config: &Path) -> Result<ExitCode, AskError> {
-    let plan: Plan = Running::with(config)?.get("/api/v1/plan")?;
+    let plan: Plan = Running::with(config, &args.at)?.get("/api/v1/plan")?;
     for warning in &plan.warnings {
         eprintln!("warning: {warning}");
     }

@@ -7,10 +7,17 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::running::{AskError, Running, finished};
+use super::running::{AskError, At, Running, finished};
 use super::status::{ago, now};
 use super::table::{Cell, Table, in_colour, say};
 use crate::admin::command::Reloaded;
+
+/// Have the running balancer read its file again, and tell what came of it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Reload {
+    #[command(flatten)]
+    at: At,
+}
 
 /// Have the running balancer use an earlier file again.
 #[derive(Clone, Debug, clap::Args)]
@@ -21,6 +28,8 @@ pub struct Rollback {
     /// List those that are kept, and change nothing.
     #[arg(long)]
     list: bool,
+    #[command(flatten)]
+    at: At,
 }
 
 /// What is read of the configuration in use; there may be more.
@@ -41,36 +50,37 @@ struct Accepted {
 }
 
 /// Reloads; says what has become of endpoints, or every problem.
-pub fn reload(config: &Path) -> ExitCode {
-    finished(ask(config, "/api/v1/reload", Bytes::new()).map(|reloaded| {
-        tell(&reloaded);
-        ExitCode::SUCCESS
-    }))
+pub fn reload(args: &Reload, config: &Path) -> ExitCode {
+    let running = Running::with(config, &args.at);
+    finished(
+        ask(running, "/api/v1/reload", Bytes::new()).map(|reloaded| {
+            tell(&reloaded);
+            ExitCode::SUCCESS
+        }),
+    )
 }
 
 /// Goes back, or lists where to.
 pub fn rollback(args: &Rollback, config: &Path) -> ExitCode {
+    let running = Running::with(config, &args.at);
     if args.list {
-        return finished(list(config));
+        return finished(list(running));
     }
     let body = match args.generation {
         Some(generation) => json!({ "generation": generation }).to_string(),
         None => String::new(),
     };
     finished(
-        ask(config, "/api/v1/rollback", body.into()).map(|reloaded| {
+        ask(running, "/api/v1/rollback", body.into()).map(|reloaded| {
             tell(&reloaded);
-            eprintln!(
-                "warning: {} still holds what it held; a reload or restart uses that",
-                config.display()
-            );
+            eprintln!("warning: the file still holds what it held; a reload or restart uses that");
             ExitCode::SUCCESS
         }),
     )
 }
 
-fn list(config: &Path) -> Result<ExitCode, AskError> {
-    let kept: Kept = Running::with(config)?.get("/api/v1/config")?;
+fn list(running: Result<Running, AskError>) -> Result<ExitCode, AskError> {
+    let kept: Kept = running?.get("/api/v1/config")?;
     say(&kept.text(now(), in_colour()));
     Ok(ExitCode::SUCCESS)
 }
@@ -102,8 +112,8 @@ impl Kept {
     }
 }
 
-fn ask(config: &Path, path: &str, body: Bytes) -> Result<Reloaded, AskError> {
-    Running::with(config)?.post(path, body)
+fn ask(running: Result<Running, AskError>, path: &str, body: Bytes) -> Result<Reloaded, AskError> {
+    running?.post(path, body)
 }
 
 fn tell(reloaded: &Reloaded) {

@@ -141,9 +141,17 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 /// Where a balancer that runs with the file at `path` has its socket, also where the file is not valid by now. `None`: the
 /// file says that it has none.
 pub fn socket(path: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let source = Source::new(&text, path);
-    let (tree, _) = toml::de::DeTable::parse_recoverable(&text);
+    socket_of(&std::fs::read_to_string(path).unwrap_or_default(), path)
+}
+
+/// Where it has it unless the file says otherwise.
+pub fn usual_socket(path: &Path) -> Option<PathBuf> {
+    socket_of("", path)
+}
+
+fn socket_of(text: &str, path: &Path) -> Option<PathBuf> {
+    let source = Source::new(text, path);
+    let (tree, _) = toml::de::DeTable::parse_recoverable(text);
     let admin = source.root(tree.get_ref(), read::process::admin);
     admin.socket.path().map(Path::to_owned)
 }

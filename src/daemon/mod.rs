@@ -39,6 +39,7 @@ use self::wishes::Wishes;
 use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
 use crate::admin::history::{Accepted, By, History};
+use crate::admin::leaving::Leaving;
 use crate::admin::socket::AdminSocket;
 use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigErrors, Problem};
@@ -309,6 +310,7 @@ impl Daemon {
             commands: asking,
             events: Events::default(),
             history: Mutex::new(history),
+            leaving: Leaving::default(),
             hosts: config.admin.hosts.clone(),
         });
         tokio::spawn(serve_admin(admin_listener, Arc::clone(&admin)));

@@ -190,6 +190,8 @@ impl Daemon {
         apply(&snapshot, &config);
         publish_gauges(&self.metrics, &snapshot);
         let generation = snapshot.generation;
+        // Before it is published: who finds the name taken by another finds the one before here.
+        self.admin.leaving.follow(&previous, &snapshot);
         self.publisher.publish(snapshot);
 
         let current = self.publisher.current();

@@ -30,6 +30,13 @@ use crate::units::{Name, Weight};
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct EndpointId(u64);
 
+impl EndpointId {
+    /// As a number, from 1.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
 /// Where and how an endpoint is reached. Another one is another endpoint, even under the same name: it shares no
 /// connection, no health and no load with the one before.
 #[derive(Debug, PartialEq)]

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{command, config, done, told};
+use super::{ask, command, config, done, told};
 use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, get};
 
 /// An origin that holds requests for `/held` until the gate opens, and echoes over WebSocket.
@@ -129,6 +129,45 @@ fn waiting_ends_when_somebody_resumes_the_endpoint() {
         assert!(text.contains("somebody has resumed it"), "{text}");
     });
     gate.open();
+}
+
+#[test]
+fn regression_waiting_is_for_the_endpoint_that_drains_and_not_for_its_name() {
+    let gate = Gate::new();
+    let (a, b) = (origin("a", &gate), origin("b", &gate));
+    let balancer = Balancer::start(&config(&[&a], "", ""));
+    let mut held = hold(&balancer, &a);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| command(&balancer, &["drain", "app/a", "--wait"]));
+        eventually("it drains", || {
+            balancer.endpoint("app", "a")["mode"] == "draining"
+        });
+        let drained = balancer.endpoint("app", "a")["id"].clone();
+        // Another one takes its name, and gets requests at once.
+        balancer.reloaded(&config(&[&b], ", state = \"active\"", ""));
+        assert_ne!(balancer.endpoint("app", "a")["id"], drained);
+        let path = format!("/api/v1/endpoints/app/a?id={drained}");
+        let (status, left) = ask(&balancer, "GET", &path, "");
+        assert_eq!(
+            (status, &left["gone"], &left["in_flight"]),
+            (200, &true.into(), &1.into())
+        );
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!waiting.is_finished(), "something is in flight");
+        gate.open();
+        held.read_exact(&mut [0; 2]).unwrap();
+        let text = done(&waiting.join().unwrap());
+        assert!(
+            text.ends_with("app/a: is gone, and nothing is in flight\n"),
+            "{text}"
+        );
+    });
+    let (status, problem) = ask(&balancer, "GET", "/api/v1/endpoints/app/a?id=999", "");
+    assert_eq!(status, 410, "{problem}");
+    assert_eq!(
+        ask(&balancer, "GET", "/api/v1/endpoints/app/a?id=x", "").0,
+        400
+    );
 }
 
 #[test]
