@@ -118,11 +118,17 @@ impl Running {
         if meant == usual {
             return meant.map(at).ok_or_else(off);
         }
-        let answers = |socket: &Path| std::os::unix::net::UnixStream::connect(socket).is_ok();
-        if let Some(meant) = meant.clone().filter(|meant| answers(meant)) {
-            return Ok(at(meant));
+        let try_it = |socket: &Path| std::os::unix::net::UnixStream::connect(socket);
+        let is_nobodys = |error: io::Error| {
+            let kind = error.kind();
+            kind == io::ErrorKind::NotFound || kind == io::ErrorKind::ConnectionRefused
+        };
+        if let Some(meant) = &meant
+            && !try_it(meant).is_err_and(is_nobodys)
+        {
+            return Ok(at(meant.clone()));
         }
-        if let Some(usual) = usual.filter(|usual| answers(usual)) {
+        if let Some(usual) = usual.filter(|usual| try_it(usual).is_ok()) {
             eprintln!(
                 "note: {} names another admin.socket than the balancer that answers at {}",
                 config.display(),
