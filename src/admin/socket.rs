@@ -92,7 +92,7 @@ struct Turn {
 impl Turn {
     fn take(path: &Path) -> io::Result<Self> {
         let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let Ok(folder) = File::open(folder.unwrap_or(Path::new("."))) else {
+        let Ok(folder) = File::open(folder.unwrap_or_else(|| Path::new("."))) else {
             return Ok(Self { _folder: None });
         };
         let begun = Instant::now();

@@ -12,7 +12,6 @@ use super::audit::Action;
 use super::reload::Cause;
 use super::wishes::Wishes;
 use crate::admin::command::{Asked, Command, Operator, Refused, Reloaded, Reply};
-use crate::admin::history::Accepted;
 use crate::admin::status;
 use crate::config::{self, Config, Mode};
 use crate::metrics::Metrics;
@@ -115,7 +114,7 @@ impl Daemon {
         let found = {
             let history = self.admin.history.lock();
             let history = history.unwrap_or_else(PoisonError::into_inner);
-            history.find(generation).map(Accepted::clone)
+            history.find(generation).cloned()
         };
         let earlier = found.map_err(Refused::Unknown)?;
         let outcome = self.reload(Cause::Rollback(by, earlier)).await;

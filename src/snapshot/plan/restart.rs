@@ -37,7 +37,7 @@ impl Started {
         let pairs = self.0.iter().zip(wanted);
         pairs
             .filter(|((_, before), (_, after))| before != after)
-            .map(|((key, before), (_, after))| Difference::new(*key, before.clone(), after))
+            .map(|((key, before), (_, after))| Difference::new(key, before.clone(), after))
             .collect()
     }
 }
