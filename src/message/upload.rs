@@ -62,6 +62,15 @@ impl RequestBody {
         matches!(self.0.as_deref(), Some(Source::Received(_, Some(_))))
     }
 
+    /// Copies it to `tee` as it comes; one that was sent before is not copied.
+    pub fn copy_to(&mut self, tee: Tee) {
+        if let Some(Source::Received(body, _)) = self.0.as_deref_mut()
+            && let Some(upload) = body.guard_mut()
+        {
+            upload.tee = Some(Box::new(tee));
+        }
+    }
+
     /// Makes it one that can be sent again, as long as no more than `limit` bytes of it were sent.
     pub fn keep(&mut self, limit: usize) -> Kept {
         let Some(source) = self.0.take() else {
@@ -278,14 +287,6 @@ impl Upload {
     /// The same, passing on none of the `reserved` fields among trailers.
     pub fn without(self, reserved: Option<Arc<[HeaderName]>>) -> Self {
         Self { reserved, ..self }
-    }
-
-    /// The same, copied to `tee` as it comes.
-    pub fn copied_to(self, tee: Option<Tee>) -> Self {
-        Self {
-            tee: tee.map(Box::new),
-            ..self
-        }
     }
 }
 

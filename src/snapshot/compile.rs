@@ -420,6 +420,7 @@ impl Compiler {
                 |before| Arc::clone(&before.hold),
             ),
             pause: upstream.pause,
+            copies: before.map_or_else(Arc::default, |before| Arc::clone(&before.copies)),
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
     }
