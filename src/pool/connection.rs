@@ -152,9 +152,9 @@ pub(super) async fn wait(
         Poll::Pending => loop {
             ready!(timer.as_mut().poll(cx));
             // A long upload is not a slow endpoint, nor is a slow client.
-            let since = upload.and_then(|upload| match upload.is_awaited() {
-                true => Some(Instant::now()),
-                false => upload.moved(),
+            let since = upload.and_then(|upload| match upload.awaited() {
+                Some(_) => Some(Instant::now()),
+                None => upload.moved(),
             });
             match since.map(|since| since + limit) {
                 Some(due) if due > timer.deadline() => timer.as_mut().reset(due),

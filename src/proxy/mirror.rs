@@ -170,14 +170,14 @@ async fn exchange(
             }
             None => open(local, upstream, &lease, until).await?,
         };
-    let failed = |error: ProxyError, is_reused| {
+    let failed = |error: ProxyError, is_excused| {
         let reason = error.reason();
-        let is_telling = error.is_telling(is_reused);
+        let is_telling = error.is_telling(is_excused);
         upstream.report(
             endpoint,
             Outcome::Failed {
                 reason,
-                is_reused,
+                is_excused,
                 is_telling,
             },
         );
@@ -279,7 +279,7 @@ async fn open(
     };
     let outcome = Outcome::Failed {
         reason: error.reason(),
-        is_reused: false,
+        is_excused: false,
         is_telling: error.is_telling(false),
     };
     upstream.report(endpoint, outcome);
