@@ -45,6 +45,15 @@ impl Connection {
         }
     }
 
+    /// The request that was sent last goes elsewhere: what was kept of it is not this connection's any more.
+    pub fn pass_on(&mut self) {
+        match self {
+            Self::Http1(connection) => connection.pass_on(),
+            // It is not used for another.
+            Self::Http2(_) => {}
+        }
+    }
+
     /// The response to the request that was sent last is taken: that will not be sent again.
     pub fn settle(&mut self) {
         match self {

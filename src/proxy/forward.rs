@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::error::{Fault, ProxyError};
+use super::leftover::Leftover;
 use super::local::Local;
 use super::preface;
 use super::record::{FailedAttempt, FromEndpoint, Record, ResponseBody};
@@ -185,6 +186,16 @@ pub(super) async fn ask(
     if let Some(moment) = trial.moment_of(status, response.headers()) {
         let asking = asking(reused, sent);
         if let Some(failed) = asking.answered(moment, &mut connection, request, record) {
+            // hyper #4176: a connection whose request body was not wanted whole never becomes ready again. One that began with
+            // a client's address is not kept for another.
+            if !record.upload_is_unread() && endpoint.proxy_protocol().is_none() {
+                let left = Leftover {
+                    connection,
+                    lease,
+                    max_age: upstream.timeouts.max_age,
+                };
+                left.keep(local, response.into_body());
+            }
             return Err(failed);
         }
     }

@@ -5,14 +5,13 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode, Uri, Version};
+use http::{Request, StatusCode, Uri, Version};
 use http_body::Body as _;
-use http_body_util::BodyExt as _;
-use hyper::body::Incoming;
 use tokio::time::timeout_at;
 
 use super::error::ProxyError;
 use super::head;
+use super::leftover::{Read, read};
 use super::local::Local;
 use super::record::Record;
 use crate::message::forwarded::X_MIRRORED;
@@ -224,31 +223,12 @@ async fn exchange(
         at: now,
     };
     upstream.report(endpoint, outcome);
-    if read(response).await? == Answer::Ended {
+    if read(response.into_body(), ANSWER).await? == Read::Whole {
         local
             .pool
             .checkin(connection, Instant::now(), timeouts.max_age);
     }
     Some(())
-}
-
-/// How far an answer was read.
-#[derive(Eq, PartialEq)]
-enum Answer {
-    Ended,
-    TooLong,
-}
-
-async fn read(response: Response<Incoming>) -> Option<Answer> {
-    let mut body = response.into_body();
-    let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
-        bytes += frame.ok()?.data_ref().map_or(0, bytes::Bytes::len);
-        if bytes > ANSWER {
-            return Some(Answer::TooLong);
-        }
-    }
-    Some(Answer::Ended)
 }
 
 /// A connection that was not idle, and whether it was there all the same. One that is not there by `until` is late.
