@@ -4,11 +4,12 @@
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
+use http_body::Body as _;
 use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
 use tokio::time::timeout;
 
 use super::local::Local;
+use crate::message::received::Received;
 use crate::pool::Connection;
 use crate::upstream::Lease;
 
@@ -29,7 +30,7 @@ pub(super) struct Leftover {
 impl Leftover {
     /// Gives the connection back when `body` has come to its end; closes it if that is not soon.
     #[cold]
-    pub(super) fn keep(mut self, local: &Rc<Local>, body: Incoming) {
+    pub(super) fn keep(mut self, local: &Rc<Local>, body: Received) {
         if !matches!(self.connection, Connection::Http1(_))
             || body.size_hint().lower() > LENGTH as u64
         {
@@ -60,7 +61,7 @@ pub(super) enum Read {
 }
 
 /// Throws `body` away, of which at most `limit` bytes are waited for. `None`: it was cut.
-pub(super) async fn read(mut body: Incoming, limit: usize) -> Option<Read> {
+pub(super) async fn read(mut body: Received, limit: usize) -> Option<Read> {
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {
         bytes += frame.ok()?.data_ref().map_or(0, bytes::Bytes::len);
