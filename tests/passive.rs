@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use crate::support::client::HOST;
@@ -356,6 +357,37 @@ fn client_that_leaves_says_nothing_of_the_endpoint() {
     });
     assert_eq!(ejections(&balancer, &[]), 0.0);
     gate.open();
+}
+
+#[test]
+fn regression_clients_that_let_endpoints_wait_for_a_body_got_them_ejected() {
+    // As servers do that wait for a body only so long.
+    let impatient = |name| {
+        Origin::with(name, |exchange| {
+            if exchange.target() == "/stalls" {
+                thread::sleep(Duration::from_millis(1500));
+            }
+            Next::Reset
+        })
+    };
+    let origins = [impatient("one"), impatient("two")];
+    let balancer = Balancer::start(&config(&addresses(&origins), AT_ONCE));
+    let begin = |path: &str| {
+        let mut connection = Connection::open(balancer.http());
+        connection.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n\r\n12"
+        ));
+        connection
+    };
+    let stalling: Vec<_> = (0..4).map(|_| begin("/stalls")).collect();
+    for mut connection in stalling {
+        assert_eq!(connection.reply().status, 502);
+    }
+    assert_eq!(failures(&balancer), 4.0);
+    assert_eq!(ejections(&balancer, &[]), 0.0);
+    // Whoever does not even wait is to blame.
+    assert_eq!(begin("/").reply().status, 502);
+    eventually("one is ejected", || ejected(&balancer).len() == 1);
 }
 
 #[test]

@@ -606,6 +606,61 @@ fn regression_with_two_of_three_endpoints_dead_the_third_is_found_whoever_belong
 }
 
 #[test]
+fn regression_response_that_another_attempt_follows_costs_no_connection() {
+    let stuck = Gate::new();
+    let held = stuck.clone();
+    let busy = Origin::with("busy", move |exchange| {
+        let (target, long) = (exchange.target().to_owned(), "x".repeat(100_000));
+        exchange.body();
+        match &*target {
+            "/long" => exchange.respond(503, &[], &long),
+            "/slow" => {
+                let _ = exchange.write("HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nha");
+                held.wait();
+                Next::Close
+            }
+            _ => exchange.respond(503, &[], "not now"),
+        }
+    });
+    let well = Origin::named("well");
+    let addresses = [busy.address(), well.address()];
+    let keys = "retry = { statuses = [503], budget = 1.0 }\nslow_start = \"0s\"";
+    let balancer = Balancer::start(&config(&addresses, keys, ""));
+    let name = busy.address().to_string();
+    let connections = |state: &str| {
+        let labels = [("endpoint", &*name), ("state", state)];
+        let metrics = balancer.metrics();
+        metrics.sum("balancer_upstream_connections", &labels)
+    };
+    // Until it is the busy one's turn.
+    let ask_busy = |method: &str, path: &str, body: &str| {
+        let before = busy.request_count();
+        eventually("the busy one is asked", || {
+            let mut connection = Connection::open(balancer.http());
+            connection.send(request(method, "", body).replace("/x", path));
+            assert_eq!(connection.reply().text(), "well");
+            busy.request_count() > before
+        });
+    };
+    for (method, body) in [("GET", ""), ("PUT", "abc"), ("GET", ""), ("PUT", "def")] {
+        ask_busy(method, "/x", body);
+        eventually("the rest was read", || connections("idle") == 1.0);
+    }
+    assert_eq!(busy.connections(), 1);
+    assert_eq!(well.last_request().body.expect("a body").bytes, b"def");
+    // What is long, or does not come, is not waited for.
+    for path in ["/long", "/slow"] {
+        ask_busy("GET", path, "");
+        eventually("its connection is closed", || {
+            connections("idle") + connections("active") == 0.0
+        });
+        let endpoint = balancer.endpoint("app", &name);
+        assert_eq!(endpoint["in_flight"], 0);
+    }
+    stuck.open();
+}
+
+#[test]
 fn regression_answer_that_nobody_else_has_room_to_better_reaches_the_client() {
     let gate = Gate::new();
     let origins = [(); 2].map(|()| {

@@ -8,10 +8,14 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::retire::{self, Gone};
-use super::{Daemon, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of};
+use super::{
+    Daemon, Opened, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of,
+};
 use crate::admin::command::{Operator, Reloaded};
 use crate::admin::history::{Accepted, By};
 use crate::config::{self, Config, ConfigErrors};
+use crate::proxy::access_log::LogTarget;
+use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::plan::Counts;
 use crate::tls::Contents;
@@ -165,21 +169,13 @@ impl Daemon {
             warnings,
             files,
         } = compiled;
-        let log = config.access_log.clone();
-        // Not here: a file system that hangs would hold everything else up.
-        let target = tokio::task::spawn_blocking(move || log_writer::open(&log))
-            .await
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-            .map_err(|error| {
-                ConfigErrors(vec![
-                    config
-                        .access_log
-                        .place
-                        .problem(format!("cannot be opened: {error}")),
-                ])
-            })?;
-        let opened = open(&snapshot, &self.addresses, self.workers.len())
-            .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
+        let (target, opened) = match self.prepare(&config, &snapshot).await {
+            Ok(prepared) => prepared,
+            Err(problems) => {
+                retire::undo(&snapshot, &self.publisher.current(), &self.metrics);
+                return Err(problems);
+            }
+        };
         names::resolve(&snapshot).await;
 
         // From here on there is no way back.
@@ -237,6 +233,30 @@ impl Daemon {
             "{said}"
         );
         Ok(reloaded)
+    }
+
+    /// Opens what `config` needs beside what is open: from its access log and its listeners the last problems come.
+    async fn prepare(
+        &self,
+        config: &Config,
+        snapshot: &Snapshot,
+    ) -> Result<(Option<Box<dyn LogTarget>>, Vec<Opened>), ConfigErrors> {
+        let log = config.access_log.clone();
+        // Not here: a file system that hangs would hold everything else up.
+        let target = tokio::task::spawn_blocking(move || log_writer::open(&log))
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(|error| {
+                ConfigErrors(vec![
+                    config
+                        .access_log
+                        .place
+                        .problem(format!("cannot be opened: {error}")),
+                ])
+            })?;
+        let opened = open(snapshot, &self.addresses, self.workers.len())
+            .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
+        Ok((target, opened))
     }
 
     /// Names what a reload cannot change.

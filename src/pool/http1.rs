@@ -198,12 +198,18 @@ impl Connection {
         &self.body
     }
 
-    /// The request that was sent last, anew, if that can be done. This connection is of no more use then.
+    /// The request that was sent last, anew, if that can be done. This connection is of no more use then, unless the whole
+    /// request had been sent.
     #[cold]
     pub(super) fn again(&self) -> Option<Box<Request<RequestBody>>> {
         let body = self.body.again()?;
         let head = self.stream.with_head(sent_head::read)?;
         Some(Box::new(head.map(|()| body)))
+    }
+
+    /// The request goes elsewhere, with what was kept of it.
+    pub(super) fn pass_on(&mut self) {
+        self.body = Kept::Not;
     }
 
     /// The response is taken: what was kept of the request is let go.

@@ -147,10 +147,10 @@ impl Upstream {
                 }
             }
             Outcome::Failed {
-                is_reused: false, ..
+                is_excused: false, ..
             } => self.haunt(endpoint),
             Outcome::Failed {
-                is_reused: true, ..
+                is_excused: true, ..
             } => {}
         }
     }
@@ -331,7 +331,7 @@ mod tests {
         fn fail(&self, index: usize) {
             let outcome = Outcome::Failed {
                 reason: "closed",
-                is_reused: false,
+                is_excused: false,
                 is_telling: true,
             };
             self.upstream()
@@ -476,7 +476,7 @@ mod tests {
         let endpoint = &daemon.upstream().endpoints[0];
         let stale = Outcome::Failed {
             reason: "closed",
-            is_reused: true,
+            is_excused: true,
             is_telling: false,
         };
         daemon.upstream().report(endpoint, stale);

@@ -3,6 +3,7 @@
 pub mod adaptive;
 pub mod affinity;
 pub mod budget;
+pub mod copies;
 mod counters;
 pub mod endpoint;
 pub mod floor;
@@ -25,6 +26,7 @@ use tracing::info;
 
 pub use affinity::{Affinity, Pin, Wanted};
 pub use budget::Budget;
+pub use copies::Copies;
 pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use floor::Floor;
 pub use hold::Hold;
@@ -85,6 +87,8 @@ pub struct Upstream {
     pub hold: Arc<Hold>,
     /// How many it holds, and for how long.
     pub pause: config::Pause,
+    /// Room for copies of requests to others, where it is a mirror; the same through all generations.
+    pub copies: Arc<Copies>,
     /// Its counters.
     pub metrics: UpstreamMetrics,
 }

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::pin::Pin;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -75,6 +75,7 @@ fn upstream(limits: &[u32], length: usize, order: QueueOrder) -> Arc<Upstream> {
             hold: 0,
             wait: PATIENCE,
         },
+        copies: Arc::default(),
         passive: None,
         floor: Floor {
             min_available: 0.5,
@@ -107,6 +108,7 @@ fn reloaded(before: &Upstream, endpoints: Box<[Arc<Endpoint>]>) -> Upstream {
         affinity: None,
         hold: Arc::clone(&before.hold),
         pause: before.pause,
+        copies: Arc::clone(&before.copies),
         passive: None,
         floor: before.floor,
         metrics: UpstreamMetrics::new(&Metrics::new(), "app"),
