@@ -487,6 +487,23 @@ fn retries_that_help_are_not_limited() {
     assert_eq!(denied(&balancer, "budget"), 0.0);
 }
 
+/// Half of the endpoints are gone, and that is not known yet of all of them.
+#[test]
+fn further_attempt_goes_where_the_last_request_did_not_fail() {
+    let (gone, well) = ([Refusing::new(), Refusing::new()], Origin::named("well"));
+    let addresses = [gone[0].address(), gone[1].address(), well.address()];
+    let watched = "passive = { consecutive = 1000, min_requests = 10000 }";
+    let config = config(&addresses, "", "").replace("passive = \"off\"", watched);
+    let balancer = Balancer::start(&config);
+    let mut connection = Connection::open(balancer.http());
+    for _ in 0..6 {
+        connection.get("/"); // each of them has failed once
+    }
+    for _ in 0..60 {
+        assert_eq!(connection.get("/").text(), "well");
+    }
+}
+
 #[test]
 fn origin_that_closes_idle_connections_costs_no_request_of_any_method() {
     ask_between_pauses(24, 6);
