@@ -19,7 +19,7 @@ def hole(options, directory):
     """A machine is gone without a word: first for new connections only, which no client sees; then wholly, which those do not see
     whose request may be repeated."""
     good = True
-    for gone, timeouts in (("syn", 'connect = "300ms", max_age = "100ms"'), ("all", 'connect = "300ms", response_head = "500ms"')):
+    for gone, timeouts in (("syn", 'connect = "500ms", max_age = "100ms"'), ("all", 'connect = "500ms", response_head = "1s"')):
         own, network, apps = far(directory, gone, 3)
         more = FAST_CHECKS + f"timeouts = {{ {timeouts} }}\nretry = {{ on_timeout = true }}\n"
         with Balancer(options.balancer, own, forwarding(apps, more)) as balancer:
@@ -54,7 +54,7 @@ def link(options, directory):
     own, network, apps = far(directory, "link", 3)
     for app in apps:
         app.control("drip:10:0.1")
-    more = FAST_CHECKS + ('timeouts = { connect = "300ms", response_head = "500ms", stream_idle = "1s" }\n'
+    more = FAST_CHECKS + ('timeouts = { connect = "500ms", response_head = "1s", stream_idle = "1s" }\n'
                           'retry = { on_timeout = true }\n')
     with Balancer(options.balancer, own, forwarding(apps, more)) as balancer:
         requests, at, _ = asyncio.run(during(
@@ -70,7 +70,7 @@ def half(options, directory):
     good = True
     for how in ("killed", "silent"):
         own, network, apps = far(directory, how, 10)
-        more = FAST_CHECKS + ('timeouts = { connect = "300ms", response_head = "500ms" }\n'
+        more = FAST_CHECKS + ('timeouts = { connect = "500ms", response_head = "1s" }\n'
                               'retry = { on_timeout = true, attempts = 5 }\n')
 
         def begin():
