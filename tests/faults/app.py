@@ -99,11 +99,11 @@ class App:
         status = int(self.value) if self.mode == "status" else 200
         response = self.answer(status, b"" if method == b"HEAD" else b"x" * 1000)
         if self.mode == "head":
-            head = response.index(b"\r\n\r\n") + 4
+            head, pause = response.index(b"\r\n\r\n") + 4, float(self.value)
             for at in range(head):
                 writer.write(response[at:at + 1])
                 await writer.drain()
-                await asyncio.sleep(float(self.value))
+                await asyncio.sleep(pause)
             response = response[head:]
         writer.write(response)
         await writer.drain()
