@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::support::client::HOST;
 use crate::support::h2::Frames;
 use crate::support::h2_origin::RawH2;
@@ -485,6 +487,23 @@ fn retries_that_help_are_not_limited() {
     assert_eq!(denied(&balancer, "budget"), 0.0);
 }
 
+/// Half of the endpoints are gone, and that is not known yet of all of them.
+#[test]
+fn further_attempt_goes_where_the_last_request_did_not_fail() {
+    let (gone, well) = ([Refusing::new(), Refusing::new()], Origin::named("well"));
+    let addresses = [gone[0].address(), gone[1].address(), well.address()];
+    let watched = "passive = { consecutive = 1000, min_requests = 10000 }";
+    let config = config(&addresses, "", "").replace("passive = \"off\"", watched);
+    let balancer = Balancer::start(&config);
+    let mut connection = Connection::open(balancer.http());
+    for _ in 0..6 {
+        connection.get("/"); // each of them has failed once
+    }
+    for _ in 0..60 {
+        assert_eq!(connection.get("/").text(), "well");
+    }
+}
+
 #[test]
 fn origin_that_closes_idle_connections_costs_no_request_of_any_method() {
     ask_between_pauses(24, 6);
@@ -524,6 +543,32 @@ fn ask_between_pauses(clients: u64, rounds: u64) {
     for client in clients {
         client.join().unwrap();
     }
+}
+
+/// The endpoint's patience begins with its answer, not when a balancer reads that which had to wait for a core.
+#[test]
+fn regression_post_was_lost_on_a_connection_whose_last_answer_was_read_late() {
+    let gate = Gate::new();
+    let origin = Origin::with("a", {
+        let gate = gate.clone();
+        move |exchange| {
+            gate.wait();
+            exchange.respond_with_name()
+        }
+    });
+    let balancer = Balancer::start(&config(&[origin.address()], "", ""));
+    let mut client = Connection::open(balancer.http());
+    client.send(request("GET", "", ""));
+    eventually("the origin is asked", || origin.request_count() == 1);
+    balancer.signal(Signal::STOP);
+    gate.open();
+    thread::sleep(Duration::from_millis(600));
+    balancer.signal(Signal::CONT);
+    assert_eq!(client.reply().status, 200);
+    thread::sleep(Duration::from_millis(450));
+    assert_eq!(ask(&balancer, "POST", "", "body").status, 200);
+    let post = origin.last_request();
+    assert_eq!((post.method(), post.connection), ("POST", 1), "a new one");
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) async fn ask(
 ) -> Result<Response<ResponseBody>, Failed> {
     let upstream = trial.upstream;
     let endpoint = lease.endpoint();
-    let mut sent = record.begun();
+    let mut sent = record.ready();
     let asking = |is_reused, since| Asking {
         trial,
         endpoint,

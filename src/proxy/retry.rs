@@ -291,7 +291,7 @@ pub async fn forward(
 async fn wait(upstream: &Arc<Upstream>, wish: Wish, record: &mut Record) -> Result<Lease, Denied> {
     let begun = Instant::now();
     let got = upstream.wait(wish).await;
-    record.add_queued(begun.elapsed());
+    record.add_queued(begun);
     got
 }
 

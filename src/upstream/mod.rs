@@ -125,9 +125,15 @@ impl Upstream {
         {
             return Ok(lease);
         }
+        // What has failed once goes where the last request did not: what failed there has often failed elsewhere, too, and not
+        // all who are gone are known to be.
+        let is_doubtful = |endpoint: &Endpoint| {
+            !tried.is_empty()
+                && (tried.contains(endpoint.id()) || endpoint.outlier().in_a_row() > 0)
+        };
         let best = |endpoint: &Arc<Endpoint>| {
             endpoint.tier() == Tier::Eligible
-                && !tried.contains(endpoint.id())
+                && !is_doubtful(endpoint)
                 && !(holds_back && endpoint.is_backup())
                 && endpoint.has_room()
         };
