@@ -14,6 +14,7 @@ mod api;
 mod modes;
 mod planning;
 mod reloading;
+mod rolling;
 mod socket;
 
 /// Runs a command against `balancer`, to its end.

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod mode;
 pub mod plan;
 pub mod reload;
+pub mod roll;
 pub mod run;
 mod running;
 pub mod status;
@@ -22,7 +23,7 @@ use clap::{Parser, Subcommand};
 
 /// `plan`: a reload would change something.
 pub const EXIT_CHANGES: u8 = 2;
-/// `drain --wait`: something is still in flight.
+/// `drain --wait`: something is still in flight; `roll`: the same, or an endpoint is not well in time.
 pub const EXIT_TIMEOUT: u8 = 4;
 /// sysexits(3): wrong usage.
 pub const EXIT_USAGE: u8 = 64;
@@ -68,6 +69,8 @@ enum Action {
     Resume(mode::One),
     /// Take an endpoint out, and do not check it either.
     Disable(mode::One),
+    /// Restart an upstream's endpoints one after the other, each out of use meanwhile.
+    Roll(roll::Args),
     /// Tell why an endpoint is as it is: its last checks, failures and changes.
     Why(why::Args),
     /// Print completions for a shell.
@@ -106,6 +109,7 @@ pub fn run() -> ExitCode {
         Action::Drain(args) => mode::drain(&args, &command.config),
         Action::Resume(args) => mode::resume(&args, &command.config),
         Action::Disable(args) => mode::disable(&args, &command.config),
+        Action::Roll(args) => roll::run(&args, &command.config),
         Action::Why(args) => why::run(&args, &command.config),
         Action::Completions(args) => completions::completions(&args),
         Action::Man => completions::man(),

@@ -413,6 +413,7 @@ impl Compiler {
                 |before| Arc::clone(&before.hold),
             ),
             pause: upstream.pause,
+            peaks: before.map_or_else(Arc::default, |before| Arc::clone(&before.peaks)),
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
     }
@@ -552,7 +553,6 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             // What neither the file nor an operator says is active.
             let mode = configured.mode.unwrap_or(config::Mode::Active);
             let before = endpoint.state();
-            endpoint.set_mode(mode);
             match (&upstream.health, before.health) {
                 (None, Health::Unchecked) => {}
                 (None, Health::Unknown | Health::Up | Health::Draining | Health::Down(_)) => {
@@ -568,6 +568,8 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
                 // Checks that begin on an endpoint in use leave it in use until they have found something.
                 (Some(_), _) => {}
             }
+            // Last, so that nobody picks it for what was found before it was disabled.
+            endpoint.set_mode(mode);
         }
         upstream.set_paused(configured.paused);
         upstream.refresh();

@@ -16,6 +16,7 @@ use super::journal::{Fact, Journal};
 use super::keep_alive::KeepAlive;
 use super::load::{Ease, STEPS};
 use super::outlier::Outlier;
+use super::peaks::Peaks;
 use super::queue::Queue;
 use super::state::{Health, State, Tier};
 use crate::balance::{Candidate, stable_hash};
@@ -72,6 +73,8 @@ pub struct Endpoint {
     claimed: Claimed,
     /// Where requests of its upstream wait.
     queue: Arc<Queue>,
+    /// Most requests that it had at once.
+    pub(super) peaks: Peaks,
     /// How long it keeps idle connections.
     pub keep_alive: KeepAlive,
     /// Its counters.
@@ -154,6 +157,7 @@ impl Endpoint {
             adapting: Adapting::default(),
             claimed: Claimed::up_to(metrics.response.get_sample_count()),
             queue,
+            peaks: Peaks::default(),
             keep_alive: KeepAlive::default(),
             metrics,
         }
