@@ -11,6 +11,7 @@ use crate::support::balancer::BINARY;
 use crate::support::{Balancer, Origin};
 
 mod api;
+mod explaining;
 mod modes;
 mod planning;
 mod reloading;

@@ -5,6 +5,7 @@ mod actions;
 pub mod command;
 pub mod configuration;
 pub mod events;
+pub mod explain;
 pub mod facts;
 pub mod history;
 mod patient;
@@ -21,7 +22,7 @@ use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::{Path, RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
@@ -141,6 +142,7 @@ fn router() -> Router<Arc<Admin>> {
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/endpoints/{upstream}/{endpoint}/facts", get(facts))
+        .route("/api/v1/explain", get(explained))
         .route("/api/v1/events", get(events))
         .route("/api/v1/endpoints/{upstream}/{endpoint}", get(endpoint))
 }
@@ -189,6 +191,16 @@ async fn endpoint(
     status::Status::endpoint(&admin.publisher.current(), &upstream, &endpoint)
         .map(Json)
         .map_err(|unknown| ApiError::new(StatusCode::NOT_FOUND, unknown))
+}
+
+async fn explained(
+    State(admin): State<Arc<Admin>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<explain::Explained>, ApiError> {
+    explain::Asked::read(&query.unwrap_or_default())
+        .and_then(|asked| explain::explain(&admin.publisher.current(), &asked))
+        .map(Json)
+        .map_err(|wrong| ApiError::new(StatusCode::BAD_REQUEST, wrong))
 }
 
 async fn events(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {

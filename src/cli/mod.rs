@@ -54,7 +54,7 @@ enum Action {
     /// Validate the configuration with its certificates, without running.
     Check,
     /// Tell which route a request takes, and why.
-    Explain(explain::Args),
+    Explain(explain::live::Question),
     /// Show listeners, upstreams and endpoints of the running balancer.
     Status(status::Args),
     /// Tell what a reload would change, without doing it.
@@ -101,7 +101,7 @@ pub fn run() -> ExitCode {
         Action::Run => run::run(&command.config, Box::new(|_, _| {})),
         Action::Demo(args) => demo::run(&args, run::run),
         Action::Check => check::run(&command.config),
-        Action::Explain(args) => explain::run(&args, &command.config),
+        Action::Explain(args) => explain::live::run(&args, &command.config),
         Action::Status(args) => status::run(&args, &command.config),
         Action::Plan(args) => plan::run(&args, &command.config),
         Action::Reload => reload::reload(&command.config),

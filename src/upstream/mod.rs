@@ -15,6 +15,7 @@ pub mod load;
 pub mod outcome;
 pub mod outlier;
 mod peaks;
+mod preview;
 pub mod queue;
 pub mod state;
 pub mod tried;
