@@ -11,9 +11,11 @@ use crate::support::balancer::BINARY;
 use crate::support::{Balancer, Origin};
 
 mod api;
+mod explaining;
 mod modes;
 mod planning;
 mod reloading;
+mod rolling;
 mod socket;
 
 /// Runs a command against `balancer`, to its end.

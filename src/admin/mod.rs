@@ -5,6 +5,7 @@ mod actions;
 pub mod command;
 pub mod configuration;
 pub mod events;
+pub mod explain;
 pub mod facts;
 pub mod history;
 pub mod leaving;
@@ -159,6 +160,7 @@ fn router() -> Router<Arc<Admin>> {
         .route("/metrics", get(metrics))
         .route("/api/v1/status", get(status))
         .route("/api/v1/endpoints/{upstream}/{endpoint}/facts", get(facts))
+        .route("/api/v1/explain", get(explained))
         .route("/api/v1/endpoints/{upstream}/{endpoint}", get(endpoint))
 }
 
@@ -221,6 +223,16 @@ async fn endpoint(
     status::Status::endpoint(&admin.publisher.current(), &upstream, &endpoint)
         .map(Json)
         .map_err(|unknown| ApiError::new(StatusCode::NOT_FOUND, unknown))
+}
+
+async fn explained(
+    State(admin): State<Arc<Admin>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<explain::Explained>, ApiError> {
+    explain::Asked::read(&query.unwrap_or_default())
+        .and_then(|asked| explain::explain(&admin.publisher.current(), &asked))
+        .map(Json)
+        .map_err(|wrong| ApiError::new(StatusCode::BAD_REQUEST, wrong))
 }
 
 /// Whoever may open the address may not have been meant to read the file: it is only named.

@@ -13,7 +13,7 @@ use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
 use crate::upstream::outlier::Ejection;
 use crate::upstream::state::WORDS;
-use crate::upstream::{Endpoint, Health, Tier, Upstream};
+use crate::upstream::{Endpoint, Headroom, Health, Tier, Upstream};
 
 /// `GET /api/v1/status`
 #[derive(Debug, Serialize)]
@@ -57,7 +57,36 @@ struct UpstreamStatus {
     paused: bool,
     /// Requests that wait for the end of a pause.
     held: usize,
+    headroom: HeadroomStatus,
     endpoints: Vec<EndpointStatus>,
+}
+
+/// How many endpoints could be lost with the load still carried.
+#[derive(Debug, Serialize)]
+struct HeadroomStatus {
+    could_lose: usize,
+    could_lose_at_peak: usize,
+    /// Of so many that are picked now.
+    of: usize,
+    /// Most requests at once within the last minute.
+    load: u64,
+    /// The same within the last day.
+    peak: u64,
+    /// `max_in_flight`, `observed_peak` or `both`.
+    by: &'static str,
+}
+
+impl From<Headroom> for HeadroomStatus {
+    fn from(headroom: Headroom) -> Self {
+        Self {
+            could_lose: headroom.could_lose,
+            could_lose_at_peak: headroom.could_lose_at_peak,
+            of: headroom.of,
+            load: headroom.load,
+            peak: headroom.peak,
+            by: headroom.by.as_str(),
+        }
+    }
 }
 
 /// `GET /api/v1/endpoints/{upstream}/{endpoint}`
@@ -91,6 +120,8 @@ pub struct EndpointStatus {
     in_flight: u32,
     /// As the file has it.
     max_in_flight: Option<u32>,
+    /// Most requests at once within the last day.
+    peak_in_flight: u32,
     tunnels: i64,
     eligible: bool,
 }
@@ -162,6 +193,7 @@ impl Status {
                 queued: upstream.queue.len(),
                 paused: upstream.hold.is_paused(),
                 held: upstream.hold.held(),
+                headroom: upstream.headroom().into(),
                 endpoints: upstream
                     .endpoints
                     .iter()
@@ -278,6 +310,7 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
         in_flight: endpoint.in_flight(),
         tunnels: endpoint.metrics.tunnels.get(),
         max_in_flight: endpoint.max_in_flight().map(NonZeroU32::get),
+        peak_in_flight: endpoint.peak_in_flight(),
         eligible: upstream.is_some_and(|upstream| upstream.would_pick(endpoint)),
     }
 }
@@ -289,6 +322,10 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
             .metrics
             .available
             .set(i64::try_from(upstream.available()).unwrap_or(i64::MAX));
+        metrics
+            .headroom_endpoints
+            .with_label_values(&[&*upstream.name])
+            .set(i64::try_from(upstream.headroom().could_lose).unwrap_or(i64::MAX));
         metrics
             .queue_length
             .with_label_values(&[&*upstream.name])

@@ -57,6 +57,9 @@ pub(super) enum AskError {
         "the running balancer ({0}) does not know this; this command is of {SERVER}: restart the one, or use the other's"
     )]
     Version(String),
+    /// It has nothing of that name.
+    #[error("{0}")]
+    Unknown(String),
     /// What the balancer says, and every problem of its file.
     #[error("{}", refused(.0))]
     Refused(Problem),
@@ -280,7 +283,7 @@ impl Target {
 }
 
 /// As a segment of a path (RFC 3986 §2.3).
-fn encoded(name: &str) -> String {
+pub(super) fn encoded(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

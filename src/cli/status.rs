@@ -51,7 +51,44 @@ struct Upstream {
     name: String,
     policy: String,
     available: usize,
+    /// Balancers before it was told say nothing of it.
+    headroom: Option<Headroom>,
     endpoints: Vec<Endpoint>,
+}
+
+/// How many endpoints could be lost with the load still carried.
+#[derive(Debug, Deserialize)]
+struct Headroom {
+    could_lose: usize,
+    could_lose_at_peak: usize,
+    of: usize,
+    peak: u64,
+    by: String,
+}
+
+impl Headroom {
+    /// `could lose 1 of 3 (by max_in_flight; 0 at the peak of 40)`
+    fn text(&self) -> String {
+        let Self {
+            could_lose,
+            could_lose_at_peak,
+            of,
+            peak,
+            by,
+        } = self;
+        let by = match (&**by, peak) {
+            ("max_in_flight", _) => "by max_in_flight".to_owned(),
+            (_, 0) => "nothing was in flight yet".to_owned(),
+            ("observed_peak", _) => "by what they have carried".to_owned(),
+            _ => "by max_in_flight and what the others have carried".to_owned(),
+        };
+        let at_peak = if could_lose == could_lose_at_peak {
+            String::new()
+        } else {
+            format!("; {could_lose_at_peak} at the peak of {peak}")
+        };
+        format!(", could lose {could_lose} of {of} ({by}{at_peak})")
+    }
 }
 
 /// One endpoint.
@@ -153,11 +190,15 @@ impl Status {
         text.push_str(&listeners.text("", in_colour));
         for upstream in &self.upstreams {
             text.push_str(&format!(
-                "\nupstream {} ({}): {} of {} available\n",
+                "\nupstream {} ({}): {} of {} available{}\n",
                 upstream.name,
                 upstream.policy,
                 upstream.available,
-                upstream.endpoints.len()
+                upstream.endpoints.len(),
+                upstream
+                    .headroom
+                    .as_ref()
+                    .map_or_else(String::new, Headroom::text)
             ));
             text.push_str(&upstream.endpoints(now).text("  ", in_colour));
         }
@@ -238,6 +279,36 @@ mod tests {
              \x20 a         up                                 1 min 0 s  5          1\n\
              \x20 bb        draining (3 in flight, 2 tunnels)  1 min 0 s  5          1       not picked\n\
              \x20 c         down                               1 min 0 s  5          1       refused\n"
+        );
+    }
+
+    #[test]
+    fn headroom_says_what_it_is_known_by() {
+        let headroom = |could_lose, at_peak, peak, by: &str| {
+            let headroom = Headroom {
+                could_lose,
+                could_lose_at_peak: at_peak,
+                of: 3,
+                peak,
+                by: by.to_owned(),
+            };
+            headroom.text()
+        };
+        assert_eq!(
+            headroom(1, 0, 40, "max_in_flight"),
+            ", could lose 1 of 3 (by max_in_flight; 0 at the peak of 40)"
+        );
+        assert_eq!(
+            headroom(0, 0, 40, "observed_peak"),
+            ", could lose 0 of 3 (by what they have carried)"
+        );
+        assert_eq!(
+            headroom(2, 2, 0, "observed_peak"),
+            ", could lose 2 of 3 (nothing was in flight yet)"
+        );
+        assert_eq!(
+            headroom(2, 2, 4, "both"),
+            ", could lose 2 of 3 (by max_in_flight and what the others have carried)"
         );
     }
 

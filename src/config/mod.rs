@@ -48,6 +48,7 @@ pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, AdminSocket, Log, LogFormat, LogLevel,
     Process,
 };
+pub use quantity::duration;
 pub use retry::{Budget, Retry, RouteRetry};
 pub use route::{
     Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Rewrite, Route, Split, SplitBy,

@@ -147,6 +147,7 @@ impl Gone {
             // A series that is not there is as good as removed.
             for family in [
                 &metrics.available_endpoints,
+                &metrics.headroom_endpoints,
                 &metrics.queue_length,
                 &metrics.paused,
             ] {

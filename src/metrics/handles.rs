@@ -398,6 +398,7 @@ impl UpstreamMetrics {
         let _ = metrics.upstream_connect.remove_label_values(&[name]);
         let _ = metrics.available_endpoints.remove_label_values(&[name]);
         let _ = metrics.degraded_picks.remove_label_values(&[name]);
+        let _ = metrics.headroom_endpoints.remove_label_values(&[name]);
         let _ = metrics.queue_length.remove_label_values(&[name]);
         let _ = metrics.queue_seconds.remove_label_values(&[name]);
         for why in ["full", "timeout"] {

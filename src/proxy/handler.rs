@@ -27,7 +27,7 @@ use crate::message::framing::Violation;
 use crate::message::upload::{Rate, RequestBody, Upload};
 use crate::message::{forwarded, grpc, hop_by_hop};
 use crate::route::Query;
-use crate::snapshot::{Action, Listener, Own, Route, View};
+use crate::snapshot::{Action, Listener, Own, Route, Snapshot, View};
 
 /// Serves one request. Total: whatever goes wrong becomes a reply here.
 ///
@@ -316,8 +316,8 @@ fn route(
 /// The path to ask an endpoint of the route at `index` for, where that rewrites paths. Routes were matched with the
 /// client's path, so an exclusive route would not see a path of its own that was only made here: that goes nowhere but to
 /// its own upstream.
-fn rewritten(
-    snapshot: &View,
+pub fn rewritten(
+    snapshot: &Snapshot,
     (index, rewrite): (usize, &Rewrite),
     asked: &Query<'_>,
 ) -> Result<String, ProxyError> {

@@ -421,6 +421,7 @@ impl Compiler {
             ),
             pause: upstream.pause,
             copies: before.map_or_else(Arc::default, |before| Arc::clone(&before.copies)),
+            peaks: before.map_or_else(Arc::default, |before| Arc::clone(&before.peaks)),
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
     }
@@ -572,7 +573,6 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             // What neither the file nor an operator says is active.
             let mode = configured.mode.unwrap_or(config::Mode::Active);
             let before = endpoint.state();
-            endpoint.set_mode(mode);
             match (&upstream.health, before.health) {
                 (None, Health::Unchecked) => {}
                 (None, Health::Unknown | Health::Up | Health::Draining | Health::Down(_)) => {
@@ -588,6 +588,8 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
                 // Checks that begin on an endpoint in use leave it in use until they have found something.
                 (Some(_), _) => {}
             }
+            // Last, so that nobody picks it for what was found before it was disabled.
+            endpoint.set_mode(mode);
         }
         upstream.set_paused(configured.paused);
         upstream.refresh();

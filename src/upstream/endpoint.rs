@@ -16,6 +16,7 @@ use super::journal::{Fact, Journal};
 use super::keep_alive::KeepAlive;
 use super::load::{Ease, STEPS};
 use super::outlier::Outlier;
+use super::peaks::Peaks;
 use super::queue::Queue;
 use super::state::{Health, State, Tier};
 use crate::balance::{Candidate, stable_hash};
@@ -82,6 +83,8 @@ pub struct Endpoint {
     /// Whether its tunnels have had their time. Written by the control thread, read when a tunnel begins. Relaxed: workers
     /// are told as well, and who has not heard of it yet is told after it has counted its tunnel.
     ends_tunnels: AtomicBool,
+    /// Most requests that it had at once.
+    pub(super) peaks: Peaks,
     /// How long it keeps idle connections.
     pub keep_alive: KeepAlive,
     /// Its counters.
@@ -165,6 +168,7 @@ impl Endpoint {
             claimed: Claimed::up_to(metrics.response.get_sample_count()),
             queue,
             ends_tunnels: AtomicBool::new(false),
+            peaks: Peaks::default(),
             keep_alive: KeepAlive::default(),
             metrics,
         }

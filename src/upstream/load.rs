@@ -113,6 +113,7 @@ impl Upstream {
 
     /// For the control thread, every [`TICK`]: lets slow starts go on and what is past fade.
     pub fn tick(&self, now: Instant) {
+        self.note_peaks(now);
         if self.shares.has_newcomers.load(Relaxed) && self.set_shares(Some(now)) {
             // Backups may have waited for this.
             self.hold_back();

@@ -7,6 +7,7 @@ pub mod copies;
 mod counters;
 pub mod endpoint;
 pub mod floor;
+pub mod headroom;
 pub mod hold;
 pub mod journal;
 pub mod keep_alive;
@@ -14,6 +15,8 @@ pub mod lease;
 pub mod load;
 pub mod outcome;
 pub mod outlier;
+mod peaks;
+mod preview;
 pub mod queue;
 pub mod state;
 pub mod tried;
@@ -29,12 +32,14 @@ pub use budget::Budget;
 pub use copies::Copies;
 pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use floor::Floor;
+pub use headroom::Headroom;
 pub use hold::Hold;
 pub use keep_alive::KeepAlive;
 pub use lease::Lease;
 pub use load::Shares;
 pub use outcome::Outcome;
 pub use outlier::{Alarm, Watch};
+pub use peaks::Peaks;
 pub use queue::{Denied, Queue};
 pub use state::{Evidence, Health, Tier};
 pub use tried::Tried;
@@ -89,6 +94,8 @@ pub struct Upstream {
     pub pause: config::Pause,
     /// Room for copies of requests to others, where it is a mirror; the same through all generations.
     pub copies: Arc<Copies>,
+    /// Most requests that it had at once; survives reloads.
+    pub peaks: Arc<Peaks>,
     /// Its counters.
     pub metrics: UpstreamMetrics,
 }
@@ -144,7 +151,7 @@ impl Upstream {
             let index = self
                 .policy
                 .pick(&self.endpoints, cursor, wish.key, best)
-                .map_or_else(|| self.second_best(wish, holds_back), Ok)?;
+                .map_or_else(|| self.second_best(wish, holds_back, &self.cursor), Ok)?;
             let endpoint = &self.endpoints[index];
             if let Some(lease) = self.take(endpoint) {
                 return Ok(lease);
@@ -172,7 +179,7 @@ impl Upstream {
 
     /// Backups, where no other is eligible, whether they are wanted yet or not; then those who are not known to be up; then those that were tried.
     #[cold]
-    fn second_best(&self, wish: Wish, holds_back: bool) -> Result<usize, Denied> {
+    fn second_best(&self, wish: Wish, holds_back: bool, cursor: &Cursor) -> Result<usize, Denied> {
         let choices = [
             (Tier::Eligible, wish.tried, holds_back),
             (Tier::Eligible, wish.tried, false),
@@ -187,9 +194,7 @@ impl Upstream {
                     && !(holds_back && endpoint.is_backup())
             };
             let fits = |endpoint: &Arc<Endpoint>| is_one(endpoint) && endpoint.has_room();
-            let found = self
-                .policy
-                .pick(&self.endpoints, &self.cursor, wish.key, fits);
+            let found = self.policy.pick(&self.endpoints, cursor, wish.key, fits);
             if let Some(index) = found {
                 return Ok(index);
             }

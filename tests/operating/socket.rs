@@ -108,6 +108,7 @@ fn without_a_balancer_every_command_says_so_in_one_line() {
         &["resume", "app/a"],
         &["disable", "app/a"],
         &["why", "app/a"],
+        &["roll", "app"],
     ] {
         let (code, said) = told(&run(path.clone(), arguments));
         assert_eq!(code, Some(1), "{said}");

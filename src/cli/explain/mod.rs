@@ -6,6 +6,7 @@ mod changes;
 mod early;
 mod limits;
 mod lines;
+pub mod live;
 mod routes;
 mod rules;
 

@@ -81,6 +81,7 @@ fn upstream(limits: &[u32], length: usize, order: QueueOrder) -> Arc<Upstream> {
             min_available: 0.5,
             fails_closed: false,
         },
+        peaks: Arc::default(),
         metrics: UpstreamMetrics::new(&metrics, "app"),
     };
     upstream.refresh();
@@ -111,6 +112,7 @@ fn reloaded(before: &Upstream, endpoints: Box<[Arc<Endpoint>]>) -> Upstream {
         copies: Arc::clone(&before.copies),
         passive: None,
         floor: before.floor,
+        peaks: Arc::default(),
         metrics: UpstreamMetrics::new(&Metrics::new(), "app"),
     };
     after.refresh();
