@@ -11,10 +11,13 @@ use crate::support::balancer::BINARY;
 use crate::support::{Balancer, Origin};
 
 mod api;
+mod keeping;
 mod modes;
 mod planning;
+mod refusing;
 mod reloading;
 mod socket;
+mod storm;
 
 /// Runs a command against `balancer`, to its end.
 fn command(balancer: &Balancer, arguments: &[&str]) -> Output {

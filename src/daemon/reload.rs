@@ -7,9 +7,13 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::retire::{self, Gone};
-use super::{Daemon, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of};
+use super::{
+    Daemon, Opened, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of,
+};
 use crate::admin::command::Reloaded;
 use crate::config::{self, Config, ConfigErrors};
+use crate::proxy::access_log::LogTarget;
+use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::plan::Counts;
 use crate::snapshot::plan::restart::needs_restart;
@@ -141,21 +145,15 @@ impl Daemon {
             warnings,
             tls_files,
         } = compiled;
-        let log = config.access_log.clone();
-        // Not here: a file system that hangs would hold everything else up.
-        let target = tokio::task::spawn_blocking(move || log_writer::open(&log))
-            .await
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-            .map_err(|error| {
-                ConfigErrors(vec![
-                    config
-                        .access_log
-                        .place
-                        .problem(format!("cannot be opened: {error}")),
-                ])
-            })?;
-        let opened = open(&snapshot, &self.addresses, self.workers.len())
-            .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
+        let (target, opened) = match self.open_all(&config, &snapshot).await {
+            Ok(opened) => opened,
+            Err(problems) => {
+                // What it would have added has series since it was compiled.
+                let current = self.publisher.current();
+                Gone::between(&snapshot, &current).retire(&self.metrics, &current);
+                return Err(problems);
+            }
+        };
         names::resolve(&snapshot).await;
 
         // From here on there is no way back.
@@ -211,6 +209,26 @@ impl Daemon {
             "{said}"
         );
         Ok(reloaded)
+    }
+
+    /// Opens what `snapshot` needs and is not open: its access log, its listeners.
+    async fn open_all(
+        &self,
+        config: &Config,
+        snapshot: &Snapshot,
+    ) -> Result<(Option<Box<dyn LogTarget>>, Vec<Opened>), ConfigErrors> {
+        let log = config.access_log.clone();
+        // Not here: a file system that hangs would hold everything else up.
+        let target = tokio::task::spawn_blocking(move || log_writer::open(&log))
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(|error| {
+                let place = &config.access_log.place;
+                ConfigErrors(vec![place.problem(format!("cannot be opened: {error}"))])
+            })?;
+        let opened = open(snapshot, &self.addresses, self.workers.len())
+            .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
+        Ok((target, opened))
     }
 
     /// Names what a reload cannot change.

@@ -145,16 +145,24 @@ impl Compiler {
             }));
         });
         let (Ok(router), true) = (router, problems.is_empty()) else {
+            self.forget(&listeners, previous);
             problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
             return Err(ConfigErrors(problems));
         };
+        let upstreams_before: HashMap<&str, &Upstream> = previous
+            .into_iter()
+            .flat_map(|previous| &previous.upstreams)
+            .map(|upstream| (&*upstream.name, &**upstream))
+            .collect();
+        let turns = split::turns(previous);
         let upstreams: Vec<_> = config
             .upstreams
             .iter()
             .zip(reached.into_iter().zip(affinities))
             .enumerate()
             .map(|(index, (upstream, made))| {
-                Arc::new(self.upstream((index, upstream), made, config, previous))
+                let before = upstreams_before.get(&*upstream.name).copied();
+                Arc::new(self.upstream((index, upstream), made, config, before))
             })
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
@@ -183,8 +191,10 @@ impl Compiler {
                         Action::Forward(Arc::clone(&upstreams[*index]))
                     }
                     config::Action::Split(split) => {
-                        let cursor = split::turn(previous, &configured.name)
-                            .unwrap_or_else(|| Arc::new(Cursor::new(self.seed)));
+                        let cursor = turns.get(&*configured.name).map_or_else(
+                            || Arc::new(Cursor::new(self.seed)),
+                            |cursor| Arc::clone(cursor),
+                        );
                         Action::Split(Box::new(Split::new(split, &upstreams, cursor)))
                     }
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
@@ -227,6 +237,16 @@ impl Compiler {
             warnings,
             tls_files,
         })
+    }
+
+    /// Takes the series of `listeners` away that nothing comes of: those that are not in use.
+    fn forget(&self, listeners: &[Arc<Listener>], previous: Option<&Snapshot>) {
+        for listener in listeners {
+            let mut used = previous.into_iter().flat_map(|it| &it.listeners);
+            if used.all(|used| used.name != listener.name) {
+                ListenerMetrics::retire(&self.metrics, &listener.name);
+            }
+        }
     }
 
     fn listener(
@@ -323,14 +343,8 @@ impl Compiler {
         (index, upstream): (usize, &config::Upstream),
         (contacts, affinity): (Vec<Contact>, Option<Box<Affinity>>),
         config: &Config,
-        previous: Option<&Snapshot>,
+        before: Option<&Upstream>,
     ) -> Upstream {
-        let before = previous.and_then(|previous| {
-            previous
-                .upstreams
-                .iter()
-                .find(|before| before.name == upstream.name)
-        });
         let known: HashMap<&str, &Arc<Endpoint>> = before
             .into_iter()
             .flat_map(|before| before.endpoints.iter())
