@@ -41,6 +41,9 @@ pub(super) enum AskError {
         "the running balancer ({0}) does not know this; this command is of {SERVER}: restart the one, or use the other's"
     )]
     Version(String),
+    /// Its name, and one like it.
+    #[error("no upstream is named {0:?}{1}")]
+    NoUpstream(String, String),
     /// What the balancer says, and every problem of its file.
     #[error("{}", refused(.0))]
     Refused(Problem),
