@@ -130,13 +130,16 @@ fn plan_tells_of_certificates_that_were_renewed() {
     done(&command(&balancer, &["plan"]));
 }
 
+/// Port, weight and state.
+type Endpoint = (u8, u8, u8);
+
 /// A file by numbers: what is not there is `None`.
 #[derive(Clone, Debug)]
 struct Random {
     /// Whether it speaks TLS, and with which certificate.
     listeners: [Option<Option<bool>>; 2],
-    /// Whether endpoints are asked over TLS; port, weight and state of each.
-    upstreams: [Option<(bool, [Option<(u8, u8, u8)>; 3])>; 2],
+    /// Whether endpoints are asked over TLS, and they.
+    upstreams: [Option<(bool, [Option<Endpoint>; 3])>; 2],
     /// What each answers, or which upstream it asks.
     routes: [Option<(bool, bool)>; 3],
 }
