@@ -429,15 +429,18 @@ fn endpoint_that_goes_down_finishes_what_it_has() {
 }
 
 #[test]
-fn first_probes_are_spread() {
-    let origins: Vec<Origin> = (0..50).map(|_| Origin::named("a")).collect();
+fn first_probes_of_added_endpoints_are_spread() {
+    let origins: Vec<Origin> = (0..51).map(|_| Origin::named("a")).collect();
     let all: Vec<&Origin> = origins.iter().collect();
+    let (before, added) = all.split_first().expect("an origin");
     let checked = "[upstream.app]\nhealth = { interval = \"60s\" }";
-    let _balancer = Balancer::start(&simple(&all).replace("[upstream.app]", checked));
+    let config = |origins: &[&Origin]| simple(origins).replace("[upstream.app]", checked);
+    let balancer = Balancer::start(&config(&[before]));
+    balancer.reloaded(&config(&all));
     eventually("every endpoint is probed", || {
         origins.iter().all(|origin| origin.probe_count() >= 1)
     });
-    let times: Vec<_> = origins.iter().map(|origin| origin.probes()[0].at).collect();
+    let times: Vec<_> = added.iter().map(|origin| origin.probes()[0].at).collect();
     let first = *times.iter().min().expect("fifty");
     let mut tenths = [0; 20];
     for time in times {

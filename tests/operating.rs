@@ -12,11 +12,14 @@ use crate::support::{Balancer, Origin};
 
 mod api;
 mod explaining;
+mod keeping;
 mod modes;
 mod planning;
+mod refusing;
 mod reloading;
 mod rolling;
 mod socket;
+mod storm;
 
 /// Runs a command against `balancer`, to its end.
 fn command(balancer: &Balancer, arguments: &[&str]) -> Output {

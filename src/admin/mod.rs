@@ -173,10 +173,17 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     status::refresh_gauges(&admin.publisher.current(), &admin.metrics);
-    match encode::text(&admin.metrics) {
-        Ok(text) => ([(header::CONTENT_TYPE, encode::CONTENT_TYPE)], text).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
+    let metrics = Arc::clone(&admin.metrics);
+    // Not here: with thousands of endpoints it takes long, and checks would wait for it.
+    match tokio::task::spawn_blocking(move || encode::text(&metrics)).await {
+        Ok(Ok(text)) => ([(header::CONTENT_TYPE, encode::CONTENT_TYPE)], text).into_response(),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
     }
+}
+
+fn failed(error: &dyn std::error::Error) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
 }
 
 async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {

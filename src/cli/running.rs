@@ -60,6 +60,9 @@ pub(super) enum AskError {
     /// It has nothing of that name.
     #[error("{0}")]
     Unknown(String),
+    /// Its name, and one like it.
+    #[error("no upstream is named {0:?}{1}")]
+    NoUpstream(String, String),
     /// What the balancer says, and every problem of its file.
     #[error("{}", refused(.0))]
     Refused(Problem),

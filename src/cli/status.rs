@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::running::{AskError, At, Running, finished};
 use super::table::{Cell, Table, Tone, in_colour};
+use crate::config::hint;
 
 /// Between two looks.
 const WATCH: Duration = Duration::from_secs(1);
@@ -18,6 +19,9 @@ const WATCH: Duration = Duration::from_secs(1);
 /// Show listeners, upstreams and endpoints of the running balancer.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
+    /// Only this upstream.
+    #[arg(long, value_name = "NAME")]
+    upstream: Option<String>,
     /// As JSON, for scripts.
     #[arg(long)]
     json: bool,
@@ -149,7 +153,10 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
 fn show(args: &Args, config: &Path) -> Result<ExitCode, AskError> {
     let running = Running::with(config, &args.at)?;
     loop {
-        let status: Value = running.get("/api/v1/status")?;
+        let mut status: Value = running.get("/api/v1/status")?;
+        if let Some(upstream) = &args.upstream {
+            narrow(&mut status, upstream)?;
+        }
         let text = if args.json {
             format!("{status}\n")
         } else {
@@ -168,6 +175,20 @@ fn show(args: &Args, config: &Path) -> Result<ExitCode, AskError> {
         }
         sleep(WATCH);
     }
+}
+
+/// Leaves only the upstream called `name`.
+fn narrow(status: &mut Value, name: &str) -> Result<(), AskError> {
+    let Some(upstreams) = status["upstreams"].as_array_mut() else {
+        return Ok(());
+    };
+    let names = upstreams.iter().filter_map(|it| it["name"].as_str());
+    let hint = hint(name, names);
+    upstreams.retain(|it| it["name"] == name);
+    if upstreams.is_empty() {
+        return Err(AskError::NoUpstream(name.to_owned(), hint));
+    }
+    Ok(())
 }
 
 impl Status {

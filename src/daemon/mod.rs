@@ -412,7 +412,9 @@ impl Daemon {
             () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
             found = files.look(&self.config) => self.follow_certificates(found).await,
             Some(gone) = self.finished.receiver.recv() => {
-                gone.retire(&self.metrics, &self.publisher.current());
+                // Not here: of thousands it takes a while, and checks would wait for it.
+                let with = (Arc::clone(&self.metrics), self.publisher.current());
+                let _ = tokio::task::spawn_blocking(move || gone.retire(&with.0, &with.1)).await;
             }
             _ = day.tick() => self.warn_of_endings(),
         }

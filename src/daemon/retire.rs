@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::metrics::{ListenerMetrics, Metrics, MirrorMetrics, UpstreamMetrics};
+use crate::metrics::{
+    EndpointMetrics, ListenerMetrics, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics,
+};
 use crate::proxy::error::REASONS;
-use crate::snapshot::{Publisher, Route, Snapshot};
+use crate::snapshot::{Publisher, Snapshot};
 use crate::units::Name;
 use crate::upstream::affinity::REPINS;
 use crate::upstream::state::WORDS;
@@ -27,12 +29,13 @@ const LOOK: Duration = Duration::from_secs(1);
 /// Waits until what is `gone` is finished and was scraped a last time, then says so to `finished`: who reloads takes the series
 /// away, because a reload under way may have them in its hands again. `previous` is the snapshot that had it.
 pub async fn wait(
-    gone: Gone,
+    mut gone: Gone,
     previous: Arc<Snapshot>,
     (metrics, publisher): (Arc<Metrics>, Publisher),
     finished: mpsc::UnboundedSender<Gone>,
 ) {
-    gone.tell_in_flight(&metrics, &publisher.current());
+    // Whether any are says nothing yet: there may be workers with the snapshot before.
+    gone.clone().tell_in_flight(&metrics, &publisher.current());
     // A large snapshot takes milliseconds to drop: here, where nobody waits, not on a worker.
     sleep(LET_GO).await;
     drop(previous);
@@ -53,15 +56,39 @@ pub fn undo(rejected: &Snapshot, current: &Snapshot, metrics: &Metrics) {
 }
 
 /// What a reload has removed.
+#[derive(Clone)]
 pub struct Gone {
     listeners: Vec<Name>,
-    endpoints: Vec<Arc<Endpoint>>,
+    endpoints: Vec<Departed>,
     upstreams: Vec<Name>,
-    routes: Vec<Arc<Route>>,
+    routes: Vec<Name>,
     /// Routes.
     mirrors: Vec<Name>,
     /// Listener and label.
     certificates: Vec<(Name, String)>,
+}
+
+/// An endpoint that was removed.
+#[derive(Clone)]
+struct Departed {
+    upstream: Name,
+    name: Name,
+    /// While requests may be in flight on it. Memory of what is gone is not kept for the sake of its series.
+    endpoint: Option<Arc<Endpoint>>,
+}
+
+impl Departed {
+    fn of(endpoint: &Arc<Endpoint>) -> Self {
+        Self {
+            upstream: Arc::clone(endpoint.upstream()),
+            name: Arc::clone(endpoint.name()),
+            endpoint: Some(Arc::clone(endpoint)),
+        }
+    }
+
+    fn names(&self) -> (&str, &str) {
+        (&self.upstream, &self.name)
+    }
 }
 
 impl Gone {
@@ -79,7 +106,7 @@ impl Gone {
             listeners,
             endpoints: all_endpoints(previous)
                 .filter(|endpoint| !endpoints.contains(&name(endpoint)))
-                .cloned()
+                .map(Departed::of)
                 .collect(),
             upstreams: upstream_names(previous)
                 .difference(&upstreams)
@@ -88,7 +115,8 @@ impl Gone {
             routes: previous
                 .routes
                 .iter()
-                .filter(|route| !routes.contains(&*route.name))
+                .map(|route| &route.name)
+                .filter(|name| !routes.contains(&***name))
                 .cloned()
                 .collect(),
             mirrors: mirrored_names(previous)
@@ -120,14 +148,20 @@ impl Gone {
     }
 
     /// Tells how many requests are in flight on endpoints that are gone: whoever reads of those in use says nothing of them. What
-    /// `current` has again is told of there. Whether there are any.
-    fn tell_in_flight(&self, metrics: &Metrics, current: &Snapshot) -> bool {
+    /// `current` has again is told of there. Lets go of those that have none. Whether any have.
+    fn tell_in_flight(&mut self, metrics: &Metrics, current: &Snapshot) -> bool {
         let back = endpoint_names(current);
         let mut any = false;
-        for endpoint in &self.endpoints {
+        for departed in &mut self.endpoints {
+            let Some(endpoint) = &departed.endpoint else {
+                continue;
+            };
             let in_flight = endpoint.in_flight();
+            if in_flight == 0 {
+                departed.endpoint = None;
+            }
             any |= in_flight > 0;
-            let (upstream, name) = name(endpoint);
+            let (upstream, name) = departed.names();
             if !back.contains(&(upstream, name)) {
                 metrics
                     .upstream_in_flight
@@ -140,8 +174,8 @@ impl Gone {
 
     /// Removes at once what would go on saying that what is gone is there.
     pub fn retire_gauges(&self, metrics: &Metrics) {
-        for endpoint in &self.endpoints {
-            endpoint.metrics.retire_gauges(metrics, &WORDS);
+        for departed in &self.endpoints {
+            EndpointMetrics::retire_gauges(metrics, departed.names(), &WORDS);
         }
         for upstream in &self.upstreams {
             // A series that is not there is as good as removed.
@@ -159,37 +193,40 @@ impl Gone {
     /// Removes the series of all that `current` has not got again. Not while a snapshot is compiled: what that has again could
     /// still lose its series.
     pub fn retire(&self, metrics: &Metrics, current: &Snapshot) {
-        let listeners = listener_names(current);
-        for listener in self
-            .listeners
-            .iter()
-            .filter(|listener| !listeners.contains(&***listener))
-        {
+        let back = listener_names(current);
+        let listeners = left(&self.listeners, &back);
+        for listener in &listeners {
             ListenerMetrics::retire(metrics, listener);
         }
-        let endpoints = endpoint_names(current);
-        for endpoint in self
+        let back = endpoint_names(current);
+        let endpoints: HashSet<(&str, &str)> = self
             .endpoints
             .iter()
-            .filter(|endpoint| !endpoints.contains(&name(endpoint)))
-        {
-            endpoint.metrics.retire(metrics, REASONS, &WORDS);
+            .map(Departed::names)
+            .filter(|names| !back.contains(names))
+            .collect();
+        for names in &endpoints {
+            EndpointMetrics::retire_gauges(metrics, *names, &WORDS);
+            EndpointMetrics::retire(metrics, *names, REASONS);
         }
-        let upstreams = upstream_names(current);
-        for upstream in self
-            .upstreams
-            .iter()
-            .filter(|upstream| !upstreams.contains(&***upstream))
-        {
+        let back = upstream_names(current);
+        for upstream in left(&self.upstreams, &back) {
             UpstreamMetrics::retire(metrics, upstream, &[&WORDS[..], &REPINS].concat());
         }
-        let routes = route_names(current);
-        for route in self
-            .routes
-            .iter()
-            .filter(|route| !routes.contains(&*route.name))
-        {
-            route.metrics.retire(metrics, REASONS);
+        let back = route_names(current);
+        let routes = left(&self.routes, &back);
+        for route in &routes {
+            RouteMetrics::retire(metrics, route, REASONS);
+        }
+        if !(listeners.is_empty() && routes.is_empty()) {
+            RouteMetrics::retire_requests(metrics, |listener, route| {
+                listeners.contains(listener) || routes.contains(route)
+            });
+        }
+        if !endpoints.is_empty() {
+            EndpointMetrics::retire_requests(metrics, |upstream, name| {
+                endpoints.contains(&(upstream, name))
+            });
         }
         let mirrored = mirrored_names(current);
         for route in self
@@ -209,6 +246,14 @@ impl Gone {
             }
         }
     }
+}
+
+/// Those of `gone` that are not `back`.
+fn left<'a>(gone: &'a [Name], back: &HashSet<&str>) -> HashSet<&'a str> {
+    gone.iter()
+        .map(|name| &**name)
+        .filter(|name| !back.contains(name))
+        .collect()
 }
 
 fn all_endpoints(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Endpoint>> {
@@ -417,9 +462,11 @@ mod tests {
         sleep(Duration::from_secs(3600)).await;
         assert_eq!(shown().as_deref(), Some("1"));
         assert!(received.try_recv().is_err(), "a request is in flight");
-        drop(lease);
+        let endpoint = Arc::downgrade(&dropped.endpoints[0]);
+        drop((lease, before));
         sleep(LOOK * 2).await;
         assert_eq!(shown().as_deref(), Some("0"), "until the last scrape");
+        assert!(endpoint.upgrade().is_none(), "its memory is kept");
         let gone = received.recv().await.unwrap();
         assert_eq!(
             shown().as_deref(),

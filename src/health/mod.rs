@@ -25,6 +25,8 @@ use threshold::Threshold;
 
 /// Longest wait before the first probe: they are spread, but nobody shall wait long for a new endpoint.
 const FIRST_WITHIN: Duration = Duration::from_secs(1);
+/// What of that each endpoint takes where nobody was checked before, as at the start: all wait for those that wait longest.
+const FIRST_EACH: Duration = Duration::from_micros(250);
 /// Each pause is up to this share longer or shorter, so that probes that once met do not go on meeting.
 const JITTER: f64 = 0.1;
 
@@ -59,24 +61,26 @@ impl Checker {
     /// Checks the endpoints of `snapshot`, and no others. A check that has not changed goes on undisturbed.
     pub fn follow(&mut self, snapshot: &Snapshot) {
         let mut before = std::mem::take(&mut self.tasks);
-        for upstream in &snapshot.upstreams {
-            let Some(health) = &upstream.health else {
-                continue;
+        let first_within = if before.is_empty() {
+            first_within(checked(snapshot).count())
+        } else {
+            FIRST_WITHIN
+        };
+        for (endpoint, health) in checked(snapshot) {
+            let task = match before.remove(&endpoint.id()) {
+                Some(task) if task.health == *health => task,
+                _ => self.start(endpoint, health, first_within),
             };
-            for endpoint in &upstream.endpoints {
-                if endpoint.state().mode == config::Mode::Disabled {
-                    continue;
-                }
-                let task = match before.remove(&endpoint.id()) {
-                    Some(task) if task.health == *health => task,
-                    _ => self.start(endpoint, health),
-                };
-                self.tasks.insert(endpoint.id(), task);
-            }
+            self.tasks.insert(endpoint.id(), task);
         }
     }
 
-    fn start(&self, endpoint: &Arc<Endpoint>, health: &config::Health) -> Task {
+    fn start(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        health: &config::Health,
+        first_within: Duration,
+    ) -> Task {
         let check = Check {
             endpoint: Arc::clone(endpoint),
             health: health.clone(),
@@ -85,9 +89,26 @@ impl Checker {
         };
         Task {
             health: health.clone(),
-            handle: tokio::spawn(check.run()).abort_handle(),
+            handle: tokio::spawn(check.run(first_within)).abort_handle(),
         }
     }
+}
+
+/// The endpoints of `snapshot` that are to be checked, and how.
+fn checked(snapshot: &Snapshot) -> impl Iterator<Item = (&Arc<Endpoint>, &config::Health)> {
+    let upstreams = snapshot.upstreams.iter();
+    let upstreams = upstreams.filter_map(|upstream| Some((upstream, upstream.health.as_ref()?)));
+    upstreams.flat_map(|(upstream, health)| {
+        let endpoints = upstream.endpoints.iter();
+        let checked = endpoints.filter(|endpoint| endpoint.state().mode != config::Mode::Disabled);
+        checked.map(move |endpoint| (endpoint, health))
+    })
+}
+
+/// Over how long the first probes of so many endpoints are spread, where nobody was checked before.
+fn first_within(endpoints: usize) -> Duration {
+    let endpoints = u32::try_from(endpoints).unwrap_or(u32::MAX);
+    FIRST_EACH.saturating_mul(endpoints).min(FIRST_WITHIN)
 }
 
 /// Whether every checked endpoint of `snapshot` has been probed once.
@@ -114,9 +135,9 @@ struct Check {
 }
 
 impl Check {
-    async fn run(self) {
+    async fn run(self, first_within: Duration) {
         let (health, endpoint) = (&self.health, &self.endpoint);
-        sleep(health.interval.min(FIRST_WITHIN).mul_f64(fastrand::f64())).await;
+        sleep(health.interval.min(first_within).mul_f64(fastrand::f64())).await;
         let mut threshold =
             Threshold::new(health.fall, health.rise, believed(endpoint.state().health));
         let mut first = true;

@@ -131,7 +131,7 @@ impl ListenerMetrics {
 }
 
 impl ListenerMetrics {
-    /// Takes the series of the listener `name` away: it is gone.
+    /// Takes the series of the listener `name` away, all but those of [`RouteMetrics::retire_requests`]: it is gone.
     pub fn retire(metrics: &Metrics, name: &str) {
         for proto in ["http/1.1", "h2"] {
             let _ = metrics.connections.remove_label_values(&[name, proto]);
@@ -154,7 +154,6 @@ impl ListenerMetrics {
                 .proxy_protocol_rejected
                 .remove_label_values(&[name, reason]);
         }
-        remove_all(&metrics.requests, &[("listener", name)]);
         let _ = metrics.connections_refused.remove_label_values(&[name]);
         let _ = metrics.accept_pauses.remove_label_values(&[name]);
     }
@@ -223,14 +222,19 @@ impl RouteMetrics {
         self.errors.with_label_values(&[&self.name, reason]).inc();
     }
 
-    /// Takes this route's series away: it is gone.
-    pub fn retire(&self, metrics: &Metrics, reasons: &[&str]) {
-        remove_all(&metrics.requests, &[("route", &self.name)]);
+    /// Takes the series of requests away whose listener or route is gone. For the control side: it goes through all of them,
+    /// once for however many are gone.
+    pub fn retire_requests(metrics: &Metrics, is_gone: impl Fn(&str, &str) -> bool) {
+        remove_where(&metrics.requests, ["listener", "route"], is_gone);
+    }
+
+    /// Takes the other series of the route `name` away: it is gone.
+    pub fn retire(metrics: &Metrics, name: &str, reasons: &[&str]) {
         for reason in reasons {
-            let _ = metrics.errors.remove_label_values(&[&self.name, *reason]);
+            let _ = metrics.errors.remove_label_values(&[name, *reason]);
         }
-        let name = [&*self.name];
-        MirrorMetrics::retire(metrics, &self.name);
+        MirrorMetrics::retire(metrics, name);
+        let name = [name];
         let _ = metrics.requests_in_flight.remove_label_values(&name);
         let _ = metrics.request_duration.remove_label_values(&name);
         let _ = metrics.request_bytes.remove_label_values(&name);
@@ -519,9 +523,9 @@ impl EndpointMetrics {
             .inc();
     }
 
-    /// Takes away what says how this endpoint is now, except for what is in flight.
-    pub fn retire_gauges(&self, metrics: &Metrics, states: &[&'static str]) {
-        let name = [&*self.upstream, &*self.endpoint];
+    /// Takes away what says how the endpoint of these names, its upstream's and its own, is now, except for what is in flight.
+    pub fn retire_gauges(metrics: &Metrics, name: (&str, &str), states: &[&'static str]) {
+        let name = [name.0, name.1];
         for state in states {
             let _ = metrics
                 .endpoint_state
@@ -532,16 +536,24 @@ impl EndpointMetrics {
         }
     }
 
-    /// Takes this endpoint's series away: it is gone.
-    pub fn retire(&self, metrics: &Metrics, reasons: &[&'static str], states: &[&'static str]) {
-        let name = [&*self.upstream, &*self.endpoint];
+    /// Takes the series of responses away whose endpoint, told by its upstream's name and its own, is gone. For the control
+    /// side: it goes through all of them, once for however many are gone.
+    pub fn retire_requests(metrics: &Metrics, is_gone: impl Fn(&str, &str) -> bool) {
+        remove_where(
+            &metrics.upstream_requests,
+            ["upstream", "endpoint"],
+            is_gone,
+        );
+    }
+
+    /// Takes the other series of the endpoint of these names away, except for those of
+    /// [`retire_gauges`](Self::retire_gauges): it is gone.
+    pub fn retire(metrics: &Metrics, name: (&str, &str), reasons: &[&'static str]) {
+        let name = [name.0, name.1];
         let with = |last: &'static str| [name[0], name[1], last];
-        let own = [("upstream", name[0]), ("endpoint", name[1])];
-        remove_all(&metrics.upstream_requests, &own);
         for reason in reasons {
             let _ = metrics.upstream_failures.remove_label_values(&with(reason));
         }
-        self.retire_gauges(metrics, states);
         let _ = metrics.upstream_in_flight.remove_label_values(&name);
         for state in ["active", "idle"] {
             let _ = metrics
@@ -568,18 +580,19 @@ impl EndpointMetrics {
     }
 }
 
-/// Takes away every series of `family` that has all these labels and values, whatever the others are and whichever handle made
-/// it: by a status code or a method there may be one that only an earlier handle has seen. For the control side: it goes
-/// through the whole family.
-fn remove_all(family: &IntCounterVec, labels: &[(&str, &str)]) {
+/// Takes away every series of `family` for whose values of these labels `is_gone` holds, whatever the others are and whichever
+/// handle made it: by a status code or a method there may be one that only an earlier handle has seen.
+fn remove_where(family: &IntCounterVec, labels: [&str; 2], is_gone: impl Fn(&str, &str) -> bool) {
     for collected in family.collect() {
         for metric in collected.get_metric() {
-            let pairs = metric.get_label().iter();
-            let all: HashMap<&str, &str> = pairs.map(|pair| (pair.name(), pair.value())).collect();
-            if labels
-                .iter()
-                .all(|(name, value)| all.get(name) == Some(value))
-            {
+            let all = metric.get_label();
+            let value = |label| {
+                let found = all.iter().find(|pair| pair.name() == label);
+                found.map_or("", |pair| pair.value())
+            };
+            if is_gone(value(labels[0]), value(labels[1])) {
+                let all: HashMap<&str, &str> =
+                    all.iter().map(|pair| (pair.name(), pair.value())).collect();
                 // One that is not there any more is as good as removed.
                 let _ = family.remove(&all);
             }
@@ -638,8 +651,13 @@ mod tests {
         let route = RouteMetrics::new(&metrics, "app", ["http"].into_iter());
         route.count(0, &Method::GET, 999);
         route.count_error("x");
-        endpoint.retire(&metrics, &["reset"], &[]);
-        route.retire(&metrics, &["x"]);
+        EndpointMetrics::retire_requests(&metrics, |upstream, name| {
+            (upstream, name) == ("app", "a")
+        });
+        EndpointMetrics::retire_gauges(&metrics, ("app", "a"), &[]);
+        EndpointMetrics::retire(&metrics, ("app", "a"), &["reset"]);
+        RouteMetrics::retire_requests(&metrics, |_, route| route == "app");
+        RouteMetrics::retire(&metrics, "app", &["x"]);
         let text = String::from_utf8(super::super::encode::text(&metrics).unwrap()).unwrap();
         assert!(!text.contains("app"), "{text}");
     }
@@ -661,13 +679,17 @@ mod tests {
             EndpointMetrics::new(&metrics, "app", "b").count(code);
         }
 
-        ListenerMetrics::retire(&metrics, "gone");
+        RouteMetrics::retire_requests(&metrics, |listener, _| listener == "gone");
         assert_eq!(series("listener=\"gone\""), 0);
         assert_eq!(series("balancer_requests_total{"), 4);
-        route("app", "new").retire(&metrics, &[]);
+        RouteMetrics::retire_requests(&metrics, |_, route| route == "app");
+        RouteMetrics::retire(&metrics, "app", &[]);
         assert_eq!(series("route=\"app\""), 0);
         assert_eq!(series("balancer_requests_total{"), 2, "those of app2");
-        EndpointMetrics::new(&metrics, "app", "a").retire(&metrics, &[], &[]);
+        EndpointMetrics::retire_requests(&metrics, |upstream, name| {
+            (upstream, name) == ("app", "a")
+        });
+        EndpointMetrics::retire(&metrics, ("app", "a"), &[]);
         assert_eq!(series("endpoint=\"a\""), 0);
         assert_eq!(series("balancer_upstream_requests_total{"), 3, "those of b");
     }

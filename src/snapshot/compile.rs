@@ -148,6 +148,12 @@ impl Compiler {
             problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
             return Err(ConfigErrors(problems));
         };
+        let upstreams_before: HashMap<&str, &Upstream> = previous
+            .into_iter()
+            .flat_map(|previous| &previous.upstreams)
+            .map(|upstream| (&*upstream.name, &**upstream))
+            .collect();
+        let turns = split::turns(previous);
         // From here on handles are made, and with them series: not for what is not going to be.
         let listeners = config.listeners.iter().zip(secured).enumerate();
         let listeners = listeners
@@ -162,7 +168,8 @@ impl Compiler {
             .zip(reached.into_iter().zip(affinities))
             .enumerate()
             .map(|(index, (upstream, made))| {
-                Arc::new(self.upstream((index, upstream), made, config, previous))
+                let before = upstreams_before.get(&*upstream.name).copied();
+                Arc::new(self.upstream((index, upstream), made, config, before))
             })
             .collect();
         let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
@@ -191,8 +198,10 @@ impl Compiler {
                         Action::Forward(Arc::clone(&upstreams[*index]))
                     }
                     config::Action::Split(split) => {
-                        let cursor = split::turn(previous, &configured.name)
-                            .unwrap_or_else(|| Arc::new(Cursor::new(self.seed)));
+                        let cursor = turns.get(&*configured.name).map_or_else(
+                            || Arc::new(Cursor::new(self.seed)),
+                            |cursor| Arc::clone(cursor),
+                        );
                         Action::Split(Box::new(Split::new(split, &upstreams, cursor)))
                     }
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
@@ -330,14 +339,8 @@ impl Compiler {
         (index, upstream): (usize, &config::Upstream),
         (contacts, affinity): (Vec<Contact>, Option<Box<Affinity>>),
         config: &Config,
-        previous: Option<&Snapshot>,
+        before: Option<&Upstream>,
     ) -> Upstream {
-        let before = previous.and_then(|previous| {
-            previous
-                .upstreams
-                .iter()
-                .find(|before| before.name == upstream.name)
-        });
         let known: HashMap<&str, &Arc<Endpoint>> = before
             .into_iter()
             .flat_map(|before| before.endpoints.iter())

@@ -1,12 +1,12 @@
 //! A route's requests shared among upstreams.
 
+use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::{Action, Snapshot};
 use crate::balance::{Candidate, Cursor, RoundRobin, share};
 use crate::config::{self, SplitBy};
-use crate::units::Name;
 use crate::upstream::Upstream;
 
 /// A route's requests shared among upstreams by weight. Blind to who is well: an upstream without anybody to ask keeps its
@@ -95,11 +95,12 @@ impl Split {
     }
 }
 
-/// Where the turn of the route `name` stands, if it shared its requests before.
-pub(super) fn turn(previous: Option<&Snapshot>, name: &Name) -> Option<Arc<Cursor>> {
-    let mut routes = previous?.routes.iter();
-    match &routes.find(|route| route.name == *name)?.action {
-        Action::Split(split) => Some(Arc::clone(&split.cursor)),
+/// Where the turns of routes stand that shared their requests before, by the routes' names.
+pub(super) fn turns(previous: Option<&Snapshot>) -> HashMap<&str, &Arc<Cursor>> {
+    let routes = previous.into_iter().flat_map(|previous| &previous.routes);
+    let turns = routes.filter_map(|route| match &route.action {
+        Action::Split(split) => Some((&*route.name, &split.cursor)),
         Action::Forward(_) | Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
-    }
+    });
+    turns.collect()
 }

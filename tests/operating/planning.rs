@@ -1,11 +1,16 @@
 //! `plan`: what a reload would change, and that it then does.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 
+use proptest::prelude::*;
+use proptest::strategy::ValueTree;
+use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use serde_json::Value;
 
-use super::{command, config, done, told};
+use super::{ask, command, config, done, told};
 use crate::support::certificates::Authority;
+use crate::support::client::HOST;
 use crate::support::{Balancer, Connection, Gate, Next, Origin};
 
 fn plan(balancer: &Balancer) -> Value {
@@ -179,4 +184,211 @@ fn regression_plan_tells_of_every_file_that_is_named_and_has_changed() {
         done(&command(&balancer, &["reload"]));
         done(&command(&balancer, &["plan"]));
     }
+}
+
+/// Port, weight and state.
+type Endpoint = (u8, u8, u8);
+
+/// A file by numbers: what is not there is `None`.
+#[derive(Clone, Debug)]
+struct Random {
+    /// Whether it speaks TLS, and with which certificate.
+    listeners: [Option<Option<bool>>; 2],
+    /// Whether endpoints are asked over TLS, and they.
+    upstreams: [Option<(bool, [Option<Endpoint>; 3])>; 2],
+    /// What each answers, or which upstream it asks.
+    routes: [Option<(bool, bool)>; 3],
+}
+
+fn random() -> impl Strategy<Value = Random> {
+    let listener = || prop::option::of(prop::option::of(any::<bool>()));
+    let endpoint = || prop::option::weighted(0.7, (0_u8..2, 1_u8..3, 0_u8..4));
+    let upstream = || {
+        let endpoints = [endpoint(), endpoint(), endpoint()];
+        prop::option::weighted(0.7, (prop::bool::weighted(0.3), endpoints))
+    };
+    let route = || prop::option::of(any::<(bool, bool)>());
+    let all = (
+        [listener(), listener()],
+        [upstream(), upstream()],
+        [route(), route(), route()],
+    );
+    all.prop_map(|(listeners, upstreams, routes)| Random {
+        listeners,
+        upstreams,
+        routes,
+    })
+}
+
+fn text(random: &Random) -> String {
+    let mut text = "[listener.always]\naddress = \"127.0.0.1:0\"\n".to_owned();
+    for (name, listener) in ["one", "two"].iter().zip(random.listeners) {
+        let Some(tls) = listener else { continue };
+        text += &format!("[listener.{name}]\naddress = \"127.0.0.1:0\"\n");
+        if let Some(other) = tls {
+            let file = if other { "other" } else { "leaf" };
+            text += &format!(
+                "tls = {{ certificates = [{{ chain = \"{file}.pem\", key = \"{file}.key\" }}] }}\n"
+            );
+        }
+    }
+    for (name, upstream) in ["first", "second"].iter().zip(&random.upstreams) {
+        let Some((over_tls, endpoints)) = upstream else {
+            continue;
+        };
+        text += &format!("[upstream.{name}]\n");
+        if *over_tls {
+            text += "tls = { verify = false }\n";
+        }
+        text += "endpoints = [\"127.0.0.1:9\",\n";
+        for (index, endpoint) in endpoints.iter().enumerate() {
+            let Some((port, weight, state)) = endpoint else {
+                continue;
+            };
+            let port = 10 + 2 * index + usize::from(*port);
+            let state = ["", "active", "draining", "disabled"][usize::from(*state)];
+            let state = match state {
+                "" => String::new(),
+                state => format!(", state = \"{state}\""),
+            };
+            text += &format!(
+                "{{ name = \"e{index}\", address = \"127.0.0.1:{port}\", weight = {weight}{state} }},\n"
+            );
+        }
+        text += "]\n";
+    }
+    for (index, route) in random.routes.iter().enumerate() {
+        let Some((asks, second)) = route else {
+            continue;
+        };
+        let (place, name) = [(0, "first"), (1, "second")][usize::from(*second)];
+        text += &format!("[[route]]\npath = \"/r{index}\"\n");
+        text += &match &random.upstreams[place] {
+            Some(_) if *asks => format!("upstream = \"{name}\"\n"),
+            _ => format!("respond = {{ body = \"{name}\" }}\n"),
+        };
+    }
+    text
+}
+
+/// What there is, by kind and name, and how it is as far as the status tells.
+fn shown(status: &Value) -> BTreeMap<(&'static str, String), Value> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let name = |value: &Value| value["name"].as_str().unwrap_or_default().to_owned();
+    let mut found = BTreeMap::new();
+    for listener in list(&status["listeners"]) {
+        let how = [
+            &listener["address"],
+            &listener["tls"],
+            &listener["certificates"],
+        ];
+        found.insert(
+            ("listeners", name(&listener)),
+            how.into_iter().cloned().collect(),
+        );
+    }
+    for route in list(&status["routes"]) {
+        found.insert(("routes", name(&route)), route["upstream"].clone());
+    }
+    for upstream in list(&status["upstreams"]) {
+        found.insert(("upstreams", name(&upstream)), Value::Null);
+        for endpoint in list(&upstream["endpoints"]) {
+            let how = [&endpoint["address"], &endpoint["weight"], &endpoint["mode"]];
+            let name = format!("{}/{}", name(&upstream), name(&endpoint));
+            found.insert(("endpoints", name), how.into_iter().cloned().collect());
+        }
+    }
+    found
+}
+
+/// Names of one kind in a plan that are said to change so.
+fn said(plan: &Value, kind: &str, change: &str) -> BTreeSet<String> {
+    let items = plan[kind].as_array().expect("a list").iter();
+    let items = items.filter(|item| item["change"] == change);
+    let name = |item: &Value| match item["endpoint"].as_str() {
+        Some(endpoint) => format!(
+            "{}/{endpoint}",
+            item["upstream"].as_str().unwrap_or_default()
+        ),
+        None => item["name"].as_str().unwrap_or_default().to_owned(),
+    };
+    items.map(name).collect()
+}
+
+/// Plans and reloads so many random files one after the other.
+fn agree(files: u32) {
+    let authority = Authority::new("test");
+    let balancer = Balancer::start_with(&text(&NOTHING), |directory| {
+        for name in ["leaf", "other"] {
+            authority.issue(&[HOST]).write(directory, name);
+        }
+    });
+    let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &[7; 32]);
+    let mut runner = TestRunner::new_with_rng(Config::default(), rng);
+    let mut last = text(&NOTHING);
+    for number in 0..files {
+        let next = random().new_tree(&mut runner).unwrap().current();
+        let next = text(&next);
+        let context = format!("{number}:\n{last}\n-- then --\n{next}");
+        balancer.write_configuration(&next);
+        let (code, plan) = ask(&balancer, "GET", "/api/v1/plan", "");
+        assert_eq!(code, 200, "{plan} {context}");
+        let before = shown(&balancer.status());
+        let (code, reloaded) = ask(&balancer, "POST", "/api/v1/reload", "");
+        assert_eq!(code, 200, "{reloaded} {context}");
+        let after = shown(&balancer.status());
+
+        let counts = ["kept", "added", "removed"].map(|key| plan["counts"][key].clone());
+        let told = ["kept", "added", "draining"].map(|key| reloaded[key].clone());
+        assert_eq!(counts, told, "{context}");
+        for kind in ["listeners", "routes", "upstreams", "endpoints"] {
+            let [added, removed, changed] =
+                ["added", "removed", "changed"].map(|change| said(&plan, kind, change));
+            let of = |all: &BTreeMap<(&str, String), Value>| -> BTreeSet<String> {
+                let own = all.keys().filter(|(other, _)| *other == kind);
+                own.map(|(_, name)| name.clone()).collect()
+            };
+            let (was, is) = (of(&before), of(&after));
+            // An endpoint that is reached in another way is a new one under an old name: both.
+            let anew: BTreeSet<_> = added.intersection(&removed).cloned().collect();
+            assert!(kind == "endpoints" || anew.is_empty(), "{kind} {context}");
+            assert_eq!(&added - &anew, &is - &was, "{kind} {context}");
+            assert_eq!(&removed - &anew, &was - &is, "{kind} {context}");
+            for name in &was & &is {
+                let key = (kind, name.clone());
+                let is_other = before[&key] != after[&key];
+                let is_said = changed.contains(&name) || anew.contains(&name);
+                // More may be different than the status shows, such as what is answered.
+                assert!(is_said || !is_other, "{kind} {name} {context}");
+                let shows_all = kind == "endpoints" && !anew.contains(&name);
+                assert!(
+                    is_other || !is_said || !shows_all,
+                    "{kind} {name} {context}"
+                );
+            }
+        }
+        // Then there is nothing left to do.
+        let (_, plan) = ask(&balancer, "GET", "/api/v1/plan", "");
+        for kind in ["listeners", "routes", "upstreams", "endpoints", "settings"] {
+            assert_eq!(plan[kind], serde_json::json!([]), "{kind} {context}");
+        }
+        last = next;
+    }
+}
+
+const NOTHING: Random = Random {
+    listeners: [None; 2],
+    upstreams: [None; 2],
+    routes: [None; 3],
+};
+
+#[test]
+fn plan_agrees_with_what_the_reload_of_random_files_then_does() {
+    agree(40);
+}
+
+#[test]
+#[ignore = "more of the same, for ten seconds; run after changes to plan or compile"]
+fn plan_agrees_with_what_reloads_of_two_hundred_random_files_do() {
+    agree(200);
 }

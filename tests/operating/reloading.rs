@@ -167,3 +167,31 @@ fn status_is_for_people_and_for_scripts() {
     }
     assert_eq!(status, over_tcp);
 }
+
+#[test]
+fn status_of_one_upstream_leaves_the_others_out() {
+    let a = Origin::named("a");
+    let other = "[upstream.other]\nendpoints = [\"127.0.0.1:9\"]";
+    let balancer = Balancer::start(&config(&[&a], "", other));
+    let text = done(&command(&balancer, &["status", "--upstream", "other"]));
+    assert!(
+        text.contains("upstream other ") && !text.contains("upstream app "),
+        "{text}"
+    );
+    let arguments = ["status", "--json", "--upstream", "app"];
+    let status: serde_json::Value =
+        serde_json::from_str(&done(&command(&balancer, &arguments))).unwrap();
+    let names: Vec<_> = status["upstreams"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|it| &it["name"])
+        .collect();
+    assert_eq!(names, ["app"]);
+    let (code, said) = told(&command(&balancer, &["status", "--upstream", "othr"]));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("no upstream is named \"othr\"; did you mean"),
+        "{said}"
+    );
+}
