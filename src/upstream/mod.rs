@@ -14,6 +14,7 @@ pub mod load;
 pub mod outcome;
 pub mod outlier;
 pub mod queue;
+pub mod remembered;
 pub mod state;
 pub mod tried;
 
@@ -34,6 +35,7 @@ pub use load::Shares;
 pub use outcome::Outcome;
 pub use outlier::{Alarm, Watch};
 pub use queue::{Denied, Queue};
+pub use remembered::Remembered;
 pub use state::{Evidence, Health, Tier};
 pub use tried::Tried;
 
