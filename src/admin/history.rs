@@ -56,6 +56,23 @@ impl History {
         }
     }
 
+    /// What a process before this one has accepted, oldest first.
+    pub fn restored(accepted: impl IntoIterator<Item = Accepted>) -> Self {
+        let mut history = Self::default();
+        for Accepted {
+            generation,
+            text,
+            at,
+        } in accepted
+        {
+            history.push(generation, text);
+            if let Some(latest) = history.0.back_mut() {
+                latest.at = at;
+            }
+        }
+        history
+    }
+
     /// The one in use.
     pub fn current(&self) -> Option<&Accepted> {
         self.0.back()
@@ -118,6 +135,20 @@ mod tests {
         let large: Arc<str> = "x".repeat(MOST_BYTES).into();
         history.push(101, large);
         assert_eq!(history.0.len(), 2, "the one in use, and one to go back to");
+    }
+
+    #[test]
+    fn files_of_another_process_are_kept_with_their_numbers_and_times() {
+        let before = history(&["a", "b"]);
+        let mut after = History::restored(before.all().cloned());
+        after.push(3, "b".into());
+        let kept = |history: &History| -> Vec<_> {
+            let all = history.all();
+            all.map(|it| (it.generation, Arc::clone(&it.text), it.at))
+                .collect()
+        };
+        assert_eq!(kept(&after)[..2], kept(&before)[..]);
+        assert_eq!(after.find(None).map(|it| it.generation), Some(1));
     }
 
     #[test]

@@ -11,6 +11,7 @@ mod patient;
 pub mod problem;
 pub mod socket;
 pub mod status;
+pub mod takeover;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -27,7 +28,7 @@ use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use self::command::{Asked, Operator};
 use self::configuration::Running;
@@ -35,6 +36,7 @@ use self::events::Events;
 use self::history::History;
 use self::patient::{Known, Patient};
 use self::problem::ApiError;
+use self::takeover::Neighbours;
 use crate::metrics::{Metrics, encode};
 use crate::snapshot::Publisher;
 
@@ -57,6 +59,10 @@ pub struct Admin {
     pub events: Events,
     /// The files that were accepted.
     pub history: Mutex<History>,
+    /// Who takes over, and from whom this process has.
+    pub neighbours: Mutex<Neighbours>,
+    /// Whether somebody else answers from now on.
+    pub left: watch::Sender<bool>,
 }
 
 impl Admin {
@@ -80,13 +86,17 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
         .route("/api/v1/config", get(configuration))
         .route("/api/v1/reload", post(only_over_the_socket))
         .route("/api/v1/rollback", post(only_over_the_socket))
+        .route("/api/v1/upgrade", post(only_over_the_socket))
         .route("/api/v1/plan", get(only_over_the_socket))
         .route(
             "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
             post(only_over_the_socket),
         );
     let listener = Patient(tokio::net::TcpListener::from_std(listener)?);
-    axum::serve(listener, finished(router, admin)).await
+    let left = admin.left();
+    axum::serve(listener, finished(router, admin))
+        .with_graceful_shutdown(left)
+        .await
 }
 
 /// Serves on the unix socket, everything, until the process ends.
@@ -95,14 +105,18 @@ pub async fn serve_socket(listener: UnixListener, admin: Arc<Admin>) -> io::Resu
         .route("/api/v1/config", get(configuration_with_text))
         .route("/api/v1/reload", post(actions::reload))
         .route("/api/v1/rollback", post(actions::rollback))
+        .route("/api/v1/upgrade", post(takeover::upgrade))
         .route("/api/v1/plan", get(actions::plan))
         .route(
             "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
             post(actions::set_mode),
         );
     let listener = Patient(Known(tokio::net::UnixListener::from_std(listener)?));
+    let left = admin.left();
     let service = finished(router, admin).into_make_service_with_connect_info::<Operator>();
-    axum::serve(listener, service).await
+    axum::serve(listener, service)
+        .with_graceful_shutdown(left)
+        .await
 }
 
 fn finished(router: Router<Arc<Admin>>, admin: Arc<Admin>) -> Router {
@@ -166,11 +180,9 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    Json(status::Status::of(
-        &admin.publisher.current(),
-        &addresses,
-        admin.started,
-    ))
+    let mut status = status::Status::of(&admin.publisher.current(), &addresses, admin.started);
+    status.upgrade = admin.succession();
+    Json(status)
 }
 
 async fn facts(

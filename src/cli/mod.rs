@@ -13,6 +13,7 @@ pub mod run;
 mod running;
 pub mod status;
 mod table;
+pub mod upgrade;
 pub mod why;
 
 use std::path::PathBuf;
@@ -62,6 +63,8 @@ enum Action {
     Reload,
     /// Have the running balancer use an earlier file again.
     Rollback(reload::Rollback),
+    /// Let a new program take the place of the running one, without losing a connection.
+    Upgrade(upgrade::Args),
     /// Take an endpoint out: it finishes what it has and gets nothing new.
     Drain(mode::Drain),
     /// Give an endpoint requests again.
@@ -103,6 +106,7 @@ pub fn run() -> ExitCode {
         Action::Plan(args) => plan::run(&args, &command.config),
         Action::Reload => reload::reload(&command.config),
         Action::Rollback(args) => reload::rollback(&args, &command.config),
+        Action::Upgrade(args) => upgrade::run(&args, &command.config),
         Action::Drain(args) => mode::drain(&args, &command.config),
         Action::Resume(args) => mode::resume(&args, &command.config),
         Action::Disable(args) => mode::disable(&args, &command.config),

@@ -7,7 +7,9 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::retire::{self, Gone};
-use super::{Daemon, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of};
+use super::{
+    Daemon, Inherited, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of,
+};
 use crate::admin::command::Reloaded;
 use crate::config::{self, Config, ConfigErrors};
 use crate::snapshot::compile::{Compiled, Compiler, apply};
@@ -154,8 +156,13 @@ impl Daemon {
                         .problem(format!("cannot be opened: {error}")),
                 ])
             })?;
-        let opened = open(&snapshot, &self.addresses, self.workers.len())
-            .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
+        let opened = open(
+            &snapshot,
+            &self.addresses,
+            self.workers.len(),
+            &mut Inherited::default(),
+        )
+        .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
         names::resolve(&snapshot).await;
 
         // From here on there is no way back.
