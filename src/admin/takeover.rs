@@ -11,6 +11,7 @@ use axum::extract::State;
 use axum::extract::connect_info::ConnectInfo;
 use axum::http::StatusCode;
 use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
 
 use super::Admin;
 use super::actions::read;
@@ -132,13 +133,9 @@ impl Admin {
         self.events.end();
     }
 
-    /// Waits until another process answers.
-    pub(super) fn left(&self) -> impl Future<Output = ()> + Send + use<> {
-        let mut left = self.left.subscribe();
-        async move {
-            // Without the admin nobody answers either.
-            let _ = left.wait_for(|left| *left).await;
-        }
+    /// Tells when another process answers.
+    pub(super) fn left(&self) -> watch::Receiver<bool> {
+        self.left.subscribe()
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::running::{Running, finished};
+use super::running::{At, Running, finished};
 use super::table::say;
 use crate::admin::takeover::{DEFAULT_SECONDS, Upgraded};
 
@@ -19,6 +19,8 @@ pub struct Args {
     /// How long the new one may take to get ready; then it is ended, and the running one goes on.
     #[arg(long, value_name = "TIME", value_parser = time, default_value_t = Seconds(DEFAULT_SECONDS))]
     timeout: Seconds,
+    #[command(flatten)]
+    at: At,
 }
 
 /// Whole seconds, at least one.
@@ -62,7 +64,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
         }
     };
     let body = json!({ "binary": binary, "timeout_seconds": args.timeout.0 }).to_string();
-    let asked = Running::with(config)
+    let asked = Running::with(config, &args.at)
         .and_then(|running| running.post::<Upgraded>("/api/v1/upgrade", body.into()));
     finished(asked.map(|upgraded| {
         say(&format!("{upgraded}\n"));

@@ -30,7 +30,7 @@ use http::HeaderValue;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, Interval, interval_at};
 use tracing::{error, info, warn};
 
 use self::audit::Audit;
@@ -40,17 +40,19 @@ pub use self::inherit::Inherited;
 use self::notify::Notify;
 use self::reload::Cause;
 use self::retire::Gone;
-use self::upgrade::{Heir, Upgrade};
+use self::upgrade::{Heir, Successor, Upgrade};
 use self::wishes::Wishes;
 use crate::admin::Admin;
 use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
-use crate::admin::history::History;
+use crate::admin::history::{Accepted, By, History};
+use crate::admin::leaving::Leaving;
 use crate::config::{Config, ConfigErrors, Problem};
 use crate::health::{self, Checker};
 use crate::metrics::Metrics;
 use crate::net::listen;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
+use crate::snapshot::plan::restart::Started;
 use crate::snapshot::{Instance, Publisher, Snapshot};
 use crate::tls::{Contents, Tickets};
 use crate::units::Name;
@@ -112,7 +114,7 @@ pub fn run(
     };
     let code = runtime.block_on(async {
         // Before anything is awaited: a signal that comes early shall not end the process unasked.
-        let signals = match Signals::new() {
+        let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
                 error!(%error, "signals cannot be received");
@@ -124,7 +126,13 @@ pub fn run(
             config,
             wishes,
         };
-        match Daemon::start(read, compiled, (compiler, metrics), &mut inherited).await {
+        let starting = Daemon::start(read, compiled, (compiler, metrics), &mut inherited);
+        let started = tokio::select! {
+            started = starting => started,
+            // Nothing is served yet.
+            () = end(&mut signals.terminate, &mut signals.interrupt) => return ExitCode::SUCCESS,
+        };
+        match started {
             Ok(daemon) => daemon.serve(signals, on_ready).await,
             Err(error) => {
                 error!("{error}");
@@ -253,9 +261,11 @@ pub struct Daemon {
     /// This process takes over from another, or is about to hand over to one.
     heir: Option<Heir>,
     upgrade: Option<Upgrade>,
-    /// What the files of TLS held when they were read for use.
-    tls_files: Contents,
-    /// What they held when that was found unusable, and said so.
+    /// What the process was started with, of all that no reload changes.
+    started: Started,
+    /// What the files that the configuration names held when they were read for use.
+    files: Contents,
+    /// What those of TLS held when that was found unusable, and said so.
     refused_tls_files: Option<Contents>,
     /// What earlier reloads have removed and is finished by now.
     finished: Finished,
@@ -292,7 +302,7 @@ impl Daemon {
         warn_of(&compiled.warnings);
         let Compiled {
             mut snapshot,
-            tls_files,
+            files,
             ..
         } = compiled;
         let workers = config.process.workers.get();
@@ -331,7 +341,15 @@ impl Daemon {
         publish_gauges(&metrics, &snapshot);
         let mut farewells = Farewells::default();
         farewells.follow(&snapshot, Instant::now());
-        history.push(snapshot.generation, Arc::clone(&config.text.0));
+        history.push(Accepted {
+            generation: snapshot.generation,
+            origin: snapshot.generation,
+            text: Arc::clone(&config.text.0),
+            files: files.clone(),
+            at: SystemTime::now(),
+            by: By::Start,
+        });
+        let started = Started::with(&config);
         note_accepted(&metrics);
         metrics
             .build_info
@@ -348,6 +366,8 @@ impl Daemon {
             commands: asking,
             events: Events::default(),
             history: Mutex::new(history),
+            leaving: Leaving::default(),
+            hosts: config.admin.hosts.clone(),
             neighbours: Mutex::default(),
             left: tokio::sync::watch::Sender::new(false),
         });
@@ -390,7 +410,8 @@ impl Daemon {
             unopened,
             heir: inherited.heir.take(),
             upgrade: None,
-            tls_files,
+            started,
+            files,
             refused_tls_files: None,
             finished: Finished { sender, receiver },
             notify: Arc::new(Notify::from_environment()),
@@ -433,30 +454,52 @@ impl Daemon {
         let mut files = certificates::Files::new();
         let mut day = interval_at(Instant::now() + DAY, DAY);
         loop {
+            let Signals {
+                hangup,
+                reopen,
+                terminate,
+                interrupt,
+            } = &mut signals;
             tokio::select! {
-                _ = signals.reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
-                // What would change waits while another process is about to go on from here.
-                _ = signals.hangup.recv(), if self.upgrade.is_none() => {
-                    // What came of it is logged.
-                    let _ = self.reload(Cause::Signal).await;
-                }
-                Some(asked) = self.commands.recv() => self.obey(asked).await,
-                () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
-                found = files.look(&self.config), if self.upgrade.is_none() => self.follow_certificates(found).await,
-                Some(gone) = self.finished.receiver.recv() => {
-                    gone.retire(&self.metrics, &self.publisher.current());
-                }
-                outcome = Upgrade::outcome(&mut self.upgrade) => {
-                    if let Some(successor) = self.end_upgrade(outcome) {
-                        successor.pass_on(&mut signals.hangup).await;
+                successor = self.turn((hangup, reopen), (&mut files, &mut day)) => {
+                    if let Some(successor) = successor {
                         return self.shut_down(&mut signals, Some(successor)).await;
                     }
                 }
-                _ = day.tick() => self.warn_of_endings(),
-                () = end(&mut signals.terminate, &mut signals.interrupt) => break,
+                // Whatever is under way: a reload that waits for a disk or a name is given up, and nothing has changed.
+                () = end(terminate, interrupt) => break,
             }
         }
         self.shut_down(&mut signals, None).await
+    }
+
+    /// Waits for what comes next, and does it: the process that serves now, where one has taken over. May be dropped at any point by who shuts down afterwards.
+    async fn turn(
+        &mut self,
+        (hangup, reopen): (&mut Signal, &mut Signal),
+        (files, day): (&mut certificates::Files, &mut Interval),
+    ) -> Option<Successor> {
+        tokio::select! {
+            _ = reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
+            // What would change waits while another process is about to go on from here.
+            _ = hangup.recv(), if self.upgrade.is_none() => {
+                // What came of it is logged.
+                let _ = self.reload(Cause::Signal).await;
+            }
+            Some(asked) = self.commands.recv() => self.obey(asked).await,
+            () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
+            found = files.look(&self.config), if self.upgrade.is_none() => self.follow_certificates(found).await,
+            Some(gone) = self.finished.receiver.recv() => {
+                gone.retire(&self.metrics, &self.publisher.current());
+            }
+            outcome = Upgrade::outcome(&mut self.upgrade) => {
+                let successor = self.end_upgrade(outcome)?;
+                successor.pass_on(hangup).await;
+                return Some(successor);
+            }
+            _ = day.tick() => self.warn_of_endings(),
+        }
+        None
     }
 
     /// Gives new sockets to the workers: they accept from now on.

@@ -113,6 +113,7 @@ impl Daemon {
             successor.tell(0, &self.metrics);
         }
         self.log_writer.finish_within(STOP_WITHIN);
+        self.audit.finish_within(STOP_WITHIN);
         drop(self.doors);
         info!("stopped");
         ExitCode::SUCCESS

@@ -87,8 +87,11 @@ impl Heir {
         let files = self.heritage.0.history.drain(..);
         History::restored(files.map(|file| Accepted {
             generation: file.generation,
+            origin: file.origin,
             text: file.text.into(),
+            files: file.files,
             at: file.at,
+            by: file.by,
         }))
     }
 

@@ -6,9 +6,10 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admin::history::By;
 use crate::metrics::totals::Totals;
 use crate::snapshot::plan::ByOperator;
-use crate::tls::TicketSecrets;
+use crate::tls::{Contents, TicketSecrets};
 use crate::upstream::Remembered;
 
 /// The number of what is said here.
@@ -50,8 +51,12 @@ pub(super) struct Socket {
 #[derive(Debug, Deserialize, Serialize)]
 pub(super) struct File {
     pub(super) generation: u64,
+    pub(super) origin: u64,
     pub(super) text: String,
+    /// What the files that it names held.
+    pub(super) files: Contents,
     pub(super) at: SystemTime,
+    pub(super) by: By,
 }
 
 /// What the new process says then.

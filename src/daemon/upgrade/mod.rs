@@ -252,8 +252,11 @@ impl Daemon {
                 .all()
                 .map(|accepted| File {
                     generation: accepted.generation,
+                    origin: accepted.origin,
                     text: accepted.text.to_string(),
+                    files: accepted.files.clone(),
                     at: accepted.at,
+                    by: accepted.by,
                 })
                 .collect(),
             wishes: self.wishes.list(),
