@@ -101,6 +101,16 @@ fn unit_package_and_log_rotation_name_the_same_paths() {
 }
 
 #[test]
+fn socket_unit_opens_what_the_listener_it_names_has() {
+    let unit = text("examples/deploy/systemd/balancer-http.socket");
+    let config = configuration("debian");
+    let listener = &config.listeners[0];
+    assert_eq!(values(&unit, "FileDescriptorName"), [&*listener.name]);
+    let address = listener.address.to_string();
+    assert_eq!(values(&unit, "ListenStream"), [address.as_str()]);
+}
+
+#[test]
 fn managers_wait_longer_than_the_balancer_takes_to_end() {
     for (kind, file, key) in [
         ("debian", "systemd/balancer.service", "TimeoutStopSec"),

@@ -185,3 +185,22 @@ fn manager_that_cannot_be_told_is_no_reason_to_fail() {
         );
     }
 }
+
+#[test]
+fn upgrade_is_told_by_the_one_process_first_and_then_by_the_other() {
+    let origin = Origin::named("a");
+    let manager = Manager::at_a_path();
+    let mut balancer = manager.start(&simple(&[&origin]), &[]);
+    manager.told();
+    balancer = balancer.ready();
+    let mut successors = crate::upgrading::Successors::default();
+    let pid = successors.upgrade(&balancer);
+    let told = manager.told();
+    assert_eq!(told["MAINPID"], pid.to_string(), "{told:?}");
+    let told = manager.told();
+    assert_eq!(told["READY"], "1", "{told:?}");
+    assert_eq!(balancer.wait_exit().code(), Some(0));
+    // The service goes on: nobody has said that it ends, until it does.
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    assert_eq!(manager.told()["STOPPING"], "1");
+}

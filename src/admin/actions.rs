@@ -108,7 +108,7 @@ pub(super) async fn set_mode(
 
 impl Admin {
     /// Hands a command to the daemon, and waits for what comes of it.
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         by: Operator,
         command: impl FnOnce(Reply<T>) -> Command,
@@ -129,7 +129,7 @@ impl Admin {
 }
 
 /// The body as `T`; one that is empty says nothing.
-async fn read<T: DeserializeOwned + Default>(body: Body) -> Result<T, ApiError> {
+pub(super) async fn read<T: DeserializeOwned + Default>(body: Body) -> Result<T, ApiError> {
     let Ok(bytes) = to_bytes(body, LONGEST_BODY).await else {
         return Err(ApiError::new(
             StatusCode::PAYLOAD_TOO_LARGE,

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::takeover::{Upgraded, Wanted};
 use crate::config::{ConfigErrors, Mode};
 use crate::snapshot::plan::Plan;
 
@@ -47,6 +48,8 @@ pub enum Command {
         /// The mode before.
         reply: Reply<Mode>,
     },
+    /// Let another process take the place of this one.
+    Upgrade(Wanted, Reply<Upgraded>),
     /// Tell what a reload would change.
     Plan(Reply<Plan>),
 }
@@ -103,6 +106,12 @@ pub enum Refused {
     /// It is so already, or cannot be now.
     #[error("{0}")]
     Conflict(String),
+    /// Not for who asks.
+    #[error("{0}")]
+    Forbidden(String),
+    /// It was tried, and came to nothing.
+    #[error("{0}")]
+    Failed(String),
 }
 
 #[cfg(test)]

@@ -101,6 +101,11 @@ impl Events {
         }
     }
 
+    /// Tells nobody anything more: their streams end.
+    pub fn end(&self) {
+        self.viewers().senders.clear();
+    }
+
     /// Tells what has become of the endpoints of `snapshot` since it was last looked.
     fn look(&self, snapshot: &Snapshot) {
         let mut viewers = self.viewers();

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest;
+use serde::{Deserialize, Serialize};
 
 use crate::tls::Contents;
 
@@ -32,7 +33,7 @@ pub struct Accepted {
 }
 
 /// Who had a file taken over.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum By {
     /// The start of the process.
     Start,
@@ -98,6 +99,15 @@ impl History {
         while self.0.len() > MOST || (self.0.len() > 2 && self.bytes() > MOST_BYTES) {
             self.0.pop_front();
         }
+    }
+
+    /// What a process before this one has accepted, oldest first.
+    pub fn restored(accepted: impl IntoIterator<Item = Accepted>) -> Self {
+        let mut history = Self::default();
+        for accepted in accepted {
+            history.push(accepted);
+        }
+        history
     }
 
     /// The files that the one in use names hold something else by now, and that is in use.
@@ -265,6 +275,20 @@ mod tests {
         let large = "x".repeat(MOST_BYTES);
         accept(&mut history, 101, (&large, 101));
         assert_eq!(history.0.len(), 2, "the one in use, and one to go back to");
+    }
+
+    #[test]
+    fn files_of_another_process_are_kept_with_their_numbers_and_times() {
+        let before = history(&["a", "b"]);
+        let mut after = History::restored(before.all().cloned());
+        accept(&mut after, 3, ("b", 3));
+        let kept = |history: &History| -> Vec<_> {
+            let all = history.all();
+            all.map(|it| (it.generation, Arc::clone(&it.text), it.at))
+                .collect()
+        };
+        assert_eq!(kept(&after)[..2], kept(&before)[..]);
+        assert_eq!(found(&after, None), Some(1));
     }
 
     #[test]

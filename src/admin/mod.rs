@@ -14,6 +14,7 @@ pub mod problem;
 mod serve;
 pub mod socket;
 pub mod status;
+pub mod takeover;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -31,7 +32,7 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use self::command::{Asked, Operator};
 use self::configuration::Running;
@@ -40,6 +41,7 @@ use self::history::History;
 use self::leaving::Leaving;
 use self::patient::Known;
 use self::problem::ApiError;
+use self::takeover::Neighbours;
 use crate::metrics::{Metrics, encode};
 use crate::snapshot::Publisher;
 
@@ -66,6 +68,10 @@ pub struct Admin {
     pub leaving: Leaving,
     /// `admin.hosts`
     pub hosts: Vec<Box<str>>,
+    /// Who takes over, and from whom this process has.
+    pub neighbours: Mutex<Neighbours>,
+    /// Whether somebody else answers from now on.
+    pub left: watch::Sender<bool>,
 }
 
 impl Admin {
@@ -90,15 +96,17 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
         .route("/api/v1/events", get(events))
         .route("/api/v1/reload", post(only_over_the_socket))
         .route("/api/v1/rollback", post(only_over_the_socket))
+        .route("/api/v1/upgrade", post(only_over_the_socket))
         .route("/api/v1/plan", get(only_over_the_socket))
         .route(
             "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
             post(only_over_the_socket),
         );
+    let left = admin.left();
     let router = router.layer(from_fn_with_state(Arc::clone(&admin), serve::check_host));
     let router = finished(router, admin);
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    serve::serve(listener, |_| router.clone()).await;
+    serve::serve(listener, |_| router.clone(), left).await;
     Ok(())
 }
 
@@ -109,18 +117,20 @@ pub async fn serve_socket(listener: UnixListener, admin: Arc<Admin>) -> io::Resu
         .route("/api/v1/events", get(events_with_all))
         .route("/api/v1/reload", post(actions::reload))
         .route("/api/v1/rollback", post(actions::rollback))
+        .route("/api/v1/upgrade", post(takeover::upgrade))
         .route("/api/v1/plan", get(actions::plan))
         .route(
             "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
             post(actions::set_mode),
         );
+    let left = admin.left();
     let router = finished(router, admin);
     let listener = Known(tokio::net::UnixListener::from_std(listener)?);
     let router = |operator: Option<Operator>| {
         let operator = operator.unwrap_or(Operator::NOBODY);
         router.clone().layer(Extension(ConnectInfo(operator)))
     };
-    serve::serve(listener, router).await;
+    serve::serve(listener, router, left).await;
     Ok(())
 }
 
@@ -192,11 +202,9 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    Json(status::Status::of(
-        &admin.publisher.current(),
-        &addresses,
-        admin.started,
-    ))
+    let mut status = status::Status::of(&admin.publisher.current(), &addresses, admin.started);
+    status.upgrade = admin.succession();
+    Json(status)
 }
 
 async fn facts(

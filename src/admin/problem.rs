@@ -55,6 +55,8 @@ impl From<Refused> for ApiError {
             },
             Refused::Unknown(what) => Self::new(StatusCode::NOT_FOUND, what),
             Refused::Conflict(what) => Self::new(StatusCode::CONFLICT, what),
+            Refused::Forbidden(what) => Self::new(StatusCode::FORBIDDEN, what),
+            Refused::Failed(what) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, what),
         }
     }
 }

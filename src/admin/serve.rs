@@ -14,7 +14,7 @@ use axum::serve::Listener;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use super::Admin;
 use super::patient::Reading;
@@ -26,23 +26,48 @@ const MOST: usize = 128;
 /// Longest wait for a request, from its connection's beginning or the one before to the end of its head.
 const HEAD: Duration = Duration::from_secs(10);
 
-/// Serves what `listener` accepts, each connection by the router for its address, for ever.
-pub(super) async fn serve<L: Listener>(mut listener: L, router: impl Fn(L::Addr) -> Router) {
+/// Serves what `listener` accepts, each connection by the router for its address, until somebody else does (`left`). What was
+/// asked by then is answered still.
+pub(super) async fn serve<L: Listener>(
+    mut listener: L,
+    router: impl Fn(L::Addr) -> Router,
+    left: watch::Receiver<bool>,
+) {
     let room = Arc::new(Semaphore::new(MOST));
+    let mut over = left.clone();
     loop {
-        let permit = Arc::clone(&room).acquire_owned().await;
-        let (io, address) = listener.accept().await;
+        let next = async {
+            let permit = Arc::clone(&room).acquire_owned().await;
+            (permit, listener.accept().await)
+        };
+        let (permit, (io, address)) = tokio::select! {
+            next = next => next,
+            () = until(&mut over) => return,
+        };
         let service = TowerToHyperService::new(router(address));
+        let mut left = left.clone();
         tokio::spawn(async move {
-            let served = http1::Builder::new()
+            let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
-                .serve_connection(TokioIo::new(Reading::new(io)), service)
-                .await;
+                .serve_connection(TokioIo::new(Reading::new(io)), service);
+            tokio::pin!(connection);
+            let served = tokio::select! {
+                served = connection.as_mut() => served,
+                () = until(&mut left) => {
+                    connection.as_mut().graceful_shutdown();
+                    connection.await
+                }
+            };
             // Who leaves early or says nothing is nobody's trouble.
             drop((served, permit));
         });
     }
+}
+
+async fn until(left: &mut watch::Receiver<bool>) {
+    // Without the admin nobody answers either.
+    let _ = left.wait_for(|left| *left).await;
 }
 
 /// Refuses what was asked of a name that is not known here: a page of somebody else's can have its own name lead to this
@@ -119,7 +144,9 @@ mod tests {
     async fn regression_connections_that_ask_nothing_end_and_make_room() {
         let (sender, receiver) = mpsc::unbounded_channel();
         let router = Router::new().route("/", get(|| async { "ok" }));
-        tokio::spawn(serve(Given(receiver), move |()| router.clone()));
+        let left = watch::Sender::new(false);
+        let serving = serve(Given(receiver), move |()| router.clone(), left.subscribe());
+        tokio::spawn(serving);
         let begun = Instant::now();
         let connect = || {
             let (near, far) = duplex(4096);

@@ -64,6 +64,19 @@ impl AdminSocket {
         ))
     }
 
+    /// The one at `path` that another process has opened and hands over: its file stays, and is this one's from now on.
+    pub fn adopt(path: &Path) -> io::Result<Self> {
+        Ok(Self {
+            path: path.to_owned(),
+            file: Identity::of(path)?,
+        })
+    }
+
+    /// Leaves its file to the process that has adopted it.
+    pub fn leave(mut self) {
+        self.file = Identity(0, 0, 0, 0); // no file has this number
+    }
+
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
@@ -172,6 +185,19 @@ mod tests {
         let (_second, _listening) = AdminSocket::bind(&path).unwrap();
         drop(first);
         assert!(path.exists());
+    }
+
+    #[test]
+    fn socket_that_another_process_has_adopted_goes_with_that_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.sock");
+        let (first, listener) = AdminSocket::bind(&path).unwrap();
+        let second = AdminSocket::adopt(&path).unwrap();
+        first.leave();
+        assert!(UnixStream::connect(&path).is_ok());
+        drop(listener);
+        drop(second);
+        assert!(!path.exists());
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::leaving::Leaving;
+use super::takeover::Succession;
 use crate::config::hint;
 use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
@@ -23,6 +24,8 @@ pub struct Status {
     generation: u64,
     /// Unix time in seconds.
     started: u64,
+    /// While another process takes the place of this one, or the one before still has connections.
+    pub(super) upgrade: Option<Succession>,
     listeners: Vec<ListenerStatus>,
     upstreams: Vec<UpstreamStatus>,
     routes: Vec<RouteStatus>,
@@ -215,6 +218,7 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             generation: snapshot.generation,
             started: unix_seconds(started),
+            upgrade: None,
             listeners: listeners.collect(),
             upstreams: upstreams.collect(),
             routes: routes.collect(),

@@ -14,6 +14,7 @@ pub mod run;
 mod running;
 pub mod status;
 mod table;
+pub mod upgrade;
 pub mod why;
 
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ enum Action {
     Reload(reload::Reload),
     /// Have the running balancer use an earlier file again.
     Rollback(reload::Rollback),
+    /// Let a new program take the place of the running one, without losing a connection.
+    Upgrade(upgrade::Args),
     /// Take an endpoint out: it finishes what it has and gets nothing new.
     Drain(mode::Drain),
     /// Give an endpoint requests again.
@@ -108,6 +111,7 @@ pub fn run() -> ExitCode {
         Action::Plan(args) => plan::run(&args, &command.config),
         Action::Reload(args) => reload::reload(&args, &command.config),
         Action::Rollback(args) => reload::rollback(&args, &command.config),
+        Action::Upgrade(args) => upgrade::run(&args, &command.config),
         Action::Drain(args) => mode::drain(&args, &command.config),
         Action::Resume(args) => mode::resume(&args, &command.config),
         Action::Disable(args) => mode::disable(&args, &command.config),

@@ -3,18 +3,27 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::daemon::{self, EXIT_CONFIG, OnReady};
+use crate::daemon::{self, EXIT_CONFIG, Inherited, OnReady};
 use crate::{config, logging};
 
 /// Serves with the configuration at `path` until told to end.
 pub fn run(path: &Path, on_ready: OnReady) -> ExitCode {
+    // First of all: sockets that are passed have fixed numbers.
+    let inherited = match Inherited::from_environment() {
+        Ok(inherited) => inherited,
+        Err(error) => {
+            eprintln!("balancer: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
     match config::load(path) {
         Ok(config) => {
             logging::start(&config.log);
-            daemon::run(path, config, on_ready)
+            daemon::run(path, config, inherited, on_ready)
         }
         Err(problems) => {
             eprintln!("{problems}");
+            inherited.give_up(&problems.to_string());
             EXIT_CONFIG.into()
         }
     }

@@ -38,8 +38,31 @@ struct Status {
     version: String,
     generation: u64,
     started: u64,
+    upgrade: Option<Upgrade>,
     listeners: Vec<Listener>,
     upstreams: Vec<Upstream>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Upgrade {
+    state: String,
+    pid: u32,
+    connections: Option<usize>,
+}
+
+impl Upgrade {
+    fn text(&self) -> String {
+        let pid = self.pid;
+        match self.connections {
+            Some(connections) => {
+                let s = if connections == 1 { "" } else { "s" };
+                format!(
+                    "process {pid}, from before the upgrade, finishes {connections} connection{s}\n\n"
+                )
+            }
+            None => format!("upgrade: process {pid} is {}\n\n", self.state),
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -199,6 +222,9 @@ impl Status {
             self.generation,
             ago(now.saturating_sub(self.started))
         );
+        if let Some(upgrade) = &self.upgrade {
+            text.push_str(&upgrade.text());
+        }
         let mut listeners = Table::with_heading(&["listener", "address", "", "connections"]);
         for listener in &self.listeners {
             listeners.push(vec![
@@ -330,6 +356,25 @@ mod tests {
         assert_eq!(
             headroom(2, 2, 4, "both"),
             ", could lose 2 of 3 (by max_in_flight and what the others have carried)"
+        );
+    }
+
+    #[test]
+    fn status_tells_of_an_upgrade_under_way_and_of_what_is_left_after_one() {
+        let text = |upgrade| {
+            let status = json!({ "version": "1.2.3", "generation": 7, "started": 0, "listeners": [],
+                "upstreams": [], "upgrade": upgrade });
+            let status: Status = serde_json::from_value(status).unwrap();
+            let text = status.text(0, false);
+            text.lines().nth(2).unwrap_or_default().to_owned()
+        };
+        assert_eq!(
+            text(json!({ "state": "starting", "pid": 12 })),
+            "upgrade: process 12 is starting"
+        );
+        assert_eq!(
+            text(json!({ "state": "draining", "pid": 11, "connections": 3 })),
+            "process 11, from before the upgrade, finishes 3 connections"
         );
     }
 

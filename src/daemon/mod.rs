@@ -3,7 +3,9 @@
 mod adaptive;
 mod audit;
 mod certificates;
+mod doors;
 mod farewell;
+mod inherit;
 pub mod log_writer;
 pub mod names;
 pub mod notify;
@@ -13,6 +15,7 @@ pub mod retire;
 pub mod shutdown;
 mod socket;
 mod tick;
+mod upgrade;
 mod wishes;
 
 use std::io;
@@ -31,17 +34,19 @@ use tokio::time::{Instant, Interval, interval_at};
 use tracing::{error, info, warn};
 
 use self::audit::Audit;
+use self::doors::Doors;
 use self::farewell::Farewells;
+pub use self::inherit::Inherited;
 use self::notify::Notify;
 use self::reload::Cause;
 use self::retire::Gone;
+use self::upgrade::{Heir, Successor, Upgrade};
 use self::wishes::Wishes;
+use crate::admin::Admin;
 use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
 use crate::admin::history::{Accepted, By, History};
 use crate::admin::leaving::Leaving;
-use crate::admin::socket::AdminSocket;
-use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigErrors, Problem};
 use crate::health::{self, Checker};
 use crate::metrics::Metrics;
@@ -64,18 +69,37 @@ const CLOSE_SPREAD: Duration = Duration::from_secs(5);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Runs a balancer with `config`, which was read from `path`, until it is told to end.
-pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
+pub fn run(
+    path: &Path,
+    mut config: Config,
+    mut inherited: Inherited,
+    on_ready: OnReady,
+) -> ExitCode {
     let metrics = Arc::new(Metrics::new());
-    let mut compiler = match Tickets::new() {
+    let handed = inherited.heir.as_mut().and_then(Heir::tickets);
+    let tickets = match handed {
+        Some(secrets) => Ok(Tickets::with(secrets)),
+        None => Tickets::new(),
+    };
+    let mut compiler = match tickets {
         Ok(tickets) => Compiler::new(Arc::clone(&metrics), tickets, fastrand::usize(..)),
         Err(error) => {
             eprintln!("balancer: no random bytes for ticket keys: {error}");
             return ExitCode::FAILURE;
         }
     };
+    let mut wishes = inherited
+        .heir
+        .as_ref()
+        .map_or_else(Wishes::default, Heir::wishes);
+    wishes.lay_over(&mut config);
     let compiled = match compiler.compile(&config, None) {
         Ok(compiled) => compiled,
-        Err(problems) => return refuse(&problems),
+        Err(problems) => {
+            let code = refuse(&problems);
+            inherited.give_up(&problems.to_string());
+            return code;
+        }
     };
     count_panics(&metrics);
     let runtime = match tokio::runtime::Builder::new_current_thread()
@@ -97,7 +121,12 @@ pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
                 return ExitCode::FAILURE;
             }
         };
-        let starting = Daemon::start(path, config, compiled, compiler, metrics);
+        let read = Read {
+            path,
+            config,
+            wishes,
+        };
+        let starting = Daemon::start(read, compiled, (compiler, metrics), &mut inherited);
         let started = tokio::select! {
             started = starting => started,
             // Nothing is served yet.
@@ -107,6 +136,7 @@ pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
             Ok(daemon) => daemon.serve(signals, on_ready).await,
             Err(error) => {
                 error!("{error}");
+                inherited.give_up(&error.to_string());
                 ExitCode::FAILURE
             }
         }
@@ -119,6 +149,14 @@ pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
 fn refuse(problems: &ConfigErrors) -> ExitCode {
     eprintln!("{problems}");
     EXIT_CONFIG.into()
+}
+
+/// What the process starts with.
+struct Read<'a> {
+    path: &'a Path,
+    config: Config,
+    /// Those of operators, which are in `config` by now.
+    wishes: Wishes,
 }
 
 /// Why the process could not start.
@@ -195,6 +233,8 @@ async fn end(terminate: &mut Signal, interrupt: &mut Signal) {
 /// A running process.
 pub struct Daemon {
     path: PathBuf,
+    /// The program, as it was named at the start: by now there may be a newer one.
+    binary: Option<PathBuf>,
     config: Config,
     compiler: Option<Compiler>,
     metrics: Arc<Metrics>,
@@ -202,8 +242,8 @@ pub struct Daemon {
     instance: Arc<Instance>,
     admin: Arc<Admin>,
     admin_address: SocketAddr,
-    /// Where commands are taken; its file goes with the process.
-    socket: Option<AdminSocket>,
+    /// Where operators come in.
+    doors: Doors,
     /// What operators ask for.
     commands: mpsc::UnboundedReceiver<Asked>,
     /// What they want of endpoints.
@@ -218,6 +258,9 @@ pub struct Daemon {
     addresses: Vec<(u32, SocketAddr)>,
     /// Sockets that are not yet given to the workers.
     unopened: Vec<Opened>,
+    /// This process takes over from another, or is about to hand over to one.
+    heir: Option<Heir>,
+    upgrade: Option<Upgrade>,
     /// What the process was started with, of all that no reload changes.
     started: Started,
     /// What the files that the configuration names held when they were read for use.
@@ -236,39 +279,47 @@ struct Finished {
     receiver: mpsc::UnboundedReceiver<Gone>,
 }
 
-/// The sockets of one listener, one for each worker.
+/// The sockets of one listener, for each worker.
 struct Opened {
     name: Name,
     slot: u32,
     address: SocketAddr,
-    sockets: Vec<TcpListener>,
+    sockets: Vec<Vec<TcpListener>>,
 }
 
 impl Daemon {
     async fn start(
-        path: &Path,
-        config: Config,
+        read: Read<'_>,
         compiled: Compiled,
-        compiler: Compiler,
-        metrics: Arc<Metrics>,
+        (compiler, metrics): (Compiler, Arc<Metrics>),
+        inherited: &mut Inherited,
     ) -> Result<Self, StartError> {
+        let Read {
+            path,
+            config,
+            wishes,
+        } = read;
         warn_of(&compiled.warnings);
         let Compiled {
-            snapshot, files, ..
+            mut snapshot,
+            files,
+            ..
         } = compiled;
         let workers = config.process.workers.get();
-        let unopened = open(&snapshot, &[], workers)?;
+        let unopened = open(&snapshot, &[], workers, inherited)?;
         let addresses = unopened
             .iter()
             .map(|opened| (opened.slot, opened.address))
             .collect::<Vec<_>>();
-        let admin_listener = listen::bind(config.admin.address, 1)
-            .map_err(|source| StartError::Listen {
-                listener: "admin".into(),
-                address: config.admin.address,
-                source,
-            })?
-            .remove(0);
+        let admin_listener = match inherited.of_admin(config.admin.address) {
+            Some(listener) => Ok(listener),
+            None => listen::bind(config.admin.address, 1).map(|mut bound| bound.remove(0)),
+        };
+        let admin_listener = admin_listener.map_err(|source| StartError::Listen {
+            listener: "admin".into(),
+            address: config.admin.address,
+            source,
+        })?;
         let system = |what| move |source| StartError::System { what, source };
         let admin_address = admin_listener
             .local_addr()
@@ -277,14 +328,19 @@ impl Daemon {
             .map_err(system("access log"))?;
 
         let audit = Audit::start(config.admin.audit.as_deref()).map_err(system("admin.audit"))?;
-        let socket = socket::open(&config.admin.socket)?;
+        let socket = socket::open(&config.admin.socket, inherited)?;
+        inherited.close_rest();
 
         apply(&snapshot, &config);
+        let mut history = History::default();
+        if let Some(heir) = &mut inherited.heir {
+            heir.brief(&mut snapshot);
+            history = heir.history();
+        }
         names::resolve(&snapshot).await;
         publish_gauges(&metrics, &snapshot);
         let mut farewells = Farewells::default();
         farewells.follow(&snapshot, Instant::now());
-        let mut history = History::default();
         history.push(Accepted {
             generation: snapshot.generation,
             origin: snapshot.generation,
@@ -312,10 +368,13 @@ impl Daemon {
             history: Mutex::new(history),
             leaving: Leaving::default(),
             hosts: config.admin.hosts.clone(),
+            neighbours: Mutex::default(),
+            left: tokio::sync::watch::Sender::new(false),
         });
-        tokio::spawn(serve_admin(admin_listener, Arc::clone(&admin)));
-        info!(address = %admin_address, "admin open");
-        let socket = socket.map(|opened| socket::serve(opened, &admin));
+        let doors = Doors::new(admin_listener, socket);
+        if inherited.heir.is_none() {
+            doors.answer(&admin);
+        }
         let watching = Arc::clone(&admin);
         tokio::spawn(async move { events::follow(&watching.events, &watching.publisher).await });
         let instance = Arc::new(instance(&config));
@@ -331,6 +390,7 @@ impl Daemon {
         let (sender, receiver) = mpsc::unbounded_channel();
         Ok(Self {
             path: path.to_owned(),
+            binary: upgrade::own_binary(),
             config,
             compiler: Some(compiler),
             metrics,
@@ -338,9 +398,9 @@ impl Daemon {
             instance,
             admin,
             admin_address,
-            socket,
+            doors,
             commands,
-            wishes: Wishes::default(),
+            wishes,
             farewells,
             audit,
             checker,
@@ -348,6 +408,8 @@ impl Daemon {
             workers,
             addresses,
             unopened,
+            heir: inherited.heir.take(),
+            upgrade: None,
             started,
             files,
             refused_tls_files: None,
@@ -369,11 +431,22 @@ impl Daemon {
         if asked_to_end {
             return ExitCode::SUCCESS;
         }
+        let heir = match self.heir.take() {
+            Some(heir) => match self.take_place(heir, &mut signals).await {
+                Ok(heir) => Some(heir),
+                Err(code) => return code,
+            },
+            None => None,
+        };
         self.hand_out();
         self.admin.set_unready(None);
-        info!(generation = 1, workers = self.workers.len(), "ready");
+        let generation = self.publisher.current().generation;
+        info!(generation, workers = self.workers.len(), "ready");
         on_ready(&self.named_addresses(), self.admin_address);
-        self.notify.ready(&self.summary());
+        match heir {
+            Some(heir) => self.follow(heir),
+            None => self.notify.ready(&self.summary()),
+        }
         if let Some(every) = self.notify.watchdog() {
             let workers = self.workers.iter().map(Worker::commands).collect();
             tokio::spawn(notify::keep_alive(Arc::clone(&self.notify), every, workers));
@@ -388,47 +461,60 @@ impl Daemon {
                 interrupt,
             } = &mut signals;
             tokio::select! {
-                () = self.turn((hangup, reopen), (&mut files, &mut day)) => {}
+                successor = self.turn((hangup, reopen), (&mut files, &mut day)) => {
+                    if let Some(successor) = successor {
+                        return self.shut_down(&mut signals, Some(successor)).await;
+                    }
+                }
                 // Whatever is under way: a reload that waits for a disk or a name is given up, and nothing has changed.
                 () = end(terminate, interrupt) => break,
             }
         }
-        self.shut_down(&mut signals).await
+        self.shut_down(&mut signals, None).await
     }
 
-    /// Waits for what comes next, and does it. May be dropped at any point by who shuts down afterwards.
+    /// Waits for what comes next, and does it: the process that serves now, where one has taken over. May be dropped at any point by who shuts down afterwards.
     async fn turn(
         &mut self,
         (hangup, reopen): (&mut Signal, &mut Signal),
         (files, day): (&mut certificates::Files, &mut Interval),
-    ) {
+    ) -> Option<Successor> {
         tokio::select! {
             _ = reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
-            _ = hangup.recv() => {
+            // What would change waits while another process is about to go on from here.
+            _ = hangup.recv(), if self.upgrade.is_none() => {
                 // What came of it is logged.
                 let _ = self.reload(Cause::Signal).await;
             }
             Some(asked) = self.commands.recv() => self.obey(asked).await,
             () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
-            found = files.look(&self.config) => self.follow_certificates(found).await,
+            found = files.look(&self.config), if self.upgrade.is_none() => self.follow_certificates(found).await,
             Some(gone) = self.finished.receiver.recv() => {
                 // Not here: of thousands it takes a while, and checks would wait for it.
                 let with = (Arc::clone(&self.metrics), self.publisher.current());
                 let _ = tokio::task::spawn_blocking(move || gone.retire(&with.0, &with.1)).await;
             }
+            outcome = Upgrade::outcome(&mut self.upgrade) => {
+                let successor = self.end_upgrade(outcome)?;
+                successor.pass_on(hangup).await;
+                return Some(successor);
+            }
             _ = day.tick() => self.warn_of_endings(),
         }
+        None
     }
 
     /// Gives new sockets to the workers: they accept from now on.
     fn hand_out(&mut self) {
         for opened in self.unopened.drain(..) {
             info!(listener = %opened.name, address = %opened.address, "listener open");
-            for (worker, socket) in self.workers.iter().zip(opened.sockets) {
-                worker.tell(Command::Listen {
-                    slot: opened.slot,
-                    socket,
-                });
+            for (worker, sockets) in self.workers.iter().zip(opened.sockets) {
+                for socket in sockets {
+                    worker.tell(Command::Listen {
+                        slot: opened.slot,
+                        socket,
+                    });
+                }
             }
         }
     }
@@ -458,17 +544,12 @@ impl Daemon {
     }
 }
 
-async fn serve_admin(listener: TcpListener, admin: Arc<Admin>) {
-    if let Err(error) = admin::serve(listener, admin).await {
-        error!(%error, "admin listener failed");
-    }
-}
-
-/// Binds what `snapshot` listens on and is not open yet.
+/// Binds what `snapshot` listens on and is neither open yet nor `inherited`.
 fn open(
     snapshot: &Snapshot,
     is_open: &[(u32, SocketAddr)],
     workers: usize,
+    inherited: &mut Inherited,
 ) -> Result<Vec<Opened>, StartError> {
     let new = snapshot
         .listeners
@@ -480,7 +561,14 @@ fn open(
             address: listener.address,
             source,
         };
-        let sockets = listen::bind(listener.address, workers).map_err(|source| {
+        let there = inherited.of_listener(&listener.name, listener.address);
+        let sockets = if there.is_empty() {
+            let bound = listen::bind(listener.address, workers);
+            bound.map(|bound| bound.into_iter().map(|socket| vec![socket]).collect())
+        } else {
+            listen::spread(there, workers)
+        };
+        let sockets: Vec<Vec<TcpListener>> = sockets.map_err(|source| {
             let port = listener.address.port();
             match is_open.iter().find(|(_, open)| open.port() == port) {
                 Some((_, open)) => StartError::Overlap {
@@ -492,7 +580,9 @@ fn open(
             }
         })?;
         let address = sockets
-            .first()
+            .iter()
+            .flatten()
+            .next()
             .map_or(Ok(listener.address), TcpListener::local_addr)
             .map_err(failed)?;
         Ok(Opened {

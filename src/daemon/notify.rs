@@ -76,6 +76,11 @@ impl Notify {
         ));
     }
 
+    /// Another process, a child of this one, is the service from now on, and says how it is.
+    pub fn hand_over(&self, pid: u32) {
+        self.tell(&format!("MAINPID={pid}"));
+    }
+
     fn tell(&self, what: &str) {
         let Some((socket, address)) = &self.manager else {
             return;

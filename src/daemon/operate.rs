@@ -31,6 +31,16 @@ impl Daemon {
             waiting.push_back(asked);
         }
         while let Some(Asked { by, command }) = waiting.pop_front() {
+            let command = match self.upgrade {
+                Some(_) => match put_off(command) {
+                    Ok((action, refused)) => {
+                        self.note(by, (action, ""), Some(&refused));
+                        continue;
+                    }
+                    Err(command) => command,
+                },
+                None => command,
+            };
             match command {
                 Command::Reload(reply) => {
                     let mut replies = vec![(by, reply)];
@@ -69,6 +79,7 @@ impl Daemon {
                     // Who has left need not be told; this holds for every reply.
                     let _ = reply.send(outcome);
                 }
+                Command::Upgrade(wanted, reply) => self.begin_upgrade(by, wanted, reply).await,
                 Command::Plan(reply) => {
                     let _ = reply.send(self.plan().await);
                 }
@@ -172,7 +183,7 @@ impl Daemon {
         }
     }
 
-    fn note(
+    pub(super) fn note(
         &self,
         by: Operator,
         (action, target): (&'static str, &str),
@@ -196,6 +207,28 @@ impl Daemon {
         };
         self.audit.note(by, &action);
     }
+}
+
+/// Refuses what would change something: the process that is about to take over would know nothing of it. What was asked for, and
+/// why not; or the command, if it changes nothing.
+fn put_off(command: Command) -> Result<(&'static str, Refused), Command> {
+    let refused = || {
+        let why = "an upgrade is under way; ask again when it is over";
+        Refused::Conflict(why.to_owned())
+    };
+    let action = match command {
+        Command::Reload(reply) | Command::Rollback(_, reply) => {
+            // Who has left need not be told.
+            let _ = reply.send(Err(refused()));
+            "reload"
+        }
+        Command::SetMode { reply, .. } => {
+            let _ = reply.send(Err(refused()));
+            "mode"
+        }
+        Command::Upgrade(..) | Command::Plan(_) => return Err(command),
+    };
+    Ok((action, refused()))
 }
 
 /// What taking `next` over would change, with the modes that operators have set.

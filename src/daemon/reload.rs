@@ -9,7 +9,8 @@ use tracing::{error, info, warn};
 
 use super::retire::{self, Gone};
 use super::{
-    Daemon, Opened, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of,
+    Daemon, Inherited, Opened, log_writer, names, note_accepted, notify, open, publish_gauges,
+    warn_of,
 };
 use crate::admin::command::{Operator, Reloaded};
 use crate::admin::history::{Accepted, By};
@@ -254,7 +255,8 @@ impl Daemon {
                         .problem(format!("cannot be opened: {error}")),
                 ])
             })?;
-        let opened = open(snapshot, &self.addresses, self.workers.len())
+        let none = &mut Inherited::default();
+        let opened = open(snapshot, &self.addresses, self.workers.len(), none)
             .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
         Ok((target, opened))
     }

@@ -55,6 +55,19 @@ impl Wishes {
         true
     }
 
+    /// Those of a [`list`](Self::list).
+    pub(super) fn listed(list: &[ByOperator]) -> Self {
+        let modes = [Mode::Active, Mode::Draining, Mode::Disabled];
+        let wish = |one: &ByOperator| {
+            let mode = modes.into_iter().find(|mode| mode.as_str() == one.mode)?;
+            Some((
+                (one.upstream.as_str().into(), one.endpoint.as_str().into()),
+                mode,
+            ))
+        };
+        Self(list.iter().filter_map(wish).collect())
+    }
+
     /// All, in order of their names.
     pub(super) fn list(&self) -> Vec<ByOperator> {
         let mut list: Vec<_> = self
@@ -127,6 +140,7 @@ mod tests {
         wishes.set(&mut first, ("app", "a"), Mode::Draining);
         wishes.set(&mut first, ("app", "b"), Mode::Draining);
         assert_eq!(wishes.list().len(), 2);
+        assert_eq!(Wishes::listed(&wishes.list()).0, wishes.0);
         wishes.set(&mut first, ("app", "b"), Mode::Active);
         wishes.lay_over(&mut config(B));
         let mut back = config(&format!("{A}, {B}"));

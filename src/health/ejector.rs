@@ -9,7 +9,7 @@ use tokio::time::{MissedTickBehavior, interval, sleep_until};
 use tracing::{info, warn};
 
 use crate::config::Passive;
-use crate::snapshot::Publisher;
+use crate::snapshot::{Publisher, Snapshot};
 use crate::upstream::journal::{Fact, Return, Spared};
 use crate::upstream::outlier::{Ejection, Line};
 use crate::upstream::{Endpoint, EndpointId, Floor, Tier, Upstream};
@@ -27,6 +27,7 @@ pub async fn watch(publisher: Publisher) {
     // The windows move by as many seconds as have passed.
     second.set_missed_tick_behavior(MissedTickBehavior::Burst);
     let mut ejector = Ejector::default();
+    ejector.adopt(&publisher.current());
     loop {
         let next = ejector.next_return();
         let is_tick = tokio::select! {
@@ -70,6 +71,24 @@ struct Record {
 }
 
 impl Ejector {
+    /// Ends, in time, the ejections that a process before this one has begun.
+    fn adopt(&mut self, snapshot: &Snapshot) {
+        for endpoint in snapshot.upstreams.iter().flat_map(|it| &it.endpoints) {
+            let Some(ejection) = endpoint.state().ejected else {
+                continue;
+            };
+            let now = Instant::now();
+            let left = ejection.until.duration_since(SystemTime::now());
+            let record = Record {
+                count: 1,
+                until: Some(now + left.unwrap_or_default()),
+                clean_since: now,
+                spared: None,
+            };
+            self.records.insert(endpoint.id(), record);
+        }
+    }
+
     /// When the next ejection ends.
     fn next_return(&self) -> Option<Instant> {
         self.records

@@ -1,9 +1,13 @@
 //! Every metric family there is: name, labels, help. One list; the README's table is checked against it.
 
+use std::collections::BTreeMap;
+
 use prometheus::core::Collector;
 use prometheus::{
     HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
 };
+
+use super::totals::Earlier;
 
 /// Upper bounds of duration histograms in seconds: 14, from 1 ms to 60 s.
 pub const SECONDS: [f64; 14] = [
@@ -16,6 +20,8 @@ macro_rules! families {
         #[derive(Debug)]
         pub struct Metrics {
             registry: Registry,
+            /// What processes before this one have measured.
+            pub(super) earlier: Earlier,
             $(#[doc = $help] pub $field: $kind,)*
         }
 
@@ -28,7 +34,15 @@ macro_rules! families {
                 // Not there on systems without /proc: then without it.
                 let process = prometheus::process_collector::ProcessCollector::for_self();
                 registry.register(Box::new(process)).expect("the process families are registered once");
-                Self { registry, $($field,)* }
+                Self { registry, earlier: Earlier::default(), $($field,)* }
+            }
+
+            /// Counts `more` in the series of these labels, where `name` is a family of counters.
+            pub(super) fn count(&self, name: &str, labels: &BTreeMap<String, String>, more: u64) {
+                match name {
+                    $($name => Family::count(&self.$field, &[$($label),*], labels, more),)*
+                    _ => {}
+                }
             }
 
             /// Where all families are registered.
@@ -105,6 +119,9 @@ fn register<C: Collector + Clone + 'static>(registry: &Registry, family: C) -> C
 /// What the list's entries can be.
 trait Family {
     fn make(name: &str, help: &str, labels: &[&str]) -> Self;
+
+    /// Counts `more`, where this counts: what is measured now has no total.
+    fn count(&self, _: &[&str], _: &BTreeMap<String, String>, _: u64) {}
 }
 
 const VALID: &str = "names and labels in the list are valid";
@@ -112,6 +129,10 @@ const VALID: &str = "names and labels in the list are valid";
 impl Family for IntCounter {
     fn make(name: &str, help: &str, _: &[&str]) -> Self {
         Self::new(name, help).expect(VALID)
+    }
+
+    fn count(&self, _: &[&str], _: &BTreeMap<String, String>, more: u64) {
+        self.inc_by(more);
     }
 }
 
@@ -124,6 +145,19 @@ impl Family for IntGauge {
 impl Family for IntCounterVec {
     fn make(name: &str, help: &str, labels: &[&str]) -> Self {
         Self::new(Opts::new(name, help), labels).expect(VALID)
+    }
+
+    fn count(&self, names: &[&str], labels: &BTreeMap<String, String>, more: u64) {
+        let values = names
+            .iter()
+            .map(|name| labels.get(*name).map(String::as_str));
+        // Other labels are those of another version: there is no such series here.
+        if let (Some(values), true) = (
+            values.collect::<Option<Vec<_>>>(),
+            names.len() == labels.len(),
+        ) {
+            self.with_label_values(&values).inc_by(more);
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 /// Connections that may wait for an `accept`; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -23,6 +23,33 @@ pub fn bind(mut address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener
         sockets.push(socket.into());
     }
     Ok(sockets)
+}
+
+/// Spreads sockets that are open already over `count` workers: none is left without one who accepts from it, as what queues up
+/// on it would wait for ever, or be reset. Workers for which there is none get one more on the same address; where that is
+/// not shared, a copy.
+pub fn spread(sockets: Vec<TcpListener>, count: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+    let mut spread: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
+    let mut missing = Vec::new();
+    for (worker, of_worker) in spread.iter().enumerate().skip(sockets.len()) {
+        debug_assert!(of_worker.is_empty());
+        let like = &sockets[worker % sockets.len()];
+        missing.push(another(like)?);
+    }
+    for (index, socket) in sockets.into_iter().chain(missing).enumerate() {
+        socket.set_nonblocking(true)?;
+        spread[index % count].push(socket);
+    }
+    Ok(spread)
+}
+
+fn another(like: &TcpListener) -> io::Result<TcpListener> {
+    if !SockRef::from(like).reuse_port()? {
+        return like.try_clone();
+    }
+    let socket = socket(like.local_addr()?, true)?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
 }
 
 fn socket(address: SocketAddr, share: bool) -> io::Result<Socket> {
@@ -55,6 +82,27 @@ mod tests {
                 .iter()
                 .all(|socket| socket.local_addr().unwrap() == address)
         );
+    }
+
+    #[test]
+    fn every_socket_gets_a_worker_and_every_worker_a_socket() {
+        let spread_over = |open: usize, count: usize| {
+            let sockets = bind("127.0.0.1:0".parse().unwrap(), open).unwrap();
+            let address = sockets[0].local_addr().unwrap();
+            let spread = spread(sockets, count).unwrap();
+            let all = spread.iter().flatten();
+            assert!(
+                all.into_iter()
+                    .all(|it| it.local_addr().unwrap() == address)
+            );
+            spread.iter().map(Vec::len).collect::<Vec<_>>()
+        };
+        assert_eq!(spread_over(2, 2), [1, 1]);
+        assert_eq!(spread_over(3, 2), [2, 1]);
+        assert_eq!(spread_over(1, 3), [1, 1, 1]);
+        // One that is not shared is the same for all.
+        let alone = TcpListener::bind("127.0.0.1:0").unwrap();
+        assert_eq!(spread(vec![alone], 2).unwrap().len(), 2);
     }
 
     #[test]

@@ -6,6 +6,7 @@ pub mod cut;
 pub mod gather;
 pub mod listen;
 pub mod local;
+pub mod pass;
 pub mod per_client;
 pub mod relay;
 pub mod shared;

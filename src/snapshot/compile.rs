@@ -560,7 +560,7 @@ fn cannot_be_opened(config: &Config) -> Vec<Problem> {
 }
 
 /// Whether two listeners, each an address and a name, share their sockets. Port 0 says nothing of the address: there the name decides.
-fn is_same_address(one: (SocketAddr, &Name), other: (SocketAddr, &Name)) -> bool {
+pub fn is_same_address(one: (SocketAddr, &Name), other: (SocketAddr, &Name)) -> bool {
     one.0 == other.0 && (one.0.port() != 0 || one.1 == other.1)
 }
 

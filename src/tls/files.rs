@@ -13,7 +13,7 @@ use rustls::crypto::hash::{self, Hash};
 const PIECE: usize = 64 * 1024;
 
 /// What a set of files held at one moment: a hash of each.
-#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[derive(serde::Deserialize, serde::Serialize, Clone, Debug, Default, Eq, PartialEq)]
 pub struct Contents(BTreeMap<PathBuf, [u8; 32]>);
 
 impl Contents {

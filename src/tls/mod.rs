@@ -18,6 +18,7 @@ mod session;
 mod suites;
 #[cfg(test)]
 mod testing;
+mod ticket_keys;
 mod tickets;
 mod trouble;
 mod unverified;
@@ -29,5 +30,5 @@ pub use files::Contents;
 pub use server::{Alpn, Server, server, sessions};
 pub use session::{Session, Sessions};
 pub use suites::ByDevice;
-pub use tickets::Tickets;
+pub use tickets::{TicketSecrets, Tickets};
 pub use trouble::Note;

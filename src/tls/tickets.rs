@@ -1,15 +1,18 @@
 //! Lets returning clients skip most of a handshake, and never what they would not have passed in full.
 //!
-//! Ticket keys are random, change every 6 hours and are accepted for 12; they never leave the process.
+//! Ticket keys are random, change every 6 hours and are accepted for 12; they leave the process only for the one that takes
+//! its place.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-use rustls::crypto::aws_lc_rs;
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
 use rustls_pki_types::{CertificateDer, UnixTime};
+use serde::{Deserialize, Serialize};
+
+use super::ticket_keys::{KeyRing, Keys};
 
 /// Ticket keys and stored sessions: one per process, so that tickets outlive a reload and work at every worker.
 ///
@@ -17,10 +20,20 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 /// revocation lists and mode hold, so that a ticket is worth no more elsewhere than where it is from.
 #[derive(Clone)]
 pub struct Tickets {
-    ticketer: Arc<dyn ProducesTickets>,
+    ticketer: Arc<KeyRing>,
     sessions: Arc<dyn StoresServerSessions>,
     /// As long as some listener, or a connection of one, uses them.
     groups: Arc<Mutex<HashMap<Group, Weak<OfClients>>>>,
+    /// Keys of groups that a process before this one had, until a listener asks for them.
+    handed: Arc<Mutex<HashMap<Group, Keys>>>,
+}
+
+/// All ticket keys, for the process that takes the place of this one. Whoever has them can read sessions: they are never
+/// shown, and pass only between processes of one user.
+#[derive(Deserialize, Serialize)]
+pub struct TicketSecrets {
+    anyone: Keys,
+    clients: Vec<(Group, Keys)>,
 }
 
 /// What listeners have in common whose clients are verified in the same way: a hash of it.
@@ -30,15 +43,38 @@ impl Tickets {
     /// Makes the first ticket key. Fails only where the system gives no random bytes.
     pub fn new() -> Result<Self, rustls::Error> {
         Ok(Self {
-            ticketer: aws_lc_rs::Ticketer::new()?,
+            ticketer: Arc::new(KeyRing::new()?),
             sessions: ServerSessionMemoryCache::new(STORED_SESSIONS),
             groups: Arc::default(),
+            handed: Arc::default(),
         })
+    }
+
+    /// Goes on with the keys of another process.
+    pub fn with(secrets: TicketSecrets) -> Self {
+        Self {
+            ticketer: Arc::new(KeyRing::with(secrets.anyone)),
+            sessions: ServerSessionMemoryCache::new(STORED_SESSIONS),
+            groups: Arc::default(),
+            handed: Arc::new(Mutex::new(secrets.clients.into_iter().collect())),
+        }
+    }
+
+    /// The keys in use.
+    pub fn secrets(&self) -> TicketSecrets {
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let of_group = |(group, tickets): (&Group, &Weak<OfClients>)| {
+            Some((*group, tickets.upgrade()?.ticketer.keys()))
+        };
+        TicketSecrets {
+            anyone: self.ticketer.keys(),
+            clients: groups.iter().filter_map(of_group).collect(),
+        }
     }
 
     /// Those of listeners that ask for no certificate.
     pub(super) fn of_anyone(&self) -> Arc<dyn ProducesTickets> {
-        Arc::clone(&self.ticketer)
+        Arc::clone(&self.ticketer) as _
     }
 
     /// Sessions of clients without tickets, likewise.
@@ -57,8 +93,12 @@ impl Tickets {
         if let Some(tickets) = groups.get(&group).and_then(Weak::upgrade) {
             return Ok(tickets);
         }
+        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
         let tickets = Arc::new(OfClients {
-            ticketer: aws_lc_rs::Ticketer::new()?,
+            ticketer: match handed.remove(&group) {
+                Some(keys) => KeyRing::with(keys),
+                None => KeyRing::new()?,
+            },
             verifier: Arc::clone(verifier),
         });
         groups.insert(group, Arc::downgrade(&tickets));
@@ -79,7 +119,7 @@ impl fmt::Debug for Tickets {
 /// has, leads to a whole handshake.
 #[derive(Debug)]
 struct OfClients {
-    ticketer: Arc<dyn ProducesTickets>,
+    ticketer: KeyRing,
     verifier: Arc<dyn ClientCertVerifier>,
 }
 
@@ -231,6 +271,26 @@ mod tests {
         let tickets = tickets.unwrap();
         assert!(tickets.encrypt(&[0; LARGEST]).is_some());
         assert_eq!(tickets.encrypt(&[0; LARGEST + 1]), None);
+    }
+
+    #[test]
+    fn tickets_of_a_process_are_good_at_the_one_that_takes_its_place() {
+        let roots = Arc::new(Authority::new("ca").roots());
+        let verifier = WebPkiClientVerifier::builder_with_provider(roots, provider());
+        let verifier = verifier.allow_unauthenticated().build().unwrap();
+        let before = Tickets::new().unwrap();
+        let session = written(None, &[]);
+        let of_anyone = before.of_anyone().encrypt(&session).unwrap();
+        let clients = before.of_clients([1; 32], &verifier).unwrap();
+        let of_client = clients.encrypt(&session).unwrap();
+        let passed = serde_json::to_string(&before.secrets()).unwrap();
+        let after = Tickets::with(serde_json::from_str(&passed).unwrap());
+        assert_eq!(after.of_anyone().decrypt(&of_anyone), Some(session.clone()));
+        assert_eq!(after.of_anyone().decrypt(&of_client), None);
+        let clients = after.of_clients([1; 32], &verifier).unwrap();
+        assert_eq!(clients.decrypt(&of_client), Some(session));
+        let others = after.of_clients([2; 32], &verifier).unwrap();
+        assert_eq!(others.decrypt(&of_client), None);
     }
 
     proptest! {

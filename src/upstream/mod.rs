@@ -18,6 +18,7 @@ pub mod outlier;
 mod peaks;
 mod preview;
 pub mod queue;
+pub mod remembered;
 pub mod state;
 pub mod tried;
 
@@ -41,6 +42,7 @@ pub use outcome::Outcome;
 pub use outlier::{Alarm, Watch};
 pub use peaks::Peaks;
 pub use queue::{Denied, Queue};
+pub use remembered::Remembered;
 pub use state::{Evidence, Health, Tier};
 pub use tried::Tried;
 

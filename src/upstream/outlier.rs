@@ -58,6 +58,13 @@ impl Line {
         }
     }
 
+    /// The one of this word.
+    pub fn of_word(word: &str) -> Option<Self> {
+        [Self::Consecutive, Self::Ratio]
+            .into_iter()
+            .find(|line| line.as_str() == word)
+    }
+
     fn from_u8(value: u8) -> Option<Self> {
         match value {
             0 => None,

@@ -59,6 +59,8 @@ pub enum Command {
         /// Counts it, here already.
         admission: Admission,
     },
+    /// Give copies of the sockets, by slot: another process is to accept on them.
+    Lend(oneshot::Sender<io::Result<Vec<(u32, TcpListener)>>>),
     /// A snapshot was published: let go of the one before, and of listeners that are gone.
     Follow,
     /// Show that this thread still turns.
@@ -164,7 +166,7 @@ fn survive(mut run: impl FnMut() -> io::Result<()>) {
 }
 
 /// Sockets by slot. The worker's own copies, so that they outlive a panic.
-type Sockets = HashMap<u32, TcpListener>;
+type Sockets = HashMap<u32, Vec<TcpListener>>;
 
 fn run(
     setup: &Setup,
@@ -194,7 +196,10 @@ fn run(
             listening: HashMap::new(),
             draining: false,
         };
-        for (slot, socket) in sockets.iter() {
+        let all = sockets.iter();
+        for (slot, socket) in
+            all.flat_map(|(slot, of_slot)| of_slot.iter().map(move |it| (slot, it)))
+        {
             serving.listen(*slot, socket.try_clone()?)?;
         }
         serving.serve(commands, sockets).await;
@@ -228,10 +233,16 @@ impl Serving {
                         if let Err(error) = copy {
                             error!(%error, "socket cannot be listened on");
                         }
-                        sockets.insert(slot, socket);
+                        sockets.entry(slot).or_default().push(socket);
                     }
                     Some(Command::Serve { slot, stream, address, admission }) => {
                         self.take_over(slot, stream, address, admission);
+                    }
+                    Some(Command::Lend(reply)) => {
+                        let all = sockets.iter().flat_map(|(slot, of_slot)| of_slot.iter().map(|it| (*slot, it)));
+                        let copies = all.map(|(slot, socket)| Ok((slot, socket.try_clone()?)));
+                        // Who asked may have given up.
+                        let _ = reply.send(copies.collect());
                     }
                     Some(Command::Follow) => self.follow(sockets),
                     Some(Command::Answer(answer)) => {

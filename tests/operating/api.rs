@@ -14,7 +14,12 @@ const DRAIN: &str = "/api/v1/endpoints/app/a/drain";
 fn over_tcp_nothing_can_be_changed() {
     let origin = Origin::named("a");
     let balancer = Balancer::start(&config(&[&origin], "", ""));
-    for path in ["/api/v1/reload", "/api/v1/rollback", DRAIN] {
+    for path in [
+        "/api/v1/reload",
+        "/api/v1/rollback",
+        "/api/v1/upgrade",
+        DRAIN,
+    ] {
         let mut connection = Connection::open(balancer.admin());
         connection.send(format!(
             "POST {path} HTTP/1.1\r\nHost: b\r\nContent-Length: 0\r\n\r\n"
@@ -89,6 +94,9 @@ fn what_is_asked_wrongly_is_refused_with_a_reason_and_changes_nothing() {
         ("POST", "/api/v1/rollback", "{\"generation\": 99}", 404),
         ("POST", "/api/v1/rollback", "{\"generation\": 1}", 409),
         ("POST", "/api/v1/rollback", "", 404),
+        ("POST", "/api/v1/upgrade", "{\"binary\": \"balancer\"}", 422),
+        ("POST", "/api/v1/upgrade", "{\"timeout_seconds\": 0}", 422),
+        ("POST", "/api/v1/upgrade", "{\"program\": \"/x\"}", 422),
         ("GET", "/api/v2/status", "", 404),
         ("GET", "/api/v1/endpoints/app/b", "", 404),
     ] {

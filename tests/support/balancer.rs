@@ -84,6 +84,16 @@ impl Balancer {
     pub(crate) fn spawn(
         configuration: &str,
         prepare: impl FnOnce(&Path),
+        command: Command,
+    ) -> Self {
+        Self::spawn_reading(Stdio::null(), configuration, prepare, command)
+    }
+
+    /// The same, with a standard input.
+    pub(crate) fn spawn_reading(
+        input: Stdio,
+        configuration: &str,
+        prepare: impl FnOnce(&Path),
         mut command: Command,
     ) -> Self {
         let directory = TempDir::new().unwrap();
@@ -97,7 +107,7 @@ impl Balancer {
             .arg("--config")
             .arg(directory.path().join("balancer.toml"))
             .current_dir(directory.path())
-            .stdin(Stdio::null())
+            .stdin(input)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()

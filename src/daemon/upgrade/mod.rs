@@ -1,0 +1,340 @@
+//! Another process takes the place of this one: a newer program, or the same with a clean memory. It gets the listening sockets
+//! themselves, so that no connection is refused or reset, and what is known of endpoints; this one goes on until that one
+//! serves, and then finishes what it has.
+//!
+//! This process starts the new one, as its child: it runs as the same user, in the same service and with the same limits.
+
+mod conversation;
+mod heir;
+mod message;
+mod series;
+
+use std::future::{pending, ready};
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use rustix::process::{Pid, geteuid, kill_process};
+use serde_json::json;
+use tokio::signal::unix::Signal;
+use tokio::sync::oneshot;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use self::conversation::Conversation;
+pub(super) use self::conversation::Successor;
+pub(super) use self::heir::Heir;
+use self::message::{FORMAT, File, FromOld, Heritage, Socket};
+use super::Daemon;
+use crate::admin::command::{Operator, Refused, Reply};
+use crate::admin::takeover::{Upgraded, Wanted};
+use crate::metrics::Metrics;
+use crate::metrics::totals::Totals;
+use crate::net::pass::Channel;
+use crate::worker;
+
+/// An upgrade under way.
+#[derive(Debug)]
+pub(super) struct Upgrade {
+    by: Operator,
+    reply: Reply<Upgraded>,
+    pid: u32,
+    channel: Channel,
+    outcome: oneshot::Receiver<Result<Successor, String>>,
+}
+
+impl Upgrade {
+    /// Waits for what comes of it; for ever where there is none under way.
+    pub(super) async fn outcome(upgrade: &mut Option<Self>) -> Result<Successor, String> {
+        match upgrade {
+            Some(upgrade) => (&mut upgrade.outcome)
+                .await
+                .unwrap_or_else(|_| Err("the thread that saw to it was lost".to_owned())),
+            None => pending().await,
+        }
+    }
+
+    /// This process ends first: the new one shall not go on, and is waited for where that is soon.
+    pub(super) async fn abandon(self) {
+        self.channel.close();
+        let _ = timeout(ABANDON_WITHIN, self.outcome).await;
+    }
+}
+
+impl Daemon {
+    /// Starts what `by` wants to take over; what comes of it comes later, and goes to `reply`.
+    pub(super) async fn begin_upgrade(
+        &mut self,
+        by: Operator,
+        wanted: Wanted,
+        reply: Reply<Upgraded>,
+    ) {
+        match self.try_begin(by, &wanted).await {
+            Ok((pid, channel, outcome)) => {
+                info!(pid, uid = by.uid, timeout = ?wanted.timeout, "upgrade begun");
+                self.admin.set_starting(Some(pid));
+                self.upgrade = Some(Upgrade {
+                    by,
+                    reply,
+                    pid,
+                    channel,
+                    outcome,
+                });
+            }
+            Err(refused) => {
+                self.note(by, ("upgrade", ""), Some(&refused));
+                // Who has left need not be told.
+                let _ = reply.send(Err(refused));
+            }
+        }
+    }
+
+    #[allow(clippy::type_complexity, reason = "the parts of an Upgrade")]
+    async fn try_begin(
+        &self,
+        by: Operator,
+        wanted: &Wanted,
+    ) -> Result<(u32, Channel, oneshot::Receiver<Result<Successor, String>>), Refused> {
+        may(by.uid, geteuid().as_raw())?;
+        if let Some(upgrade) = &self.upgrade {
+            let pid = upgrade.pid;
+            return Err(Refused::Conflict(format!(
+                "an upgrade is under way: process {pid} is about to take over"
+            )));
+        }
+        if std::process::id() == 1 {
+            let why = "this balancer is process 1: its container ends when it does; start a new container instead";
+            return Err(Refused::Conflict(why.to_owned()));
+        }
+        let failed =
+            |what: &str, error: &dyn std::fmt::Display| Refused::Failed(format!("{what}: {error}"));
+        let Some(binary) = wanted.binary.as_ref().or(self.binary.as_ref()) else {
+            let why = "it is not known what this process was started from; say --binary";
+            return Err(Refused::Conflict(why.to_owned()));
+        };
+        let lent = self.lend().await;
+        let lent = lent.map_err(|error| failed("sockets cannot be passed on", &error))?;
+        let prepared = self.heritage(lent);
+        let (heritage, descriptors) =
+            prepared.map_err(|error| failed("sockets cannot be passed on", &error))?;
+        let (ours, theirs) =
+            UnixStream::pair().map_err(|error| failed("no socket for the new process", &error))?;
+        let child = Command::new(binary)
+            .arg("--config")
+            .arg(&self.path)
+            .arg("run")
+            .env(heir::VARIABLE, std::process::id().to_string())
+            // Of this process alone.
+            .env_remove("WATCHDOG_PID")
+            .stdin(Stdio::from(OwnedFd::from(theirs)))
+            .spawn()
+            .map_err(|error| {
+                Refused::Failed(format!("{} cannot be started: {error}", binary.display()))
+            })?;
+        let pid = child.id();
+        let channel = Channel::over(ours);
+        let copy = Channel::clone_of(&channel);
+        let conversation = Conversation {
+            child,
+            channel,
+            heritage,
+            descriptors,
+            metrics: Arc::clone(&self.metrics),
+            timeout: wanted.timeout,
+        };
+        let (sender, outcome) = oneshot::channel();
+        let hold = move || {
+            // Nobody is left to be told where this process ends first.
+            let _ = sender.send(conversation.hold());
+        };
+        let copy = copy.and_then(|copy| {
+            std::thread::Builder::new()
+                .name("upgrade".to_owned())
+                .spawn(hold)?;
+            Ok(copy)
+        });
+        let copy = copy.map_err(|error| failed("no thread for the upgrade", &error))?;
+        Ok((pid, copy, outcome))
+    }
+
+    /// What an upgrade came to. The process that serves now, where one does: this one has nothing to do but to finish.
+    pub(super) fn end_upgrade(&mut self, outcome: Result<Successor, String>) -> Option<Successor> {
+        let upgrade = self.upgrade.take()?;
+        let told = match &outcome {
+            Ok(successor) => {
+                // From here on it is the one that counts, and may say so.
+                self.notify.hand_over(successor.pid);
+                json!({ "result": "done", "pid": successor.pid, "version": successor.version, "generation": successor.generation })
+            }
+            Err(why) => {
+                error!(
+                    pid = upgrade.pid,
+                    why, "upgrade failed; this process goes on"
+                );
+                json!({ "result": "failed", "pid": upgrade.pid, "why": why })
+            }
+        };
+        self.admin.events.publish("upgrade", &told);
+        self.admin.set_starting(None);
+        let (answer, successor) = match outcome {
+            Ok(successor) => {
+                let upgraded = Upgraded {
+                    pid: successor.pid,
+                    version: successor.version.clone(),
+                    generation: successor.generation,
+                    previous_pid: std::process::id(),
+                    draining: self.connections(),
+                };
+                info!(pid = successor.pid, version = successor.version, "upgraded");
+                (Ok(upgraded), Some(successor))
+            }
+            Err(why) => (Err(Refused::Failed(why)), None),
+        };
+        self.note(upgrade.by, ("upgrade", ""), answer.as_ref().err());
+        let _ = upgrade.reply.send(answer);
+        successor
+    }
+
+    /// Copies of the workers' sockets.
+    async fn lend(&self) -> io::Result<Vec<(u32, TcpListener)>> {
+        let mut lent = Vec::new();
+        for worker in &self.workers {
+            let (reply, answer) = oneshot::channel();
+            worker.tell(worker::Command::Lend(reply));
+            let sockets = timeout(LEND_WITHIN, answer).await;
+            let silent = || io::Error::other("a worker does not answer");
+            lent.extend(sockets.map_err(|_| silent())?.map_err(|_| silent())??);
+        }
+        Ok(lent)
+    }
+
+    fn heritage(&self, lent: Vec<(u32, TcpListener)>) -> io::Result<(Heritage, Vec<OwnedFd>)> {
+        let snapshot = self.publisher.current();
+        let mut sockets = Vec::new();
+        let mut descriptors = Vec::new();
+        for (slot, socket) in lent {
+            // A listener that was removed a moment ago goes with this process.
+            if let Some(index) = snapshot.listener_index(slot) {
+                let listener = &snapshot.listeners[index];
+                sockets.push(Socket {
+                    listener: Some(listener.name.to_string()),
+                    address: listener.address,
+                });
+                descriptors.push(socket.into());
+            }
+        }
+        if let Some(listener) = &self.doors.tcp {
+            sockets.push(Socket {
+                listener: None,
+                address: self.config.admin.address,
+            });
+            descriptors.push(listener.try_clone()?.into());
+        }
+        let admin_socket = self.doors.path().map(PathBuf::from);
+        if let Some((_, listener)) = &self.doors.unix {
+            descriptors.push(listener.try_clone()?.into());
+        }
+        let history = self.admin.history.lock();
+        let history = history.unwrap_or_else(PoisonError::into_inner);
+        let endpoints = snapshot.upstreams.iter().flat_map(|it| &it.endpoints);
+        let heritage = Heritage {
+            format: FORMAT,
+            pid: std::process::id(),
+            generation: snapshot.generation,
+            sockets,
+            admin_socket,
+            history: history
+                .all()
+                .map(|accepted| File {
+                    generation: accepted.generation,
+                    origin: accepted.origin,
+                    text: accepted.text.to_string(),
+                    files: accepted.files.clone(),
+                    at: accepted.at,
+                    by: accepted.by,
+                })
+                .collect(),
+            wishes: self.wishes.list(),
+            endpoints: endpoints.map(|endpoint| endpoint.remember()).collect(),
+            tickets: self.compiler.as_ref().map(|it| it.tickets.secrets()),
+        };
+        Ok((heritage, descriptors))
+    }
+}
+
+impl Successor {
+    /// A reload that was asked for meanwhile by signal is the new process's to do: it may have read its file before.
+    pub(super) async fn pass_on(&self, hangup: &mut Signal) {
+        let is_waiting = tokio::select! {
+            biased;
+            _ = hangup.recv() => true,
+            () = ready(()) => false,
+        };
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw);
+        if let Some(pid) = pid.filter(|_| is_waiting) {
+            // One that has ended by now needs no reload.
+            let _ = kill_process(pid, rustix::process::Signal::HUP);
+        }
+    }
+
+    /// Tells it what is left here, and what has been counted since the last time.
+    pub(super) fn tell(&mut self, connections: usize, metrics: &Metrics) {
+        let counted = Totals::of(metrics);
+        let totals = counted.since(&self.told);
+        self.told = counted;
+        let told = self.channel.set_patience(Some(TELL_WITHIN)).and_then(|()| {
+            self.channel.send(&FromOld::Left {
+                connections,
+                totals,
+            })
+        });
+        if let Err(error) = told {
+            warn!(%error, "the process that serves now cannot be told what is left here");
+        }
+    }
+}
+
+/// What this process was started from, as it was named: a link may lead elsewhere by now, a file may be another one.
+pub(super) fn own_binary() -> Option<PathBuf> {
+    let named = std::env::args_os().next().map(PathBuf::from);
+    match named.filter(|path| path.components().count() > 1) {
+        Some(path) => std::path::absolute(path).ok(),
+        // Found in the search path.
+        None => std::env::current_exe().ok(),
+    }
+}
+
+/// Who may decide what runs in the place of this process: who could have started it, and root.
+fn may(uid: u32, own: u32) -> Result<(), Refused> {
+    if uid == own || uid == 0 {
+        return Ok(());
+    }
+    Err(Refused::Forbidden(format!(
+        "user {uid} may not upgrade the balancer of user {own}: ask as that one, or as root"
+    )))
+}
+
+/// A worker gives copies of its sockets at its next turn.
+const LEND_WITHIN: Duration = Duration::from_secs(5);
+/// A new process that does not end by itself is ended by then.
+const ABANDON_WITHIN: Duration = Duration::from_secs(2);
+/// One that reads nothing does not hold up the end.
+const TELL_WITHIN: Duration = Duration::from_millis(500);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_own_user_and_root_may_upgrade() {
+        assert!(may(1000, 1000).is_ok() && may(0, 1000).is_ok());
+        for (uid, own) in [(1001, 1000), (1000, 0), (u32::MAX, 1000)] {
+            assert!(matches!(may(uid, own), Err(Refused::Forbidden(_))));
+        }
+    }
+}

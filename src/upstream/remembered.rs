@@ -1,0 +1,223 @@
+//! What is known of an endpoint, apart from the process that knows it: the one that takes its place believes it until its own
+//! checks have found something else.
+
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::Endpoint;
+use super::outlier::{Ejection, Line};
+use super::state::{Evidence, Health};
+
+/// An endpoint, and what is known of it.
+#[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
+pub struct Remembered {
+    /// Its upstream.
+    pub upstream: String,
+    /// Its name.
+    pub endpoint: String,
+    /// How it is reached: another address, or another protocol, is another endpoint.
+    contact: (String, bool, bool),
+    health: Known,
+    reason: Option<String>,
+    /// Unix time in milliseconds.
+    since: u64,
+    ejected: Option<(String, u64)>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+enum Known {
+    Nothing,
+    Up,
+    Draining,
+    Answered,
+    Silent,
+    Gone,
+}
+
+impl Endpoint {
+    /// What is known of it.
+    pub fn remember(&self) -> Remembered {
+        let state = self.state();
+        Remembered {
+            upstream: self.upstream().to_string(),
+            endpoint: self.name().to_string(),
+            contact: contact(self),
+            health: match state.health {
+                Health::Unchecked | Health::Unknown => Known::Nothing,
+                Health::Up => Known::Up,
+                Health::Draining => Known::Draining,
+                Health::Down(Evidence::Answered) => Known::Answered,
+                Health::Down(Evidence::Silent) => Known::Silent,
+                Health::Down(Evidence::Hard) => Known::Gone,
+            },
+            reason: state.reason,
+            since: millis(state.since),
+            ejected: state
+                .ejected
+                .map(|it| (it.line.as_str().to_owned(), millis(it.until))),
+        }
+    }
+
+    /// Believes what another process knew of it. Not what checks have found where there are none any more, nor an ejection that
+    /// is over, or where `ejects` says that nothing is ejected here. Nothing of it where it is another endpoint by now.
+    pub fn recall(&self, known: &Remembered, ejects: bool) {
+        if known.contact != contact(self) {
+            return;
+        }
+        let is_checked = self.state().health == Health::Unknown;
+        let health = match known.health {
+            _ if !is_checked => None,
+            Known::Nothing => None,
+            Known::Up => Some(Health::Up),
+            Known::Draining => Some(Health::Draining),
+            Known::Answered => Some(Health::Down(Evidence::Answered)),
+            Known::Silent => Some(Health::Down(Evidence::Silent)),
+            Known::Gone => Some(Health::Down(Evidence::Hard)),
+        };
+        if let Some(health) = health {
+            self.set_health(health, known.reason.clone());
+        }
+        if let Some((word, until)) = &known.ejected
+            && let Some(line) = Line::of_word(word)
+            && ejects
+        {
+            let until = UNIX_EPOCH + Duration::from_millis(*until);
+            if until > SystemTime::now() {
+                self.set_ejected(Ok(Ejection {
+                    line,
+                    begun: Instant::now(),
+                    until,
+                }));
+            }
+        }
+        if health.is_some() {
+            self.change(|state| {
+                state.since = UNIX_EPOCH + Duration::from_millis(known.since);
+                // The change is an old one.
+                false
+            });
+        }
+    }
+}
+
+fn contact(endpoint: &Endpoint) -> (String, bool, bool) {
+    let contact = endpoint.contact();
+    (
+        contact.address.to_string(),
+        contact.http2,
+        contact.tls.is_some(),
+    )
+}
+
+fn millis(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::config;
+    use crate::metrics::Metrics;
+    use crate::snapshot::Snapshot;
+    use crate::snapshot::compile::Compiler;
+    use crate::tls::Tickets;
+    use crate::upstream::Tier;
+
+    fn snapshot(address: &str, more: &str) -> Snapshot {
+        let text = format!(
+            "[listener.l]\naddress = \"127.0.0.1:1\"\n[upstream.app]\n{more}\n\
+             endpoints = [{{ name = \"a\", address = \"{address}\" }}]\n[[route]]\nupstream = \"app\"\n"
+        );
+        let config = config::parse(&text, Path::new("f")).unwrap();
+        let mut compiler = Compiler::new(Arc::new(Metrics::new()), Tickets::new().unwrap(), 0);
+        compiler.compile(&config, None).unwrap().snapshot
+    }
+
+    const ADDRESS: &str = "127.0.0.1:2";
+    const CHECKED: &str = "health = {}";
+
+    /// Passed on as from one process to another.
+    fn passed(endpoint: &Endpoint) -> Remembered {
+        let text = serde_json::to_string(&endpoint.remember()).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn what_checks_have_found_is_believed_with_its_reason_and_its_age() {
+        for health in [
+            Health::Unknown,
+            Health::Up,
+            Health::Draining,
+            Health::Down(Evidence::Answered),
+            Health::Down(Evidence::Silent),
+            Health::Down(Evidence::Hard),
+        ] {
+            let before = snapshot(ADDRESS, CHECKED);
+            let before = &before.upstreams[0].endpoints[0];
+            before.set_health(health, Some("so it is".to_owned()));
+            let long_ago = UNIX_EPOCH + Duration::from_secs(1_000_000);
+            before.change(|state| {
+                state.since = long_ago;
+                false
+            });
+            let after = snapshot(ADDRESS, CHECKED);
+            let after = &after.upstreams[0].endpoints[0];
+            after.recall(&passed(before), false);
+            let state = after.state();
+            assert_eq!(state.health, health);
+            if health != Health::Unknown {
+                assert_eq!(state.reason.as_deref(), Some("so it is"));
+                assert_eq!(state.since, long_ago);
+            }
+        }
+    }
+
+    #[test]
+    fn another_endpoint_and_one_that_nobody_checks_believe_nothing() {
+        let before = snapshot(ADDRESS, CHECKED);
+        let before = &before.upstreams[0].endpoints[0];
+        before.set_health(Health::Down(Evidence::Hard), None);
+        for (address, more, health) in [
+            ("127.0.0.1:3", CHECKED, Health::Unknown),
+            (ADDRESS, "", Health::Unchecked),
+            (ADDRESS, "protocol = \"h2\"\nhealth = {}", Health::Unknown),
+        ] {
+            let after = snapshot(address, more);
+            let after = &after.upstreams[0].endpoints[0];
+            after.recall(&passed(before), true);
+            assert_eq!(after.state().health, health, "{address} {more}");
+        }
+    }
+
+    #[test]
+    fn ejection_goes_on_until_its_end_where_there_are_ejections() {
+        let before = snapshot(ADDRESS, "");
+        let before = &before.upstreams[0].endpoints[0];
+        let eject = |until| {
+            before.set_ejected(Ok(Ejection {
+                line: Line::Ratio,
+                begun: Instant::now(),
+                until,
+            }));
+            passed(before)
+        };
+        let minute = Duration::from_secs(60);
+        let (over, goes_on) = (SystemTime::now() - minute, SystemTime::now() + minute);
+        for (until, ejects, tier) in [
+            (over, true, Tier::Eligible),
+            (goes_on, false, Tier::Eligible),
+            (goes_on, true, Tier::Never),
+        ] {
+            let after = snapshot(ADDRESS, "");
+            let after = &after.upstreams[0].endpoints[0];
+            after.recall(&eject(until), ejects);
+            assert_eq!(after.tier(), tier, "{ejects}");
+        }
+    }
+}

@@ -1,0 +1,141 @@
+//! Whatever goes wrong with the new process, the running one goes on as if nothing had happened, and says why.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+
+use rustix::process::{Pid, Signal};
+
+use super::{Successors, await_end, begin, command, said, upgrade};
+use crate::support::{Balancer, Origin, eventually, eventually_some, get, simple};
+
+/// A program that is no balancer.
+fn script(balancer: &Balancer, text: &str) -> String {
+    let path: PathBuf = balancer.directory().join(format!("script-{}", text.len()));
+    fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    path.display().to_string()
+}
+
+#[test]
+fn new_process_that_fails_leaves_the_running_one_as_it_was() {
+    let origin = Origin::named("a");
+    let configuration = simple(&[&origin]);
+    let mut balancer = Balancer::start(&configuration);
+    let exits = script(&balancer, "exit 3");
+    let hangs = script(&balancer, "exec sleep 100");
+    let closes = script(&balancer, "exec sleep 101 </dev/null");
+    let odd = script(
+        &balancer,
+        "printf '\\000\\000\\000\\002{}' >&0; exec sleep 100",
+    );
+    let mut tried = 0;
+    let mut refused = |arguments: &[&str], expected: &str| {
+        let (code, text) = upgrade(&balancer, arguments);
+        assert_eq!(code, Some(1), "{text}");
+        assert!(text.contains(expected), "{expected} in {text}");
+        assert_eq!(get(balancer.http(), "/").text(), "a");
+        assert_eq!(balancer.status()["generation"], 1);
+        assert!(balancer.status()["upgrade"].is_null());
+        tried += 1;
+    };
+    refused(&["--binary", &exits], "exit status: 3");
+    refused(
+        &["--binary", &hangs, "--timeout", "1s"],
+        "was not ready within 1s",
+    );
+    refused(&["--binary", &closes], "ended (signal: 9");
+    refused(&["--binary", &odd], "could not be spoken with");
+    refused(&["--binary", "/no/such/file"], "cannot be started");
+    let broken = configuration.replace("endpoints", "endpoint");
+    balancer.write_configuration(&broken);
+    refused(&[], "balancer.toml:6:");
+    let no_key = configuration.replace(
+        "[upstream",
+        "tls = { certificates = [{ chain = \"x\", key = \"y\" }] }\n[upstream",
+    );
+    balancer.write_configuration(&no_key);
+    refused(&[], "certificate chain");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    balancer.write_configuration(&format!(
+        "{configuration}\n[listener.more]\naddress = \"{address}\"\n"
+    ));
+    refused(&[], &format!("listener `more` cannot listen on {address}"));
+    assert_eq!(balancer.events("operator").len(), tried);
+    assert!(
+        balancer
+            .events("operator")
+            .iter()
+            .all(|event| event["action"] == "upgrade" && event["result"] == "refused")
+    );
+
+    // And then it works.
+    balancer.write_configuration(&configuration);
+    let mut successors = Successors::default();
+    successors.upgrade(&balancer);
+    assert_eq!(get(balancer.http(), "/").text(), "a");
+    assert_eq!(balancer.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn while_one_upgrade_is_under_way_nothing_else_changes_and_the_end_ends_both() {
+    let origin = Origin::named("a");
+    let mut balancer = Balancer::start(&simple(&[&origin]));
+    let hangs = script(&balancer, "exec sleep 100");
+    let first = begin(&balancer, &["--binary", &hangs]);
+    let pid = eventually_some("the status tells of it", || {
+        let upgrade = &balancer.status()["upgrade"];
+        (upgrade["state"] == "starting").then(|| upgrade["pid"].as_i64())?
+    });
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw).unwrap();
+    let (code, text) = upgrade(&balancer, &[]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains("an upgrade is under way"), "{text}");
+    let (code, text) = said(command(&balancer, "reload").output().unwrap());
+    assert_eq!(code, Some(1));
+    assert!(text.contains("an upgrade is under way"), "{text}");
+    // A signal to reload waits.
+    balancer.signal(Signal::HUP);
+    assert_eq!(get(balancer.http(), "/").text(), "a");
+    assert!(balancer.events("configuration reloaded").is_empty());
+
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait_exit().code(), Some(0));
+    await_end(pid);
+    let (code, text) = said(first.wait_with_output().unwrap());
+    assert_eq!(code, Some(1), "{text}");
+}
+
+#[test]
+fn process_that_has_handed_over_ends_with_its_grace_when_told_to() {
+    let origin = Origin::with("a", |exchange| exchange.echo());
+    let configuration = format!(
+        "[process]\nworkers = 1\nshutdown_grace = \"1s\"\n{}",
+        simple(&[&origin])
+    );
+    let mut balancer = Balancer::start(&configuration);
+    let mut connection = crate::support::Connection::open(balancer.http());
+    connection.send(
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    connection.head().unwrap();
+    let mut successors = Successors::default();
+    let pid = successors.upgrade(&balancer);
+    eventually("the status tells of the one before", || {
+        balancer.status()["upgrade"]["connections"] == 1
+    });
+    assert!(balancer.is_running());
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait_exit().code(), Some(0));
+    eventually("the status tells no more", || {
+        balancer.status()["upgrade"].is_null()
+    });
+    rustix::process::kill_process(pid, Signal::TERM).unwrap();
+    await_end(pid);
+    assert!(
+        !balancer.directory().join("run/balancer.sock").exists(),
+        "the socket goes with the last one"
+    );
+}
