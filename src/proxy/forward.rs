@@ -11,9 +11,10 @@ use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::error::{Fault, ProxyError};
 use super::local::Local;
+use super::moment::Moment;
 use super::preface;
 use super::record::{FailedAttempt, FromEndpoint, Record, ResponseBody};
-use super::retry::{Failed, Moment, Trial};
+use super::retry::{Failed, Trial};
 use super::tunnel::Asked;
 use crate::config::UpstreamTimeouts;
 use crate::message::hop_by_hop;

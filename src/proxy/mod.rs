@@ -26,6 +26,7 @@ pub mod http1;
 pub mod http2;
 pub mod local;
 pub mod mirror;
+mod moment;
 pub mod open_tunnels;
 pub mod preface;
 pub mod record;
