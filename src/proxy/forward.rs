@@ -1,5 +1,5 @@
 //! One attempt at one endpoint: a connection, the request over it, the head of the response. Whether another follows is not
-//! decided here.
+//! decided here, and there may be another at the same time.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -14,7 +14,7 @@ use super::local::Local;
 use super::moment::Moment;
 use super::preface;
 use super::record::{FailedAttempt, FromEndpoint, Record, ResponseBody};
-use super::retry::{Failed, Trial};
+use super::retry::{Failed, Trial, Turn};
 use super::tunnel::Asked;
 use crate::config::UpstreamTimeouts;
 use crate::message::hop_by_hop;
@@ -37,7 +37,7 @@ pub(super) async fn ask(
     trial: Trial<'_>,
     lease: Lease,
     request: &mut Option<Request<RequestBody>>,
-    record: &mut Record,
+    record: &Record,
 ) -> Result<Response<ResponseBody>, Failed> {
     let upstream = trial.upstream;
     let endpoint = lease.endpoint();
@@ -48,12 +48,15 @@ pub(super) async fn ask(
         is_reused,
         since,
     };
-    let pooled = if trial.is_repeated() {
-        sent = Instant::now();
-        None
-    } else {
-        let terms = (upstream.timeouts.pool_idle, !trial.is_idempotent);
-        local.pool.checkout(endpoint, sent, terms)
+    let pooled = match trial.turn {
+        Turn::First => {
+            let terms = (upstream.timeouts.pool_idle, !trial.is_idempotent);
+            local.pool.checkout(endpoint, sent, terms)
+        }
+        Turn::Again => {
+            sent = Instant::now();
+            None
+        }
     };
     let (mut connection, mut reused) = match pooled {
         Some(connection) => {
@@ -260,7 +263,7 @@ impl Asking<'_> {
         self,
         (error, moment): (ProxyError, Option<Moment>),
         is_back: bool,
-        record: &mut Record,
+        record: &Record,
     ) -> Failed {
         if error.fault() == Fault::Endpoint {
             let outcome = Outcome::Failed {
@@ -281,7 +284,7 @@ impl Asking<'_> {
 
     /// There is no connection.
     #[cold]
-    fn not_opened(self, error: ProxyError, is_back: bool, record: &mut Record) -> Failed {
+    fn not_opened(self, error: ProxyError, is_back: bool, record: &Record) -> Failed {
         let moment = (error.fault() == Fault::Endpoint).then_some(Moment::Connecting);
         self.failed((error, moment), is_back, record)
     }
@@ -293,13 +296,11 @@ impl Asking<'_> {
         moment: Moment,
         connection: &mut Connection,
         request: &mut Option<Request<RequestBody>>,
-        record: &mut Record,
+        record: &Record,
     ) -> Option<Failed> {
         let is_back = connection.can_be_asked_again();
         let place = match is_back {
-            true => self
-                .trial
-                .place(moment, self.endpoint.id(), record.hash_key()),
+            true => self.trial.place(moment, record.hash_key()),
             false => None,
         };
         if let Some(None) = place {
@@ -307,9 +308,7 @@ impl Asking<'_> {
             return None;
         }
         let next = self.trial.follow(moment, is_back)?;
-        if self.trial.is_repeated() {
-            self.trial.was_answered(425);
-        }
+        self.trial.was_answered(425);
         *request = Some(*connection.again()?);
         let (error, reason) = match moment {
             Moment::TooEarly => (ProxyError::NoEndpoint, "too_early"),
@@ -323,7 +322,7 @@ impl Asking<'_> {
         })
     }
 
-    fn note(self, error: &'static str, record: &mut Record) {
+    fn note(self, error: &'static str, record: &Record) {
         record.note_failed(|| FailedAttempt {
             endpoint: Arc::clone(self.endpoint),
             is_reused: self.is_reused,

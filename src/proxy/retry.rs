@@ -1,6 +1,7 @@
 //! An exchange with endpoints: one attempt after the other, as long as each fails in a way that allows another, and as long
 //! as there may be more. Knows nothing of connections.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,24 +19,42 @@ use crate::message::upload::RequestBody;
 use crate::metrics::RetryDenied;
 use crate::upstream::{Denied, EndpointId, Lease, Tried, Upstream, Wish};
 
+/// The attempts of one request so far.
+#[derive(Debug, Default)]
+pub(super) struct Course {
+    begun: Cell<u32>,
+    /// Who was asked, those included who have not answered yet.
+    tried: Cell<Tried>,
+}
+
+impl Course {
+    /// One attempt more, at `endpoint`.
+    fn begin(&self, endpoint: EndpointId) {
+        self.begun.set(self.begun.get() + 1);
+        self.tried.set(self.tried.get().and(endpoint));
+    }
+}
+
 /// What one attempt has to know of the others.
 #[derive(Clone, Copy)]
 pub(super) struct Trial<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) rule: &'a Retry,
     pub(super) is_idempotent: bool,
-    /// Its number, from 1.
-    number: u32,
-    /// Who was asked before.
-    tried: &'a Tried,
+    pub(super) turn: Turn,
+    course: &'a Course,
+}
+
+/// Why an attempt is made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Turn {
+    /// Nobody was asked before.
+    First,
+    /// The one before has failed: it takes a connection that nobody had before.
+    Again,
 }
 
 impl Trial<'_> {
-    /// Whether others came before: then it takes a connection that nobody had before.
-    pub(super) fn is_repeated(&self) -> bool {
-        self.number > 1
-    }
-
     /// How long to wait for the head of a response, at `longest`.
     pub(super) fn patience(&self, longest: Duration) -> Duration {
         match self.rule.attempt_timeout {
@@ -69,21 +88,16 @@ impl Trial<'_> {
         status == 425 || self.rule.statuses.contains(&status)
     }
 
-    /// Where another attempt would go now after one that `endpoint` has answered at `moment`; `None` within: nowhere.
-    /// `None`: none is wanted.
+    /// Where another attempt would go now after one that was answered at `moment`; `None` within: nowhere. `None`: none is
+    /// wanted.
     #[cold]
-    pub(super) fn place(
-        &self,
-        moment: Moment,
-        endpoint: EndpointId,
-        key: Option<u64>,
-    ) -> Option<Option<Lease>> {
+    pub(super) fn place(&self, moment: Moment, key: Option<u64>) -> Option<Option<Lease>> {
         let allows = moment.allows(self.is_idempotent, self.rule);
         if allows != Allows::Another || self.is_last() {
             return None;
         }
         let wish = Wish {
-            tried: self.tried.and(endpoint),
+            tried: self.course.tried.get(),
             preferred: None,
             key,
         };
@@ -110,14 +124,16 @@ impl Trial<'_> {
         None
     }
 
-    /// It was a further attempt, and got a response with this status.
-    #[cold]
+    /// It got a response with this status.
     pub(super) fn was_answered(&self, status: u16) {
-        self.upstream.budget.answered(!self.is_failure(status));
+        match self.turn {
+            Turn::First => {}
+            Turn::Again => self.upstream.budget.answered(!self.is_failure(status)),
+        }
     }
 
     fn is_last(&self) -> bool {
-        self.number >= self.rule.attempts
+        self.course.begun.get() >= self.rule.attempts
     }
 }
 
@@ -143,16 +159,18 @@ pub async fn forward(
         .as_ref()
         .is_some_and(|request| is_idempotent(request, rule));
     let mut failed: Option<ProxyError> = None;
-    let mut tried = Tried::default();
+    let course = Course::default();
     let mut place = None;
-    for number in 1.. {
+    loop {
+        let (tried, mut turn, mut preferred) = (course.tried.get(), Turn::Again, None);
+        if tried.is_empty() {
+            turn = Turn::First;
+            // It is asked first, and with that the wish is met.
+            preferred = record.affinity().pin();
+        }
         let wish = Wish {
             tried,
-            // It is asked first, and with that the wish is met.
-            preferred: match tried.is_empty() {
-                true => record.affinity().pin(),
-                false => None,
-            },
+            preferred,
             key: record.hash_key(),
         };
         let picked = match place.take().map_or_else(|| upstream.pick(wish), Ok) {
@@ -167,20 +185,19 @@ pub async fn forward(
                 return Err(failed.unwrap_or_else(|| denied.into()));
             }
         };
-        let endpoint = lease.endpoint().id();
+        course.begin(lease.endpoint().id());
         record.set_attempt(lease.endpoint());
         let trial = Trial {
             upstream,
             rule,
             is_idempotent,
-            number,
-            tried: &tried,
+            turn,
+            course: &course,
         };
         match ask(local, trial, lease, request, record).await {
             Ok(response) => {
-                if trial.is_repeated() {
-                    trial.was_answered(response.status().as_u16());
-                }
+                trial.was_answered(response.status().as_u16());
+                record.settle();
                 return Ok(response);
             }
             Err(Failed {
@@ -193,7 +210,6 @@ pub async fn forward(
             }) => {
                 place = found;
                 failed = Some(error);
-                tried = tried.and(endpoint);
                 if pace == Pace::Soon {
                     let pause = PAUSE.mul_f64(local.random());
                     // Boxed, so that requests that do not wait carry no room for it.
@@ -202,7 +218,6 @@ pub async fn forward(
             }
         }
     }
-    Err(failed.unwrap_or(ProxyError::NoEndpoint))
 }
 
 /// Waits for an endpoint with room.
