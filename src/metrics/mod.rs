@@ -6,6 +6,6 @@ pub mod handles;
 
 pub use catalogue::Metrics;
 pub use handles::{
-    CodeCounters, EndpointMetrics, ListenerMetrics, MirrorMetrics, RetryDenied, RetryReason,
-    RouteMetrics, UpstreamMetrics,
+    CodeCounters, EndpointMetrics, HedgeResult, ListenerMetrics, MirrorMetrics, RetryDenied,
+    RetryReason, RouteMetrics, UpstreamMetrics,
 };

@@ -53,6 +53,11 @@ pub(super) async fn ask(
             let terms = (upstream.timeouts.pool_idle, !trial.is_idempotent);
             local.pool.checkout(endpoint, sent, terms)
         }
+        Turn::Beside => {
+            sent = Instant::now();
+            let terms = (upstream.timeouts.pool_idle, !trial.is_idempotent);
+            local.pool.checkout(endpoint, sent, terms)
+        }
         Turn::Again => {
             sent = Instant::now();
             None
@@ -147,9 +152,10 @@ pub(super) async fn ask(
                 let failed =
                     asking(reused, sent).failed((error, moment), request.is_some(), record);
                 if reused && error.fault() == Fault::Endpoint {
-                    match failed.next {
-                        Some(_) => endpoint.metrics.stale_retried.inc(),
-                        None => endpoint.metrics.stale_failed.inc(),
+                    if failed.next.is_some() || trial.is_hedged() {
+                        endpoint.metrics.stale_retried.inc();
+                    } else {
+                        endpoint.metrics.stale_failed.inc();
                     }
                 }
                 return Err(failed);
@@ -298,6 +304,20 @@ impl Asking<'_> {
         request: &mut Option<Request<RequestBody>>,
         record: &Record,
     ) -> Option<Failed> {
+        let (error, reason) = match moment {
+            Moment::TooEarly => (ProxyError::NoEndpoint, "too_early"),
+            _ => (ProxyError::NoEndpoint, "status"),
+        };
+        if self.trial.is_hedged() {
+            // The other one may do better.
+            self.trial.was_answered(425);
+            self.note(reason, record);
+            return Some(Failed {
+                error,
+                next: None,
+                place: None,
+            });
+        }
         let is_back = connection.can_be_asked_again();
         let place = match is_back {
             true => self.trial.place(moment, record.hash_key()),
@@ -310,10 +330,6 @@ impl Asking<'_> {
         let next = self.trial.follow(moment, is_back)?;
         self.trial.was_answered(425);
         *request = Some(*connection.again()?);
-        let (error, reason) = match moment {
-            Moment::TooEarly => (ProxyError::NoEndpoint, "too_early"),
-            _ => (ProxyError::NoEndpoint, "status"),
-        };
         self.note(reason, record);
         Some(Failed {
             error,
@@ -325,7 +341,7 @@ impl Asking<'_> {
     fn note(self, error: &'static str, record: &Record) {
         record.note_failed(|| FailedAttempt {
             endpoint: Arc::clone(self.endpoint),
-            is_reused: self.is_reused,
+            is_reused: Some(self.is_reused),
             error,
             after: self.since.elapsed(),
         });

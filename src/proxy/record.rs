@@ -103,8 +103,8 @@ struct Details {
 pub struct FailedAttempt {
     /// Who was asked.
     pub endpoint: Arc<Endpoint>,
-    /// On a connection that others had used before.
-    pub is_reused: bool,
+    /// On a connection that others had used before. `None`: nobody has told.
+    pub is_reused: Option<bool>,
     /// Why it failed.
     pub error: &'static str,
     /// After how long.
@@ -369,6 +369,11 @@ impl Record {
     /// An endpoint is asked.
     pub fn set_attempt(&self, endpoint: &Arc<Endpoint>) {
         self.attempts.set(self.attempts.get() + 1);
+        self.set_endpoint(endpoint);
+    }
+
+    /// Of several that were asked, this is the one to wait for.
+    pub fn set_endpoint(&self, endpoint: &Arc<Endpoint>) {
         if let Some(details) = &self.details {
             details.endpoint.replace(Some(Arc::clone(endpoint)));
         }

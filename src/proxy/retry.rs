@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 
 use super::error::ProxyError;
 use super::forward::ask;
+use super::hedge;
 use super::local::Local;
 use super::moment::{Allows, Moment, Pace};
 use super::record::{Record, ResponseBody};
@@ -25,13 +26,31 @@ pub(super) struct Course {
     begun: Cell<u32>,
     /// Who was asked, those included who have not answered yet.
     tried: Cell<Tried>,
+    hedge: Cell<Hedge>,
+}
+
+/// Whether two attempts go on at once.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Hedge {
+    /// They did not, and may yet.
+    #[default]
+    Not,
+    /// They do: if one fails, the other is all that follows.
+    Running,
+    /// They did, or could not. Once is enough.
+    Over,
 }
 
 impl Course {
     /// One attempt more, at `endpoint`.
-    fn begin(&self, endpoint: EndpointId) {
+    pub(super) fn begin(&self, endpoint: EndpointId) {
         self.begun.set(self.begun.get() + 1);
         self.tried.set(self.tried.get().and(endpoint));
+    }
+
+    /// Two attempts go on at once, or do not any more.
+    pub(super) fn set_hedge(&self, hedge: Hedge) {
+        self.hedge.set(hedge);
     }
 }
 
@@ -42,7 +61,7 @@ pub(super) struct Trial<'a> {
     pub(super) rule: &'a Retry,
     pub(super) is_idempotent: bool,
     pub(super) turn: Turn,
-    course: &'a Course,
+    pub(super) course: &'a Course,
 }
 
 /// Why an attempt is made.
@@ -52,9 +71,29 @@ pub(super) enum Turn {
     First,
     /// The one before has failed: it takes a connection that nobody had before.
     Again,
+    /// The one before has not answered yet.
+    Beside,
 }
 
 impl Trial<'_> {
+    /// Whether another one may be made while this one goes on.
+    pub(super) fn may_be_hedged(&self) -> bool {
+        self.course.hedge.get() == Hedge::Not && !self.is_last()
+    }
+
+    /// Where that goes: to somebody who has not been asked. `None`: nobody else is free, or it is not the time.
+    pub(super) fn place_beside(&self, key: Option<u64>) -> Option<Lease> {
+        if self.upstream.hold.is_engaged() {
+            return None;
+        }
+        self.upstream.pick_other(self.course.tried.get(), key)
+    }
+
+    /// Whether another one goes on at the same time, which may yet be answered.
+    pub(super) fn is_hedged(&self) -> bool {
+        self.course.hedge.get() == Hedge::Running
+    }
+
     /// How long to wait for the head of a response, at `longest`.
     pub(super) fn patience(&self, longest: Duration) -> Duration {
         match self.rule.attempt_timeout {
@@ -108,6 +147,9 @@ impl Trial<'_> {
     /// is decided is counted.
     #[cold]
     pub(super) fn follow(&self, moment: Moment, is_back: bool) -> Option<Pace> {
+        if self.is_hedged() {
+            return None;
+        }
         let metrics = &self.upstream.metrics;
         let denied = match moment.allows(self.is_idempotent, self.rule) {
             Allows::None => return None,
@@ -129,6 +171,8 @@ impl Trial<'_> {
         match self.turn {
             Turn::First => {}
             Turn::Again => self.upstream.budget.answered(!self.is_failure(status)),
+            // It was one request more, whatever came of it: it is not given back.
+            Turn::Beside => self.upstream.budget.answered(false),
         }
     }
 
@@ -194,7 +238,14 @@ pub async fn forward(
             turn,
             course: &course,
         };
-        match ask(local, trial, lease, request, record).await {
+        let asked = match record.route().hedge {
+            // Boxed: requests that are asked for once at a time carry no room for two.
+            Some(after) if hedge::suits(trial, request.as_ref(), record) => {
+                Box::pin(hedge::ask(local, trial, lease, request, (record, after))).await
+            }
+            Some(_) | None => ask(local, trial, lease, request, record).await,
+        };
+        match asked {
             Ok(response) => {
                 trial.was_answered(response.status().as_u16());
                 record.settle();

@@ -22,6 +22,15 @@ pub(super) fn explain_limits(lines: &mut Lines, config: &Config, route: &Route) 
     ];
     let told = told.map(|(name, limit)| limit.map(|limit| format!("{name} {limit:?}")));
     push(lines, "timeouts", told);
+    if let Some(hedge) = &route.hedge {
+        lines.push(
+            "hedge",
+            format!(
+                "a second endpoint after {:?} without answer, for {SAFE} without a body",
+                hedge.after
+            ),
+        );
+    }
     for upstream in route.action.upstreams() {
         let upstream = &config.upstreams[upstream];
         if let Some(Adaptive { latency, min, max }) = &upstream.adaptive {
@@ -67,3 +76,6 @@ fn rate(rate: &Rate) -> String {
     } = rate;
     format!("{requests} requests per {per:?} by {key}, {burst} at once")
 }
+
+/// Those that [`Hedge::takes`](crate::config::Hedge::takes).
+const SAFE: &str = "GET, HEAD, OPTIONS, TRACE and QUERY";
