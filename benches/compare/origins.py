@@ -15,10 +15,15 @@ class Origins:
     """Where they are, and their processes."""
 
     ports: list
+    call_ports: list
     processes: list
 
     def addresses(self):
         return [f"127.0.0.1:{port}" for port in self.ports]
+
+    def call_addresses(self):
+        """Where they speak HTTP/2 without TLS."""
+        return [f"127.0.0.1:{port}" for port in self.call_ports]
 
 
 def start(directory, count=2, address="127.0.0.1"):
@@ -29,17 +34,19 @@ def start(directory, count=2, address="127.0.0.1"):
     for name, size in {**PATHS, "sink": 0}.items():
         with open(os.path.join(files, name), "w", encoding="ascii") as file:
             file.write("x" * size)
-    origins = Origins([], [])
+    origins = Origins([], [], [])
     for index in range(count):
-        port = free_port()
+        port, call_port = free_port(), free_port()
         own = os.path.join(directory, f"origin{index}")
         os.makedirs(own)
         with open(os.path.join(own, "nginx.conf"), "w", encoding="ascii") as file:
-            file.write(CONFIGURATION % {"user": "user root;" if os.geteuid() == 0 else "", "address": address, "port": port, "files": files,
-                                        "body": "x" * PATHS["1k"]})
+            file.write(CONFIGURATION % {"user": "user root;" if os.geteuid() == 0 else "", "address": address, "port": port,
+                                        "call_port": call_port, "files": files,
+                                        "body": "x" * PATHS["1k"], "answer": "x" * 69})
         process = Process(f"origin{index}", [nginx, "-p", own, "-e", "stderr", "-c", "nginx.conf"], LOAD_CORE, own)
         wait_for_port(process, port)
         origins.ports.append(port)
+        origins.call_ports.append(call_port)
         origins.processes.append(process)
     return origins
 
@@ -77,8 +84,10 @@ http {
     default_type application/octet-stream;
     server {
         listen %(address)s:%(port)d backlog=4096;
+        listen %(address)s:%(call_port)d http2 backlog=4096;
         root %(files)s;
         location = /1k { return 200 "%(body)s"; }
+        location = /call { default_type application/grpc; return 200 "%(answer)s"; }
         location = /healthz { return 200 "ok"; }
         location = /sink { mirror /nothing; error_page 405 =200 @received; }
         location = /nothing { internal; return 204; }

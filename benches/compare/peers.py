@@ -26,6 +26,7 @@ class Setting:
     certificate: Certificate
     access_log: bool = False
     echo: str = ""  # a WebSocket server, reached at /ws; empty: there is none
+    calls: list = ()  # HTTP/2 without TLS, reached at /call
 
 
 @dataclass
@@ -99,6 +100,14 @@ endpoints = ["{setting.echo}"]
 path = "/ws"
 upstream = "echo"
 """ if setting.echo else ""
+        calls = f"""
+[upstream.calls]
+protocol = "h2"
+endpoints = [{", ".join(f'"{address}"' for address in setting.calls)}]
+[[route]]
+path = "/call"
+upstream = "calls"
+""" if setting.calls else ""
         _write(directory, "balancer.toml", f"""
 [process]
 workers = 1
@@ -121,7 +130,7 @@ endpoints = [{endpoints}]
 [[route]]
 path = "/"
 upstream = "app"
-{echo}""")
+{echo}{calls}""")
         return [self.program, "--config", "balancer.toml"], {}
 
 
@@ -145,6 +154,18 @@ class Nginx(Peer):
             proxy_set_header Connection upgrade;
             proxy_read_timeout 1h;
         }}""" if setting.echo else ""
+        upstream_calls = "".join(f"server {address}; " for address in setting.calls)
+        calls = f"""
+        location /call {{
+            grpc_pass grpc://calls;
+            grpc_set_header Host $http_host;
+            grpc_set_header X-Forwarded-For $remote_addr;
+            grpc_set_header X-Forwarded-Proto $scheme;
+            grpc_set_header X-Forwarded-Host $http_host;
+            grpc_set_header X-Forwarded-Port $server_port;
+            grpc_set_header X-Request-Id $request_id;
+            grpc_set_header Via "1.1 nginx";
+        }}""" if setting.calls else ""
         _write(directory, "nginx.conf", f"""
 daemon off;
 worker_processes 1;
@@ -165,6 +186,7 @@ http {{
     uwsgi_temp_path uwsgi;
     scgi_temp_path scgi;
     upstream app {{ {servers} keepalive 512; keepalive_requests 1000000000; }}
+    {f'upstream calls {{ {upstream_calls} keepalive 512; keepalive_requests 1000000000; }}' if calls else ''}
     server {{
         listen 127.0.0.1:{ports['http']} backlog=4096;
         listen 127.0.0.1:{ports['https']} ssl http2 backlog=4096;
@@ -173,7 +195,7 @@ http {{
         ssl_protocols TLSv1.3;
         ssl_conf_command Ciphersuites {CIPHER_SUITES};
         ssl_prefer_server_ciphers on;
-        ssl_session_cache shared:tls:20m;{echo}
+        ssl_session_cache shared:tls:20m;{echo}{calls}
         location / {{
             proxy_pass http://app;
             proxy_http_version 1.1;
@@ -206,6 +228,10 @@ class Haproxy(Peer):
                           for index, address in enumerate(setting.origins))
         to_echo = "use_backend echo if { path /ws }" if setting.echo else ""
         echo = f"backend echo\n    timeout tunnel 1h\n    server echo {setting.echo}\n" if setting.echo else ""
+        to_calls = "use_backend calls if { path /call }" if setting.calls else ""
+        calls = "".join(f"    server call{index} {address} proto h2 pool-max-conn -1\n"
+                        for index, address in enumerate(setting.calls))
+        calls = f"backend calls\n    balance roundrobin\n{calls}" if setting.calls else ""
         _write(directory, "haproxy.cfg", f"""
 global
     nbthread 1
@@ -235,10 +261,11 @@ frontend all
     http-request set-header X-Request-Id %[uuid()]
     http-request set-header Via "1.1 haproxy"
     {to_echo}
+    {to_calls}
     default_backend app
 backend app
     balance roundrobin
-{servers}{echo}""")
+{servers}{echo}{calls}""")
         return [self.program, "-db", "-f", "haproxy.cfg"], {}
 
 
@@ -246,9 +273,12 @@ class Envoy(Peer):
     name = "envoy"
 
     def configure(self, directory, setting, ports):
-        endpoints = "".join(
-            "{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %s}}}}, " % address.split(":")[1]
-            for address in setting.origins)
+        def all_of(addresses):
+            return "".join(
+                "{endpoint: {address: {socket_address: {address: 127.0.0.1, port_value: %s}}}}, " % address.split(":")[1]
+                for address in addresses)
+
+        endpoints = all_of(setting.origins)
         log = """
           access_log:
           - name: file
@@ -262,6 +292,20 @@ class Envoy(Peer):
     connect_timeout: 2s
     load_assignment: {{cluster_name: echo, endpoints: [{{lb_endpoints: [{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {setting.echo.split(":")[1]}}}}}}}}}]}}]}}
 """ if setting.echo else ""
+
+        to_calls = '{match: {path: /call}, route: {cluster: calls, append_x_forwarded_host: true}}, ' if setting.calls else ""
+        calls = f"""
+  - name: calls
+    type: STATIC
+    connect_timeout: 2s
+    lb_policy: ROUND_ROBIN
+    circuit_breakers: {{thresholds: [{{max_connections: 100000, max_pending_requests: 100000, max_requests: 100000}}]}}
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {{http2_protocol_options: {{}}}}
+    load_assignment: {{cluster_name: calls, endpoints: [{{lb_endpoints: [{all_of(setting.calls)}]}}]}}
+""" if setting.calls else ""
 
         def listener(name, port, transport):
             return f"""
@@ -281,7 +325,7 @@ class Envoy(Peer):
 {log}
           route_config:
             virtual_hosts:
-            - {{name: all, domains: ["*"], routes: [{to_echo}{{match: {{prefix: "/"}}, route: {{cluster: app, append_x_forwarded_host: true}}}}]}}
+            - {{name: all, domains: ["*"], routes: [{to_echo}{to_calls}{{match: {{prefix: "/"}}, route: {{cluster: app, append_x_forwarded_host: true}}}}]}}
           http_filters:
           - name: router
             typed_config: {{"@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router}}
@@ -311,7 +355,7 @@ static_resources:
     lb_policy: ROUND_ROBIN
     circuit_breakers: {{thresholds: [{{max_connections: 100000, max_pending_requests: 100000, max_requests: 100000}}]}}
     load_assignment: {{cluster_name: app, endpoints: [{{lb_endpoints: [{endpoints}]}}]}}
-{echo}""")
+{echo}{calls}""")
         return [self.program, "-c", "envoy.yaml", "--concurrency", "1", "--disable-hot-restart", "-l", "error"], {}
 
 
@@ -323,6 +367,9 @@ class Traefik(Peer):
         servers = "".join(f"{{url: 'http://{address}'}}, " for address in setting.origins)
         to_echo = "ws: {rule: \"Path(`/ws`)\", priority: 100, entryPoints: [http], service: echo}" if setting.echo else ""
         echo = f", echo: {{loadBalancer: {{servers: [{{url: 'http://{setting.echo}'}}]}}}}" if setting.echo else ""
+        call_servers = "".join(f"{{url: 'h2c://{address}'}}, " for address in setting.calls)
+        to_calls = "calls: {rule: \"Path(`/call`)\", priority: 100, entryPoints: [https], service: calls, tls: {}}" if setting.calls else ""
+        calls = f", calls: {{loadBalancer: {{servers: [{call_servers}]}}}}" if setting.calls else ""
         log = "accessLog: {filePath: access.log, bufferingSize: 1000}" if setting.access_log else ""
         _write(directory, "traefik.yaml", f"""
 global: {{checkNewVersion: false, sendAnonymousUsage: false}}
@@ -340,7 +387,8 @@ http:
     plain: {{rule: "PathPrefix(`/`)", entryPoints: [http], service: app}}
     tls: {{rule: "PathPrefix(`/`)", entryPoints: [https], service: app, tls: {{}}}}
     {to_echo}
-  services: {{app: {{loadBalancer: {{servers: [{servers}]}}}}{echo}}}
+    {to_calls}
+  services: {{app: {{loadBalancer: {{servers: [{servers}]}}}}{echo}{calls}}}
 tls:
   options: {{default: {{minVersion: VersionTLS13}}}}
   stores: {{default: {{defaultCertificate: {{certFile: "{setting.certificate.chain}", keyFile: "{setting.certificate.key}"}}}}}}

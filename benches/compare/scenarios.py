@@ -1,5 +1,6 @@
 """What is asked of every proxy, each scenario under one letter."""
 
+import os
 from dataclasses import dataclass
 from typing import Callable
 
@@ -96,6 +97,15 @@ def _h2load(path, *options, tls=True):
         bench.h2load, bench.directory, proxy.url(path, tls), seconds, f"-D{seconds}", *options)
 
 
+def _calls(bench, proxy, seconds):
+    """Unary ones as gRPC makes them: a message of 64 bytes and its prefix each way."""
+    call = os.path.join(bench.directory, "call")
+    with open(call, "wb") as file:
+        file.write(b"\0\0\0\0\x40" + b"x" * 64)
+    return load.h2load(bench.h2load, bench.directory, proxy.url("/call", tls=True), seconds, "-c16", "-m16", f"-D{seconds}",
+                       f"-d{call}", "-Hcontent-type: application/grpc", "-Hte: trailers")
+
+
 def _at_fixed_rate(bench, proxy, seconds):
     """Each of h2load's clients sends its share."""
     return load.h2load(bench.h2load, bench.directory, proxy.url("/1k"), seconds, "--h1", "-c64", f"-D{seconds}",
@@ -118,6 +128,7 @@ ALL = [
     Scenario("a", "HTTP/1.1 keep-alive, 1 KiB, 64 connections", _wrk("/1k", 64)),
     Scenario("b", "HTTP/1.1 keep-alive over TLS 1.3, 1 KiB, 64 connections", _wrk("/1k", 64, tls=True)),
     Scenario("c", "HTTP/2 over TLS, 16 connections × 16 streams", _h2load("/1k", "-c16", "-m16")),
+    Scenario("g", "unary calls as of gRPC, HTTP/2 on both sides, 16 connections × 16 streams", _calls),
     Scenario("d", "full TLS handshake per request, ECDSA P-256, 1,000/s", _full_handshakes),
     Scenario("r", "resumed TLS handshake per request", _wrk("/1k", 32, tls=True, headers=("Connection: close",))),
     Scenario("e", "1 MiB replies, 16 connections", _wrk("/1m", 16)),

@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName};
 use http_body::{Frame, SizeHint};
-use hyper::body::Incoming;
+
+use super::received::{ReceiveError, Received};
 
 /// Sees how a body goes. Dropping a guard that was not told of the end means that the body was abandoned.
 pub trait Guard {
@@ -30,7 +31,7 @@ pub trait Guard {
 pub enum BodyError {
     /// The connection it came from failed, or the body was malformed.
     #[error("body ended early")]
-    Received(#[source] hyper::Error),
+    Received(#[source] ReceiveError),
     /// No data for too long.
     #[error("body paused for too long")]
     Idle,
@@ -56,7 +57,7 @@ pub struct Body<G: Guard> {
 enum Kind {
     Empty,
     Full(Bytes),
-    Received(Incoming),
+    Received(Received),
 }
 
 impl<G: Guard> Body<G> {
@@ -82,9 +83,9 @@ impl<G: Guard> Body<G> {
     }
 
     /// What comes from the other side.
-    pub fn received(incoming: Incoming) -> Self {
+    pub fn received(received: impl Into<Received>) -> Self {
         Self {
-            kind: Kind::Received(incoming),
+            kind: Kind::Received(received.into()),
             guard: None,
         }
     }
@@ -110,7 +111,7 @@ impl<G: Guard> Body<G> {
         match &self.kind {
             Kind::Empty => true,
             Kind::Full(_) => false,
-            Kind::Received(incoming) => http_body::Body::is_end_stream(incoming),
+            Kind::Received(received) => http_body::Body::is_end_stream(received),
         }
     }
 }
@@ -140,7 +141,7 @@ impl<G: Guard + Unpin> http_body::Body for Body<G> {
                 body.kind = Kind::Empty;
                 Poll::Ready(Some(Ok(Frame::data(bytes))))
             }
-            Kind::Received(incoming) => Pin::new(incoming)
+            Kind::Received(received) => Pin::new(received)
                 .poll_frame(cx)
                 .map_err(BodyError::Received),
         };
@@ -186,7 +187,7 @@ impl<G: Guard + Unpin> http_body::Body for Body<G> {
         match &self.kind {
             Kind::Empty => SizeHint::with_exact(0),
             Kind::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Kind::Received(incoming) => incoming.size_hint(),
+            Kind::Received(received) => received.size_hint(),
         }
     }
 }

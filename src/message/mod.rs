@@ -15,6 +15,7 @@ pub mod list;
 pub mod negotiate;
 pub mod pause;
 pub mod proxy_protocol;
+pub mod received;
 pub mod replay;
 pub mod sent_head;
 pub mod tee;

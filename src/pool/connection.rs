@@ -13,6 +13,7 @@ use tokio::time::{Instant, Sleep, timeout_at};
 
 use super::http2::Refusal;
 use super::{http1, http2};
+use crate::message::received::ReceiveError;
 use crate::message::upload::{Progress, RequestBody};
 use crate::net::connect::{ConnectError, connect, is_own_shortage};
 use crate::net::transport::Transport;
@@ -126,24 +127,24 @@ pub enum SendError {
     /// Not a byte of it was sent; here it is again, body untouched.
     Unsent(Box<Request<RequestBody>>),
     /// The connection failed after something had been sent.
-    Failed(hyper::Error),
+    Failed(ReceiveError),
     /// The endpoint says that it has done nothing with it. Here it is again, unless too much of its body was sent.
     Refused(Option<Box<Request<RequestBody>>>, Refusal),
     /// No response head in time.
     Timeout,
 }
 
-/// What comes of a request that was sent.
+/// What comes of a request that was sent over HTTP/1.1.
 pub(super) type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 /// Waits for what comes of a request that was `sent`, until `timer` runs out, which is set anew to `limit` while the request's
 /// body (`upload`) moves or its client is waited for, whose pauses have limits of their own. `None`: nothing came.
-pub(super) async fn wait(
-    mut sent: Pin<&mut impl Future<Output = Sent>>,
+pub(super) async fn wait<T>(
+    mut sent: Pin<&mut impl Future<Output = T>>,
     mut timer: Pin<&mut Sleep>,
     limit: Duration,
     upload: Option<&Progress>,
-) -> Option<Sent> {
+) -> Option<T> {
     if let Some(upload) = upload {
         upload.begin();
     }

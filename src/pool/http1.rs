@@ -10,13 +10,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Request, Response};
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{Builder, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::task::JoinHandle;
 use tokio::time::Sleep;
 
 use super::connection::{OpenError, SendError, Sent, open, wait};
+use crate::message::received::Received;
 use crate::message::sent_head;
 use crate::message::upload::{Kept, Progress, RequestBody};
 use crate::net::shared::SharedStream;
@@ -173,11 +173,11 @@ impl Connection {
         sent: Pin<&mut impl Future<Output = Sent>>,
         (since, limit): (Instant, Duration),
         upload: Option<&Progress>,
-    ) -> Result<Response<Incoming>, SendError> {
+    ) -> Result<Response<Received>, SendError> {
         let timer = &mut self.timer;
         timer.as_mut().reset((since + limit).into());
         let mut error = match wait(sent, timer.as_mut(), limit, upload).await {
-            Some(Ok(response)) => return Ok(response),
+            Some(Ok(response)) => return Ok(response.map(Received::Incoming)),
             Some(Err(error)) => error,
             None => return Err(SendError::Timeout),
         };
@@ -190,7 +190,7 @@ impl Connection {
         {
             return Err(SendError::Unsent(request));
         }
-        Err(SendError::Failed(error))
+        Err(SendError::Failed(error.into()))
     }
 
     /// What there is of the body of the request that was sent last.

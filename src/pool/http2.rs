@@ -1,24 +1,27 @@
 //! HTTP/2 connections to endpoints: each carries many requests at once.
 
-use std::cell::{Cell, RefCell};
-use std::error::Error as _;
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Poll, ready};
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::{Request, Response, Version};
-use hyper::body::Incoming;
-use hyper::client::conn::http2::{Builder, Connection as Driver, SendRequest};
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::{sleep, sleep_until, timeout_at};
+use bytes::Bytes;
+use h2::client::{Builder, Connection as Driver, ResponseFuture, SendRequest};
+use h2::{Ping, PingPong};
+use http::header::{CONTENT_LENGTH, HeaderValue};
+use http::{Method, Request, Response, Version};
+use http_body::Body as _;
+use tokio::task::{AbortHandle, spawn_local};
+use tokio::time::{sleep, sleep_until, timeout, timeout_at};
 
 use super::connection::{OpenError, SendError, open, wait};
+use super::pipe::Pipe;
+use crate::message::received::{self, Received};
 use crate::message::upload::{Kept, Progress, RequestBody};
-use crate::net::local::LocalExecutor;
 use crate::net::shared::SharedStream;
 use crate::upstream::Endpoint;
 
@@ -32,34 +35,25 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
 /// Bytes of one request's body that wait for the endpoint.
 const SEND_BUFFER: usize = 64 * 1024;
-/// A response's head. hyper's 16 KiB are less than some trailers and cookies need.
+/// A response's head.
 const HEADER_LIST: u32 = 64 * 1024;
 /// Streams given up and remembered for a second, some hundred bytes each.
 const RESET_STREAMS: usize = 512;
 /// An endpoint that has gone without a word is noticed within 40 s, in use or not.
 const PING_INTERVAL: Duration = Duration::from_secs(30);
 const PING_TIMEOUT: Duration = Duration::from_secs(10);
-/// How often it is looked whether the endpoint's first SETTINGS have come: nobody is woken by them.
-const LOOK: Duration = Duration::from_millis(1);
-
-/// What drives a connection.
-type Driving = Driver<TokioIo<SharedStream>, RequestBody, LocalExecutor>;
-
 /// An open connection, shared by the requests on it. Closed when the last one lets go of it.
 #[derive(Debug)]
 pub(super) struct Shared {
-    sender: SendRequest<RequestBody>,
-    driver: Rc<RefCell<Option<Driving>>>,
-    stream: SharedStream,
+    sender: SendRequest<Bytes>,
+    /// Its end has come, as far as is known.
+    has_ended: Rc<Cell<bool>>,
     endpoint: Arc<Endpoint>,
     opened: Instant,
     /// [`Endpoint::moves`] when it was opened.
     moves: u32,
     in_flight: Cell<usize>,
     idle_since: Cell<Instant>,
-    /// A response has ended before the endpoint had taken its request's body, of which hyper does not let go: nothing new
-    /// goes here, and with the last request it is cut.
-    is_stuck: Cell<bool>,
 }
 
 impl Shared {
@@ -76,48 +70,43 @@ impl Shared {
         let moves = endpoint.moves();
         let stream = SharedStream::new(open(endpoint, address, limit, None).await?);
         let settled = async {
-            let (sender, driver) = Builder::new(LocalExecutor)
-                .timer(TokioTimer::new())
+            let (sender, mut driver) = Builder::new()
+                .enable_push(false)
                 // None, as far as is known: then the first SETTINGS cannot be missed.
                 .initial_max_send_streams(0)
-                .initial_stream_window_size(STREAM_WINDOW)
+                .initial_window_size(STREAM_WINDOW)
                 .initial_connection_window_size(CONNECTION_WINDOW)
                 .max_header_list_size(HEADER_LIST)
-                .max_send_buf_size(SEND_BUFFER)
+                .max_send_buffer_size(SEND_BUFFER)
                 // Clients leave: what is still on its way to them is not to be taken for a violation.
                 .max_concurrent_reset_streams(RESET_STREAMS)
-                .keep_alive_interval(PING_INTERVAL)
-                .keep_alive_timeout(PING_TIMEOUT)
-                .keep_alive_while_idle(true)
-                .handshake(TokioIo::new(stream.clone()))
+                .handshake::<_, Bytes>(stream.clone())
                 .await
                 .map_err(|_| OpenError::Failed)?;
-            let driver = Rc::new(RefCell::new(Some(driver)));
-            tokio::task::spawn_local(drive(Rc::clone(&driver)));
-            while capacity(&driver) == 0 {
-                if sender.is_closed() {
-                    return Err(OpenError::Protocol);
-                }
-                sleep(LOOK).await;
-            }
-            Ok((sender, driver))
+            let settled = poll_fn(|cx| match Pin::new(&mut driver).poll(cx) {
+                Poll::Ready(_) => Poll::Ready(Err(OpenError::Protocol)),
+                Poll::Pending if sender.current_max_send_streams() == 0 => Poll::Pending,
+                Poll::Pending => Poll::Ready(Ok(())),
+            });
+            settled.await?;
+            Ok::<_, OpenError>((sender, driver))
         };
         let (sender, driver) = match timeout_at(deadline, settled).await {
             Ok(settled) => settled?,
             Err(_) => return Err(OpenError::Timeout),
         };
+        let has_ended = Rc::<Cell<bool>>::default();
+        drive(driver, stream, Rc::clone(&has_ended));
         endpoint.metrics.connections_idle.inc();
         let now = Instant::now();
         Ok(Rc::new(Self {
             sender,
-            driver,
-            stream,
+            has_ended,
             endpoint: Arc::clone(endpoint),
             opened: now,
             moves,
             in_flight: Cell::new(0),
             idle_since: Cell::new(now),
-            is_stuck: Cell::new(false),
         }))
     }
 
@@ -138,25 +127,19 @@ impl Shared {
 
     /// Whether it was closed, as far as is known.
     pub(super) fn is_closed(&self) -> bool {
-        self.sender.is_closed()
-    }
-
-    /// Whether the endpoint has closed it, not we.
-    pub(super) fn is_closed_by_endpoint(&self) -> bool {
-        self.is_closed() && !self.is_stuck.get()
+        self.has_ended.get()
     }
 
     /// Whether it may take requests at all.
     pub(super) fn takes_more(&self, now: Instant, max_age: Duration) -> bool {
         !self.is_closed()
-            && !self.is_stuck.get()
             && self.moves == self.endpoint.moves()
             && now.saturating_duration_since(self.opened) <= max_age
     }
 
     /// How many requests it takes at once: what the endpoint last said, or our own limit.
     pub(super) fn capacity(&self) -> usize {
-        capacity(&self.driver)
+        self.sender.current_max_send_streams().min(STREAMS)
     }
 
     /// Whether it takes one more request now.
@@ -178,7 +161,7 @@ impl Shared {
             shared: Rc::clone(self),
             head: None,
             body: Kept::Empty,
-            is_settled: false,
+            upload: None,
         })
     }
 
@@ -190,30 +173,35 @@ impl Shared {
         self.idle_since.set(Instant::now());
         self.endpoint.metrics.connections_active.dec();
         self.endpoint.metrics.connections_idle.inc();
-        if self.is_stuck.get() {
-            self.stream.cut();
-        }
     }
 }
 
-/// Drives a connection to its end. What fails shows where requests wait: those that hyper has not taken yet are given back
-/// when the driver is dropped.
-fn drive(driver: Rc<RefCell<Option<Driving>>>) -> impl Future<Output = ()> {
-    poll_fn(move |cx| {
-        let mut driver = driver.borrow_mut();
-        if let Some(running) = &mut *driver {
-            let _ = ready!(Pin::new(running).poll(cx));
+/// Drives a connection to its end, which is told by `has_ended`. What fails shows where requests wait.
+fn drive(mut driver: Driver<SharedStream, Bytes>, stream: SharedStream, has_ended: Rc<Cell<bool>>) {
+    let watch = driver.ping_pong();
+    let watch = watch.map(|pings| spawn_local(keep_watch(pings, stream)).abort_handle());
+    spawn_local(async move {
+        // Whom that concerns has been told.
+        let _ = driver.await;
+        has_ended.set(true);
+        if let Some(watch) = watch {
+            watch.abort();
         }
-        *driver = None;
-        Poll::Ready(())
-    })
+    });
 }
 
-fn capacity(driver: &RefCell<Option<Driving>>) -> usize {
-    // Borrowed only while it is polled, and nobody asks then.
-    let driver = driver.try_borrow();
-    let streams = driver.as_ref().ok().and_then(|driver| driver.as_ref());
-    streams.map_or(0, |driver| driver.current_max_send_streams().min(STREAMS))
+/// Cuts a connection whose endpoint does not answer any more.
+async fn keep_watch(mut pings: PingPong, stream: SharedStream) {
+    loop {
+        sleep(PING_INTERVAL).await;
+        if !matches!(
+            timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await,
+            Ok(Ok(_))
+        ) {
+            stream.cut();
+            return;
+        }
+    }
 }
 
 impl Drop for Shared {
@@ -231,8 +219,8 @@ pub struct Stream {
     head: Option<Box<Request<()>>>,
     /// The request's body.
     body: Kept,
-    /// Its response has come.
-    is_settled: bool,
+    /// What still sends that while the response goes on already.
+    upload: Option<AbortHandle>,
 }
 
 impl Stream {
@@ -247,20 +235,33 @@ impl Stream {
         mut request: Request<RequestBody>,
         (since, limit): (Instant, Duration),
         (upload, kept): (Option<&'a Progress>, usize),
-    ) -> Pin<Box<dyn Future<Output = Result<Response<Incoming>, SendError>> + 'a>> {
+    ) -> Pin<Box<dyn Future<Output = Result<Response<Received>, SendError>> + 'a>> {
         self.body = request.body_mut().keep(kept);
-        // hyper takes the head with it, and does not give it back.
-        let mut head = Request::new(());
-        *head.method_mut() = request.method().clone();
-        *head.uri_mut() = request.uri().clone();
-        *head.version_mut() = request.version();
-        *head.headers_mut() = request.headers().clone();
-        self.head = Some(Box::new(head));
-        let sent = self.shared.sender.clone().try_send_request(request);
         Box::pin(async move {
+            let Ok((response, mut pipe)) = self.send(request) else {
+                // The connection takes no more.
+                return Err(match self.again() {
+                    Some(request) => SendError::Unsent(request),
+                    None => SendError::Refused(None, Refusal::Connection),
+                });
+            };
             let timer = pin!(sleep_until((since + limit).into()));
-            let mut error = match wait(pin!(sent), timer, limit, upload).await {
-                Some(Ok(mut response)) => {
+            let mut response = pin!(response);
+            let answer = poll_fn(|cx| {
+                if let Some(sending) = &mut pipe
+                    && Pin::new(sending).poll(cx).is_ready()
+                {
+                    pipe = None;
+                }
+                response.as_mut().poll(cx)
+            });
+            let error = match wait(pin!(answer), timer, limit, upload).await {
+                Some(Ok(response)) => {
+                    if let Some(pipe) = pipe {
+                        // Each goes on without the other: a client may send all before it takes anything.
+                        self.upload = Some(spawn_local(pipe).abort_handle());
+                    }
+                    let mut response = received::Stream::of(response).map(Received::Stream);
                     // What is passed on has the version of the client's connection.
                     *response.version_mut() = Version::HTTP_11;
                     return Ok(response);
@@ -268,15 +269,34 @@ impl Stream {
                 Some(Err(error)) => error,
                 None => return Err(SendError::Timeout),
             };
-            if let Some(request) = error.take_message() {
-                return Err(SendError::Unsent(Box::new(request)));
-            }
-            let error = error.into_error();
             Err(match unprocessed(&error) {
                 Some(by) => SendError::Refused(self.again(), by),
-                None => SendError::Failed(error),
+                None => SendError::Failed(error.into()),
             })
         })
+    }
+
+    /// Sends the head of `request`, and makes what sends its body.
+    fn send(
+        &mut self,
+        request: Request<RequestBody>,
+    ) -> Result<(ResponseFuture, Option<Pipe>), h2::Error> {
+        let (mut head, body) = request.into_parts();
+        if let Some(length) = body.size_hint().exact()
+            && (length != 0 || expects_body(&head.method))
+        {
+            let fields = &mut head.headers;
+            fields
+                .entry(CONTENT_LENGTH)
+                .or_insert_with(|| HeaderValue::from(length));
+        }
+        let head = Request::from_parts(head, ());
+        // The connection takes it, and does not give it back.
+        self.head = Some(Box::new(head.clone()));
+        let has_ended = body.is_end_stream();
+        // Each has a handle of its own: what waits in one, where the endpoint lowers its limit, does not refuse others.
+        let (response, to) = self.shared.sender.clone().send_request(head, has_ended)?;
+        Ok((response, (!has_ended).then(|| Pipe::new(body, to))))
     }
 
     /// What there is of the body of the request that was sent last.
@@ -292,7 +312,6 @@ impl Stream {
 
     /// The response is taken: what was kept of the request is let go.
     pub(super) fn settle(&mut self) {
-        self.is_settled = true;
         self.head = None;
         if let Kept::Begin(body) = &self.body {
             body.forget();
@@ -309,13 +328,23 @@ pub enum Refusal {
     Stream,
 }
 
+/// Whether a request of this method is expected to have a body, so that its absence is said (RFC 9110 §8.6).
+fn expects_body(method: &Method) -> bool {
+    !matches!(
+        *method,
+        Method::GET | Method::HEAD | Method::DELETE | Method::CONNECT
+    )
+}
+
 /// Whether the endpoint says that it has not processed a request (RFC 9113 §8.7), and how.
 ///
 /// h2 0.4.20 ends a stream with the error of a GOAWAY that was received in two cases only: its number is above the last one
 /// that the GOAWAY names (`Streams::recv_go_away`), or it was to be opened after that (`ensure_no_conn_error`). Streams at or
 /// below that number go on; when they are cut later, their error is one of input and output.
-fn unprocessed(error: &hyper::Error) -> Option<Refusal> {
-    let error = h2_error(error).filter(|error| error.is_remote())?;
+fn unprocessed(error: &h2::Error) -> Option<Refusal> {
+    if !error.is_remote() {
+        return None;
+    }
     if error.is_go_away() {
         Some(Refusal::Connection)
     } else {
@@ -323,30 +352,11 @@ fn unprocessed(error: &hyper::Error) -> Option<Refusal> {
     }
 }
 
-/// Whether it was this side that found something wrong with what the endpoint said.
-pub fn is_violation(error: &hyper::Error) -> bool {
-    h2_error(error).is_some_and(h2::Error::is_library)
-}
-
-fn h2_error(error: &hyper::Error) -> Option<&h2::Error> {
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        if let Some(error) = error.downcast_ref() {
-            return Some(error);
-        }
-        cause = error.source();
-    }
-    None
-}
-
 impl Drop for Stream {
     fn drop(&mut self) {
-        // Before a response has come, hyper resets the stream; after that it goes on with the body.
-        if let Kept::Begin(body) = &self.body
-            && self.is_settled
-            && !body.is_finished()
-        {
-            self.shared.is_stuck.set(true);
+        if let Some(upload) = &self.upload {
+            // Nobody asks for it any more: with it goes its stream.
+            upload.abort();
         }
         self.shared.leave();
     }

@@ -5,6 +5,7 @@ pub mod connection;
 pub mod http1;
 pub mod http2;
 pub mod idle;
+mod pipe;
 mod shared;
 
 use std::cell::RefCell;

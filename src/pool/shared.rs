@@ -48,7 +48,7 @@ impl Group {
         self.connections.retain(|connection| {
             let stays =
                 connection.takes_more(now, max_age) && !connection.is_idle_for(now, pool_idle);
-            if !stays && connection.is_idle() && connection.is_closed_by_endpoint() {
+            if !stays && connection.is_idle() && connection.is_closed() {
                 connection.endpoint().metrics.stale_avoided.inc();
             }
             stays

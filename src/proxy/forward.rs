@@ -19,9 +19,10 @@ use super::tunnel::Asked;
 use crate::config::UpstreamTimeouts;
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
+use crate::message::received::ReceiveError;
 use crate::message::upload::{RequestBody, Stage};
 use crate::metrics::RetryReason;
-use crate::pool::http2::{Refusal, is_violation};
+use crate::pool::http2::Refusal;
 use crate::pool::{Connection, SendError, http1};
 use crate::upstream::{Endpoint, Lease, Outcome};
 
@@ -394,14 +395,12 @@ fn open<'a>(
 }
 
 /// Whose fault it is that a request was sent and no response came.
-fn classify(error: &hyper::Error, record: &Record) -> ProxyError {
+fn classify(error: &ReceiveError, record: &Record) -> ProxyError {
     match record.upload().map(|upload| upload.stage()) {
         Some(Stage::Idle) => ProxyError::BodyTimeout,
         Some(Stage::TooLarge) => ProxyError::BodyTooLarge,
         Some(Stage::Broken) => ProxyError::BodyBroken,
-        Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None
-            if error.is_parse() || is_violation(error) =>
-        {
+        Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None if error.is_violation() => {
             ProxyError::Garbage
         }
         Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None => ProxyError::Closed,

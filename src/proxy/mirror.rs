@@ -15,6 +15,7 @@ use super::head;
 use super::local::Local;
 use super::record::Record;
 use crate::message::forwarded::X_MIRRORED;
+use crate::message::received::Received;
 use crate::message::tee::{Copied, Tee};
 use crate::message::upload::RequestBody;
 use crate::pool::{Connection, OpenError, SendError, http1};
@@ -237,7 +238,7 @@ enum Answer {
     TooLong,
 }
 
-async fn read(response: Response<Incoming>) -> Option<Answer> {
+async fn read(response: Response<Received>) -> Option<Answer> {
     let mut body = response.into_body();
     let mut bytes = 0;
     while let Some(frame) = body.frame().await {

@@ -20,6 +20,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use tokio::sync::mpsc::UnboundedReceiver;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::deadline::DEADLINE;
@@ -180,6 +181,28 @@ pub(crate) fn text(body: impl Into<Bytes>) -> Answer {
 pub(crate) fn with_trailers(body: &'static str, trailers: HeaderMap) -> Answer {
     let frames = [Frame::data(Bytes::from(body)), Frame::trailers(trailers)];
     Response::new(Unsized(frames.into_iter()).boxed())
+}
+
+/// 200 with what comes of `parts`, as it comes.
+pub(crate) fn streamed(parts: UnboundedReceiver<Bytes>) -> Answer {
+    Response::new(Ongoing(parts).boxed())
+}
+
+/// A body that is made meanwhile.
+struct Ongoing(UnboundedReceiver<Bytes>);
+
+impl http_body::Body for Ongoing {
+    type Data = Bytes;
+    type Error = Infallible;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
+        self.0
+            .poll_recv(cx)
+            .map(|part| part.map(|part| Ok(Frame::data(part))))
+    }
 }
 
 /// A body whose length nobody knows.
