@@ -33,7 +33,10 @@ const REPLACED: u32 = 16;
 const REFUSED_NEW: u32 = 2;
 
 /// Asks the endpoint of `lease`. Takes `request` when it is sent; where another attempt follows, it is back.
-pub(super) async fn ask(
+///
+/// Made twice, once for requests that are hedged: the other one has a single caller then, and the compiler makes it a part of
+/// that, without moving a response once more.
+pub(super) async fn ask<const HEDGED: bool>(
     local: &Rc<Local>,
     trial: Trial<'_>,
     lease: Lease,

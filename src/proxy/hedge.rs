@@ -46,7 +46,7 @@ pub(super) async fn ask(
     let answer = {
         let begun = Instant::now();
         let one = Arc::clone(lease.endpoint());
-        let mut first = pin!(forward::ask(local, trial, lease, request, record));
+        let mut first = pin!(forward::ask::<true>(local, trial, lease, request, record));
         tokio::select! {
             biased;
             answer = &mut first => return answer,
@@ -63,7 +63,9 @@ pub(super) async fn ask(
             ..trial
         };
         let hedged = Instant::now();
-        let mut second = pin!(forward::ask(local, beside, lease, &mut copy, record));
+        let mut second = pin!(forward::ask::<true>(
+            local, beside, lease, &mut copy, record
+        ));
         let (answer, is_second) = tokio::select! {
             biased;
             answer = &mut first => (answer, false),

@@ -243,7 +243,7 @@ pub async fn forward(
             Some(after) if hedge::suits(trial, request.as_ref(), record) => {
                 Box::pin(hedge::ask(local, trial, lease, request, (record, after))).await
             }
-            Some(_) | None => ask(local, trial, lease, request, record).await,
+            Some(_) | None => ask::<false>(local, trial, lease, request, record).await,
         };
         match asked {
             Ok(response) => {
