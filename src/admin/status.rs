@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::leaving::Leaving;
 use crate::config::hint;
 use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
@@ -62,6 +63,11 @@ struct UpstreamStatus {
 /// `GET /api/v1/endpoints/{upstream}/{endpoint}`
 #[derive(Debug, Serialize)]
 pub struct EndpointStatus {
+    /// Its identity within this process: another one under its name has another.
+    id: u64,
+    /// Whether a reload has removed it, and it finishes what it has.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
     name: String,
     address: String,
     /// Where a name leads.
@@ -159,7 +165,7 @@ impl Status {
                 endpoints: upstream
                     .endpoints
                     .iter()
-                    .map(|endpoint| endpoint_status(endpoint, upstream))
+                    .map(|endpoint| endpoint_status(endpoint, Some(upstream)))
                     .collect(),
             }
         });
@@ -203,7 +209,25 @@ impl Status {
         endpoint: &str,
     ) -> Result<EndpointStatus, String> {
         let (upstream, endpoint) = find(snapshot, upstream, endpoint)?;
-        Ok(endpoint_status(endpoint, upstream))
+        Ok(endpoint_status(endpoint, Some(upstream)))
+    }
+
+    /// Of the endpoint of these names that has `id`, in use or among those that are `leaving`. `None` where nothing of it is
+    /// left.
+    pub fn endpoint_with(
+        (snapshot, leaving): (&Snapshot, &Leaving),
+        (upstream, endpoint): (&str, &str),
+        id: u64,
+    ) -> Option<EndpointStatus> {
+        if let Ok((upstream, found)) = find(snapshot, upstream, endpoint)
+            && found.id().get() == id
+        {
+            return Some(endpoint_status(found, Some(upstream)));
+        }
+        let is_meant =
+            |it: &Arc<Endpoint>| **it.upstream() == *upstream && **it.name() == *endpoint;
+        let found = leaving.find(id).filter(is_meant)?;
+        Some(endpoint_status(&found, None))
     }
 }
 
@@ -228,10 +252,13 @@ pub fn find<'a>(
     Ok((found, endpoint))
 }
 
-fn endpoint_status(endpoint: &Endpoint, upstream: &Upstream) -> EndpointStatus {
+/// `upstream` is the one it is in, unless it is gone.
+fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> EndpointStatus {
     let state = endpoint.state();
     let progress = endpoint.progress();
     EndpointStatus {
+        id: endpoint.id().get(),
+        gone: upstream.is_none(),
         name: endpoint.name().to_string(),
         address: endpoint.address().to_string(),
         resolved: endpoint.socket_address().map(|address| address.to_string()),
@@ -251,7 +278,7 @@ fn endpoint_status(endpoint: &Endpoint, upstream: &Upstream) -> EndpointStatus {
         in_flight: endpoint.in_flight(),
         tunnels: endpoint.metrics.tunnels.get(),
         max_in_flight: endpoint.max_in_flight().map(NonZeroU32::get),
-        eligible: upstream.would_pick(endpoint),
+        eligible: upstream.is_some_and(|upstream| upstream.would_pick(endpoint)),
     }
 }
 

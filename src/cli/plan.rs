@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::EXIT_CHANGES;
-use super::running::{AskError, Running, finished};
+use super::running::{AskError, At, Running, finished};
 use super::status::in_flight;
 use super::table::{Cell, Table, Tone, in_colour, say};
 use crate::config::Difference;
@@ -16,6 +16,8 @@ pub struct Args {
     /// As JSON, for scripts.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    at: At,
 }
 
 /// Compares the file at `config` with what runs.
@@ -24,7 +26,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
 }
 
 fn compare(args: &Args, config: &Path) -> Result<ExitCode, AskError> {
-    let plan: Plan = Running::with(config)?.get("/api/v1/plan")?;
+    let plan: Plan = Running::with(config, &args.at)?.get("/api/v1/plan")?;
     for warning in &plan.warnings {
         eprintln!("warning: {warning}");
     }
@@ -64,13 +66,11 @@ fn text(plan: &Plan, in_colour: bool) -> String {
     section("endpoints", endpoints(&plan.endpoints));
     section("routes", items(&plan.routes));
     section("settings", settings(&plan.settings));
-    if plan.tls_files {
-        let mut table = Table::default();
-        table.push(vec![Cell::plain(
-            "files of TLS hold others than those in use",
-        )]);
-        section("certificates", table);
+    let mut files = Table::default();
+    for file in &plan.files {
+        files.push(vec![Cell::plain(file)]);
     }
+    section("files that hold something else than what is in use", files);
     section("change with a restart only", settings(&plan.restart));
     let mut kept = Table::default();
     for kept_mode in &plan.by_operator {

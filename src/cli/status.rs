@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::running::{AskError, Running, finished};
+use super::running::{AskError, At, Running, finished};
 use super::table::{Cell, Table, Tone, in_colour};
 
 /// Between two looks.
@@ -21,6 +21,8 @@ pub struct Args {
     /// As JSON, for scripts.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    at: At,
     /// Again every second, until it is ended.
     #[arg(long)]
     watch: bool,
@@ -55,6 +57,10 @@ struct Upstream {
 /// One endpoint.
 #[derive(Debug, Deserialize)]
 pub(super) struct Endpoint {
+    pub(super) id: u64,
+    /// A reload has removed it, and it finishes what it has.
+    #[serde(default)]
+    pub(super) gone: bool,
     name: String,
     weight: u32,
     pub(super) mode: String,
@@ -104,7 +110,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
 }
 
 fn show(args: &Args, config: &Path) -> Result<ExitCode, AskError> {
-    let running = Running::with(config)?;
+    let running = Running::with(config, &args.at)?;
     loop {
         let status: Value = running.get("/api/v1/status")?;
         let text = if args.json {
@@ -209,7 +215,7 @@ mod tests {
     #[test]
     fn status_is_told_in_aligned_lines() {
         let endpoint = |name: &str, mode: &str, state: &str, reason: Option<&str>| {
-            json!({ "name": name, "weight": 1, "mode": mode, "state": state, "reason": reason,
+            json!({ "id": 1, "name": name, "weight": 1, "mode": mode, "state": state, "reason": reason,
                 "since": 940, "in_flight": 5, "tunnels": 2, "eligible": state == "up", "more": 1 })
         };
         let status = json!({

@@ -20,7 +20,8 @@ pub struct Process {
     pub startup_wait: Duration,
     /// `certificate_poll`: how often the files of `listener.tls` are looked at for other contents. Default off: at reloads.
     pub certificate_poll: Option<Duration>,
-    /// `drain_tunnel_timeout`: how long tunnels may go on at an endpoint that drains or is disabled. Default 10 min.
+    /// `drain_tunnel_timeout`: how long tunnels may go on at an endpoint that drains, is disabled or is no
+    /// longer in the file. Default 10 min.
     pub drain_tunnel_timeout: Duration,
     /// `max_connections`: client connections of all listeners together. Default: no limit.
     pub max_connections: Option<NonZeroUsize>,
@@ -102,6 +103,8 @@ pub struct Admin {
     /// `socket`: the unix socket that commands use. Default: `run/NAME.sock` where it can be made; NAME is the
     /// file's, so that two files in one folder have two.
     pub socket: AdminSocket,
+    /// `hosts`: names by which the address may be asked, besides IP addresses and names without a dot. Default none.
+    pub hosts: Vec<Box<str>>,
     /// `audit`: a file to which everything that an operator does is appended. Default: the log only.
     pub audit: Option<PathBuf>,
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
@@ -172,6 +172,19 @@ pub struct UpstreamTls {
     pub client_certificate: Option<Certificate>,
     /// Where the table stands.
     pub place: Place,
+}
+
+impl UpstreamTls {
+    /// Every file it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let ca = match &self.trust {
+            Trust::Authorities { ca, place: _ } => Some(ca),
+            Trust::System | Trust::Anyone => None,
+        };
+        let own = self.client_certificate.iter();
+        let own = own.flat_map(|certificate| [&certificate.chain, &certificate.key]);
+        ca.into_iter().chain(own).map(PathBuf::as_path)
+    }
 }
 
 /// `upstream.tls.ca` and `verify`

@@ -27,7 +27,7 @@ use http::HeaderValue;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, Interval, interval_at};
 use tracing::{error, info, warn};
 
 use self::audit::Audit;
@@ -38,7 +38,8 @@ use self::retire::Gone;
 use self::wishes::Wishes;
 use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
-use crate::admin::history::History;
+use crate::admin::history::{Accepted, By, History};
+use crate::admin::leaving::Leaving;
 use crate::admin::socket::AdminSocket;
 use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigErrors, Problem};
@@ -46,6 +47,7 @@ use crate::health::{self, Checker};
 use crate::metrics::Metrics;
 use crate::net::listen;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
+use crate::snapshot::plan::restart::Started;
 use crate::snapshot::{Instance, Publisher, Snapshot};
 use crate::tls::{Contents, Tickets};
 use crate::units::Name;
@@ -88,14 +90,20 @@ pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
     };
     let code = runtime.block_on(async {
         // Before anything is awaited: a signal that comes early shall not end the process unasked.
-        let signals = match Signals::new() {
+        let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
                 error!(%error, "signals cannot be received");
                 return ExitCode::FAILURE;
             }
         };
-        match Daemon::start(path, config, compiled, compiler, metrics).await {
+        let starting = Daemon::start(path, config, compiled, compiler, metrics);
+        let started = tokio::select! {
+            started = starting => started,
+            // Nothing is served yet.
+            () = end(&mut signals.terminate, &mut signals.interrupt) => return ExitCode::SUCCESS,
+        };
+        match started {
             Ok(daemon) => daemon.serve(signals, on_ready).await,
             Err(error) => {
                 error!("{error}");
@@ -210,9 +218,11 @@ pub struct Daemon {
     addresses: Vec<(u32, SocketAddr)>,
     /// Sockets that are not yet given to the workers.
     unopened: Vec<Opened>,
-    /// What the files of TLS held when they were read for use.
-    tls_files: Contents,
-    /// What they held when that was found unusable, and said so.
+    /// What the process was started with, of all that no reload changes.
+    started: Started,
+    /// What the files that the configuration names held when they were read for use.
+    files: Contents,
+    /// What those of TLS held when that was found unusable, and said so.
     refused_tls_files: Option<Contents>,
     /// What earlier reloads have removed and is finished by now.
     finished: Finished,
@@ -244,9 +254,7 @@ impl Daemon {
     ) -> Result<Self, StartError> {
         warn_of(&compiled.warnings);
         let Compiled {
-            snapshot,
-            tls_files,
-            ..
+            snapshot, files, ..
         } = compiled;
         let workers = config.process.workers.get();
         let unopened = open(&snapshot, &[], workers)?;
@@ -277,7 +285,15 @@ impl Daemon {
         let mut farewells = Farewells::default();
         farewells.follow(&snapshot, Instant::now());
         let mut history = History::default();
-        history.push(snapshot.generation, Arc::clone(&config.text.0));
+        history.push(Accepted {
+            generation: snapshot.generation,
+            origin: snapshot.generation,
+            text: Arc::clone(&config.text.0),
+            files: files.clone(),
+            at: SystemTime::now(),
+            by: By::Start,
+        });
+        let started = Started::with(&config);
         note_accepted(&metrics);
         metrics
             .build_info
@@ -294,6 +310,8 @@ impl Daemon {
             commands: asking,
             events: Events::default(),
             history: Mutex::new(history),
+            leaving: Leaving::default(),
+            hosts: config.admin.hosts.clone(),
         });
         tokio::spawn(serve_admin(admin_listener, Arc::clone(&admin)));
         info!(address = %admin_address, "admin open");
@@ -330,7 +348,8 @@ impl Daemon {
             workers,
             addresses,
             unopened,
-            tls_files,
+            started,
+            files,
             refused_tls_files: None,
             finished: Finished { sender, receiver },
             notify: Arc::new(Notify::from_environment()),
@@ -362,23 +381,41 @@ impl Daemon {
         let mut files = certificates::Files::new();
         let mut day = interval_at(Instant::now() + DAY, DAY);
         loop {
+            let Signals {
+                hangup,
+                reopen,
+                terminate,
+                interrupt,
+            } = &mut signals;
             tokio::select! {
-                _ = signals.reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
-                _ = signals.hangup.recv() => {
-                    // What came of it is logged.
-                    let _ = self.reload(Cause::Signal).await;
-                }
-                Some(asked) = self.commands.recv() => self.obey(asked).await,
-                () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
-                found = files.look(&self.config) => self.follow_certificates(found).await,
-                Some(gone) = self.finished.receiver.recv() => {
-                    gone.retire(&self.metrics, &self.publisher.current());
-                }
-                _ = day.tick() => self.warn_of_endings(),
-                () = end(&mut signals.terminate, &mut signals.interrupt) => break,
+                () = self.turn((hangup, reopen), (&mut files, &mut day)) => {}
+                // Whatever is under way: a reload that waits for a disk or a name is given up, and nothing has changed.
+                () = end(terminate, interrupt) => break,
             }
         }
         self.shut_down(&mut signals).await
+    }
+
+    /// Waits for what comes next, and does it. May be dropped at any point by who shuts down afterwards.
+    async fn turn(
+        &mut self,
+        (hangup, reopen): (&mut Signal, &mut Signal),
+        (files, day): (&mut certificates::Files, &mut Interval),
+    ) {
+        tokio::select! {
+            _ = reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
+            _ = hangup.recv() => {
+                // What came of it is logged.
+                let _ = self.reload(Cause::Signal).await;
+            }
+            Some(asked) = self.commands.recv() => self.obey(asked).await,
+            () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
+            found = files.look(&self.config) => self.follow_certificates(found).await,
+            Some(gone) = self.finished.receiver.recv() => {
+                gone.retire(&self.metrics, &self.publisher.current());
+            }
+            _ = day.tick() => self.warn_of_endings(),
+        }
     }
 
     /// Gives new sockets to the workers: they accept from now on.

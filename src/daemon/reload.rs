@@ -1,6 +1,7 @@
 //! From an edited file to a published snapshot; or nothing changes, and why is said.
 
 use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
 
 use serde_json::json;
 use tokio::time::Instant;
@@ -8,11 +9,12 @@ use tracing::{error, info, warn};
 
 use super::retire::{self, Gone};
 use super::{Daemon, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of};
-use crate::admin::command::Reloaded;
+use crate::admin::command::{Operator, Reloaded};
+use crate::admin::history::{Accepted, By};
 use crate::config::{self, Config, ConfigErrors};
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::plan::Counts;
-use crate::snapshot::plan::restart::needs_restart;
+use crate::tls::Contents;
 use crate::worker::Command;
 
 /// Why a configuration is taken over.
@@ -20,9 +22,9 @@ pub(super) enum Cause {
     /// SIGHUP.
     Signal,
     /// An operator's command.
-    Operator,
+    Operator(Operator),
     /// An operator's command: an earlier file, which is this.
-    Rollback(Arc<str>),
+    Rollback(Operator, Accepted),
 }
 
 impl Daemon {
@@ -31,8 +33,8 @@ impl Daemon {
         self.notify.reloading();
         let by = match cause {
             Cause::Signal => "signal",
-            Cause::Operator => "reload",
-            Cause::Rollback(_) => "rollback",
+            Cause::Operator(_) => "reload",
+            Cause::Rollback(..) => "rollback",
         };
         let outcome = self.try_reload(cause).await;
         match &outcome {
@@ -65,10 +67,14 @@ impl Daemon {
     async fn try_reload(&mut self, cause: Cause) -> Result<Reloaded, ConfigErrors> {
         let path = self.path.clone();
         let mut wishes = self.wishes.clone();
+        let earlier = match &cause {
+            Cause::Signal | Cause::Operator(_) => None,
+            Cause::Rollback(_, earlier) => Some(Arc::clone(&earlier.text)),
+        };
         let load = move || {
-            let mut config = match cause {
-                Cause::Signal | Cause::Operator => config::load(&path)?,
-                Cause::Rollback(text) => config::parse(&text, &path)?,
+            let mut config = match earlier {
+                None => config::load(&path)?,
+                Some(text) => config::parse(&text, &path)?,
             };
             wishes.lay_over(&mut config);
             Ok((config, wishes))
@@ -85,14 +91,32 @@ impl Daemon {
             return Err(ConfigErrors::of_file(&self.path, message));
         };
         let text = Arc::clone(&config.text.0);
-        let reloaded = self
+        let mut reloaded = self
             .take_over(config, compiled, "configuration reloaded")
             .await?;
         self.wishes = wishes;
         let history = self.admin.history.lock();
-        history
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(reloaded.generation, text);
+        let mut history = history.unwrap_or_else(PoisonError::into_inner);
+        let (by, origin, doubts) = match cause {
+            Cause::Signal => (By::Signal, None, history.end_of_rollback(&text)),
+            Cause::Operator(by) => (By::Reload(by.uid), None, history.end_of_rollback(&text)),
+            Cause::Rollback(by, earlier) => {
+                let doubts = changed_since(&earlier, &self.files);
+                (By::Rollback(by.uid), Some(earlier.origin), doubts)
+            }
+        };
+        for doubt in &doubts {
+            warn!("{doubt}");
+        }
+        reloaded.warnings.extend(doubts);
+        history.push(Accepted {
+            generation: reloaded.generation,
+            origin: origin.unwrap_or(reloaded.generation),
+            text,
+            files: self.files.clone(),
+            at: SystemTime::now(),
+            by,
+        });
         Ok(reloaded)
     }
 
@@ -139,7 +163,7 @@ impl Daemon {
         let Compiled {
             snapshot,
             warnings,
-            tls_files,
+            files,
         } = compiled;
         let log = config.access_log.clone();
         // Not here: a file system that hangs would hold everything else up.
@@ -166,6 +190,8 @@ impl Daemon {
         apply(&snapshot, &config);
         publish_gauges(&self.metrics, &snapshot);
         let generation = snapshot.generation;
+        // Before it is published: who finds the name taken by another finds the one before here.
+        self.admin.leaving.follow(&previous, &snapshot);
         self.publisher.publish(snapshot);
 
         let current = self.publisher.current();
@@ -199,7 +225,7 @@ impl Daemon {
         let finished = self.finished.sender.clone();
         tokio::spawn(retire::wait(gone, previous, with, finished));
         self.config = config;
-        self.tls_files = tls_files;
+        self.files = files;
         self.refused_tls_files = None;
         info!(
             previous = reloaded.previous,
@@ -215,7 +241,7 @@ impl Daemon {
 
     /// Names what a reload cannot change.
     fn warn_of_restart(&self, config: &Config) -> Vec<String> {
-        let settings = needs_restart(&self.config, config);
+        let settings = self.started.needs_restart(config);
         for setting in &settings {
             warn!(
                 running = setting.before,
@@ -235,4 +261,16 @@ impl Daemon {
             fastrand::usize(..),
         ))
     }
+}
+
+/// Says which files hold something else by now than when `earlier` was taken over.
+fn changed_since(earlier: &Accepted, files: &Contents) -> Vec<String> {
+    let say = |file: &std::path::Path| {
+        format!(
+            "{} holds something else than when generation {} was taken over: what it holds now is used",
+            file.display(),
+            earlier.generation
+        )
+    };
+    earlier.files.changed(files).map(say).collect()
 }

@@ -54,8 +54,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// Warnings of the configuration and of its certificates.
     pub warnings: Vec<Problem>,
-    /// What the files of TLS held, at the latest when they were read.
-    pub tls_files: Contents,
+    /// What the files that the configuration names held, at the latest when they were read.
+    pub files: Contents,
 }
 
 impl Compiler {
@@ -81,7 +81,7 @@ impl Compiler {
             self.alarm = Arc::clone(&previous.alarm);
         }
         // Before the files are read for use: what changes meanwhile is a change yet to come.
-        let tls_files = tls_files(config);
+        let files = Contents::of(config.files());
         let mut problems = Vec::new();
         let mut warnings = config.warnings.clone();
         let error_pages = Arc::new(
@@ -227,7 +227,7 @@ impl Compiler {
         Ok(Compiled {
             snapshot,
             warnings,
-            tls_files,
+            files,
         })
     }
 
@@ -481,12 +481,9 @@ fn hsts(hsts: &config::Hsts) -> Option<HeaderValue> {
 
 /// What the files hold that the listeners' TLS is made of.
 pub fn tls_files(config: &Config) -> Contents {
-    Contents::of(
-        config
-            .listeners
-            .iter()
-            .filter_map(|listener| listener.tls.as_ref()),
-    )
+    let listeners = config.listeners.iter();
+    let tls = listeners.filter_map(|listener| listener.tls.as_ref());
+    Contents::of(tls.flat_map(config::ListenerTls::files))
 }
 
 /// The fields of any listener.

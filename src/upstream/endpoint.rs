@@ -30,6 +30,13 @@ use crate::units::{Name, Weight};
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct EndpointId(u64);
 
+impl EndpointId {
+    /// As a number, from 1.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
+
 /// Where and how an endpoint is reached. Another one is another endpoint, even under the same name: it shares no
 /// connection, no health and no load with the one before.
 #[derive(Debug, PartialEq)]
@@ -72,6 +79,9 @@ pub struct Endpoint {
     claimed: Claimed,
     /// Where requests of its upstream wait.
     queue: Arc<Queue>,
+    /// Whether its tunnels have had their time. Written by the control thread, read when a tunnel begins. Relaxed: workers
+    /// are told as well, and who has not heard of it yet is told after it has counted its tunnel.
+    ends_tunnels: AtomicBool,
     /// How long it keeps idle connections.
     pub keep_alive: KeepAlive,
     /// Its counters.
@@ -154,6 +164,7 @@ impl Endpoint {
             adapting: Adapting::default(),
             claimed: Claimed::up_to(metrics.response.get_sample_count()),
             queue,
+            ends_tunnels: AtomicBool::new(false),
             keep_alive: KeepAlive::default(),
             metrics,
         }
@@ -275,6 +286,16 @@ impl Endpoint {
     /// Whether it may be picked only because too few others are left.
     pub fn is_kept(&self) -> bool {
         self.load.tier.load(Relaxed) == KEPT
+    }
+
+    /// Whether a tunnel to it ends as soon as it begins.
+    pub fn ends_tunnels(&self) -> bool {
+        self.ends_tunnels.load(Relaxed)
+    }
+
+    /// Says so.
+    pub fn set_ends_tunnels(&self, ends: bool) {
+        self.ends_tunnels.store(ends, Relaxed);
     }
 
     /// What clients' requests tell of it.

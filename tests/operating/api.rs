@@ -38,6 +38,36 @@ fn over_tcp_nothing_can_be_changed() {
 }
 
 #[test]
+fn regression_over_tcp_a_name_that_others_can_own_is_not_answered() {
+    let origin = Origin::named("a");
+    let hosts = "[admin]\naddress = \"127.0.0.1:0\"\nhosts = [\"lb.example.com\"]";
+    let balancer = Balancer::start(&config(&[&origin], "", hosts));
+    let mut connection = Connection::open(balancer.admin());
+    let mut ask = |method: &str, path: &str, host: &str| {
+        connection.send(format!(
+            "{method} {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nContent-Length: 0\r\n\r\n"
+        ));
+        let reply = connection.reply();
+        assert_eq!(reply.field("access-control-allow-origin"), None);
+        reply.status
+    };
+    for path in [
+        "/api/v1/status",
+        "/api/v1/config",
+        "/metrics",
+        "/api/v1/events",
+    ] {
+        assert_eq!(ask("GET", path, "evil.example:9900"), 421, "{path}");
+    }
+    // Whoever probes may say what they like.
+    assert_eq!(ask("GET", "/readyz", "evil.example"), 200);
+    for host in ["127.0.0.1:9900", "localhost:9900", "lb.example.com"] {
+        assert_eq!(ask("GET", "/api/v1/status", host), 200, "{host}");
+        assert_eq!(ask("OPTIONS", "/api/v1/status", host), 405, "{host}");
+    }
+}
+
+#[test]
 fn what_is_asked_wrongly_is_refused_with_a_reason_and_changes_nothing() {
     let origin = Origin::named("a");
     let balancer = Balancer::start(&config(&[&origin], "", ""));
