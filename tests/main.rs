@@ -23,6 +23,7 @@ mod grpc;
 mod header_changes;
 mod headers;
 mod health;
+mod hedging;
 mod hostile_clients;
 mod hsts;
 mod http2_conformance;

@@ -2,7 +2,7 @@
 
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
-use super::{HeaderChanges, Mirror, Place, RouteLimits, RouteRetry, RouteTimeouts};
+use super::{HeaderChanges, Hedge, Mirror, Place, RouteLimits, RouteRetry, RouteTimeouts};
 use crate::units::Name;
 
 /// `[[route]]`
@@ -43,6 +43,8 @@ pub struct Route {
     pub mirror: Option<Mirror>,
     /// `retry`: what it says in place of its upstream. Only with `upstream`. Default nothing.
     pub retry: Option<RouteRetry>,
+    /// `hedge`: when a second endpoint is asked beside one that does not answer. Only with `upstream`. Default: never.
+    pub hedge: Option<Hedge>,
     /// Where the table stands.
     pub place: Place,
 }

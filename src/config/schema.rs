@@ -330,6 +330,7 @@ const ROUTE: &[Key] = &[
     Key("timeouts", May, Table(ROUTE_TIMEOUTS)),
     Key("limits", May, Table(ROUTE_LIMITS)),
     Key("retry", May, Or(&[No, Table(ROUTE_RETRY)])),
+    Key("hedge", May, Table(HEDGE)),
     Key("mirror", May, Table(MIRROR)),
 ];
 
@@ -387,6 +388,8 @@ const ROUTE_RETRY: &[Key] = &[
     Key("body_bytes", May, Size),
     Key("idempotency_key", May, Yes),
 ];
+
+const HEDGE: &[Key] = &[Key("after", Must, Duration)];
 
 const MIRROR: &[Key] = &[
     Key("upstream", Must, Text),

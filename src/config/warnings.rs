@@ -22,6 +22,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
                 .iter()
                 .filter_map(|route| mirrored(config, route)),
         )
+        .chain(config.routes.iter().flat_map(|route| hedged(config, route)))
         .collect()
 }
 
@@ -119,6 +120,31 @@ fn mirrored(config: &Config, route: &Route) -> Option<Problem> {
         return None;
     };
     Some(mirror.place.problem(message))
+}
+
+/// Second attempts that have nowhere to go, or move clients that are to stay.
+fn hedged(config: &Config, route: &Route) -> Vec<Problem> {
+    let Some(hedge) = &route.hedge else {
+        return Vec::new();
+    };
+    let warning = |upstream: &Upstream| {
+        let name = &upstream.name;
+        let mut others = upstream.endpoints.iter().filter(|other| !other.backup);
+        let message = if others.nth(1).is_none() {
+            format!("upstream {name:?} has no second endpoint to ask, backups not counted")
+        } else if upstream.affinity.is_some() {
+            format!(
+                "upstream {name:?} has `affinity`: a client whose second endpoint answers first moves there"
+            )
+        } else {
+            return None;
+        };
+        Some(hedge.place.problem(message))
+    };
+    let upstreams = route.action.upstreams();
+    upstreams
+        .filter_map(|index| warning(&config.upstreams[index]))
+        .collect()
 }
 
 /// Clients send a cookie by its name and path: of two upstreams the one sets what the other has set.

@@ -90,6 +90,7 @@ families! {
     queue_seconds: HistogramVec = "balancer_queue_seconds" ["upstream"] "How long requests waited for an endpoint with room, those that waited.";
     queue_rejected: IntCounterVec = "balancer_queue_rejected_total" ["upstream", "why"] "Requests refused because every endpoint had as many as it may: the queue was full, or they had waited for too long.";
     retries: IntCounterVec = "balancer_retries_total" ["upstream", "reason"] "Further attempts, by what failed before.";
+    hedges: IntCounterVec = "balancer_hedges_total" ["upstream", "result"] "Second attempts beside a first one that did not answer in time, by what became of them, and those that could not be made.";
     sticky_repins: IntCounterVec = "balancer_sticky_repins_total" ["upstream", "why"] "Clients with an affinity cookie that got another endpoint than it names.";
     mirrored_requests: IntCounterVec = "balancer_mirrored_requests_total" ["route", "result"] "Requests that were to be mirrored, by what became of the copy.";
     paused: IntGaugeVec = "balancer_paused" ["upstream"] "Whether an upstream is paused: 1 or 0.";

@@ -306,6 +306,8 @@ pub struct UpstreamMetrics {
     retries: [IntCounter; RETRIES.len()],
     /// Attempts after which there was none, by [`DENIED`].
     denied: [IntCounter; DENIED.len()],
+    /// Attempts beside others, by [`HEDGES`].
+    hedges: [IntCounter; HEDGES.len()],
 }
 
 /// What failed before a further attempt.
@@ -357,6 +359,29 @@ const DENIED: [(RetryDenied, &str); 4] = [
     (RetryDenied::Unsafe, "unsafe"),
 ];
 
+/// What became of an attempt beside another.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum HedgeResult {
+    /// Its answer was passed on.
+    Won,
+    /// The other one was answered before, or the client had left.
+    Outrun,
+    /// It failed.
+    Failed,
+    /// There was none: too many others had been made.
+    Budget,
+    /// There was none: no other endpoint was free.
+    NoEndpoint,
+}
+
+const HEDGES: [(HedgeResult, &str); 5] = [
+    (HedgeResult::Won, "won"),
+    (HedgeResult::Outrun, "outrun"),
+    (HedgeResult::Failed, "failed"),
+    (HedgeResult::Budget, "budget"),
+    (HedgeResult::NoEndpoint, "no_endpoint"),
+];
+
 impl UpstreamMetrics {
     /// Of the upstream `name`.
     pub fn new(metrics: &Metrics, name: &str) -> Self {
@@ -370,6 +395,7 @@ impl UpstreamMetrics {
             queue_late: metrics.queue_rejected.with_label_values(&[name, "timeout"]),
             retries: RETRIES.map(|(_, reason)| metrics.retries.with_label_values(&[name, reason])),
             denied: DENIED.map(|(_, why)| metrics.retries_denied.with_label_values(&[name, why])),
+            hedges: HEDGES.map(|(_, result)| metrics.hedges.with_label_values(&[name, result])),
             degraded_picks: metrics.degraded_picks.with_label_values(&[name]),
         }
     }
@@ -382,6 +408,11 @@ impl UpstreamMetrics {
     /// Attempts after which there was none, and why.
     pub fn retries_denied(&self, why: RetryDenied) -> &IntCounter {
         &self.denied[why as usize]
+    }
+
+    /// Attempts beside others, and what became of them.
+    pub fn hedges(&self, result: HedgeResult) -> &IntCounter {
+        &self.hedges[result as usize]
     }
 
     /// Counts a client that got another endpoint than it wanted. Not for the common path: the series is looked up.
@@ -413,6 +444,9 @@ impl UpstreamMetrics {
         }
         for (_, why) in DENIED {
             let _ = metrics.retries_denied.remove_label_values(&[name, why]);
+        }
+        for (_, result) in HEDGES {
+            let _ = metrics.hedges.remove_label_values(&[name, result]);
         }
     }
 }
@@ -639,6 +673,11 @@ mod tests {
             (0..)
                 .zip(DENIED)
                 .all(|(index, (why, _))| why as usize == index)
+        );
+        assert!(
+            (0..)
+                .zip(HEDGES)
+                .all(|(index, (result, _))| result as usize == index)
         );
     }
 

@@ -7,6 +7,6 @@ pub mod totals;
 
 pub use catalogue::Metrics;
 pub use handles::{
-    CodeCounters, EndpointMetrics, ListenerMetrics, MirrorMetrics, RetryDenied, RetryReason,
-    RouteMetrics, UpstreamMetrics,
+    CodeCounters, EndpointMetrics, HedgeResult, ListenerMetrics, MirrorMetrics, RetryDenied,
+    RetryReason, RouteMetrics, UpstreamMetrics,
 };

@@ -205,8 +205,10 @@ fn failed_attempts(out: &mut Vec<u8>, attempts: &[FailedAttempt]) {
         text(out, key!("endpoint"), attempt.endpoint.name());
         let opened = if index == 0 { &b"[{"[..] } else { &b",{"[..] };
         out.splice(begin..=begin, opened.iter().copied());
-        out.extend_from_slice(key!("reused"));
-        out.extend_from_slice(if attempt.is_reused { b"true" } else { b"false" });
+        if let Some(is_reused) = attempt.is_reused {
+            out.extend_from_slice(key!("reused"));
+            out.extend_from_slice(if is_reused { b"true" } else { b"false" });
+        }
         plain(out, key!("error"), attempt.error);
         milliseconds(out, key!("ms"), attempt.after);
         out.push(b'}');

@@ -1,5 +1,5 @@
 //! One attempt at one endpoint: a connection, the request over it, the head of the response. Whether another follows is not
-//! decided here.
+//! decided here, and there may be another at the same time.
 
 use std::future::Future;
 use std::pin::{Pin, pin};
@@ -12,9 +12,10 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use super::error::{Fault, ProxyError};
 use super::leftover::Leftover;
 use super::local::Local;
+use super::moment::Moment;
 use super::preface;
 use super::record::{FailedAttempt, FromEndpoint, Record, ResponseBody};
-use super::retry::{Failed, Moment, Trial};
+use super::retry::{Failed, Trial, Turn};
 use super::tunnel::Asked;
 use crate::config::UpstreamTimeouts;
 use crate::message::hop_by_hop;
@@ -36,12 +37,15 @@ const NEW: u32 = 2;
 const STALL: Duration = Duration::from_secs(1);
 
 /// Asks the endpoint of `lease`. Takes `request` when it is sent; where another attempt follows, it is back.
-pub(super) async fn ask(
+///
+/// Made twice, once for requests that are hedged: the other one has a single caller then, and the compiler makes it a part of
+/// that, without moving a response once more.
+pub(super) async fn ask<const HEDGED: bool>(
     local: &Rc<Local>,
     trial: Trial<'_>,
     lease: Lease,
     request: &mut Option<Request<RequestBody>>,
-    record: &mut Record,
+    record: &Record,
 ) -> Result<Response<ResponseBody>, Failed> {
     let upstream = trial.upstream;
     let endpoint = lease.endpoint();
@@ -52,12 +56,20 @@ pub(super) async fn ask(
         is_reused,
         since,
     };
-    let pooled = if trial.is_repeated() {
-        sent = Instant::now();
-        None
-    } else {
-        let terms = (upstream.timeouts.pool_idle, !trial.is_idempotent);
-        local.pool.checkout(endpoint, sent, terms)
+    let pooled = match trial.turn {
+        Turn::First => {
+            let terms = (upstream.timeouts.pool_idle, !trial.is_idempotent);
+            local.pool.checkout(endpoint, sent, terms)
+        }
+        Turn::Beside => {
+            sent = Instant::now();
+            let terms = (upstream.timeouts.pool_idle, !trial.is_idempotent);
+            local.pool.checkout(endpoint, sent, terms)
+        }
+        Turn::Again => {
+            sent = Instant::now();
+            None
+        }
     };
     let (mut connection, mut reused) = match pooled {
         Some(connection) => {
@@ -146,9 +158,10 @@ pub(super) async fn ask(
                 let failed =
                     asking(reused, sent).failed((error, moment), request.is_some(), record);
                 if reused && error.fault() == Fault::Endpoint {
-                    match failed.next {
-                        Some(_) => endpoint.metrics.stale_retried.inc(),
-                        None => endpoint.metrics.stale_failed.inc(),
+                    if failed.next.is_some() || trial.is_hedged() {
+                        endpoint.metrics.stale_retried.inc();
+                    } else {
+                        endpoint.metrics.stale_failed.inc();
                     }
                 }
                 return Err(failed);
@@ -271,7 +284,7 @@ impl Asking<'_> {
         self,
         (error, moment): (ProxyError, Option<Moment>),
         is_back: bool,
-        record: &mut Record,
+        record: &Record,
     ) -> Failed {
         if error.fault() == Fault::Endpoint {
             let stalled = error == ProxyError::Closed && has_stalled(record, self.since);
@@ -294,7 +307,7 @@ impl Asking<'_> {
 
     /// There is no connection.
     #[cold]
-    fn not_opened(self, error: ProxyError, is_back: bool, record: &mut Record) -> Failed {
+    fn not_opened(self, error: ProxyError, is_back: bool, record: &Record) -> Failed {
         let moment = (error.fault() == Fault::Endpoint).then_some(Moment::Connecting);
         self.failed((error, moment), is_back, record)
     }
@@ -306,13 +319,25 @@ impl Asking<'_> {
         moment: Moment,
         connection: &mut Connection,
         request: &mut Option<Request<RequestBody>>,
-        record: &mut Record,
+        record: &Record,
     ) -> Option<Failed> {
+        let (error, reason) = match moment {
+            Moment::TooEarly => (ProxyError::NoEndpoint, "too_early"),
+            _ => (ProxyError::NoEndpoint, "status"),
+        };
+        if self.trial.is_hedged() {
+            // The other one may do better.
+            self.trial.was_answered(425);
+            self.note(reason, record);
+            return Some(Failed {
+                error,
+                next: None,
+                place: None,
+            });
+        }
         let is_back = connection.can_be_asked_again();
         let place = match is_back {
-            true => self
-                .trial
-                .place(moment, self.endpoint.id(), record.hash_key()),
+            true => self.trial.place(moment, record.hash_key()),
             false => None,
         };
         if let Some(None) = place {
@@ -320,14 +345,8 @@ impl Asking<'_> {
             return None;
         }
         let next = self.trial.follow(moment, is_back)?;
-        if self.trial.is_repeated() {
-            self.trial.was_answered(425);
-        }
+        self.trial.was_answered(425);
         *request = Some(*connection.again()?);
-        let (error, reason) = match moment {
-            Moment::TooEarly => (ProxyError::NoEndpoint, "too_early"),
-            _ => (ProxyError::NoEndpoint, "status"),
-        };
         self.note(reason, record);
         Some(Failed {
             error,
@@ -336,10 +355,10 @@ impl Asking<'_> {
         })
     }
 
-    fn note(self, error: &'static str, record: &mut Record) {
+    fn note(self, error: &'static str, record: &Record) {
         record.note_failed(|| FailedAttempt {
             endpoint: Arc::clone(self.endpoint),
-            is_reused: self.is_reused,
+            is_reused: Some(self.is_reused),
             error,
             after: self.since.elapsed(),
         });

@@ -2,6 +2,7 @@
 //!
 //! One file of more than 350 lines: whoever tells a record something, and what is made of it in the end, share its fields.
 
+use std::cell::{Cell, OnceCell, RefCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -57,14 +58,15 @@ pub struct Record {
     error: Option<ProxyError>,
     upload: Option<Rc<Progress>>,
     response_bytes: u64,
-    attempts: u32,
+    attempts: Cell<u32>,
     details: Option<Box<Details>>,
     asked: Option<Box<Asked>>,
     facts: Option<Box<Facts>>,
     hash_key: Option<u64>,
     /// What the client takes, until an endpoint has answered.
     accept: Option<HeaderValue>,
-    from: Option<FromEndpoint>,
+    /// The endpoint's response, from its head on.
+    from: OnceCell<FromEndpoint>,
     /// Which of its route's upstreams it goes to, where there are several.
     member: u32,
     /// Its upstream as it was when a pause had ended, where it was held.
@@ -90,9 +92,10 @@ struct Details {
     client: Option<IpAddr>,
     host: Box<str>,
     path: Option<Box<str>>,
-    endpoint: Option<Arc<Endpoint>>,
-    failed: Vec<FailedAttempt>,
-    head: Option<Duration>,
+    /// Who was asked last.
+    endpoint: RefCell<Option<Arc<Endpoint>>>,
+    failed: RefCell<Vec<FailedAttempt>>,
+    head: Cell<Option<Duration>>,
     /// Waiting for an endpoint with room.
     queued: Duration,
 }
@@ -102,8 +105,8 @@ struct Details {
 pub struct FailedAttempt {
     /// Who was asked.
     pub endpoint: Arc<Endpoint>,
-    /// On a connection that others had used before.
-    pub is_reused: bool,
+    /// On a connection that others had used before. `None`: nobody has told.
+    pub is_reused: Option<bool>,
     /// Why it failed.
     pub error: &'static str,
     /// After how long.
@@ -132,9 +135,9 @@ impl Record {
                 client: None,
                 host: Box::default(),
                 path: None,
-                endpoint: None,
-                failed: Vec::new(),
-                head: None,
+                endpoint: RefCell::default(),
+                failed: RefCell::default(),
+                head: Cell::default(),
                 queued: Duration::ZERO,
             })
         });
@@ -155,13 +158,13 @@ impl Record {
             error: None,
             upload: None,
             response_bytes: 0,
-            attempts: 0,
+            attempts: Cell::new(0),
             details,
             asked: None,
             facts: None,
             hash_key: None,
             accept: None,
-            from: None,
+            from: OnceCell::new(),
             member: 0,
             resumed: None,
             affinity: Wanted::Nobody,
@@ -309,7 +312,7 @@ impl Record {
     pub fn affinity_cookie(&self) -> Option<&HeaderValue> {
         let upstream = self.upstream()?;
         upstream.affinity.as_ref()?;
-        let answered = self.from.as_ref()?.lease.endpoint().id();
+        let answered = self.from.get()?.lease.endpoint().id();
         upstream.keep(self.affinity, answered, self.listener.tls.is_some())
     }
 
@@ -370,17 +373,22 @@ impl Record {
     }
 
     /// An endpoint is asked.
-    pub fn set_attempt(&mut self, endpoint: &Arc<Endpoint>) {
-        self.attempts += 1;
-        if let Some(details) = &mut self.details {
-            details.endpoint = Some(Arc::clone(endpoint));
+    pub fn set_attempt(&self, endpoint: &Arc<Endpoint>) {
+        self.attempts.set(self.attempts.get() + 1);
+        self.set_endpoint(endpoint);
+    }
+
+    /// Of several that were asked, this is the one to wait for.
+    pub fn set_endpoint(&self, endpoint: &Arc<Endpoint>) {
+        if let Some(details) = &self.details {
+            details.endpoint.replace(Some(Arc::clone(endpoint)));
         }
     }
 
     /// The endpoint that was asked has failed.
-    pub fn note_failed(&mut self, attempt: impl FnOnce() -> FailedAttempt) {
-        if let Some(details) = &mut self.details {
-            details.failed.push(attempt());
+    pub fn note_failed(&self, attempt: impl FnOnce() -> FailedAttempt) {
+        if let Some(details) = &self.details {
+            details.failed.borrow_mut().push(attempt());
         }
     }
 
@@ -389,16 +397,22 @@ impl Record {
         self.error = Some(error);
     }
 
-    /// An endpoint's response came; `from` is held until its body has ended.
-    pub fn set_response(&mut self, from: FromEndpoint, now: Instant) {
+    /// An endpoint's response came, the only one that is passed on; `from` is held until its body has ended.
+    pub fn set_response(&self, from: FromEndpoint, now: Instant) {
+        self.client.set_stall_limit(from.pause.limit());
+        // Nobody asks once there is one.
+        let _ = self.from.set(from);
+        if let Some(details) = &self.details {
+            let head = now.saturating_duration_since(self.begun);
+            details.head.set(Some(head));
+        }
+    }
+
+    /// The client gets that response.
+    pub fn settle(&mut self) {
         self.by_upstream = true;
         // It keeps the memory of the whole head from being used again.
         self.accept = None;
-        self.client.set_stall_limit(from.pause.limit());
-        self.from = Some(from);
-        if let Some(details) = &mut self.details {
-            details.head = Some(now.saturating_duration_since(self.begun));
-        }
     }
 
     /// The request is a gRPC call: errors are told in its own way, and counted and logged as for any other request.
@@ -434,7 +448,7 @@ impl Record {
     ) -> Option<(SharedStream, Bytes, Arc<Endpoint>)> {
         self.status = status.as_u16();
         self.is_tunnel = true;
-        let from = self.from.as_mut()?;
+        let from = self.from.get_mut()?;
         let Connection::Http1(connection) = &mut from.connection else {
             return None;
         };
@@ -453,7 +467,7 @@ impl Record {
 
     /// A tunnel has ended, with so many bytes passed to the endpoint and to the client.
     pub fn end_tunnel(mut self: Box<Self>, (forth, back): (u64, u64), error: Option<ProxyError>) {
-        self.from = None;
+        self.from.take();
         self.begin_upload().add(forth);
         self.response_bytes = back;
         self.finish(error, Instant::now());
@@ -518,7 +532,7 @@ impl Record {
             return;
         }
         let raw_path = details.uri.path();
-        let endpoint = details.endpoint.as_deref();
+        let endpoint = details.endpoint.borrow();
         let named = details.client.map(|address| address.to_string());
         let client = named
             .as_deref()
@@ -536,9 +550,9 @@ impl Record {
             query: details.uri.query(),
             route: &self.route.name,
             upstream: self.upstream().map(|upstream| &*upstream.name),
-            endpoint: endpoint.map(|endpoint| &**endpoint.name()),
-            attempts: u64::from(self.attempts),
-            failed: &details.failed,
+            endpoint: endpoint.as_ref().map(|endpoint| &**endpoint.name()),
+            attempts: u64::from(self.attempts.get()),
+            failed: &details.failed.borrow(),
             status: self.status,
             who: if self.by_upstream {
                 "upstream"
@@ -549,7 +563,7 @@ impl Record {
             request_bytes,
             response_bytes: self.response_bytes,
             queued: (details.queued > Duration::ZERO).then_some(details.queued),
-            head: details.head,
+            head: details.head.get(),
             total,
         });
     }
@@ -618,7 +632,7 @@ pub struct FromEndpoint {
 impl Guard for Exchange {
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         self.wait_for_client(false);
-        match &mut self.0.from {
+        match self.0.from.get_mut() {
             Some(from) => {
                 let deadline = from.until;
                 if let Some(deadline) = deadline {
@@ -637,7 +651,7 @@ impl Guard for Exchange {
     fn on_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
         self.wait_for_client(true);
         self.0.response_bytes += data.len() as u64;
-        let Some(from) = &mut self.0.from else {
+        let Some(from) = self.0.from.get_mut() else {
             return Ok(());
         };
         from.pause.moved();

@@ -1,8 +1,7 @@
-//! An exchange with endpoints: which attempts are made, and whether a failed one may be followed by another.
-//!
-//! An attempt is repeated where nothing of the request can have been acted on, or where doing so twice is the same as once
-//! (RFC 9110 §9.2.2). `Moment::allows` is the whole of that rule. Knows nothing of connections.
+//! An exchange with endpoints: one attempt after the other, as long as each fails in a way that allows another, and as long
+//! as there may be more. Knows nothing of connections.
 
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,88 +11,47 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 
 use super::error::ProxyError;
 use super::forward::ask;
+use super::hedge;
 use super::local::Local;
 use super::mirror;
+use super::moment::{Allows, Moment, Pace};
 use super::record::{Record, ResponseBody};
 use crate::config::Retry;
 use crate::message::upload::RequestBody;
-use crate::metrics::{RetryDenied, RetryReason};
+use crate::metrics::RetryDenied;
 use crate::upstream::{Denied, EndpointId, Lease, Tried, Upstream, Wish};
 
-/// When an attempt has failed, and how.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Moment {
-    /// The connection could not be opened.
-    Connecting,
-    /// Not a byte was sent: the connection was closed, and so was that in its place.
-    Unsent,
-    /// The endpoint says that it has not processed it.
-    Unprocessed,
-    /// The connection was closed after something was sent.
-    Sent,
-    /// No response came in time.
-    Silent,
-    /// This is the response, and it does not say when to come again.
-    Answered(u16),
-    /// The response is 425: too early, ask again (RFC 8470 §5.2).
-    TooEarly,
+/// The attempts of one request so far.
+#[derive(Debug, Default)]
+pub(super) struct Course {
+    begun: Cell<u32>,
+    /// Who was asked, those included who have not answered yet.
+    tried: Cell<Tried>,
+    hedge: Cell<Hedge>,
 }
 
-/// What follows from the moment alone.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Allows {
-    /// One more attempt.
-    Another,
-    /// None: the endpoint may have acted on it, or still be at it.
-    NotTwice,
-    /// None was asked for.
-    None,
+/// Whether two attempts go on at once.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Hedge {
+    /// They did not, and may yet.
+    #[default]
+    Not,
+    /// They do: if one fails, the other is all that follows.
+    Running,
+    /// They did, or could not. Once is enough.
+    Over,
 }
 
-/// How soon the next attempt follows.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Pace {
-    AtOnce,
-    /// After a moment that differs from request to request: what failed together does not come again together.
-    Soon,
-}
-
-impl Moment {
-    /// Whether a further attempt may follow at all.
-    pub(super) fn allows(self, is_idempotent: bool, rule: &Retry) -> Allows {
-        let only_idempotent = if is_idempotent {
-            Allows::Another
-        } else {
-            Allows::NotTwice
-        };
-        match self {
-            Self::Connecting | Self::Unsent | Self::Unprocessed | Self::TooEarly => Allows::Another,
-            Self::Sent => only_idempotent,
-            Self::Silent if rule.on_timeout => only_idempotent,
-            Self::Answered(status) if rule.statuses.contains(&status) => only_idempotent,
-            Self::Silent | Self::Answered(_) => Allows::None,
-        }
+impl Course {
+    /// One attempt more, at `endpoint`.
+    pub(super) fn begin(&self, endpoint: EndpointId) {
+        self.begun.set(self.begun.get() + 1);
+        self.tried.set(self.tried.get().and(endpoint));
     }
 
-    fn pace(self) -> Pace {
-        match self {
-            Self::Connecting | Self::Unsent => Pace::AtOnce,
-            Self::Unprocessed | Self::Sent | Self::Silent | Self::Answered(_) | Self::TooEarly => {
-                Pace::Soon
-            }
-        }
-    }
-
-    fn reason(self) -> RetryReason {
-        match self {
-            Self::Connecting => RetryReason::Connect,
-            Self::Unsent => RetryReason::Unsent,
-            Self::Unprocessed => RetryReason::Refused,
-            Self::Sent => RetryReason::Closed,
-            Self::Silent => RetryReason::Timeout,
-            Self::Answered(_) => RetryReason::Status,
-            Self::TooEarly => RetryReason::TooEarly,
-        }
+    /// Two attempts go on at once, or do not any more.
+    pub(super) fn set_hedge(&self, hedge: Hedge) {
+        self.hedge.set(hedge);
     }
 }
 
@@ -103,16 +61,38 @@ pub(super) struct Trial<'a> {
     pub(super) upstream: &'a Upstream,
     pub(super) rule: &'a Retry,
     pub(super) is_idempotent: bool,
-    /// Its number, from 1.
-    number: u32,
-    /// Who was asked before.
-    tried: &'a Tried,
+    pub(super) turn: Turn,
+    pub(super) course: &'a Course,
+}
+
+/// Why an attempt is made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Turn {
+    /// Nobody was asked before.
+    First,
+    /// The one before has failed: it takes a connection that nobody had before.
+    Again,
+    /// The one before has not answered yet.
+    Beside,
 }
 
 impl Trial<'_> {
-    /// Whether others came before: then it takes a connection that nobody had before.
-    pub(super) fn is_repeated(&self) -> bool {
-        self.number > 1
+    /// Whether another one may be made while this one goes on.
+    pub(super) fn may_be_hedged(&self) -> bool {
+        self.course.hedge.get() == Hedge::Not && !self.is_last()
+    }
+
+    /// Where that goes: to somebody who has not been asked. `None`: nobody else is free, or it is not the time.
+    pub(super) fn place_beside(&self, key: Option<u64>) -> Option<Lease> {
+        if self.upstream.hold.is_engaged() {
+            return None;
+        }
+        self.upstream.pick_other(self.course.tried.get(), key)
+    }
+
+    /// Whether another one goes on at the same time, which may yet be answered.
+    pub(super) fn is_hedged(&self) -> bool {
+        self.course.hedge.get() == Hedge::Running
     }
 
     /// How long to wait for the head of a response, at `longest`.
@@ -148,21 +128,16 @@ impl Trial<'_> {
         status == 425 || self.rule.statuses.contains(&status)
     }
 
-    /// Where another attempt would go now after one that `endpoint` has answered at `moment`; `None` within: nowhere.
-    /// `None`: none is wanted.
+    /// Where another attempt would go now after one that was answered at `moment`; `None` within: nowhere. `None`: none is
+    /// wanted.
     #[cold]
-    pub(super) fn place(
-        &self,
-        moment: Moment,
-        endpoint: EndpointId,
-        key: Option<u64>,
-    ) -> Option<Option<Lease>> {
+    pub(super) fn place(&self, moment: Moment, key: Option<u64>) -> Option<Option<Lease>> {
         let allows = moment.allows(self.is_idempotent, self.rule);
         if allows != Allows::Another || self.is_last() {
             return None;
         }
         let wish = Wish {
-            tried: self.tried.and(endpoint),
+            tried: self.course.tried.get(),
             preferred: None,
             key,
         };
@@ -173,6 +148,9 @@ impl Trial<'_> {
     /// is decided is counted.
     #[cold]
     pub(super) fn follow(&self, moment: Moment, is_back: bool) -> Option<Pace> {
+        if self.is_hedged() {
+            return None;
+        }
         let metrics = &self.upstream.metrics;
         let denied = match moment.allows(self.is_idempotent, self.rule) {
             Allows::None => return None,
@@ -189,14 +167,18 @@ impl Trial<'_> {
         None
     }
 
-    /// It was a further attempt, and got a response with this status.
-    #[cold]
+    /// It got a response with this status.
     pub(super) fn was_answered(&self, status: u16) {
-        self.upstream.budget.answered(!self.is_failure(status));
+        match self.turn {
+            Turn::First => {}
+            Turn::Again => self.upstream.budget.answered(!self.is_failure(status)),
+            // It was one request more, whatever came of it: it is not given back.
+            Turn::Beside => self.upstream.budget.answered(false),
+        }
     }
 
     fn is_last(&self) -> bool {
-        self.number >= self.rule.attempts
+        self.course.begun.get() >= self.rule.attempts
     }
 }
 
@@ -222,16 +204,18 @@ pub async fn forward(
         .as_ref()
         .is_some_and(|request| is_idempotent(request, rule));
     let mut failed: Option<ProxyError> = None;
-    let mut tried = Tried::default();
+    let course = Course::default();
     let mut place = None;
-    for number in 1.. {
+    loop {
+        let (tried, mut turn, mut preferred) = (course.tried.get(), Turn::Again, None);
+        if tried.is_empty() {
+            turn = Turn::First;
+            // It is asked first, and with that the wish is met.
+            preferred = record.affinity().pin();
+        }
         let wish = Wish {
             tried,
-            // It is asked first, and with that the wish is met.
-            preferred: match tried.is_empty() {
-                true => record.affinity().pin(),
-                false => None,
-            },
+            preferred,
             key: record.hash_key(),
         };
         let picked = match place.take().map_or_else(|| upstream.pick(wish), Ok) {
@@ -246,7 +230,7 @@ pub async fn forward(
                 return Err(failed.unwrap_or_else(|| denied.into()));
             }
         };
-        let endpoint = lease.endpoint().id();
+        course.begin(lease.endpoint().id());
         record.set_attempt(lease.endpoint());
         if tried.is_empty() {
             mirror::begin(local, request, record);
@@ -255,14 +239,20 @@ pub async fn forward(
             upstream,
             rule,
             is_idempotent,
-            number,
-            tried: &tried,
+            turn,
+            course: &course,
         };
-        match ask(local, trial, lease, request, record).await {
+        let asked = match record.route().hedge {
+            // Boxed: requests that are asked for once at a time carry no room for two.
+            Some(after) if hedge::suits(trial, request.as_ref(), record) => {
+                Box::pin(hedge::ask(local, trial, lease, request, (record, after))).await
+            }
+            Some(_) | None => ask::<false>(local, trial, lease, request, record).await,
+        };
+        match asked {
             Ok(response) => {
-                if trial.is_repeated() {
-                    trial.was_answered(response.status().as_u16());
-                }
+                trial.was_answered(response.status().as_u16());
+                record.settle();
                 return Ok(response);
             }
             Err(Failed {
@@ -275,7 +265,6 @@ pub async fn forward(
             }) => {
                 place = found;
                 failed = Some(error);
-                tried = tried.and(endpoint);
                 if pace == Pace::Soon {
                     let pause = PAUSE.mul_f64(local.random());
                     // Boxed, so that requests that do not wait carry no room for it.
@@ -284,7 +273,6 @@ pub async fn forward(
             }
         }
     }
-    Err(failed.unwrap_or(ProxyError::NoEndpoint))
 }
 
 /// Waits for an endpoint with room.
@@ -323,38 +311,6 @@ const PAUSE: Duration = Duration::from_millis(25); // Envoy's base: longer than 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn rule() -> Retry {
-        Retry {
-            statuses: vec![429, 503],
-            on_timeout: true,
-            ..Retry::DEFAULT
-        }
-    }
-
-    #[test]
-    fn matrix_is_that_of_the_documentation() {
-        use Allows::{Another, NotTwice};
-        let none = Allows::None;
-        for (moment, idempotent, other, by_default) in [
-            (Moment::Connecting, Another, Another, Another),
-            (Moment::Unsent, Another, Another, Another),
-            (Moment::Unprocessed, Another, Another, Another),
-            (Moment::TooEarly, Another, Another, Another),
-            (Moment::Sent, Another, NotTwice, Another),
-            (Moment::Silent, Another, NotTwice, none),
-            (Moment::Answered(503), Another, NotTwice, none),
-            (Moment::Answered(500), none, none, none),
-        ] {
-            assert_eq!(moment.allows(true, &rule()), idempotent, "{moment:?}");
-            assert_eq!(moment.allows(false, &rule()), other, "{moment:?}");
-            assert_eq!(
-                moment.allows(true, &Retry::DEFAULT),
-                by_default,
-                "{moment:?}"
-            );
-        }
-    }
 
     #[test]
     fn idempotent_is_what_the_standard_says_and_what_a_client_may_promise() {

@@ -182,6 +182,7 @@ impl Compiler {
             timeouts: None,
             mirror: None,
             retry: Box::default(),
+            hedge: None,
             metrics: RouteMetrics::new(&self.metrics, name, listener_names()),
         };
         let limits_before: HashMap<&str, &Limits> = previous
@@ -220,6 +221,7 @@ impl Compiler {
                         Mirror::new(mirror, &upstreams[mirror.upstream], metrics)
                     }),
                     retry: retry(config, configured),
+                    hedge: configured.hedge.as_ref().map(|hedge| hedge.after),
                     ..route(&configured.name, action)
                 })
             })

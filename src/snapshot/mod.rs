@@ -130,6 +130,8 @@ pub struct Route {
     pub upgrades: Box<[Box<str>]>,
     /// When a request is sent once more, for each of its upstreams; nothing where that is as they say.
     pub retry: Box<[config::Retry]>,
+    /// How long an endpoint may take to answer before another one is asked beside it; most routes wait.
+    pub hedge: Option<Duration>,
     /// What it changes in messages; most routes change nothing.
     pub filters: Option<Box<Filters>>,
     /// How many requests it takes, and how large; most routes take any.

@@ -134,18 +134,7 @@ impl Upstream {
         {
             return Ok(lease);
         }
-        // What has failed once goes where the last request did not: what failed there has often failed elsewhere, too, and not
-        // all who are gone are known to be.
-        let is_doubtful = |endpoint: &Endpoint| {
-            !tried.is_empty()
-                && (tried.contains(endpoint.id()) || endpoint.outlier().in_a_row() > 0)
-        };
-        let best = |endpoint: &Arc<Endpoint>| {
-            endpoint.tier() == Tier::Eligible
-                && !is_doubtful(endpoint)
-                && !(holds_back && endpoint.is_backup())
-                && endpoint.has_room()
-        };
+        let best = |endpoint: &Arc<Endpoint>| is_best(endpoint, tried, holds_back);
         let aside = (!tried.is_empty()).then(|| self.cursor.aside());
         let cursor = aside.as_ref().unwrap_or(&self.cursor);
         // Who loses a last place to another worker looks again: each time somebody has got one.
@@ -161,6 +150,23 @@ impl Upstream {
         }
     }
 
+    /// Picks an endpoint for one more attempt at a request whose attempts at the `tried` go on: one that could be picked as any
+    /// other, and has nobody waiting for it. Such an attempt is worth nothing that others would miss.
+    pub fn pick_other(&self, tried: Tried, key: Option<u64>) -> Option<Lease> {
+        if self.queueing.is_some() && self.queue.is_waited_in() {
+            return None;
+        }
+        let holds_back = self.shares.holds_back();
+        let best = |endpoint: &Arc<Endpoint>| is_best(endpoint, tried, holds_back);
+        let cursor = self.cursor.aside();
+        loop {
+            let index = self.policy.pick(&self.endpoints, &cursor, key, best)?;
+            if let Some(lease) = self.take(&self.endpoints[index]) {
+                return Some(lease);
+            }
+        }
+    }
+
     /// One request more at `endpoint`, if that has room.
     fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Lease> {
         let lease = Lease::take(endpoint, self.policy.in_flight())?;
@@ -171,12 +177,8 @@ impl Upstream {
     }
 
     fn preferred(&self, pin: Pin, tried: Tried, holds_back: bool) -> Option<&Arc<Endpoint>> {
-        self.find(pin).filter(|endpoint| {
-            !tried.contains(pin.id)
-                && endpoint.tier() == Tier::Eligible
-                && !(holds_back && endpoint.is_backup())
-                && endpoint.has_room()
-        })
+        self.find(pin)
+            .filter(|endpoint| is_best(endpoint, tried, holds_back))
     }
 
     /// Backups, where no other is eligible, whether they are wanted yet or not; then those who are not known to be up; then those that were tried.
@@ -290,4 +292,17 @@ impl Upstream {
             eligible => eligible,
         }
     }
+}
+
+/// Whether `endpoint` may be picked before others, and takes one request more. `holds_back`: backups wait.
+///
+/// What has failed once goes where the last request did not: what failed there has often failed elsewhere, too, and not all who
+/// are gone are known to be.
+fn is_best(endpoint: &Endpoint, tried: Tried, holds_back: bool) -> bool {
+    let is_doubtful =
+        !tried.is_empty() && (tried.contains(endpoint.id()) || endpoint.outlier().in_a_row() > 0);
+    endpoint.tier() == Tier::Eligible
+        && !is_doubtful
+        && !(holds_back && endpoint.is_backup())
+        && endpoint.has_room()
 }

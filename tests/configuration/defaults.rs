@@ -176,6 +176,7 @@ fn of_an_upstream() {
     assert_eq!(upstream.retry, retry);
     assert_eq!((upstream.budget.share, upstream.budget.min), (0.2, 3));
     assert!(config.routes.iter().all(|route| route.retry.is_none()));
+    assert!(config.routes.iter().all(|route| route.hedge.is_none()));
     let health = upstream.health.as_ref().unwrap();
     assert_eq!(
         (health.interval, health.fast_interval, health.timeout),

@@ -149,6 +149,29 @@ fn mirrors_that_act_twice_or_on_what_is_not_theirs() {
 }
 
 #[test]
+fn hedges_that_have_nowhere_to_go_or_move_clients() {
+    let with = |endpoints: &str, keys: &str| {
+        let text = format!(
+            "[upstream.a]\nendpoints = [{endpoints}]\nhealth = {{}}\n{keys}\n[[route]]\nupstream = \"a\"\nexclusive = true\nhedge = {{ after = \"1s\" }}\n"
+        );
+        warnings(&text)
+    };
+    let nowhere =
+        "12:9: route[0].hedge: upstream \"a\" has no second endpoint to ask, backups not counted";
+    assert_eq!(with("\"h:1\"", ""), [nowhere]);
+    let backup = "\"h:1\", { address = \"h:2\", backup = true }";
+    assert_eq!(with(backup, ""), [nowhere]);
+    let two = "\"h:1\", \"h:2\"";
+    assert_eq!(with(two, ""), [""; 0]);
+    assert_eq!(
+        with(two, "affinity = { cookie = \"c\", key_file = \"k\" }"),
+        [
+            "12:9: route[0].hedge: upstream \"a\" has `affinity`: a client whose second endpoint answers first moves there"
+        ]
+    );
+}
+
+#[test]
 fn several_endpoints_without_health() {
     let text = "[upstream.a]\nendpoints = [\"h:1\", \"h:2\"]\n[[route]]\nupstream = \"a\"\n";
     assert_eq!(

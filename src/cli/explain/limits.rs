@@ -18,6 +18,15 @@ pub(super) fn explain_limits(lines: &mut Lines, route: &Route) {
         "timeouts",
         [request.map(|limit| format!("request {limit:?}"))],
     );
+    if let Some(hedge) = &route.hedge {
+        lines.push(
+            "hedge",
+            format!(
+                "a second endpoint after {:?} without answer, for {SAFE} without a body",
+                hedge.after
+            ),
+        );
+    }
 }
 
 fn push<const N: usize>(lines: &mut Lines, label: &str, told: [Option<String>; N]) {
@@ -41,3 +50,6 @@ fn rate(rate: &Rate) -> String {
     } = rate;
     format!("{requests} requests per {per:?} by {key}, {burst} at once")
 }
+
+/// Those that [`Hedge::takes`](crate::config::Hedge::takes).
+const SAFE: &str = "GET, HEAD, OPTIONS, TRACE and QUERY";

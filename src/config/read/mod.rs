@@ -9,6 +9,7 @@ mod error_pages;
 mod hash;
 mod header;
 mod health;
+mod hedge;
 mod host;
 mod hsts;
 mod limits;

@@ -7,6 +7,7 @@ use regex::{Regex, RegexBuilder};
 
 use super::action::action;
 use super::changes::{Direction, changes};
+use super::hedge::{self, hedge};
 use super::mirror::mirror;
 use super::rewrite::rewrite;
 use super::{Declared, cookie, header, host, limits, name, path, reference, retry};
@@ -146,6 +147,20 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         }
         Some(retry)
     });
+    let timeouts = timeouts.unwrap_or_default();
+    let hedge = table.get("hedge").and_then(|value| {
+        only_with_upstream(&value, action.as_ref());
+        let upstreams = action.iter().flat_map(Action::upstreams);
+        let beside = hedge::Beside {
+            methods: methods.as_ref(),
+            timeouts: &timeouts,
+            retry: &retry.clone().unwrap_or_default(),
+            upstreams: upstreams
+                .filter_map(|upstream| declared.retries.get(upstream)?.as_ref())
+                .collect(),
+        };
+        hedge(&value, &beside)
+    });
     table.not_yet(&["query"]);
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
@@ -167,10 +182,11 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         rewrite,
         request_headers,
         response_headers,
-        timeouts: timeouts.unwrap_or_default(),
+        timeouts,
         limits: limits.unwrap_or_default(),
         mirror,
         retry,
+        hedge,
         place: table.place(),
     })
 }

@@ -1,4 +1,4 @@
-//! `upstream.retry` and `route.retry`
+//! `upstream.retry`, `route.retry` and `route.hedge`
 
 use super::{each_has, each_value_has};
 
@@ -73,6 +73,63 @@ fn contradictions() {
         (
             "[[route]]\npath = \"/b\"\nrespond = { status = 200 }\nretry = false\n".to_owned(),
             "4:1: route[0].retry: only with `upstream`: this route sends nothing to an endpoint",
+        ),
+    ];
+    let cases: Vec<(&str, &str)> = cases
+        .iter()
+        .map(|(text, expected)| (&**text, *expected))
+        .collect();
+    each_has(&cases);
+}
+
+#[test]
+fn hedges_that_would_be_none() {
+    let route = |keys: &str| {
+        format!(
+            "[[route]]\nupstream = \"app\"\npath = \"/b\"\nhedge = {{ after = \"1s\" }}\n{keys}\n"
+        )
+    };
+    let cases = [
+        (
+            route("timeouts = { request = \"1s\" }"),
+            "4:19: route[0].hedge.after: must be shorter than timeouts.request, 1s, after which nobody waits for an answer",
+        ),
+        (
+            route("timeouts = { response_head = \"500ms\" }"),
+            "4:19: route[0].hedge.after: must be shorter than timeouts.response_head, 500ms, after which nobody waits for an answer",
+        ),
+        (
+            route("retry = { on_timeout = true, attempt_timeout = \"900ms\" }"),
+            "4:19: route[0].hedge.after: must be shorter than retry.attempt_timeout, 900ms, after which nobody waits for an answer",
+        ),
+        (
+            route("retry = false"),
+            "4:9: route[0].hedge: a hedge is a second attempt, and retry allows one (attempts = 1, or retry = false); let it allow two, or leave this out",
+        ),
+        (
+            route("methods = [\"POST\", \"DELETE\"]"),
+            "4:9: route[0].hedge: only requests that change nothing are sent twice at once: GET, HEAD, OPTIONS, TRACE, QUERY, and this route takes none of them; leave it out",
+        ),
+        (
+            "[[route]]\nupstream = \"app\"\npath = \"/b\"\nhedge = { after = \"0s\" }\n".to_owned(),
+            "4:19: route[0].hedge.after: must be longer than zero, got \"0s\"",
+        ),
+        (
+            "[[route]]\nupstream = \"app\"\npath = \"/b\"\nhedge = { after = \"1m\" }\n".to_owned(),
+            "4:19: route[0].hedge.after: must be shorter than timeouts.response_head, 60s, after which nobody waits for an answer",
+        ),
+        (
+            "[[route]]\nupstream = \"app\"\npath = \"/b\"\nhedge = {}\n".to_owned(),
+            "4:9: route[0].hedge: needs `after`, such as after = \"50ms\"",
+        ),
+        (
+            "[[route]]\nupstream = \"app\"\npath = \"/b\"\nhedge = true\n".to_owned(),
+            "4:9: route[0].hedge: must be a table, got true",
+        ),
+        (
+            "[[route]]\npath = \"/b\"\nrespond = { status = 200 }\nhedge = { after = \"1s\" }\n"
+                .to_owned(),
+            "4:1: route[0].hedge: only with `upstream`: this route sends nothing to an endpoint",
         ),
     ];
     let cases: Vec<(&str, &str)> = cases

@@ -157,6 +157,10 @@ fn limits_and_the_queue_are_told() {
         }),
     };
     config.routes[1].timeouts.request = Some(Duration::from_secs(30));
+    config.routes[1].hedge = Some(Hedge {
+        after: Duration::from_millis(50),
+        place: config.routes[1].place.clone(),
+    });
     config.upstreams[0].queue = Some(Queue {
         length: NonZeroUsize::MIN,
         wait: Duration::from_millis(500),
@@ -168,6 +172,7 @@ fn limits_and_the_queue_are_told() {
         "limits    body 1KiB, 4 in flight, 10 requests per 60s by header x-api-key, 20 at once\n",
         "timeouts  request 30s\n",
         "  queue          1 wait for 500ms, newest-first\n",
+        "hedge     a second endpoint after 50ms without answer, for GET, HEAD, OPTIONS, TRACE and QUERY without a body\n",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
