@@ -11,10 +11,13 @@ use crate::support::balancer::BINARY;
 use crate::support::{Balancer, Origin};
 
 mod api;
+mod auto_rollback;
 mod modes;
 mod planning;
+mod racing;
 mod reloading;
 mod socket;
+mod watching;
 
 /// Runs a command against `balancer`, to its end.
 fn command(balancer: &Balancer, arguments: &[&str]) -> Output {

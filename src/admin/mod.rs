@@ -9,6 +9,7 @@ pub mod facts;
 pub mod history;
 mod patient;
 pub mod problem;
+pub mod reloads;
 pub mod socket;
 pub mod status;
 
@@ -35,6 +36,7 @@ use self::events::Events;
 use self::history::History;
 use self::patient::{Known, Patient};
 use self::problem::ApiError;
+use self::reloads::LastReload;
 use crate::metrics::{Metrics, encode};
 use crate::snapshot::Publisher;
 
@@ -57,12 +59,22 @@ pub struct Admin {
     pub events: Events,
     /// The files that were accepted.
     pub history: Mutex<History>,
+    /// What the last reload came to; none: there was none.
+    pub last_reload: Mutex<Option<LastReload>>,
 }
 
 impl Admin {
     /// Says whether the process is ready, and if not, why.
     pub fn set_unready(&self, why: Option<&'static str>) {
         *self.unready.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Says what the last reload came to.
+    pub fn set_last_reload(&self, last: LastReload) {
+        *self
+            .last_reload
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 
     /// Says which sockets are open.
@@ -166,11 +178,13 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    Json(status::Status::of(
-        &admin.publisher.current(),
-        &addresses,
-        admin.started,
-    ))
+    let last_reload = admin
+        .last_reload
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let snapshot = admin.publisher.current();
+    Json(status::Status::of(&snapshot, &addresses, admin.started).after(last_reload))
 }
 
 async fn facts(

@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::reloads::{LastReload, LastReloadView};
 use crate::config::hint;
 use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
@@ -22,6 +23,8 @@ pub struct Status {
     generation: u64,
     /// Unix time in seconds.
     started: u64,
+    /// Where there was one.
+    last_reload: Option<LastReloadView>,
     listeners: Vec<ListenerStatus>,
     upstreams: Vec<UpstreamStatus>,
     routes: Vec<RouteStatus>,
@@ -177,10 +180,19 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             generation: snapshot.generation,
             started: unix_seconds(started),
+            last_reload: None,
             listeners: listeners.collect(),
             upstreams: upstreams.collect(),
             routes: routes.collect(),
         }
+    }
+}
+
+impl Status {
+    /// The same, after this reload.
+    pub fn after(mut self, last: Option<LastReload>) -> Self {
+        self.last_reload = last.map(LastReloadView::from);
+        self
     }
 }
 

@@ -59,7 +59,7 @@ enum Action {
     /// Tell what a reload would change, without doing it.
     Plan(plan::Args),
     /// Have the running balancer read its file again, and tell what came of it.
-    Reload,
+    Reload(reload::Reload),
     /// Have the running balancer use an earlier file again.
     Rollback(reload::Rollback),
     /// Take an endpoint out: it finishes what it has and gets nothing new.
@@ -101,7 +101,7 @@ pub fn run() -> ExitCode {
         Action::Explain(args) => explain::run(&args, &command.config),
         Action::Status(args) => status::run(&args, &command.config),
         Action::Plan(args) => plan::run(&args, &command.config),
-        Action::Reload => reload::reload(&command.config),
+        Action::Reload(args) => reload::reload(&args, &command.config),
         Action::Rollback(args) => reload::rollback(&args, &command.config),
         Action::Drain(args) => mode::drain(&args, &command.config),
         Action::Resume(args) => mode::resume(&args, &command.config),

@@ -10,6 +10,17 @@ use super::running::{AskError, Running, finished};
 use super::table::say;
 use crate::admin::command::Reloaded;
 
+/// Have the running balancer read its file again, and tell what came of it.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Reload {
+    /// Only if this generation is in use: nobody has changed anything since `plan` told of it.
+    #[arg(long, value_name = "GENERATION")]
+    expect_generation: Option<u64>,
+    /// Also a file that was rolled back automatically, and without watching what comes of it.
+    #[arg(long)]
+    force: bool,
+}
+
 /// Have the running balancer use an earlier file again.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Rollback {
@@ -18,8 +29,16 @@ pub struct Rollback {
 }
 
 /// Reloads; says what has become of endpoints, or every problem.
-pub fn reload(config: &Path) -> ExitCode {
-    finished(ask(config, "/api/v1/reload", Bytes::new()).map(|reloaded| {
+pub fn reload(args: &Reload, config: &Path) -> ExitCode {
+    let mut body = json!({});
+    if let Some(expected) = args.expect_generation {
+        body["expect_generation"] = json!(expected);
+    }
+    if args.force {
+        body["force"] = json!(true);
+    }
+    let body = body.to_string().into();
+    finished(ask(config, "/api/v1/reload", body).map(|reloaded| {
         tell(&reloaded);
         ExitCode::SUCCESS
     }))

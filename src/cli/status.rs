@@ -32,8 +32,35 @@ struct Status {
     version: String,
     generation: u64,
     started: u64,
+    last_reload: Option<LastReload>,
     listeners: Vec<Listener>,
     upstreams: Vec<Upstream>,
+}
+
+#[derive(Debug, Deserialize)]
+struct LastReload {
+    by: String,
+    result: String,
+    at: u64,
+    why: Option<String>,
+}
+
+impl LastReload {
+    /// What has to be known of it: that the file on disk is not what is in use.
+    fn warning(&self, now: u64) -> Option<String> {
+        let ago = ago(now.saturating_sub(self.at));
+        match (&*self.by, &*self.result) {
+            ("auto-rollback", "accepted") => Some(format!(
+                "rolled back automatically {ago} ago: {}\n",
+                self.why.as_deref().unwrap_or_default()
+            )),
+            (_, "rejected") => Some(format!(
+                "the last reload ({}) was rejected {ago} ago; the configuration before it is in use\n",
+                self.by
+            )),
+            _ => None,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -130,11 +157,14 @@ fn show(args: &Args, config: &Path) -> Result<ExitCode, AskError> {
 impl Status {
     fn text(&self, now: u64, in_colour: bool) -> String {
         let mut text = format!(
-            "balancer {}, generation {}, up {}\n\n",
+            "balancer {}, generation {}, up {}\n",
             self.version,
             self.generation,
             ago(now.saturating_sub(self.started))
         );
+        let last = self.last_reload.as_ref();
+        text.push_str(&last.and_then(|last| last.warning(now)).unwrap_or_default());
+        text.push('\n');
         let mut listeners = Table::with_heading(&["listener", "address", "", "connections"]);
         for listener in &self.listeners {
             listeners.push(vec![
@@ -232,6 +262,25 @@ mod tests {
              \x20 a         up                                 1 min 0 s  5          1\n\
              \x20 bb        draining (3 in flight, 2 tunnels)  1 min 0 s  5          1       not picked\n\
              \x20 c         down                               1 min 0 s  5          1       refused\n"
+        );
+    }
+
+    #[test]
+    fn reload_that_is_not_in_use_is_told_of() {
+        let warning = |by: &str, result: &str, why: Option<&str>| {
+            let last = json!({ "by": by, "result": result, "at": 940, "why": why });
+            let last: LastReload = serde_json::from_value(last).unwrap();
+            last.warning(1000)
+        };
+        assert_eq!(warning("signal", "accepted", None), None);
+        assert_eq!(warning("rollback", "accepted", None), None);
+        assert_eq!(
+            warning("watch", "rejected", None).unwrap(),
+            "the last reload (watch) was rejected 1 min 0 s ago; the configuration before it is in use\n"
+        );
+        assert_eq!(
+            warning("auto-rollback", "accepted", Some("much failed")).unwrap(),
+            "rolled back automatically 1 min 0 s ago: much failed\n"
         );
     }
 

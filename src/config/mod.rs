@@ -4,6 +4,7 @@
 //! units are typed. Knows nothing of sockets; certificates are read later, when the snapshot is compiled.
 
 pub mod affinity;
+pub mod auto_rollback;
 pub mod changes;
 pub mod differences;
 pub mod error;
@@ -33,6 +34,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use affinity::Affinity;
+pub use auto_rollback::{AutoRollback, CountedErrors};
 pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use differences::{Difference, differences};
 pub use error::{ConfigErrors, Place, Problem};
@@ -85,6 +87,20 @@ pub struct Config {
     pub warnings: Vec<Problem>,
     /// The file as it was read.
     pub text: Text,
+}
+
+impl Config {
+    /// Every file that is read with this one.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let of_listeners = self
+            .listeners
+            .iter()
+            .filter_map(|listener| listener.tls.as_ref())
+            .flat_map(ListenerTls::files);
+        let of_upstreams = self.upstreams.iter().flat_map(Upstream::files);
+        let pages = self.error_pages.iter().map(|page| page.path.as_path());
+        of_listeners.chain(of_upstreams).chain(pages)
+    }
 }
 
 /// A file's text. Not shown where the configuration is: it says the same once more.

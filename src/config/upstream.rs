@@ -3,7 +3,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustls_pki_types::ServerName;
@@ -158,6 +158,23 @@ impl Mode {
             Self::Draining => "draining",
             Self::Disabled => "disabled",
         }
+    }
+}
+
+impl Upstream {
+    /// Every file it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let affinity = self.affinity.iter().map(|affinity| &affinity.key_file);
+        let tls = self.tls.iter().flat_map(|tls| {
+            let ca = match &tls.trust {
+                Trust::Authorities { ca, .. } => Some(ca),
+                Trust::System | Trust::Anyone => None,
+            };
+            let own = tls.client_certificate.iter();
+            ca.into_iter()
+                .chain(own.flat_map(|certificate| [&certificate.chain, &certificate.key]))
+        });
+        affinity.chain(tls).map(PathBuf::as_path)
     }
 }
 

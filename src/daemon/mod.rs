@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod audit;
+mod auto_rollback;
 mod certificates;
 mod farewell;
 pub mod log_writer;
@@ -13,6 +14,7 @@ pub mod retire;
 pub mod shutdown;
 mod socket;
 mod tick;
+mod watch;
 mod wishes;
 
 use std::io;
@@ -31,10 +33,12 @@ use tokio::time::{Instant, interval_at};
 use tracing::{error, info, warn};
 
 use self::audit::Audit;
+use self::auto_rollback::{Counting, GivenUp, Trials};
 use self::farewell::Farewells;
 use self::notify::Notify;
 use self::reload::Cause;
 use self::retire::Gone;
+use self::watch::{Tried, Watch};
 use self::wishes::Wishes;
 use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
@@ -214,6 +218,12 @@ pub struct Daemon {
     tls_files: Contents,
     /// What they held when that was found unusable, and said so.
     refused_tls_files: Option<Contents>,
+    /// What was read last for a reload.
+    tried: Tried,
+    /// Whether the last reload has made things worse.
+    trials: Trials,
+    /// The file that has, and is not taken again.
+    given_up: Option<GivenUp>,
     /// What earlier reloads have removed and is finished by now.
     finished: Finished,
     notify: Arc<Notify>,
@@ -243,6 +253,7 @@ impl Daemon {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         warn_of(&compiled.warnings);
+        let tried = Tried::of(&config);
         let Compiled {
             snapshot,
             tls_files,
@@ -294,6 +305,7 @@ impl Daemon {
             commands: asking,
             events: Events::default(),
             history: Mutex::new(history),
+            last_reload: Mutex::new(None),
         });
         tokio::spawn(serve_admin(admin_listener, Arc::clone(&admin)));
         info!(address = %admin_address, "admin open");
@@ -332,6 +344,9 @@ impl Daemon {
             unopened,
             tls_files,
             refused_tls_files: None,
+            tried,
+            trials: Trials::default(),
+            given_up: None,
             finished: Finished { sender, receiver },
             notify: Arc::new(Notify::from_environment()),
         })
@@ -350,6 +365,7 @@ impl Daemon {
         if asked_to_end {
             return ExitCode::SUCCESS;
         }
+        self.count_from_now();
         self.hand_out();
         self.admin.set_unready(None);
         info!(generation = 1, workers = self.workers.len(), "ready");
@@ -360,6 +376,10 @@ impl Daemon {
             tokio::spawn(notify::keep_alive(Arc::clone(&self.notify), every, workers));
         }
         let mut files = certificates::Files::new();
+        let (mut watch, mut counting) = (Watch::new(), Counting::new());
+        if let Some(every) = self.config.process.config_poll {
+            info!(path = %self.path.display(), ?every, "configuration file is watched");
+        }
         let mut day = interval_at(Instant::now() + DAY, DAY);
         loop {
             tokio::select! {
@@ -371,6 +391,8 @@ impl Daemon {
                 Some(asked) = self.commands.recv() => self.obey(asked).await,
                 () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
                 found = files.look(&self.config) => self.follow_certificates(found).await,
+                found = watch.change(self.config.process.config_poll, &self.path, &self.tried) => self.follow_files(found).await,
+                tally = counting.next(&self.config, &self.trials, &self.metrics) => self.judge(tally).await,
                 Some(gone) = self.finished.receiver.recv() => {
                     gone.retire(&self.metrics, &self.publisher.current());
                 }

@@ -11,7 +11,7 @@ use super::Daemon;
 use super::audit::Action;
 use super::reload::Cause;
 use super::wishes::Wishes;
-use crate::admin::command::{Asked, Command, Operator, Refused, Reloaded, Reply};
+use crate::admin::command::{Asked, Command, Operator, Refused, Reloaded, Reply, Wanted};
 use crate::admin::status;
 use crate::config::{self, Config, Mode};
 use crate::metrics::Metrics;
@@ -23,7 +23,7 @@ use crate::worker;
 
 impl Daemon {
     /// Obeys `asked`, and what has been asked for since. Reloads that wait together are one: it reads what all of them
-    /// have seen.
+    /// have seen. One that expects a generation is one of its own: of two, the second comes too late.
     pub(super) async fn obey(&mut self, asked: Asked) {
         let mut waiting = VecDeque::from([asked]);
         while let Ok(asked) = self.commands.try_recv() {
@@ -31,22 +31,22 @@ impl Daemon {
         }
         while let Some(Asked { by, command }) = waiting.pop_front() {
             match command {
-                Command::Reload(reply) => {
+                Command::Reload(wanted, reply) => {
                     let mut replies = vec![(by, reply)];
                     waiting = waiting
                         .into_iter()
                         .filter_map(|asked| match asked {
                             Asked {
                                 by,
-                                command: Command::Reload(reply),
-                            } => {
+                                command: Command::Reload(other, reply),
+                            } if other == wanted && wanted.expect_generation.is_none() => {
                                 replies.push((by, reply));
                                 None
                             }
                             other => Some(other),
                         })
                         .collect();
-                    self.obey_reload(replies).await;
+                    self.obey_reload(wanted, replies).await;
                 }
                 Command::Rollback(generation, reply) => {
                     self.obey_rollback(by, generation, reply).await;
@@ -68,19 +68,43 @@ impl Daemon {
                     // Who has left need not be told; this holds for every reply.
                     let _ = reply.send(outcome);
                 }
-                Command::Plan(reply) => {
-                    let _ = reply.send(self.plan().await);
+                Command::Plan(expected, reply) => {
+                    let outcome = match self.is_expected(expected) {
+                        Ok(()) => self.plan().await,
+                        Err(refused) => Err(refused),
+                    };
+                    let _ = reply.send(outcome);
                 }
             }
         }
     }
 
-    async fn obey_reload(&mut self, replies: Vec<(Operator, Reply<Reloaded>)>) {
-        let outcome = self.reload(Cause::Operator).await;
+    async fn obey_reload(&mut self, wanted: Wanted, replies: Vec<(Operator, Reply<Reloaded>)>) {
+        let outcome = match self.is_expected(wanted.expect_generation) {
+            Ok(()) => {
+                let outcome = self
+                    .reload(Cause::Operator {
+                        force: wanted.force,
+                    })
+                    .await;
+                outcome.map_err(Refused::Config)
+            }
+            Err(refused) => Err(refused),
+        };
         for (by, reply) in replies {
-            let outcome = outcome.clone().map_err(Refused::Config);
             self.note(by, ("reload", ""), outcome.as_ref().err());
-            let _ = reply.send(outcome);
+            let _ = reply.send(outcome.clone());
+        }
+    }
+
+    /// Whether the generation in use is still the one that an operator has looked at.
+    fn is_expected(&self, expected: Option<u64>) -> Result<(), Refused> {
+        let generation = self.publisher.current().generation;
+        match expected {
+            Some(expected) if expected != generation => Err(Refused::Conflict(format!(
+                "generation {generation} is in use, not {expected}: somebody was quicker; plan again"
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -156,9 +180,13 @@ impl Daemon {
         let (path, running, mut wishes) =
             (self.path.clone(), self.config.clone(), self.wishes.clone());
         let (current, tls_files) = (self.publisher.current(), self.tls_files.clone());
+        let given_up = self.given_up.clone();
         let planned = tokio::task::spawn_blocking(move || {
             let next = config::load(&path)?;
-            plan((&running, &current), next, &mut wishes, &tls_files, &path)
+            let refused = given_up.and_then(|given_up| given_up.refuses(&next));
+            let mut plan = plan((&running, &current), next, &mut wishes, &tls_files, &path)?;
+            plan.warnings.extend(refused);
+            Ok(plan)
         });
         let outcome = planned.await.unwrap_or_else(|error| {
             let message = format!("could not be compared: {error}");
@@ -177,7 +205,7 @@ impl Daemon {
         }
     }
 
-    fn note(
+    pub(super) fn note(
         &self,
         by: Operator,
         (action, target): (&'static str, &str),

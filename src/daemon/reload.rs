@@ -1,14 +1,18 @@
 //! From an edited file to a published snapshot; or nothing changes, and why is said.
 
 use std::sync::{Arc, PoisonError};
+use std::time::SystemTime;
 
 use serde_json::json;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use super::auto_rollback::Accepted;
 use super::retire::{self, Gone};
+use super::watch::Tried;
 use super::{Daemon, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of};
 use crate::admin::command::Reloaded;
+use crate::admin::reloads::LastReload;
 use crate::config::{self, Config, ConfigErrors};
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::plan::Counts;
@@ -19,27 +23,88 @@ use crate::worker::Command;
 pub(super) enum Cause {
     /// SIGHUP.
     Signal,
+    /// The file, or one that it names, holds something else.
+    Watch,
     /// An operator's command.
-    Operator,
+    Operator {
+        /// Also for a file that was given up.
+        force: bool,
+    },
     /// An operator's command: an earlier file, which is this.
     Rollback(Arc<str>),
+    /// Requests fail, in this way: an earlier file, likewise.
+    AutoRollback(Arc<str>, String),
+}
+
+impl Cause {
+    /// In one word.
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Signal => "signal",
+            Self::Watch => "watch",
+            Self::Operator { .. } => "reload",
+            Self::Rollback(_) => "rollback",
+            Self::AutoRollback(..) => "auto-rollback",
+        }
+    }
+
+    /// Whether it is the file on disk that is read.
+    fn is_from_file(&self) -> bool {
+        match self {
+            Self::Signal | Self::Watch | Self::Operator { .. } => true,
+            Self::Rollback(_) | Self::AutoRollback(..) => false,
+        }
+    }
+
+    /// Whether what comes of it is watched: it is not who has gone back, or insists.
+    fn is_tried(&self) -> bool {
+        match self {
+            Self::Signal | Self::Watch | Self::Operator { force: false } => true,
+            Self::Operator { force: true } | Self::Rollback(_) | Self::AutoRollback(..) => false,
+        }
+    }
 }
 
 impl Daemon {
     /// Reads the file again. Either all of it is in use afterwards, or none.
     pub(super) async fn reload(&mut self, cause: Cause) -> Result<Reloaded, ConfigErrors> {
         self.notify.reloading();
-        let by = match cause {
-            Cause::Signal => "signal",
-            Cause::Operator => "reload",
-            Cause::Rollback(_) => "rollback",
+        let (by, is_from_file, is_tried) = (cause.as_str(), cause.is_from_file(), cause.is_tried());
+        let why = match &cause {
+            Cause::AutoRollback(_, why) => Some(why.clone()),
+            Cause::Signal | Cause::Watch | Cause::Operator { .. } | Cause::Rollback(_) => None,
+        };
+        let counted = if is_tried {
+            self.count_before().await
+        } else {
+            None
+        };
+        let from = Accepted {
+            generation: self.publisher.current().generation,
+            text: Arc::clone(&self.config.text.0),
         };
         let outcome = self.try_reload(cause).await;
+        self.admin.set_last_reload(LastReload {
+            by,
+            accepted: outcome.is_ok(),
+            at: SystemTime::now(),
+            why: why.clone(),
+        });
         match &outcome {
             Ok(reloaded) => {
-                self.notify.ready(&self.summary());
+                self.put_on_trial(counted, from, is_from_file);
                 note_accepted(&self.metrics);
-                let told = json!({ "by": by, "result": "accepted", "previous": reloaded.previous, "generation": reloaded.generation, "kept": reloaded.kept, "added": reloaded.added, "draining": reloaded.draining });
+                match &why {
+                    None => self.notify.ready(&self.summary()),
+                    Some(why) => {
+                        // The file is not what is in use.
+                        self.metrics.config_last_reload_successful.set(0);
+                        let summary = self.summary();
+                        self.notify
+                            .ready(&format!("rolled back automatically: {why}; {summary}"));
+                    }
+                }
+                let told = json!({ "by": by, "result": "accepted", "previous": reloaded.previous, "generation": reloaded.generation, "kept": reloaded.kept, "added": reloaded.added, "draining": reloaded.draining, "why": why });
                 self.admin.events.publish("reload", &told);
                 self.metrics
                     .config_reloads
@@ -64,22 +129,37 @@ impl Daemon {
 
     async fn try_reload(&mut self, cause: Cause) -> Result<Reloaded, ConfigErrors> {
         let path = self.path.clone();
-        let mut wishes = self.wishes.clone();
+        let (mut wishes, mut tried) = (self.wishes.clone(), self.tried.clone());
+        let is_tried = cause.is_tried();
         let load = move || {
-            let mut config = match cause {
-                Cause::Signal | Cause::Operator => config::load(&path)?,
-                Cause::Rollback(text) => config::parse(&text, &path)?,
+            let loaded = match cause {
+                Cause::Signal | Cause::Watch | Cause::Operator { .. } => {
+                    tried = tried.unread(&path);
+                    let loaded = config::load(&path);
+                    loaded.inspect(|config| tried = Tried::of(config))
+                }
+                Cause::Rollback(text) | Cause::AutoRollback(text, _) => config::parse(&text, &path),
             };
-            wishes.lay_over(&mut config);
-            Ok((config, wishes))
+            let loaded = loaded.map(|mut config| {
+                wishes.lay_over(&mut config);
+                (config, wishes)
+            });
+            (loaded, Some(tried))
         };
         // Not here: a file system that hangs would hold everything else up.
-        let (config, wishes) = tokio::task::spawn_blocking(load)
+        let (loaded, tried) = tokio::task::spawn_blocking(load)
             .await
             .unwrap_or_else(|error| {
                 let message = format!("could not be understood: {error}");
-                Err(ConfigErrors::of_file(&self.path, message))
-            })?;
+                (Err(ConfigErrors::of_file(&self.path, message)), None)
+            });
+        if let Some(tried) = tried {
+            self.tried = tried;
+        }
+        let (config, wishes) = loaded?;
+        if is_tried {
+            self.refuse_given_up(&config)?;
+        }
         let Some((config, compiled)) = self.compile(move || Ok(config)).await? else {
             let message = "nothing can be compiled any more; restart the balancer";
             return Err(ConfigErrors::of_file(&self.path, message));

@@ -9,28 +9,39 @@ use rustls::crypto::hash;
 
 use crate::config::ListenerTls;
 
-/// What a set of files held at one moment.
+/// What a list of files held at one moment.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Contents(Vec<[u8; 32]>);
 
 impl Contents {
     /// Of every file that `listeners` name. Reads them; what cannot be read counts as other contents than any file's.
     pub fn of<'a>(listeners: impl Iterator<Item = &'a ListenerTls>) -> Self {
-        Self(
-            listeners
-                .flat_map(ListenerTls::files)
-                .map(content)
-                .collect(),
-        )
+        Self::of_files(listeners.flat_map(ListenerTls::files))
+    }
+
+    /// Of `files`, likewise.
+    pub fn of_files<'a>(files: impl Iterator<Item = &'a Path>) -> Self {
+        Self(files.map(content).collect())
+    }
+
+    /// As if a single file held `text`.
+    pub fn of_text(text: &str) -> Self {
+        Self(vec![digest(text.as_bytes())])
     }
 }
 
 fn content(path: &Path) -> [u8; 32] {
-    let mut content = [0; 32];
-    if let Ok(bytes) = fs::read(path) {
-        content.copy_from_slice(sha256(&bytes).as_ref());
+    // Reading a pipe would wait for whoever writes it.
+    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
+        return [0; 32];
     }
-    content
+    fs::read(path).map_or([0; 32], |bytes| digest(&bytes))
+}
+
+fn digest(bytes: &[u8]) -> [u8; 32] {
+    let mut digest = [0; 32];
+    digest.copy_from_slice(sha256(bytes).as_ref());
+    digest
 }
 
 /// SHA-256 of `bytes`.
