@@ -13,6 +13,7 @@ use crate::support::{Balancer, Origin};
 mod api;
 mod auto_rollback;
 mod modes;
+mod openapi;
 mod planning;
 mod racing;
 mod reloading;

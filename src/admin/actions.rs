@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::extract::connect_info::ConnectInfo;
 use axum::http::{StatusCode, Uri};
 use serde::de::DeserializeOwned;
@@ -14,6 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Admin;
 use super::command::{Asked, Command, Operator, Refused, Reloaded, Reply, Wanted};
+use super::names::Names;
 use super::problem::ApiError;
 use super::status::{EndpointStatus, Status};
 use crate::config::Mode;
@@ -79,7 +80,7 @@ pub(super) async fn plan(
 pub(super) async fn set_mode(
     State(admin): Shared,
     ConnectInfo(by): ConnectInfo<Operator>,
-    Path((upstream, endpoint, action)): Path<(String, String, String)>,
+    Names((upstream, endpoint, action)): Names<(String, String, String)>,
     body: Body,
 ) -> Answer<Changed> {
     let Nothing {} = read(body).await?;

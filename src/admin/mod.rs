@@ -7,9 +7,12 @@ pub mod configuration;
 pub mod events;
 pub mod facts;
 pub mod history;
+mod names;
+pub mod openapi;
 mod patient;
 pub mod problem;
 pub mod reloads;
+mod shapes;
 pub mod socket;
 pub mod status;
 
@@ -22,7 +25,7 @@ use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use axum::body::Body;
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::map_response;
 use axum::response::{IntoResponse, Response};
@@ -34,6 +37,7 @@ use self::command::{Asked, Operator};
 use self::configuration::Running;
 use self::events::Events;
 use self::history::History;
+use self::names::Names;
 use self::patient::{Known, Patient};
 use self::problem::ApiError;
 use self::reloads::LastReload;
@@ -151,6 +155,7 @@ fn router() -> Router<Arc<Admin>> {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/v1/openapi.json", get(openapi::serve))
         .route("/api/v1/status", get(status))
         .route("/api/v1/endpoints/{upstream}/{endpoint}/facts", get(facts))
         .route("/api/v1/events", get(events))
@@ -189,7 +194,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
 
 async fn facts(
     State(admin): State<Arc<Admin>>,
-    Path((upstream, endpoint)): Path<(String, String)>,
+    Names((upstream, endpoint)): Names<(String, String)>,
 ) -> Result<Json<facts::Facts>, ApiError> {
     facts::Facts::of(&admin.publisher.current(), &upstream, &endpoint)
         .map(Json)
@@ -198,7 +203,7 @@ async fn facts(
 
 async fn endpoint(
     State(admin): State<Arc<Admin>>,
-    Path((upstream, endpoint)): Path<(String, String)>,
+    Names((upstream, endpoint)): Names<(String, String)>,
 ) -> Result<Json<status::EndpointStatus>, ApiError> {
     status::Status::endpoint(&admin.publisher.current(), &upstream, &endpoint)
         .map(Json)

@@ -11,6 +11,7 @@ pub mod plan;
 pub mod reload;
 pub mod run;
 mod running;
+pub mod schema;
 pub mod status;
 mod table;
 pub mod why;
@@ -75,7 +76,7 @@ enum Action {
     /// Print the manual page.
     Man,
     /// Print the JSON Schema of the configuration file.
-    Schema,
+    Schema(schema::Args),
     /// Make a development CA and a server certificate.
     Certs(certs::Args),
 }
@@ -109,10 +110,7 @@ pub fn run() -> ExitCode {
         Action::Why(args) => why::run(&args, &command.config),
         Action::Completions(args) => completions::completions(&args),
         Action::Man => completions::man(),
-        Action::Schema => {
-            table::say(&format!("{:#}\n", crate::config::schema::schema()));
-            ExitCode::SUCCESS
-        }
+        Action::Schema(args) => schema::run(&args),
         Action::Certs(args) => certs::run(&args),
     }
 }
