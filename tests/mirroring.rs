@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use crate::support::client::HOST;
 use crate::support::h2_origin::{H2Origin, ready, text};
+use crate::support::origin::Unanswering;
 use crate::support::{
     Balancer, Connection, Gate, Next, Origin, Outcome, Refusing, eventually, get,
 };
@@ -91,12 +92,11 @@ fn a_mirror_that_does_not_answer_delays_nobody() {
     });
     let balancer = start(&app, &shadow, ", timeout = \"300ms\"");
     let mut connection = Connection::open(balancer.http());
-    // More than may wait at once.
     for _ in 0..300 {
         assert_eq!(connection.get("/").status, 200);
     }
     assert_eq!(app.request_count(), 300);
-    eventually("the rest is dropped or given up", || {
+    eventually("they are dropped or given up", || {
         mirrored(&balancer, "dropped") + mirrored(&balancer, "failed") == 300.0
     });
     assert!(mirrored(&balancer, "failed") > 0.0);
@@ -135,6 +135,96 @@ fn regression_a_mirror_endpoint_that_accepts_and_never_answers_counts_as_failing
             .is_empty()
     });
     gate.open();
+}
+
+#[test]
+fn regression_copies_under_way_are_bounded_over_all_workers() {
+    let (app, silent) = (Origin::named("app"), Unanswering::new());
+    let addresses = (app.address().to_string(), silent.address().to_string());
+    let settings = "timeouts = { connect = \"60s\" }";
+    let balancer = Balancer::start(&format!(
+        "[process]\nworkers = 3\n{}mirror = {{ upstream = \"shadow\", timeout = \"60s\" }}",
+        configuration(&addresses.0, &addresses.1, settings)
+    ));
+    // New connections go to the worker with fewer: each has one of these.
+    let mut connections: Vec<_> = (0..3).map(|_| Connection::open(balancer.http())).collect();
+    for _ in 0..180 {
+        for connection in &mut connections {
+            assert_eq!(connection.get("/").status, 200);
+        }
+    }
+    assert_eq!(mirrored(&balancer, "dropped"), 540.0 - 512.0);
+}
+
+#[test]
+fn regression_what_no_endpoint_is_asked_is_not_copied() {
+    let gate = Gate::new();
+    let shut = gate.clone();
+    let app = Origin::with("app", move |exchange| {
+        if exchange.target() == "/held" {
+            shut.wait();
+        }
+        exchange.respond_with_name()
+    });
+    let shadow = Origin::named("shadow");
+    let addresses = (app.address().to_string(), shadow.address().to_string());
+    let configuration = format!(
+        "{}mirror = {{ upstream = \"shadow\" }}",
+        configuration(&addresses.0, &addresses.1, "")
+    );
+    let endpoints = format!("[\"{}\"]", addresses.0);
+    let one = format!("[{{ address = \"{}\", max_in_flight = 1 }}]", addresses.0);
+    let configuration = configuration.replacen(&endpoints, &one, 1);
+    let balancer = Balancer::start(&configuration);
+    let mut holding = Connection::open(balancer.http());
+    holding.send(format!("GET /held HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+    eventually_mirrored(&balancer, "answered", 1.0);
+    assert_eq!(get(balancer.http(), "/full").status, 503);
+    let mut connection = Connection::open(balancer.http());
+    assert_eq!(post(&mut connection, "/full", "abc"), 503);
+    gate.open();
+    assert_eq!(holding.reply().status, 200);
+
+    balancer.reloaded(&configuration.replacen(
+        &one,
+        &format!("{one}\nstate = \"paused\"\npause = {{ hold = 0 }}"),
+        1,
+    ));
+    assert_eq!(get(balancer.http(), "/paused").status, 503);
+    balancer.reloaded(&configuration);
+    // What was copied before has come before.
+    assert_eq!(get(balancer.http(), "/last").status, 200);
+    eventually_mirrored(&balancer, "answered", 2.0);
+    let paths: Vec<_> = shadow
+        .requests()
+        .iter()
+        .map(|it| it.target().to_owned())
+        .collect();
+    assert_eq!(paths, ["/held", "/last"]);
+    for result in ["failed", "dropped", "incomplete", "too_large"] {
+        assert_eq!(mirrored(&balancer, result), 0.0, "{result}");
+    }
+}
+
+#[test]
+fn regression_a_mirror_endpoint_that_takes_no_connection_in_time_counts_as_failing() {
+    let (app, silent) = (Origin::named("app"), Unanswering::new());
+    let (app_address, silent_address) = (app.address().to_string(), silent.address().to_string());
+    let balancer = Balancer::start(&format!(
+        "{}mirror = {{ upstream = \"shadow\", timeout = \"100ms\" }}",
+        configuration(
+            &app_address,
+            &silent_address,
+            "timeouts = { connect = \"30s\" }"
+        )
+    ));
+    assert_eq!(get(balancer.http(), "/").status, 200);
+    eventually_mirrored(&balancer, "failed", 1.0);
+    let labels = [("upstream", "shadow"), ("reason", "connect_timeout")];
+    let told = balancer
+        .metrics()
+        .sum("balancer_upstream_failures_total", &labels);
+    assert_eq!(told, 1.0);
 }
 
 #[test]

@@ -12,11 +12,13 @@ use crate::support::{Balancer, Origin};
 
 mod api;
 mod auto_rollback;
+mod explaining;
 mod modes;
 mod openapi;
 mod planning;
 mod racing;
 mod reloading;
+mod rolling;
 mod socket;
 mod watching;
 

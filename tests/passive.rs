@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
 use std::time::Duration;
 
 use crate::support::client::HOST;
@@ -254,19 +255,16 @@ fn endpoint_is_back_when_its_time_is_over_and_longer_away_the_next_time() {
     eventually("it is back and well", || {
         get(balancer.http(), "/").text() == "flapping"
     });
-    assert_eq!(
-        balancer.events("endpoint no longer ejected").len(),
-        balancer.events("endpoint ejected").len()
-    );
-    let facts = balancer.ask("/api/v1/endpoints/app/0/facts").text();
-    let facts: serde_json::Value = serde_json::from_str(&facts).expect("JSON");
-    let times: Vec<f64> = facts["facts"]
-        .as_array()
-        .expect("facts")
+    // It is picked before that is said.
+    eventually("its return is said each time", || {
+        balancer.events("endpoint no longer ejected").len()
+            == balancer.events("endpoint ejected").len()
+    });
+    let times: Vec<f64> = balancer
+        .events("endpoint ejected")
         .iter()
-        .filter_map(|fact| fact["text"].as_str()?.strip_prefix("ejected for "))
-        .map(|text| {
-            let time = text.split(':').next().expect("a time");
+        .map(|event| {
+            let time = event["time"].as_str().expect("a time");
             match time.strip_suffix("ms") {
                 Some(time) => time.parse::<f64>().unwrap() / 1000.0,
                 None => time.trim_end_matches('s').parse().unwrap(),
@@ -356,6 +354,37 @@ fn client_that_leaves_says_nothing_of_the_endpoint() {
     });
     assert_eq!(ejections(&balancer, &[]), 0.0);
     gate.open();
+}
+
+#[test]
+fn regression_clients_that_let_endpoints_wait_for_a_body_got_them_ejected() {
+    // As servers do that wait for a body only so long.
+    let impatient = |name| {
+        Origin::with(name, |exchange| {
+            if exchange.target() == "/stalls" {
+                thread::sleep(Duration::from_millis(1500));
+            }
+            Next::Reset
+        })
+    };
+    let origins = [impatient("one"), impatient("two")];
+    let balancer = Balancer::start(&config(&addresses(&origins), AT_ONCE));
+    let begin = |path: &str| {
+        let mut connection = Connection::open(balancer.http());
+        connection.send(format!(
+            "POST {path} HTTP/1.1\r\nHost: {HOST}\r\nContent-Length: 5\r\n\r\n12"
+        ));
+        connection
+    };
+    let stalling: Vec<_> = (0..4).map(|_| begin("/stalls")).collect();
+    for mut connection in stalling {
+        assert_eq!(connection.reply().status, 502);
+    }
+    assert_eq!(failures(&balancer), 4.0);
+    assert_eq!(ejections(&balancer, &[]), 0.0);
+    // Whoever does not even wait is to blame.
+    assert_eq!(begin("/").reply().status, 502);
+    eventually("one is ejected", || ejected(&balancer).len() == 1);
 }
 
 #[test]

@@ -74,6 +74,31 @@ fn held_requests_go_on_when_it_is_resumed() {
 }
 
 #[test]
+fn regression_time_in_a_pause_was_taken_for_silence_of_the_endpoint() {
+    let origin = Origin::named("a");
+    let config = |state: &str| {
+        let keys = format!("timeouts = {{ response_head = \"1s\" }}\n{state}");
+        configuration(&origin, &keys) + "[process]\nworkers = 1\n"
+    };
+    let balancer = Balancer::start(&config(""));
+    // There is a kept connection now, and nothing else to be waited for.
+    assert_eq!(get(balancer.http(), "/").text(), "a");
+    balancer.reloaded(&config(PAUSED));
+    let mut waiting = ask(&balancer, "/");
+    eventually("it is held", || held(&balancer) == 1.0);
+    thread::sleep(Duration::from_millis(1100));
+    balancer.reloaded(&config(""));
+    assert_eq!(waiting.reply().text(), "a");
+    assert_eq!(origin.last_request().connection, 0, "the kept one");
+    let took = balancer.metrics();
+    let took = took.sum(
+        "balancer_upstream_response_seconds_sum",
+        &[("upstream", "app")],
+    );
+    assert!(took < 1.0, "the pause is not the endpoint's: {took}");
+}
+
+#[test]
 fn held_requests_go_to_the_endpoints_there_are_then() {
     let (old, new) = (Origin::named("old"), Origin::named("new"));
     let balancer = Balancer::start(&configuration(&old, PAUSED));

@@ -509,6 +509,31 @@ fn new_listener_on_a_taken_address_rejects_the_reload() {
 }
 
 #[test]
+fn regression_rejected_reload_leaves_no_metrics_of_what_never_was() {
+    let a = Origin::named("a");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let one = simple(&[&a]);
+    let never = |listener: &str| {
+        format!(
+            "[listener.never]\naddress = {listener}\n{one}\n[upstream.never]\nendpoints = [\"127.0.0.1:1\"]\n[[route]]\nname = \"never\"\npath = \"/never\"\nupstream = \"never\"\nmirror = {{ upstream = \"app\" }}"
+        )
+    };
+    let balancer = Balancer::start(&one);
+    for listener in [
+        format!("\"{address}\""),
+        "\"127.0.0.1:0\"\nredirect_to_https = true\n[listener.other]\naddress = \"127.0.0.1:0\"\ntls = { certificates = [{ chain = \"no.pem\", key = \"no.key\" }] }".to_owned(),
+    ] {
+        let Outcome::Rejected(_) = balancer.reload(&never(&listener)) else {
+            panic!("accepted: {listener}")
+        };
+        let metrics = balancer.ask("/metrics").text();
+        assert!(!metrics.contains("\"never\""), "{metrics}");
+        assert!(metrics.contains("\"app\""), "{metrics}");
+    }
+}
+
+#[test]
 fn certificates_are_read_again() {
     let a = Origin::named("a");
     let authority = Authority::new("test");

@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::Signal;
+
 use crate::support::client::HOST;
 use crate::support::h2::Frames;
 use crate::support::h2_origin::RawH2;
@@ -485,6 +487,23 @@ fn retries_that_help_are_not_limited() {
     assert_eq!(denied(&balancer, "budget"), 0.0);
 }
 
+/// Half of the endpoints are gone, and that is not known yet of all of them.
+#[test]
+fn further_attempt_goes_where_the_last_request_did_not_fail() {
+    let (gone, well) = ([Refusing::new(), Refusing::new()], Origin::named("well"));
+    let addresses = [gone[0].address(), gone[1].address(), well.address()];
+    let watched = "passive = { consecutive = 1000, min_requests = 10000 }";
+    let config = config(&addresses, "", "").replace("passive = \"off\"", watched);
+    let balancer = Balancer::start(&config);
+    let mut connection = Connection::open(balancer.http());
+    for _ in 0..6 {
+        connection.get("/"); // each of them has failed once
+    }
+    for _ in 0..60 {
+        assert_eq!(connection.get("/").text(), "well");
+    }
+}
+
 #[test]
 fn origin_that_closes_idle_connections_costs_no_request_of_any_method() {
     ask_between_pauses(24, 6);
@@ -524,6 +543,32 @@ fn ask_between_pauses(clients: u64, rounds: u64) {
     for client in clients {
         client.join().unwrap();
     }
+}
+
+/// The endpoint's patience begins with its answer, not when a balancer reads that which had to wait for a core.
+#[test]
+fn regression_post_was_lost_on_a_connection_whose_last_answer_was_read_late() {
+    let gate = Gate::new();
+    let origin = Origin::with("a", {
+        let gate = gate.clone();
+        move |exchange| {
+            gate.wait();
+            exchange.respond_with_name()
+        }
+    });
+    let balancer = Balancer::start(&config(&[origin.address()], "", ""));
+    let mut client = Connection::open(balancer.http());
+    client.send(request("GET", "", ""));
+    eventually("the origin is asked", || origin.request_count() == 1);
+    balancer.signal(Signal::STOP);
+    gate.open();
+    thread::sleep(Duration::from_millis(600));
+    balancer.signal(Signal::CONT);
+    assert_eq!(client.reply().status, 200);
+    thread::sleep(Duration::from_millis(450));
+    assert_eq!(ask(&balancer, "POST", "", "body").status, 200);
+    let post = origin.last_request();
+    assert_eq!((post.method(), post.connection), ("POST", 1), "a new one");
 }
 
 #[test]
@@ -603,6 +648,61 @@ fn regression_with_two_of_three_endpoints_dead_the_third_is_found_whoever_belong
             assert_eq!(reply.text(), "well", "{policy}");
         }
     }
+}
+
+#[test]
+fn regression_response_that_another_attempt_follows_costs_no_connection() {
+    let stuck = Gate::new();
+    let held = stuck.clone();
+    let busy = Origin::with("busy", move |exchange| {
+        let (target, long) = (exchange.target().to_owned(), "x".repeat(100_000));
+        exchange.body();
+        match &*target {
+            "/long" => exchange.respond(503, &[], &long),
+            "/slow" => {
+                let _ = exchange.write("HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nha");
+                held.wait();
+                Next::Close
+            }
+            _ => exchange.respond(503, &[], "not now"),
+        }
+    });
+    let well = Origin::named("well");
+    let addresses = [busy.address(), well.address()];
+    let keys = "retry = { statuses = [503], budget = 1.0 }\nslow_start = \"0s\"";
+    let balancer = Balancer::start(&config(&addresses, keys, ""));
+    let name = busy.address().to_string();
+    let connections = |state: &str| {
+        let labels = [("endpoint", &*name), ("state", state)];
+        let metrics = balancer.metrics();
+        metrics.sum("balancer_upstream_connections", &labels)
+    };
+    // Until it is the busy one's turn.
+    let ask_busy = |method: &str, path: &str, body: &str| {
+        let before = busy.request_count();
+        eventually("the busy one is asked", || {
+            let mut connection = Connection::open(balancer.http());
+            connection.send(request(method, "", body).replace("/x", path));
+            assert_eq!(connection.reply().text(), "well");
+            busy.request_count() > before
+        });
+    };
+    for (method, body) in [("GET", ""), ("PUT", "abc"), ("GET", ""), ("PUT", "def")] {
+        ask_busy(method, "/x", body);
+        eventually("the rest was read", || connections("idle") == 1.0);
+    }
+    assert_eq!(busy.connections(), 1);
+    assert_eq!(well.last_request().body.expect("a body").bytes, b"def");
+    // What is long, or does not come, is not waited for.
+    for path in ["/long", "/slow"] {
+        ask_busy("GET", path, "");
+        eventually("its connection is closed", || {
+            connections("idle") + connections("active") == 0.0
+        });
+        let endpoint = balancer.endpoint("app", &name);
+        assert_eq!(endpoint["in_flight"], 0);
+    }
+    stuck.open();
 }
 
 #[test]

@@ -103,7 +103,7 @@ class Process:
 
     def listens(self, port):
         """Whether one of the family has a socket that listens on `port`."""
-        sockets = sockets_of(port, LISTENING)
+        sockets = sockets_of(port, LISTENING, self.pid)
         return bool(sockets) and any(sockets.intersection(descriptors(pid).values()) for pid in self.family())
 
     def memory(self):
@@ -183,10 +183,11 @@ def open_files():
     return resource.getrlimit(resource.RLIMIT_NOFILE)[0]
 
 
-def sockets_of(port, state):
-    """Inodes of the TCP sockets bound to `port` that are in this state, as `/proc` numbers them."""
+def sockets_of(port, state, pid="self"):
+    """Inodes of the TCP sockets bound to `port` that are in this state, as `/proc` numbers them; where process `pid` is, which
+    may be in another network namespace."""
     found = set()
-    with open("/proc/net/tcp", encoding="ascii") as lines:
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/net/tcp", encoding="ascii") as lines:
         for fields in map(str.split, lines):
             if fields[3] == state and int(fields[1].rpartition(":")[2], 16) == port:
                 found.add(f"socket:[{fields[9]}]")

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
-use axum::extract::State;
 use axum::extract::connect_info::ConnectInfo;
-use axum::http::{StatusCode, Uri};
+use axum::extract::{RawQuery, State};
+use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -14,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::Admin;
 use super::command::{Asked, Command, Operator, Refused, Reloaded, Reply, Wanted};
-use super::names::Names;
+use super::names::{self, Names};
 use super::problem::ApiError;
 use super::status::{EndpointStatus, Status};
 use crate::config::Mode;
@@ -69,10 +69,9 @@ pub(super) async fn rollback(
 pub(super) async fn plan(
     State(admin): Shared,
     ConnectInfo(by): ConnectInfo<Operator>,
-    uri: Uri,
+    RawQuery(query): RawQuery,
 ) -> Answer<Plan> {
-    let expected = expected_generation(uri.query().unwrap_or_default())
-        .map_err(|detail| ApiError::new(StatusCode::BAD_REQUEST, detail))?;
+    let expected = names::number(query.as_deref(), "expect_generation")?;
     let command = |reply| Command::Plan(expected, reply);
     admin.ask(by, command).await.map(Json)
 }
@@ -134,24 +133,6 @@ impl Admin {
     }
 }
 
-/// The query of a plan: nothing, or `expect_generation=7`.
-fn expected_generation(query: &str) -> Result<Option<u64>, String> {
-    let mut expected = None;
-    for part in query.split('&').filter(|part| !part.is_empty()) {
-        let number = part.strip_prefix("expect_generation=");
-        let number = number.filter(|digits| digits.bytes().all(|it| it.is_ascii_digit()));
-        match number.and_then(|digits| digits.parse().ok()) {
-            Some(number) if expected.is_none() => expected = Some(number),
-            _ => {
-                return Err(format!(
-                    "the query may hold expect_generation=NUMBER, once; got {part:?}"
-                ));
-            }
-        }
-    }
-    Ok(expected)
-}
-
 /// The body as `T`; one that is empty says nothing.
 async fn read<T: DeserializeOwned + Default>(body: Body) -> Result<T, ApiError> {
     let Ok(bytes) = to_bytes(body, LONGEST_BODY).await else {
@@ -173,27 +154,4 @@ async fn read<T: DeserializeOwned + Default>(body: Body) -> Result<T, ApiError> 
         return Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     }
     serde_json::from_value(value).map_err(|error| refused(StatusCode::UNPROCESSABLE_ENTITY, error))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::expected_generation;
-
-    #[test]
-    fn query_names_a_generation_once_or_nothing() {
-        assert_eq!(expected_generation(""), Ok(None));
-        assert_eq!(expected_generation("&"), Ok(None));
-        assert_eq!(expected_generation("expect_generation=7"), Ok(Some(7)));
-        for wrong in [
-            "expect_generation",
-            "expect_generation=",
-            "expect_generation=+7",
-            "expect_generation=-1",
-            "expect_generation=18446744073709551616",
-            "expect_generation=1&expect_generation=1",
-            "generation=1",
-        ] {
-            assert!(expected_generation(wrong).is_err(), "{wrong}");
-        }
-    }
 }

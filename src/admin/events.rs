@@ -19,8 +19,10 @@ use crate::upstream::{Endpoint, EndpointId, Upstream};
 
 /// Events that may wait for one viewer.
 const WAITING: usize = 256;
-/// Viewers at once.
+/// Viewers at once, over each.
 const VIEWERS: usize = 64;
+/// What only those are told who may open the unix socket: users, and what files say and where they are.
+const WITHHELD: [&str; 4] = ["uid", "pid", "refused", "problems"];
 /// So often it is looked what has become of endpoints, while anybody watches.
 const LOOK: Duration = Duration::from_millis(200);
 /// After so many looks something is said in any case, so that viewers that are gone are noticed.
@@ -34,9 +36,18 @@ pub struct Events {
     latest: AtomicU64,
 }
 
+/// How a viewer has come.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Over {
+    /// Whoever may open the address.
+    Tcp,
+    /// The unix socket: who may do everything.
+    Socket,
+}
+
 #[derive(Debug, Default)]
 struct Viewers {
-    senders: Vec<mpsc::Sender<Bytes>>,
+    senders: Vec<(Over, mpsc::Sender<Bytes>)>,
     /// What they know of endpoints.
     seen: HashMap<EndpointId, Seen>,
 }
@@ -60,11 +71,12 @@ impl Seen {
 }
 
 impl Events {
-    /// One more viewer, who knows `snapshot` already; `None` where there are too many.
-    pub fn watch(&self, snapshot: &Snapshot) -> Option<Stream> {
+    /// One more viewer, who knows `snapshot` already; `None` where there are too many who have come the same way.
+    pub fn watch(&self, snapshot: &Snapshot, over: Over) -> Option<Stream> {
         let mut viewers = self.viewers();
-        viewers.senders.retain(|sender| !sender.is_closed());
-        if viewers.senders.len() >= VIEWERS {
+        viewers.senders.retain(|(_, sender)| !sender.is_closed());
+        let others = viewers.senders.iter();
+        if others.filter(|(other, _)| *other == over).count() >= VIEWERS {
             return None;
         }
         if viewers.senders.is_empty() {
@@ -76,8 +88,8 @@ impl Events {
             "version": env!("CARGO_PKG_VERSION"),
         });
         // There is room for a first one.
-        let _ = sender.try_send(self.text("begin", &first));
-        viewers.senders.push(sender);
+        let _ = sender.try_send(self.text("begin", &first).to(over));
+        viewers.senders.push((over, sender));
         Some(Stream(receiver))
     }
 
@@ -116,12 +128,22 @@ impl Events {
         }
     }
 
-    fn text(&self, kind: &str, data: &Value) -> Bytes {
+    fn text(&self, kind: &str, data: &Value) -> Told {
         let id = self.latest.fetch_add(1, Relaxed) + 1;
         let mut data = data.clone();
         let now = SystemTime::now().duration_since(UNIX_EPOCH);
         data["time_ms"] = json!(now.unwrap_or_default().as_millis() as u64);
-        Bytes::from(format!("id: {id}\nevent: {kind}\ndata: {data}\n\n"))
+        let text = |data: &Value| Bytes::from(format!("id: {id}\nevent: {kind}\ndata: {data}\n\n"));
+        let all = text(&data);
+        let is_withheld = |key: &str| WITHHELD.contains(&key);
+        let open = match data.as_object_mut() {
+            Some(keys) if keys.keys().any(|key| is_withheld(key)) => {
+                keys.retain(|key, _| !is_withheld(key));
+                text(&data)
+            }
+            _ => all.clone(),
+        };
+        Told { all, open }
     }
 
     fn viewers(&self) -> MutexGuard<'_, Viewers> {
@@ -131,9 +153,25 @@ impl Events {
 
 impl Viewers {
     /// Who has no room for it is not told anything any more.
-    fn tell(&mut self, text: &Bytes) {
+    fn tell(&mut self, told: &Told) {
         self.senders
-            .retain(|sender| sender.try_send(text.clone()).is_ok());
+            .retain(|(over, sender)| sender.try_send(told.to(*over)).is_ok());
+    }
+}
+
+/// An event in words.
+struct Told {
+    all: Bytes,
+    /// Without what is withheld.
+    open: Bytes,
+}
+
+impl Told {
+    fn to(&self, over: Over) -> Bytes {
+        match over {
+            Over::Tcp => self.open.clone(),
+            Over::Socket => self.all.clone(),
+        }
     }
 }
 
@@ -143,7 +181,9 @@ pub async fn follow(events: &Events, publisher: &Publisher) {
         sleep(LOOK).await;
         events.look(&publisher.current());
         if look % LOOKS_PER_WORD == 0 {
-            events.viewers().tell(&Bytes::from_static(b":\n\n"));
+            let word = Bytes::from_static(b":\n\n");
+            let (all, open) = (word.clone(), word);
+            events.viewers().tell(&Told { all, open });
         }
     }
 }
@@ -202,7 +242,7 @@ mod tests {
     #[tokio::test]
     async fn viewer_is_told_of_a_change_once() {
         let (events, snapshot) = (Events::default(), snapshot());
-        let mut stream = events.watch(&snapshot).unwrap();
+        let mut stream = events.watch(&snapshot, Over::Tcp).unwrap();
         let first = next(&mut stream).await.unwrap();
         assert!(first.starts_with("id: 1\nevent: begin\ndata: {"), "{first}");
         snapshot.upstreams[0].endpoints[0].set_mode(Mode::Draining);
@@ -220,8 +260,8 @@ mod tests {
     #[tokio::test]
     async fn viewer_that_does_not_read_is_dropped_and_others_are_not() {
         let (events, snapshot) = (Events::default(), snapshot());
-        let mut slow = events.watch(&snapshot).unwrap();
-        let mut quick = events.watch(&snapshot).unwrap();
+        let mut slow = events.watch(&snapshot, Over::Tcp).unwrap();
+        let mut quick = events.watch(&snapshot, Over::Tcp).unwrap();
         for number in 0..2 * WAITING {
             events.publish("n", &json!({ "number": number }));
             assert!(next(&mut quick).await.is_some());
@@ -238,10 +278,38 @@ mod tests {
     fn there_is_an_end_to_viewers_and_room_again_when_one_leaves() {
         let (events, snapshot) = (Events::default(), snapshot());
         let mut streams: Vec<_> = (0..VIEWERS)
-            .map(|_| events.watch(&snapshot).unwrap())
+            .map(|_| events.watch(&snapshot, Over::Tcp).unwrap())
             .collect();
-        assert!(events.watch(&snapshot).is_none());
+        assert!(events.watch(&snapshot, Over::Tcp).is_none());
+        let _other = events
+            .watch(&snapshot, Over::Socket)
+            .expect("counted apart");
         streams.pop();
-        assert!(events.watch(&snapshot).is_some());
+        assert!(events.watch(&snapshot, Over::Tcp).is_some());
+    }
+
+    #[tokio::test]
+    async fn regression_over_tcp_nobody_is_told_what_files_say_or_who_did_something() {
+        let (events, snapshot) = (Events::default(), snapshot());
+        let mut open = events.watch(&snapshot, Over::Tcp).unwrap();
+        let mut all = events.watch(&snapshot, Over::Socket).unwrap();
+        for stream in [&mut open, &mut all] {
+            next(stream).await.unwrap();
+        }
+        let data = json!({ "by": "reload", "uid": 1000, "refused": "/etc/x: secret", "problems": "/etc/x" });
+        events.publish("reload", &data);
+        let (open, all) = (
+            next(&mut open).await.unwrap(),
+            next(&mut all).await.unwrap(),
+        );
+        for secret in ["1000", "/etc/x"] {
+            assert!(
+                !open.contains(secret) && all.contains(secret),
+                "{open} {all}"
+            );
+        }
+        assert!(open.contains("\"by\":\"reload\""), "{open}");
+        let id = |text: &str| text.lines().next().map(str::to_owned);
+        assert_eq!(id(&open), id(&all), "the same event");
     }
 }

@@ -5,13 +5,16 @@ mod actions;
 pub mod command;
 pub mod configuration;
 pub mod events;
+pub mod explain;
 pub mod facts;
 pub mod history;
+pub mod leaving;
 mod names;
 pub mod openapi;
 mod patient;
 pub mod problem;
 pub mod reloads;
+mod serve;
 mod shapes;
 pub mod socket;
 pub mod status;
@@ -25,20 +28,22 @@ use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use axum::body::Body;
-use axum::extract::State;
+use axum::extract::connect_info::ConnectInfo;
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::map_response;
+use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use tokio::sync::mpsc;
 
 use self::command::{Asked, Operator};
 use self::configuration::Running;
-use self::events::Events;
+use self::events::{Events, Over};
 use self::history::History;
+use self::leaving::Leaving;
 use self::names::Names;
-use self::patient::{Known, Patient};
+use self::patient::Known;
 use self::problem::ApiError;
 use self::reloads::LastReload;
 use crate::metrics::{Metrics, encode};
@@ -65,6 +70,10 @@ pub struct Admin {
     pub history: Mutex<History>,
     /// What the last reload came to; none: there was none.
     pub last_reload: Mutex<Option<LastReload>>,
+    /// Endpoints that reloads have removed.
+    pub leaving: Leaving,
+    /// `admin.hosts`
+    pub hosts: Vec<Box<str>>,
 }
 
 impl Admin {
@@ -94,6 +103,7 @@ impl Admin {
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
     let router = router()
         .route("/api/v1/config", get(configuration))
+        .route("/api/v1/events", get(events))
         .route("/api/v1/reload", post(only_over_the_socket))
         .route("/api/v1/rollback", post(only_over_the_socket))
         .route("/api/v1/plan", get(only_over_the_socket))
@@ -101,14 +111,18 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
             "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
             post(only_over_the_socket),
         );
-    let listener = Patient(tokio::net::TcpListener::from_std(listener)?);
-    axum::serve(listener, finished(router, admin)).await
+    let router = router.layer(from_fn_with_state(Arc::clone(&admin), serve::check_host));
+    let router = finished(router, admin);
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    serve::serve(listener, |_| router.clone()).await;
+    Ok(())
 }
 
 /// Serves on the unix socket, everything, until the process ends.
 pub async fn serve_socket(listener: UnixListener, admin: Arc<Admin>) -> io::Result<()> {
     let router = router()
         .route("/api/v1/config", get(configuration_with_text))
+        .route("/api/v1/events", get(events_with_all))
         .route("/api/v1/reload", post(actions::reload))
         .route("/api/v1/rollback", post(actions::rollback))
         .route("/api/v1/plan", get(actions::plan))
@@ -116,9 +130,14 @@ pub async fn serve_socket(listener: UnixListener, admin: Arc<Admin>) -> io::Resu
             "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
             post(actions::set_mode),
         );
-    let listener = Patient(Known(tokio::net::UnixListener::from_std(listener)?));
-    let service = finished(router, admin).into_make_service_with_connect_info::<Operator>();
-    axum::serve(listener, service).await
+    let router = finished(router, admin);
+    let listener = Known(tokio::net::UnixListener::from_std(listener)?);
+    let router = |operator: Option<Operator>| {
+        let operator = operator.unwrap_or(Operator::NOBODY);
+        router.clone().layer(Extension(ConnectInfo(operator)))
+    };
+    serve::serve(listener, router).await;
+    Ok(())
 }
 
 fn finished(router: Router<Arc<Admin>>, admin: Arc<Admin>) -> Router {
@@ -158,7 +177,7 @@ fn router() -> Router<Arc<Admin>> {
         .route("/api/v1/openapi.json", get(openapi::serve))
         .route("/api/v1/status", get(status))
         .route("/api/v1/endpoints/{upstream}/{endpoint}/facts", get(facts))
-        .route("/api/v1/events", get(events))
+        .route("/api/v1/explain", get(explained))
         .route("/api/v1/endpoints/{upstream}/{endpoint}", get(endpoint))
 }
 
@@ -204,22 +223,30 @@ async fn facts(
 async fn endpoint(
     State(admin): State<Arc<Admin>>,
     Names((upstream, endpoint)): Names<(String, String)>,
+    RawQuery(query): RawQuery,
 ) -> Result<Json<status::EndpointStatus>, ApiError> {
+    if let Some(id) = names::number(query.as_deref(), "id")? {
+        let current = admin.publisher.current();
+        let among = (&*current, &admin.leaving);
+        let found = status::Status::endpoint_with(among, (&upstream, &endpoint), id);
+        return found.map(Json).ok_or_else(|| {
+            let detail = "nothing of this endpoint is left";
+            ApiError::new(StatusCode::GONE, detail)
+        });
+    }
     status::Status::endpoint(&admin.publisher.current(), &upstream, &endpoint)
         .map(Json)
         .map_err(|unknown| ApiError::new(StatusCode::NOT_FOUND, unknown))
 }
 
-async fn events(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
-    let Some(stream) = admin.events.watch(&admin.publisher.current()) else {
-        let detail = "too many are watching";
-        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail));
-    };
-    let headers = [
-        (header::CONTENT_TYPE, "text/event-stream"),
-        (header::CACHE_CONTROL, "no-store"),
-    ];
-    Ok((headers, Body::new(stream)).into_response())
+async fn explained(
+    State(admin): State<Arc<Admin>>,
+    RawQuery(query): RawQuery,
+) -> Result<Json<explain::Explained>, ApiError> {
+    explain::Asked::read(&query.unwrap_or_default())
+        .and_then(|asked| explain::explain(&admin.publisher.current(), &asked))
+        .map(Json)
+        .map_err(|wrong| ApiError::new(StatusCode::BAD_REQUEST, wrong))
 }
 
 /// Whoever may open the address may not have been meant to read the file: it is only named.
@@ -229,4 +256,25 @@ async fn configuration(State(admin): State<Arc<Admin>>) -> Json<Running> {
 
 async fn configuration_with_text(State(admin): State<Arc<Admin>>) -> Json<Running> {
     Json(Running::of(&admin, true))
+}
+
+/// Likewise of what rejected files say, and who has done something.
+async fn events(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    watch(&admin, Over::Tcp)
+}
+
+async fn events_with_all(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    watch(&admin, Over::Socket)
+}
+
+fn watch(admin: &Admin, over: Over) -> Result<Response, ApiError> {
+    let Some(stream) = admin.events.watch(&admin.publisher.current(), over) else {
+        let detail = "too many are watching";
+        return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail));
+    };
+    let headers = [
+        (header::CONTENT_TYPE, "text/event-stream"),
+        (header::CACHE_CONTROL, "no-store"),
+    ];
+    Ok((headers, Body::new(stream)).into_response())
 }

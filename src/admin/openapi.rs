@@ -4,7 +4,7 @@
 use axum::Json;
 use serde_json::{Map, Value, json};
 
-use super::shapes::{SHAPES, schema};
+use super::shapes::{schema, shapes};
 
 /// Something that can be asked.
 struct Operation {
@@ -13,6 +13,8 @@ struct Operation {
     summary: &'static str,
     /// Whether over the socket only; over TCP it is refused.
     changes: bool,
+    /// What may stand in its query.
+    query: &'static [Parameter],
     /// The shape of its body.
     body: Option<&'static str>,
     answer: Answer,
@@ -24,6 +26,18 @@ struct Operation {
 enum Method {
     Get,
     Post,
+}
+
+/// A key of a query.
+enum Parameter {
+    /// A number, at most once.
+    Number(&'static str),
+    /// Text, at most once.
+    Text(&'static str),
+    /// The same, which has to be there.
+    Needed(&'static str),
+    /// Text, as often as it likes.
+    Texts(&'static str),
 }
 
 enum Answer {
@@ -44,8 +58,7 @@ pub fn description() -> Value {
             .or_insert_with(|| json!({ "parameters": parameters(operation.path) }));
         methods[operation.method.as_str()] = operation.description();
     }
-    let schemas: Map<_, _> = SHAPES
-        .iter()
+    let schemas: Map<_, _> = shapes()
         .map(|shape| (shape.name().to_owned(), schema(shape)))
         .collect();
     json!({
@@ -95,8 +108,10 @@ impl Operation {
             }
         }
         let over_tcp = self.changes.then_some(403);
+        let by_name = self.is_asked_by_name().then_some(421);
         let of_body: &[u16] = if self.body.is_some() { &OF_BODIES } else { &[] };
-        for status in self.problems.iter().chain(of_body).copied().chain(over_tcp) {
+        let problems = self.problems.iter().chain(of_body).copied();
+        for status in problems.chain(over_tcp).chain(by_name) {
             let problem = content("application/problem+json", reference("Problem"));
             responses.insert(status.to_string(), problem);
         }
@@ -107,15 +122,32 @@ impl Operation {
                 "content": { "application/json": { "schema": reference(shape) } },
             });
         }
-        if self.path == PLAN {
-            description["parameters"] = json!([{
-                "name": "expect_generation",
-                "in": "query",
-                "required": false,
-                "schema": { "type": "integer", "minimum": 0, "maximum": u64::MAX },
-            }]);
+        if !self.query.is_empty() {
+            description["parameters"] = self.query.iter().map(Parameter::description).collect();
         }
         description
+    }
+
+    /// Whether over TCP it matters by which name it is asked for.
+    fn is_asked_by_name(&self) -> bool {
+        !matches!(self.path, "/livez" | "/readyz")
+    }
+}
+
+impl Parameter {
+    fn description(&self) -> Value {
+        let text = json!({ "type": "string" });
+        let (name, schema) = match self {
+            Self::Number(name) => {
+                let schema = json!({ "type": "integer", "minimum": 0, "maximum": u64::MAX });
+                (name, schema)
+            }
+            Self::Text(name) => (name, text),
+            Self::Needed(name) => (name, json!({ "type": "string", "minLength": 1 })),
+            Self::Texts(name) => (name, json!({ "type": "array", "items": text })),
+        };
+        let is_needed = matches!(self, Self::Needed(_));
+        json!({ "name": name, "in": "query", "required": is_needed, "schema": schema })
     }
 }
 
@@ -146,7 +178,6 @@ fn content(kind: &str, schema: Value) -> Value {
 const OF_BODIES: [u16; 3] = [400, 413, 422];
 /// The process is about to end.
 const ENDING: u16 = 503;
-const PLAN: &str = "/api/v1/plan";
 
 const fn read(path: &'static str, summary: &'static str, answer: Answer) -> Operation {
     Operation {
@@ -154,6 +185,7 @@ const fn read(path: &'static str, summary: &'static str, answer: Answer) -> Oper
         path,
         summary,
         changes: false,
+        query: &[],
         body: None,
         answer,
         problems: &[],
@@ -200,10 +232,27 @@ const OPERATIONS: &[Operation] = &[
         )
     },
     Operation {
-        problems: &[400, 404],
+        query: &[
+            Parameter::Needed("url"),
+            Parameter::Text("method"),
+            Parameter::Texts("header"),
+            Parameter::Text("listener"),
+            Parameter::Text("server_name"),
+            Parameter::Text("client"),
+        ],
+        problems: &[400],
+        ..read(
+            "/api/v1/explain",
+            "Where a request would go if it came now.",
+            Answer::Json("Explained"),
+        )
+    },
+    Operation {
+        query: &[Parameter::Number("id")],
+        problems: &[400, 404, 410],
         ..read(
             "/api/v1/endpoints/{upstream}/{endpoint}",
-            "How one endpoint is.",
+            "How one endpoint is; with id, also where a reload has removed it.",
             Answer::Json("Endpoint"),
         )
     },
@@ -217,14 +266,20 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         changes: true,
+        query: &[Parameter::Number("expect_generation")],
         problems: &[400, 409, 422, ENDING],
-        ..read(PLAN, "What a reload would change.", Answer::Json("Plan"))
+        ..read(
+            "/api/v1/plan",
+            "What a reload would change.",
+            Answer::Json("Plan"),
+        )
     },
     Operation {
         method: Method::Post,
         path: "/api/v1/reload",
         summary: "Reads the file again.",
         changes: true,
+        query: &[],
         body: Some("ReloadWanted"),
         answer: Answer::Json("Reloaded"),
         problems: &[409, ENDING],
@@ -234,6 +289,7 @@ const OPERATIONS: &[Operation] = &[
         path: "/api/v1/rollback",
         summary: "Takes an earlier file over again.",
         changes: true,
+        query: &[],
         body: Some("RollbackTo"),
         answer: Answer::Json("Reloaded"),
         problems: &[404, 409, ENDING],
@@ -243,6 +299,7 @@ const OPERATIONS: &[Operation] = &[
         path: "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
         summary: "Takes an endpoint out, or gives it requests again.",
         changes: true,
+        query: &[],
         body: Some("Nothing"),
         answer: Answer::Json("Changed"),
         problems: &[404, 409, ENDING],

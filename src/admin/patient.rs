@@ -1,5 +1,5 @@
-//! Accepts the admin's connections, and gives up those that take nothing of what they are told: a viewer that has stopped
-//! reading shall not be kept for ever.
+//! Gives up connections of the admin's that take nothing of what they are told: a viewer that has stopped reading shall not be
+//! kept for ever. And tells who connects to the unix socket.
 
 use std::future::Future;
 use std::io;
@@ -7,8 +7,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::extract::connect_info::Connected;
-use axum::serve::{IncomingStream, Listener};
+use axum::serve::Listener;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{UnixListener, UnixStream};
 use tokio::time::{Sleep, sleep};
@@ -17,24 +16,6 @@ use super::command::Operator;
 
 /// As long as nothing is taken, it is waited for a reader.
 const PATIENCE: Duration = Duration::from_secs(30);
-
-/// A listener whose connections have to read.
-#[derive(Debug)]
-pub(super) struct Patient<L>(pub(super) L);
-
-impl<L: Listener> Listener for Patient<L> {
-    type Io = Reading<L::Io>;
-    type Addr = L::Addr;
-
-    async fn accept(&mut self) -> (Self::Io, Self::Addr) {
-        let (io, address) = self.0.accept().await;
-        (Reading::new(io), address)
-    }
-
-    fn local_addr(&self) -> io::Result<Self::Addr> {
-        self.0.local_addr()
-    }
-}
 
 /// The unix socket, which knows who connects.
 #[derive(Debug)]
@@ -58,14 +39,12 @@ impl Listener for Known {
     }
 }
 
-impl Connected<IncomingStream<'_, Patient<Known>>> for Operator {
-    fn connect_info(stream: IncomingStream<'_, Patient<Known>>) -> Self {
-        // Who cannot be told is nobody: all bits set is no user.
-        stream.remote_addr().unwrap_or(Self {
-            uid: u32::MAX,
-            pid: None,
-        })
-    }
+impl Operator {
+    /// Who cannot be told is nobody: all bits set is no user.
+    pub(super) const NOBODY: Self = Self {
+        uid: u32::MAX,
+        pid: None,
+    };
 }
 
 /// A connection that fails when nothing is taken for too long.
@@ -77,7 +56,7 @@ pub(super) struct Reading<S> {
 }
 
 impl<S> Reading<S> {
-    fn new(stream: S) -> Self {
+    pub(super) fn new(stream: S) -> Self {
         Self {
             stream,
             waiting: None,

@@ -4,13 +4,14 @@ use std::time::SystemTime;
 
 use serde::Serialize;
 
+use super::history::By;
 use super::status::unix_seconds;
 
 /// A reload, whatever came of it.
 #[derive(Clone, Debug)]
 pub struct LastReload {
-    /// What for: `signal`, `watch`, `reload`, `rollback` or `auto-rollback`.
-    pub by: &'static str,
+    /// What for.
+    pub by: By,
     /// Whether it is in use.
     pub accepted: bool,
     /// When.
@@ -32,7 +33,7 @@ pub(super) struct LastReloadView {
 impl From<LastReload> for LastReloadView {
     fn from(last: LastReload) -> Self {
         Self {
-            by: last.by,
+            by: last.by.as_str(),
             result: if last.accepted {
                 "accepted"
             } else {

@@ -7,13 +7,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::leaving::Leaving;
 use super::reloads::{LastReload, LastReloadView};
 use crate::config::hint;
 use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
 use crate::upstream::outlier::Ejection;
 use crate::upstream::state::WORDS;
-use crate::upstream::{Endpoint, Health, Tier, Upstream};
+use crate::upstream::{Endpoint, Headroom, Health, Tier, Upstream};
 
 /// `GET /api/v1/status`
 #[derive(Debug, Serialize)]
@@ -59,12 +60,46 @@ struct UpstreamStatus {
     paused: bool,
     /// Requests that wait for the end of a pause.
     held: usize,
+    headroom: HeadroomStatus,
     endpoints: Vec<EndpointStatus>,
+}
+
+/// How many endpoints could be lost with the load still carried.
+#[derive(Debug, Serialize)]
+struct HeadroomStatus {
+    could_lose: usize,
+    could_lose_at_peak: usize,
+    /// Of so many that are picked now.
+    of: usize,
+    /// Most requests at once within the last minute.
+    load: u64,
+    /// The same within the last day.
+    peak: u64,
+    /// `max_in_flight`, `observed_peak` or `both`.
+    by: &'static str,
+}
+
+impl From<Headroom> for HeadroomStatus {
+    fn from(headroom: Headroom) -> Self {
+        Self {
+            could_lose: headroom.could_lose,
+            could_lose_at_peak: headroom.could_lose_at_peak,
+            of: headroom.of,
+            load: headroom.load,
+            peak: headroom.peak,
+            by: headroom.by.as_str(),
+        }
+    }
 }
 
 /// `GET /api/v1/endpoints/{upstream}/{endpoint}`
 #[derive(Debug, Serialize)]
 pub struct EndpointStatus {
+    /// Its identity within this process: another one under its name has another.
+    id: u64,
+    /// Whether a reload has removed it, and it finishes what it has.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    gone: bool,
     name: String,
     address: String,
     /// Where a name leads.
@@ -88,6 +123,8 @@ pub struct EndpointStatus {
     in_flight: u32,
     /// As the file has it.
     max_in_flight: Option<u32>,
+    /// Most requests at once within the last day.
+    peak_in_flight: u32,
     tunnels: i64,
     eligible: bool,
 }
@@ -159,10 +196,11 @@ impl Status {
                 queued: upstream.queue.len(),
                 paused: upstream.hold.is_paused(),
                 held: upstream.hold.held(),
+                headroom: upstream.headroom().into(),
                 endpoints: upstream
                     .endpoints
                     .iter()
-                    .map(|endpoint| endpoint_status(endpoint, upstream))
+                    .map(|endpoint| endpoint_status(endpoint, Some(upstream)))
                     .collect(),
             }
         });
@@ -215,7 +253,25 @@ impl Status {
         endpoint: &str,
     ) -> Result<EndpointStatus, String> {
         let (upstream, endpoint) = find(snapshot, upstream, endpoint)?;
-        Ok(endpoint_status(endpoint, upstream))
+        Ok(endpoint_status(endpoint, Some(upstream)))
+    }
+
+    /// Of the endpoint of these names that has `id`, in use or among those that are `leaving`. `None` where nothing of it is
+    /// left.
+    pub fn endpoint_with(
+        (snapshot, leaving): (&Snapshot, &Leaving),
+        (upstream, endpoint): (&str, &str),
+        id: u64,
+    ) -> Option<EndpointStatus> {
+        if let Ok((upstream, found)) = find(snapshot, upstream, endpoint)
+            && found.id().get() == id
+        {
+            return Some(endpoint_status(found, Some(upstream)));
+        }
+        let is_meant =
+            |it: &Arc<Endpoint>| **it.upstream() == *upstream && **it.name() == *endpoint;
+        let found = leaving.find(id).filter(is_meant)?;
+        Some(endpoint_status(&found, None))
     }
 }
 
@@ -240,10 +296,13 @@ pub fn find<'a>(
     Ok((found, endpoint))
 }
 
-fn endpoint_status(endpoint: &Endpoint, upstream: &Upstream) -> EndpointStatus {
+/// `upstream` is the one it is in, unless it is gone.
+fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> EndpointStatus {
     let state = endpoint.state();
     let progress = endpoint.progress();
     EndpointStatus {
+        id: endpoint.id().get(),
+        gone: upstream.is_none(),
         name: endpoint.name().to_string(),
         address: endpoint.address().to_string(),
         resolved: endpoint.socket_address().map(|address| address.to_string()),
@@ -263,7 +322,8 @@ fn endpoint_status(endpoint: &Endpoint, upstream: &Upstream) -> EndpointStatus {
         in_flight: endpoint.in_flight(),
         tunnels: endpoint.metrics.tunnels.get(),
         max_in_flight: endpoint.max_in_flight().map(NonZeroU32::get),
-        eligible: upstream.would_pick(endpoint),
+        peak_in_flight: endpoint.peak_in_flight(),
+        eligible: upstream.is_some_and(|upstream| upstream.would_pick(endpoint)),
     }
 }
 
@@ -274,6 +334,10 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
             .metrics
             .available
             .set(i64::try_from(upstream.available()).unwrap_or(i64::MAX));
+        metrics
+            .headroom_endpoints
+            .with_label_values(&[&*upstream.name])
+            .set(i64::try_from(upstream.headroom().could_lose).unwrap_or(i64::MAX));
         metrics
             .queue_length
             .with_label_values(&[&*upstream.name])

@@ -248,6 +248,11 @@ impl Cursor {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 
+    /// The position as it stands: who picks by it gets whom the next one gets, and takes no turn.
+    pub fn peek(&self) -> Self {
+        Self::new(self.0.load(Ordering::Relaxed))
+    }
+
     /// Another position, by chance, for who comes out of turn: an attempt after one that failed takes no turn of others, or
     /// every first attempt could hit the same bad one of two.
     pub fn aside(&self) -> Self {

@@ -98,12 +98,13 @@ struct Folder(PathBuf);
 impl Folder {
     fn make() -> io::Result<Self> {
         let parent = std::env::temp_dir();
-        let mut attempt = 0;
+        let mut attempts = 0;
         loop {
-            let path = parent.join(format!("balancer-demo-{}-{attempt}", std::process::id()));
+            // A name that nobody had before: who looks whether this one is gone shall not find another demo's.
+            let path = parent.join(format!("balancer-demo-{:016x}", fastrand::u64(..)));
             match DirBuilder::new().mode(0o700).create(&path) {
-                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempt < 100 => {
-                    attempt += 1
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists && attempts < 100 => {
+                    attempts += 1
                 }
                 result => return result.map(|()| Self(path)),
             }

@@ -9,6 +9,7 @@ pub mod explain;
 pub mod mode;
 pub mod plan;
 pub mod reload;
+pub mod roll;
 pub mod run;
 mod running;
 pub mod schema;
@@ -21,9 +22,11 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+pub use running::At;
+
 /// `plan`: a reload would change something.
 pub const EXIT_CHANGES: u8 = 2;
-/// `drain --wait`: something is still in flight.
+/// `drain --wait`: something is still in flight; `roll`: the same, or an endpoint is not well in time.
 pub const EXIT_TIMEOUT: u8 = 4;
 /// sysexits(3): wrong usage.
 pub const EXIT_USAGE: u8 = 64;
@@ -54,7 +57,7 @@ enum Action {
     /// Validate the configuration with its certificates, without running.
     Check,
     /// Tell which route a request takes, and why.
-    Explain(explain::Args),
+    Explain(explain::live::Question),
     /// Show listeners, upstreams and endpoints of the running balancer.
     Status(status::Args),
     /// Tell what a reload would change, without doing it.
@@ -69,6 +72,8 @@ enum Action {
     Resume(mode::One),
     /// Take an endpoint out, and do not check it either.
     Disable(mode::One),
+    /// Restart an upstream's endpoints one after the other, each out of use meanwhile.
+    Roll(roll::Args),
     /// Tell why an endpoint is as it is: its last checks, failures and changes.
     Why(why::Args),
     /// Print completions for a shell.
@@ -99,7 +104,7 @@ pub fn run() -> ExitCode {
         Action::Run => run::run(&command.config, Box::new(|_, _| {})),
         Action::Demo(args) => demo::run(&args, run::run),
         Action::Check => check::run(&command.config),
-        Action::Explain(args) => explain::run(&args, &command.config),
+        Action::Explain(args) => explain::live::run(&args, &command.config),
         Action::Status(args) => status::run(&args, &command.config),
         Action::Plan(args) => plan::run(&args, &command.config),
         Action::Reload(args) => reload::reload(&args, &command.config),
@@ -107,6 +112,7 @@ pub fn run() -> ExitCode {
         Action::Drain(args) => mode::drain(&args, &command.config),
         Action::Resume(args) => mode::resume(&args, &command.config),
         Action::Disable(args) => mode::disable(&args, &command.config),
+        Action::Roll(args) => roll::run(&args, &command.config),
         Action::Why(args) => why::run(&args, &command.config),
         Action::Completions(args) => completions::completions(&args),
         Action::Man => completions::man(),

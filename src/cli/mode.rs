@@ -9,7 +9,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::EXIT_TIMEOUT;
-use super::running::{AskError, Running, Target, finished};
+use super::running::{AskError, At, Running, Target, finished};
 use super::status::{Endpoint, in_flight};
 use super::table::say;
 
@@ -28,6 +28,8 @@ pub struct Drain {
     /// How long to wait, in seconds; then exit with 4.
     #[arg(long, requires = "wait", value_name = "SECONDS", default_value_t = 900)]
     timeout: u64,
+    #[command(flatten)]
+    at: At,
 }
 
 /// The endpoint to be changed.
@@ -36,6 +38,8 @@ pub struct One {
     /// Which one.
     #[arg(value_name = "UPSTREAM/ENDPOINT")]
     target: Target,
+    #[command(flatten)]
+    at: At,
 }
 
 #[derive(Debug, Deserialize)]
@@ -46,27 +50,33 @@ struct Changed {
 
 /// Drains, and waits where that is asked for.
 pub fn drain(args: &Drain, config: &Path) -> ExitCode {
-    finished(set(&args.target, "drain", config).and_then(|running| {
-        if args.wait {
-            wait(&running, args)
-        } else {
-            Ok(ExitCode::SUCCESS)
-        }
-    }))
+    finished(
+        set((&args.target, "drain"), config, &args.at).and_then(|(running, endpoint)| {
+            if args.wait {
+                wait(&running, &endpoint, args)
+            } else {
+                Ok(ExitCode::SUCCESS)
+            }
+        }),
+    )
 }
 
 /// Gives it requests again.
 pub fn resume(args: &One, config: &Path) -> ExitCode {
-    finished(set(&args.target, "resume", config).map(|_| ExitCode::SUCCESS))
+    finished(set((&args.target, "resume"), config, &args.at).map(|_| ExitCode::SUCCESS))
 }
 
 /// Takes it out, checks and all.
 pub fn disable(args: &One, config: &Path) -> ExitCode {
-    finished(set(&args.target, "disable", config).map(|_| ExitCode::SUCCESS))
+    finished(set((&args.target, "disable"), config, &args.at).map(|_| ExitCode::SUCCESS))
 }
 
-fn set(target: &Target, action: &str, config: &Path) -> Result<Running, AskError> {
-    let running = Running::with(config)?;
+fn set(
+    (target, action): (&Target, &str),
+    config: &Path,
+    at: &At,
+) -> Result<(Running, Endpoint), AskError> {
+    let running = Running::with(config, at)?;
     let path = format!("{}/{action}", target.path());
     let Changed { before, endpoint } = running.post(&path, Bytes::new())?;
     let was = if before == endpoint.mode {
@@ -78,20 +88,29 @@ fn set(target: &Target, action: &str, config: &Path) -> Result<Running, AskError
         "{target}: {}, {was}\n",
         endpoint.state_with_rest()
     ));
-    Ok(running)
+    Ok((running, endpoint))
 }
 
-fn wait(running: &Running, args: &Drain) -> Result<ExitCode, AskError> {
+/// Waits for `drained`, whoever has its name by now.
+fn wait(running: &Running, drained: &Endpoint, args: &Drain) -> Result<ExitCode, AskError> {
     let (target, limit) = (&args.target, Duration::from_secs(args.timeout));
+    let path = format!("{}?id={}", target.path(), drained.id);
     let begun = Instant::now();
     loop {
-        let endpoint: Endpoint = running.get(&target.path())?;
-        if endpoint.mode == "active" {
+        let endpoint: Endpoint = match running.get(&path) {
+            Err(AskError::Gone(_)) => {
+                say(&format!("{target}: is gone, and nothing is in flight\n"));
+                return Ok(ExitCode::SUCCESS);
+            }
+            asked => asked?,
+        };
+        if endpoint.mode == "active" && !endpoint.gone {
             eprintln!("balancer: {target} gets requests again: somebody has resumed it");
             return Ok(ExitCode::FAILURE);
         }
         if endpoint.in_flight == 0 {
-            say(&format!("{target}: nothing is in flight\n"));
+            let gone = if endpoint.gone { "is gone, and " } else { "" };
+            say(&format!("{target}: {gone}nothing is in flight\n"));
             return Ok(ExitCode::SUCCESS);
         }
         if begun.elapsed() >= limit {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use super::EXIT_CHANGES;
-use super::running::{AskError, Running, finished};
+use super::running::{AskError, At, Running, finished};
 use super::status::in_flight;
 use super::table::{Cell, Table, Tone, in_colour, say};
 use crate::config::Difference;
@@ -19,6 +19,8 @@ pub struct Args {
     /// Only if this generation is in use.
     #[arg(long, value_name = "GENERATION")]
     expect_generation: Option<u64>,
+    #[command(flatten)]
+    at: At,
 }
 
 /// Compares the file at `config` with what runs.
@@ -31,7 +33,7 @@ fn compare(args: &Args, config: &Path) -> Result<ExitCode, AskError> {
         Some(expected) => format!("/api/v1/plan?expect_generation={expected}"),
         None => "/api/v1/plan".to_owned(),
     };
-    let plan: Plan = Running::with(config)?.get(&path)?;
+    let plan: Plan = Running::with(config, &args.at)?.get(&path)?;
     for warning in &plan.warnings {
         eprintln!("warning: {warning}");
     }
@@ -71,13 +73,11 @@ fn text(plan: &Plan, in_colour: bool) -> String {
     section("endpoints", endpoints(&plan.endpoints));
     section("routes", items(&plan.routes));
     section("settings", settings(&plan.settings));
-    if plan.tls_files {
-        let mut table = Table::default();
-        table.push(vec![Cell::plain(
-            "files of TLS hold others than those in use",
-        )]);
-        section("certificates", table);
+    let mut files = Table::default();
+    for file in &plan.files {
+        files.push(vec![Cell::plain(file)]);
     }
+    section("files that hold something else than what is in use", files);
     section("change with a restart only", settings(&plan.restart));
     let mut kept = Table::default();
     for kept_mode in &plan.by_operator {

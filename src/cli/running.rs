@@ -15,10 +15,19 @@ use tokio::net::UnixStream;
 use crate::admin::{NOTHING_THERE, SERVER};
 use crate::config;
 
-/// The balancer that runs with a file.
+/// Which balancer is asked, where not the one that runs with the file.
+#[derive(Clone, Debug, Default, clap::Args)]
+pub struct At {
+    /// Ask the balancer that has this socket, whatever the file says.
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
+}
+
+/// A balancer that runs.
 #[derive(Debug)]
 pub(super) struct Running {
-    config: PathBuf,
+    /// The file that led to it; `None` where its socket was named.
+    config: Option<PathBuf>,
     socket: PathBuf,
 }
 
@@ -27,10 +36,17 @@ pub(super) struct Running {
 pub(super) enum AskError {
     #[error("{}: admin.socket is \"off\", so a balancer that runs with this file takes no commands", .0.display())]
     Off(PathBuf),
-    #[error("no balancer runs with {}: there is no {} (if it runs with another file, name that with --config)", .0.display(), .1.display())]
+    #[error("no balancer runs with {}: there is no {} (if it runs with another file, name that with --config; if this one was edited since, its socket with --socket)", .0.display(), .1.display())]
     NotThere(PathBuf, PathBuf),
     #[error("no balancer runs with {}: the one that made {} has ended", .0.display(), .1.display())]
     Ended(PathBuf, PathBuf),
+    #[error("no balancer has the socket {}: there is no such file", .0.display())]
+    NoSocket(PathBuf),
+    #[error("no balancer has the socket {}: the one that made it has ended", .0.display())]
+    Left(PathBuf),
+    /// What was asked for was there once.
+    #[error("{0}")]
+    Gone(String),
     #[error("{}: permission denied; ask as the user that the balancer runs as", .0.display())]
     Denied(PathBuf),
     #[error("{}: {}", .0.display(), .1)]
@@ -41,6 +57,9 @@ pub(super) enum AskError {
         "the running balancer ({0}) does not know this; this command is of {SERVER}: restart the one, or use the other's"
     )]
     Version(String),
+    /// It has nothing of that name.
+    #[error("{0}")]
+    Unknown(String),
     /// What the balancer says, and every problem of its file.
     #[error("{}", refused(.0))]
     Refused(Problem),
@@ -84,15 +103,43 @@ fn refused(problem: &Problem) -> String {
 }
 
 impl Running {
-    /// The one that runs with the file at `config`, which need not be valid by now.
-    pub(super) fn with(config: &Path) -> Result<Self, AskError> {
-        let Some(socket) = config::socket(config) else {
-            return Err(AskError::Off(config.to_owned()));
-        };
-        Ok(Self {
-            config: config.to_owned(),
+    /// The one that runs with the file at `config`, which need not be valid by now, or has the socket that `at` names. Where
+    /// the file was edited since, it may have the usual socket still.
+    pub(super) fn with(config: &Path, at: &At) -> Result<Self, AskError> {
+        if let Some(socket) = &at.socket {
+            return Ok(Self {
+                config: None,
+                socket: socket.clone(),
+            });
+        }
+        let at = |socket| Self {
+            config: Some(config.to_owned()),
             socket,
-        })
+        };
+        let (meant, usual) = (config::socket(config), config::usual_socket(config));
+        let off = || AskError::Off(config.to_owned());
+        if meant == usual {
+            return meant.map(at).ok_or_else(off);
+        }
+        let try_it = |socket: &Path| std::os::unix::net::UnixStream::connect(socket);
+        let is_nobodys = |error: io::Error| {
+            let kind = error.kind();
+            kind == io::ErrorKind::NotFound || kind == io::ErrorKind::ConnectionRefused
+        };
+        if let Some(meant) = &meant
+            && !try_it(meant).is_err_and(is_nobodys)
+        {
+            return Ok(at(meant.clone()));
+        }
+        if let Some(usual) = usual.filter(|usual| try_it(usual).is_ok()) {
+            eprintln!(
+                "note: {} names another admin.socket than the balancer that answers at {}",
+                config.display(),
+                usual.display()
+            );
+            return Ok(at(usual));
+        }
+        meant.map(at).ok_or_else(off)
     }
 
     /// Reads `path`.
@@ -125,6 +172,7 @@ impl Running {
         } = answer;
         if !status.is_success() {
             return Err(match serde_json::from_slice::<Problem>(&body) {
+                Ok(problem) if status == StatusCode::GONE => AskError::Gone(problem.detail),
                 Ok(problem) if problem.detail != NOTHING_THERE => AskError::Refused(problem),
                 _ => AskError::Version(server),
             });
@@ -169,10 +217,12 @@ impl Running {
 
     fn unreachable(&self, error: io::Error) -> AskError {
         let (config, socket) = (self.config.clone(), self.socket.clone());
-        match error.kind() {
-            io::ErrorKind::NotFound => AskError::NotThere(config, socket),
-            io::ErrorKind::ConnectionRefused => AskError::Ended(config, socket),
-            io::ErrorKind::PermissionDenied => AskError::Denied(socket),
+        match (error.kind(), config) {
+            (io::ErrorKind::NotFound, Some(config)) => AskError::NotThere(config, socket),
+            (io::ErrorKind::NotFound, None) => AskError::NoSocket(socket),
+            (io::ErrorKind::ConnectionRefused, Some(config)) => AskError::Ended(config, socket),
+            (io::ErrorKind::ConnectionRefused, None) => AskError::Left(socket),
+            (io::ErrorKind::PermissionDenied, _) => AskError::Denied(socket),
             _ => AskError::Io(socket, error),
         }
     }
@@ -233,7 +283,7 @@ impl Target {
 }
 
 /// As a segment of a path (RFC 3986 §2.3).
-fn encoded(name: &str) -> String {
+pub(super) fn encoded(name: &str) -> String {
     name.bytes()
         .map(|byte| match byte {
             b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => {

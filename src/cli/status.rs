@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::running::{AskError, Running, finished};
+use super::running::{AskError, At, Running, finished};
 use super::table::{Cell, Table, Tone, in_colour};
 
 /// Between two looks.
@@ -21,6 +21,8 @@ pub struct Args {
     /// As JSON, for scripts.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    at: At,
     /// Again every second, until it is ended.
     #[arg(long)]
     watch: bool,
@@ -76,12 +78,53 @@ struct Upstream {
     name: String,
     policy: String,
     available: usize,
+    /// Balancers before it was told say nothing of it.
+    headroom: Option<Headroom>,
     endpoints: Vec<Endpoint>,
+}
+
+/// How many endpoints could be lost with the load still carried.
+#[derive(Debug, Deserialize)]
+struct Headroom {
+    could_lose: usize,
+    could_lose_at_peak: usize,
+    of: usize,
+    peak: u64,
+    by: String,
+}
+
+impl Headroom {
+    /// `could lose 1 of 3 (by max_in_flight; 0 at the peak of 40)`
+    fn text(&self) -> String {
+        let Self {
+            could_lose,
+            could_lose_at_peak,
+            of,
+            peak,
+            by,
+        } = self;
+        let by = match (&**by, peak) {
+            ("max_in_flight", _) => "by max_in_flight".to_owned(),
+            (_, 0) => "nothing was in flight yet".to_owned(),
+            ("observed_peak", _) => "by what they have carried".to_owned(),
+            _ => "by max_in_flight and what the others have carried".to_owned(),
+        };
+        let at_peak = if could_lose == could_lose_at_peak {
+            String::new()
+        } else {
+            format!("; {could_lose_at_peak} at the peak of {peak}")
+        };
+        format!(", could lose {could_lose} of {of} ({by}{at_peak})")
+    }
 }
 
 /// One endpoint.
 #[derive(Debug, Deserialize)]
 pub(super) struct Endpoint {
+    pub(super) id: u64,
+    /// A reload has removed it, and it finishes what it has.
+    #[serde(default)]
+    pub(super) gone: bool,
     name: String,
     weight: u32,
     pub(super) mode: String,
@@ -131,7 +174,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
 }
 
 fn show(args: &Args, config: &Path) -> Result<ExitCode, AskError> {
-    let running = Running::with(config)?;
+    let running = Running::with(config, &args.at)?;
     loop {
         let status: Value = running.get("/api/v1/status")?;
         let text = if args.json {
@@ -177,11 +220,15 @@ impl Status {
         text.push_str(&listeners.text("", in_colour));
         for upstream in &self.upstreams {
             text.push_str(&format!(
-                "\nupstream {} ({}): {} of {} available\n",
+                "\nupstream {} ({}): {} of {} available{}\n",
                 upstream.name,
                 upstream.policy,
                 upstream.available,
-                upstream.endpoints.len()
+                upstream.endpoints.len(),
+                upstream
+                    .headroom
+                    .as_ref()
+                    .map_or_else(String::new, Headroom::text)
             ));
             text.push_str(&upstream.endpoints(now).text("  ", in_colour));
         }
@@ -239,7 +286,7 @@ mod tests {
     #[test]
     fn status_is_told_in_aligned_lines() {
         let endpoint = |name: &str, mode: &str, state: &str, reason: Option<&str>| {
-            json!({ "name": name, "weight": 1, "mode": mode, "state": state, "reason": reason,
+            json!({ "id": 1, "name": name, "weight": 1, "mode": mode, "state": state, "reason": reason,
                 "since": 940, "in_flight": 5, "tunnels": 2, "eligible": state == "up", "more": 1 })
         };
         let status = json!({
@@ -281,6 +328,36 @@ mod tests {
         assert_eq!(
             warning("auto-rollback", "accepted", Some("much failed")).unwrap(),
             "rolled back automatically 1 min 0 s ago: much failed\n"
+        );
+    }
+
+    #[test]
+    fn headroom_says_what_it_is_known_by() {
+        let headroom = |could_lose, at_peak, peak, by: &str| {
+            let headroom = Headroom {
+                could_lose,
+                could_lose_at_peak: at_peak,
+                of: 3,
+                peak,
+                by: by.to_owned(),
+            };
+            headroom.text()
+        };
+        assert_eq!(
+            headroom(1, 0, 40, "max_in_flight"),
+            ", could lose 1 of 3 (by max_in_flight; 0 at the peak of 40)"
+        );
+        assert_eq!(
+            headroom(0, 0, 40, "observed_peak"),
+            ", could lose 0 of 3 (by what they have carried)"
+        );
+        assert_eq!(
+            headroom(2, 2, 0, "observed_peak"),
+            ", could lose 2 of 3 (nothing was in flight yet)"
+        );
+        assert_eq!(
+            headroom(2, 2, 4, "both"),
+            ", could lose 2 of 3 (by max_in_flight and what the others have carried)"
         );
     }
 

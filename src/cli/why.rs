@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::running::{AskError, Running, Target, finished};
+use super::running::{AskError, At, Running, Target, finished};
 use super::status::{ago, now};
 use super::table::{Cell, Table, Tone, in_colour, say};
 
@@ -19,6 +19,8 @@ pub struct Args {
     /// As JSON, for scripts.
     #[arg(long)]
     json: bool,
+    #[command(flatten)]
+    at: At,
 }
 
 /// What is read of the facts; there may be more.
@@ -45,7 +47,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
 
 fn tell(args: &Args, config: &Path) -> Result<ExitCode, AskError> {
     let path = format!("{}/facts", args.target.path());
-    let facts: Value = Running::with(config)?.get(&path)?;
+    let facts: Value = Running::with(config, &args.at)?.get(&path)?;
     if args.json {
         say(&format!("{facts}\n"));
         return Ok(ExitCode::SUCCESS);

@@ -50,6 +50,7 @@ pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, AdminSocket, Log, LogFormat, LogLevel,
     Process,
 };
+pub use quantity::duration;
 pub use retry::{Budget, Retry, RouteRetry};
 pub use route::{
     Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Rewrite, Route, Split, SplitBy,
@@ -90,16 +91,20 @@ pub struct Config {
 }
 
 impl Config {
-    /// Every file that is read with this one.
+    /// Every file that it names to be read: certificates, keys, authorities, revocation lists, error pages.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let of_listeners = self
-            .listeners
-            .iter()
-            .filter_map(|listener| listener.tls.as_ref())
-            .flat_map(ListenerTls::files);
-        let of_upstreams = self.upstreams.iter().flat_map(Upstream::files);
+        let listeners = self.listeners.iter().filter_map(|it| it.tls.as_ref());
+        let upstreams = self.upstreams.iter();
+        let of_upstreams = upstreams.flat_map(|upstream| {
+            let tls = upstream.tls.iter().flat_map(UpstreamTls::files);
+            let keys = upstream.affinity.iter().map(|it| it.key_file.as_path());
+            tls.chain(keys)
+        });
         let pages = self.error_pages.iter().map(|page| page.path.as_path());
-        of_listeners.chain(of_upstreams).chain(pages)
+        listeners
+            .flat_map(ListenerTls::files)
+            .chain(of_upstreams)
+            .chain(pages)
     }
 }
 
@@ -139,9 +144,17 @@ pub fn load(path: &Path) -> Result<Config, ConfigErrors> {
 /// Where a balancer that runs with the file at `path` has its socket, also where the file is not valid by now. `None`: the
 /// file says that it has none.
 pub fn socket(path: &Path) -> Option<PathBuf> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    let source = Source::new(&text, path);
-    let (tree, _) = toml::de::DeTable::parse_recoverable(&text);
+    socket_of(&std::fs::read_to_string(path).unwrap_or_default(), path)
+}
+
+/// Where it has it unless the file says otherwise.
+pub fn usual_socket(path: &Path) -> Option<PathBuf> {
+    socket_of("", path)
+}
+
+fn socket_of(text: &str, path: &Path) -> Option<PathBuf> {
+    let source = Source::new(text, path);
+    let (tree, _) = toml::de::DeTable::parse_recoverable(text);
     let admin = source.root(tree.get_ref(), read::process::admin);
     admin.socket.path().map(Path::to_owned)
 }

@@ -25,7 +25,8 @@ pub struct Process {
     pub config_poll: Option<Duration>,
     /// `auto_rollback`: when a reload is taken back. Default never.
     pub auto_rollback: Option<AutoRollback>,
-    /// `drain_tunnel_timeout`: how long tunnels may go on at an endpoint that drains or is disabled. Default 10 min.
+    /// `drain_tunnel_timeout`: how long tunnels may go on at an endpoint that drains, is disabled or is no
+    /// longer in the file. Default 10 min.
     pub drain_tunnel_timeout: Duration,
     /// `max_connections`: client connections of all listeners together. Default: no limit.
     pub max_connections: Option<NonZeroUsize>,
@@ -107,6 +108,8 @@ pub struct Admin {
     /// `socket`: the unix socket that commands use. Default: `run/NAME.sock` where it can be made; NAME is the
     /// file's, so that two files in one folder have two.
     pub socket: AdminSocket,
+    /// `hosts`: names by which the address may be asked, besides IP addresses and names without a dot. Default none.
+    pub hosts: Vec<Box<str>>,
     /// `audit`: a file to which everything that an operator does is appended. Default: the log only.
     pub audit: Option<PathBuf>,
 }

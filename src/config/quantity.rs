@@ -5,7 +5,7 @@ use std::time::Duration;
 use crate::units::ByteSize;
 
 /// Understands `250ms`, `2s`, `1m`, `1h`.
-pub(super) fn duration(text: &str) -> Result<Duration, String> {
+pub fn duration(text: &str) -> Result<Duration, String> {
     let wrong = || format!("must be a duration such as \"5s\" (units: ms, s, m, h), got {text:?}");
     let (count, unit) = split(text).ok_or_else(wrong)?;
     let unit: u64 = match unit {

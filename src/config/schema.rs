@@ -134,6 +134,7 @@ const ACCESS_LOG: &[Key] = &[
 const ADMIN: &[Key] = &[
     Key("address", May, Text),
     Key("socket", May, Text),
+    Key("hosts", May, WORDS),
     Key("audit", May, Text),
 ];
 

@@ -161,23 +161,6 @@ impl Mode {
     }
 }
 
-impl Upstream {
-    /// Every file it names.
-    pub fn files(&self) -> impl Iterator<Item = &Path> {
-        let affinity = self.affinity.iter().map(|affinity| &affinity.key_file);
-        let tls = self.tls.iter().flat_map(|tls| {
-            let ca = match &tls.trust {
-                Trust::Authorities { ca, .. } => Some(ca),
-                Trust::System | Trust::Anyone => None,
-            };
-            let own = tls.client_certificate.iter();
-            ca.into_iter()
-                .chain(own.flat_map(|certificate| [&certificate.chain, &certificate.key]))
-        });
-        affinity.chain(tls).map(PathBuf::as_path)
-    }
-}
-
 /// `upstream.tls`
 #[derive(Clone, Debug)]
 pub struct UpstreamTls {
@@ -189,6 +172,19 @@ pub struct UpstreamTls {
     pub client_certificate: Option<Certificate>,
     /// Where the table stands.
     pub place: Place,
+}
+
+impl UpstreamTls {
+    /// Every file it names.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        let ca = match &self.trust {
+            Trust::Authorities { ca, place: _ } => Some(ca),
+            Trust::System | Trust::Anyone => None,
+        };
+        let own = self.client_certificate.iter();
+        let own = own.flat_map(|certificate| [&certificate.chain, &certificate.key]);
+        ca.into_iter().chain(own).map(PathBuf::as_path)
+    }
 }
 
 /// `upstream.tls.ca` and `verify`

@@ -34,15 +34,54 @@ fn of_upstream(config: &Config, index: usize, upstream: &Upstream) -> Vec<Proble
     if routes.peek().is_none() {
         return vec![upstream.place.problem("no route uses it")];
     }
-    let message = match (upstream.endpoints.len(), &upstream.health) {
-        (1, _) if !routes.any(|route| route.exclusive) => "one endpoint: nothing to fall back on",
+    let is_exclusive = routes.any(|route| route.exclusive);
+    let messages = lonely(upstream, is_exclusive)
+        .map(str::to_owned)
+        .into_iter()
+        .chain(never_ejected(upstream, is_exclusive))
+        .chain(ejected_beside_backups(upstream));
+    messages
+        .map(|message| upstream.place.problem(message))
+        .collect()
+}
+
+fn lonely(upstream: &Upstream, is_exclusive: bool) -> Option<&'static str> {
+    Some(match (upstream.endpoints.len(), &upstream.health) {
+        (1, _) if !is_exclusive => "one endpoint: nothing to fall back on",
         (2.., None) if upstream.passive.is_some() => {
             "no `health`: that an endpoint is down is found out by clients' requests"
         }
         (2.., None) => "no `health`: an endpoint that is down keeps its share of requests",
-        _ => return Vec::new(),
-    };
-    vec![upstream.place.problem(message)]
+        _ => return None,
+    })
+}
+
+/// As many endpoints are to stay in use as there are; where a route is exclusive, none has to.
+fn never_ejected(upstream: &Upstream, is_exclusive: bool) -> Option<String> {
+    let count = upstream.endpoints.len();
+    let has_backup = upstream.endpoints.iter().any(|endpoint| endpoint.backup);
+    let needed = (upstream.min_available * count as f64).ceil() as usize;
+    if upstream.passive.is_none() || count < 2 || needed < count || has_backup || is_exclusive {
+        return None;
+    }
+    Some(format!(
+        "min_available ({}) keeps all {count} endpoints in use: `passive` ejects none of them; lower it, or say passive = \"off\"",
+        upstream.min_available
+    ))
+}
+
+/// With a backup to take over, more may be ejected than `max_ejected` says.
+fn ejected_beside_backups(upstream: &Upstream) -> Option<String> {
+    let passive = upstream.passive.as_ref()?;
+    let has_backup = upstream.endpoints.iter().any(|endpoint| endpoint.backup);
+    // The sum is that of two decimal fractions, and not exact.
+    if !has_backup || passive.max_ejected + upstream.min_available > 1.0 - 1e-9 {
+        return None;
+    }
+    Some(format!(
+        "passive.max_ejected ({}) does not bind while a backup is well: more may be ejected then, as far as min_available ({}) allows; raise that, or leave max_ejected out",
+        passive.max_ejected, upstream.min_available
+    ))
 }
 
 fn is_mirror(config: &Config, index: usize) -> bool {

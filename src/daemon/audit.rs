@@ -5,6 +5,8 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -15,7 +17,13 @@ use crate::admin::command::Operator;
 
 /// Where it is written.
 #[derive(Debug)]
-pub(super) struct Audit(Option<Sender<Vec<u8>>>);
+pub(super) struct Audit(Option<Writer>);
+
+#[derive(Debug)]
+struct Writer {
+    lines: Sender<Vec<u8>>,
+    thread: JoinHandle<()>,
+}
 
 /// Something an operator has done.
 #[derive(Debug)]
@@ -53,11 +61,23 @@ impl Audit {
             io::Error::new(error.kind(), format!("{}: {error}", path.display()))
         })?;
         let path = path.to_owned();
-        let (sender, receiver) = channel();
-        std::thread::Builder::new()
+        let (lines, receiver) = channel();
+        let thread = std::thread::Builder::new()
             .name("audit".to_owned())
             .spawn(move || write_all(&path, &receiver))?;
-        Ok(Self(Some(sender)))
+        Ok(Self(Some(Writer { lines, thread })))
+    }
+
+    /// Waits until everything noted so far is written, for `limit` at most: a disk that hangs keeps nobody.
+    pub(super) fn finish_within(self, limit: Duration) {
+        let Some(Writer { lines, thread }) = self.0 else {
+            return;
+        };
+        drop(lines);
+        let begun = Instant::now();
+        while !thread.is_finished() && begun.elapsed() < limit {
+            std::thread::sleep(Duration::from_millis(1));
+        }
     }
 
     /// Takes note of what `by` has done.
@@ -80,7 +100,7 @@ impl Audit {
             reason,
             "operator"
         );
-        let Some(sender) = &self.0 else { return };
+        let Some(writer) = &self.0 else { return };
         let line = Line {
             time: OffsetDateTime::now_utc()
                 .format(&Rfc3339)
@@ -98,7 +118,7 @@ impl Audit {
         };
         line.push(b'\n');
         // Without the thread, it was said why.
-        let _ = sender.send(line);
+        let _ = writer.lines.send(line);
     }
 }
 
@@ -116,5 +136,31 @@ fn write_all(path: &Path, lines: &Receiver<Vec<u8>>) {
         if let Err(error) = open(path).and_then(|mut file| file.write_all(&line)) {
             error!(%error, "audit log cannot be written");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_last_line_is_written_before_the_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("audit.log");
+        let audit = Audit::start(Some(&path)).unwrap();
+        let by = Operator { uid: 7, pid: None };
+        for generation in 1..=300 {
+            let action = Action {
+                action: "drain",
+                target: "app/a",
+                generation,
+                refused: None,
+            };
+            audit.note(by, &action);
+        }
+        audit.finish_within(Duration::from_secs(60));
+        let text = std::fs::read_to_string(&path).unwrap();
+        assert_eq!(text.lines().count(), 300);
+        assert!(text.ends_with("\"generation\":300,\"result\":\"done\"}\n"));
     }
 }

@@ -1,5 +1,6 @@
 //! Watches certificates in use: whether their files hold others by now, and whether they end soon.
 
+use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use tokio::task::JoinHandle;
@@ -56,7 +57,7 @@ impl Daemon {
     /// the configuration stays as it is: a file that is being edited is not read. What cannot be used is said once, and
     /// tried again the next time.
     pub(super) async fn follow_certificates(&mut self, found: Contents) {
-        if found == self.tls_files {
+        if found.changed(&self.files).next().is_none() {
             self.refused_tls_files = None;
             return;
         }
@@ -74,7 +75,12 @@ impl Daemon {
             reloads.with_label_values(&[result]).inc();
         };
         match result {
-            Ok(_) => count("accepted"),
+            Ok(_) => {
+                count("accepted");
+                let history = self.admin.history.lock();
+                let mut history = history.unwrap_or_else(PoisonError::into_inner);
+                history.renew(&self.files);
+            }
             Err(_) if self.refused_tls_files.as_ref() == Some(&found) => {}
             Err(problems) => {
                 count("rejected");

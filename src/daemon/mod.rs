@@ -29,7 +29,7 @@ use http::HeaderValue;
 use rustix::process::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, interval_at};
+use tokio::time::{Instant, Interval, interval_at};
 use tracing::{error, info, warn};
 
 use self::audit::Audit;
@@ -42,7 +42,8 @@ use self::watch::{Tried, Watch};
 use self::wishes::Wishes;
 use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
-use crate::admin::history::History;
+use crate::admin::history::{Accepted, By, History};
+use crate::admin::leaving::Leaving;
 use crate::admin::socket::AdminSocket;
 use crate::admin::{self, Admin};
 use crate::config::{Config, ConfigErrors, Problem};
@@ -50,6 +51,7 @@ use crate::health::{self, Checker};
 use crate::metrics::Metrics;
 use crate::net::listen;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
+use crate::snapshot::plan::restart::Started;
 use crate::snapshot::{Instance, Publisher, Snapshot};
 use crate::tls::{Contents, Tickets};
 use crate::units::Name;
@@ -92,14 +94,20 @@ pub fn run(path: &Path, config: Config, on_ready: OnReady) -> ExitCode {
     };
     let code = runtime.block_on(async {
         // Before anything is awaited: a signal that comes early shall not end the process unasked.
-        let signals = match Signals::new() {
+        let mut signals = match Signals::new() {
             Ok(signals) => signals,
             Err(error) => {
                 error!(%error, "signals cannot be received");
                 return ExitCode::FAILURE;
             }
         };
-        match Daemon::start(path, config, compiled, compiler, metrics).await {
+        let starting = Daemon::start(path, config, compiled, compiler, metrics);
+        let started = tokio::select! {
+            started = starting => started,
+            // Nothing is served yet.
+            () = end(&mut signals.terminate, &mut signals.interrupt) => return ExitCode::SUCCESS,
+        };
+        match started {
             Ok(daemon) => daemon.serve(signals, on_ready).await,
             Err(error) => {
                 error!("{error}");
@@ -214,9 +222,11 @@ pub struct Daemon {
     addresses: Vec<(u32, SocketAddr)>,
     /// Sockets that are not yet given to the workers.
     unopened: Vec<Opened>,
-    /// What the files of TLS held when they were read for use.
-    tls_files: Contents,
-    /// What they held when that was found unusable, and said so.
+    /// What the process was started with, of all that no reload changes.
+    started: Started,
+    /// What the files that the configuration names held when they were read for use.
+    files: Contents,
+    /// What those of TLS held when that was found unusable, and said so.
     refused_tls_files: Option<Contents>,
     /// What was read last for a reload.
     tried: Tried,
@@ -236,6 +246,26 @@ struct Finished {
     receiver: mpsc::UnboundedReceiver<Gone>,
 }
 
+/// What is looked at from time to time.
+struct Looks {
+    files: certificates::Files,
+    watch: Watch,
+    counting: Counting,
+    /// When it is said which certificates end soon.
+    day: Interval,
+}
+
+impl Looks {
+    fn new() -> Self {
+        Self {
+            files: certificates::Files::new(),
+            watch: Watch::new(),
+            counting: Counting::new(),
+            day: interval_at(Instant::now() + DAY, DAY),
+        }
+    }
+}
+
 /// The sockets of one listener, one for each worker.
 struct Opened {
     name: Name,
@@ -253,11 +283,9 @@ impl Daemon {
         metrics: Arc<Metrics>,
     ) -> Result<Self, StartError> {
         warn_of(&compiled.warnings);
-        let tried = Tried::of(&config);
+        let tried = Tried::of(&config, path);
         let Compiled {
-            snapshot,
-            tls_files,
-            ..
+            snapshot, files, ..
         } = compiled;
         let workers = config.process.workers.get();
         let unopened = open(&snapshot, &[], workers)?;
@@ -288,7 +316,15 @@ impl Daemon {
         let mut farewells = Farewells::default();
         farewells.follow(&snapshot, Instant::now());
         let mut history = History::default();
-        history.push(snapshot.generation, Arc::clone(&config.text.0));
+        history.push(Accepted {
+            generation: snapshot.generation,
+            origin: snapshot.generation,
+            text: Arc::clone(&config.text.0),
+            files: files.clone(),
+            at: SystemTime::now(),
+            by: By::Start,
+        });
+        let started = Started::with(&config);
         note_accepted(&metrics);
         metrics
             .build_info
@@ -306,6 +342,8 @@ impl Daemon {
             events: Events::default(),
             history: Mutex::new(history),
             last_reload: Mutex::new(None),
+            leaving: Leaving::default(),
+            hosts: config.admin.hosts.clone(),
         });
         tokio::spawn(serve_admin(admin_listener, Arc::clone(&admin)));
         info!(address = %admin_address, "admin open");
@@ -342,7 +380,8 @@ impl Daemon {
             workers,
             addresses,
             unopened,
-            tls_files,
+            started,
+            files,
             refused_tls_files: None,
             tried,
             trials: Trials::default(),
@@ -375,32 +414,53 @@ impl Daemon {
             let workers = self.workers.iter().map(Worker::commands).collect();
             tokio::spawn(notify::keep_alive(Arc::clone(&self.notify), every, workers));
         }
-        let mut files = certificates::Files::new();
-        let (mut watch, mut counting) = (Watch::new(), Counting::new());
         if let Some(every) = self.config.process.config_poll {
             info!(path = %self.path.display(), ?every, "configuration file is watched");
         }
-        let mut day = interval_at(Instant::now() + DAY, DAY);
+        let mut looks = Looks::new();
         loop {
+            let Signals {
+                hangup,
+                reopen,
+                terminate,
+                interrupt,
+            } = &mut signals;
             tokio::select! {
-                _ = signals.reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
-                _ = signals.hangup.recv() => {
-                    // What came of it is logged.
-                    let _ = self.reload(Cause::Signal).await;
-                }
-                Some(asked) = self.commands.recv() => self.obey(asked).await,
-                () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
-                found = files.look(&self.config) => self.follow_certificates(found).await,
-                found = watch.change(self.config.process.config_poll, &self.path, &self.tried) => self.follow_files(found).await,
-                tally = counting.next(&self.config, &self.trials, &self.metrics) => self.judge(tally).await,
-                Some(gone) = self.finished.receiver.recv() => {
-                    gone.retire(&self.metrics, &self.publisher.current());
-                }
-                _ = day.tick() => self.warn_of_endings(),
-                () = end(&mut signals.terminate, &mut signals.interrupt) => break,
+                () = self.turn((hangup, reopen), &mut looks) => {}
+                // Whatever is under way: a reload that waits for a disk or a name is given up, and nothing has changed.
+                () = end(terminate, interrupt) => break,
             }
         }
         self.shut_down(&mut signals).await
+    }
+
+    /// Waits for what comes next, and does it. May be dropped at any point by who shuts down afterwards.
+    async fn turn(
+        &mut self,
+        (hangup, reopen): (&mut Signal, &mut Signal),
+        Looks {
+            files,
+            watch,
+            counting,
+            day,
+        }: &mut Looks,
+    ) {
+        tokio::select! {
+            _ = reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
+            _ = hangup.recv() => {
+                // What came of it is logged.
+                let _ = self.reload(Cause::Signal).await;
+            }
+            Some(asked) = self.commands.recv() => self.obey(asked).await,
+            () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
+            found = files.look(&self.config) => self.follow_certificates(found).await,
+            found = watch.change(self.config.process.config_poll, &self.tried) => self.follow_files(found).await,
+            tally = counting.next(&self.config, &self.trials, &self.metrics) => self.judge(tally).await,
+            Some(gone) = self.finished.receiver.recv() => {
+                gone.retire(&self.metrics, &self.publisher.current());
+            }
+            _ = day.tick() => self.warn_of_endings(),
+        }
     }
 
     /// Gives new sockets to the workers: they accept from now on.

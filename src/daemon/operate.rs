@@ -17,6 +17,7 @@ use crate::config::{self, Config, Mode};
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiler, apply};
+use crate::snapshot::plan::restart::Started;
 use crate::snapshot::plan::{Plan, Side};
 use crate::tls::{Contents, Tickets};
 use crate::worker;
@@ -80,15 +81,16 @@ impl Daemon {
     }
 
     async fn obey_reload(&mut self, wanted: Wanted, replies: Vec<(Operator, Reply<Reloaded>)>) {
+        // Who came first: all have seen the same file.
+        let Some((first, _)) = replies.first() else {
+            return;
+        };
+        let cause = Cause::Operator {
+            by: *first,
+            force: wanted.force,
+        };
         let outcome = match self.is_expected(wanted.expect_generation) {
-            Ok(()) => {
-                let outcome = self
-                    .reload(Cause::Operator {
-                        force: wanted.force,
-                    })
-                    .await;
-                outcome.map_err(Refused::Config)
-            }
+            Ok(()) => self.reload(cause).await.map_err(Refused::Config),
             Err(refused) => Err(refused),
         };
         for (by, reply) in replies {
@@ -114,41 +116,29 @@ impl Daemon {
         generation: Option<u64>,
         reply: Reply<Reloaded>,
     ) {
-        let outcome = self.rollback(generation).await;
+        let outcome = self.rollback(by, generation).await;
         let target = generation.map(|it| it.to_string()).unwrap_or_default();
         self.note(by, ("rollback", &target), outcome.as_ref().err());
         let _ = reply.send(outcome);
     }
 
-    async fn rollback(&mut self, generation: Option<u64>) -> Result<Reloaded, Refused> {
+    async fn rollback(
+        &mut self,
+        by: Operator,
+        generation: Option<u64>,
+    ) -> Result<Reloaded, Refused> {
+        if generation == Some(self.publisher.current().generation) {
+            return Err(Refused::Conflict(
+                "that generation is the one in use".to_owned(),
+            ));
+        }
         let found = {
             let history = self.admin.history.lock();
             let history = history.unwrap_or_else(PoisonError::into_inner);
-            if generation == Some(self.publisher.current().generation) {
-                return Err(Refused::Conflict(
-                    "that generation is the one in use".to_owned(),
-                ));
-            }
-            match history.find(generation) {
-                Some(found) => Ok(Arc::clone(&found.text)),
-                None => {
-                    let known: Vec<_> = history
-                        .all()
-                        .map(|known| known.generation.to_string())
-                        .collect();
-                    Err(known.join(", "))
-                }
-            }
+            history.find(generation).cloned()
         };
-        let text = found.map_err(|known| {
-            Refused::Unknown(match generation {
-                Some(generation) => {
-                    format!("generation {generation} is not kept; these are: {known}")
-                }
-                None => "no other file has been accepted since the start".to_owned(),
-            })
-        })?;
-        let outcome = self.reload(Cause::Rollback(text)).await;
+        let earlier = found.map_err(Refused::Unknown)?;
+        let outcome = self.reload(Cause::Rollback(by, earlier)).await;
         outcome.map_err(Refused::Config)
     }
 
@@ -179,12 +169,13 @@ impl Daemon {
     async fn plan(&self) -> Result<Plan, Refused> {
         let (path, running, mut wishes) =
             (self.path.clone(), self.config.clone(), self.wishes.clone());
-        let (current, tls_files) = (self.publisher.current(), self.tls_files.clone());
-        let given_up = self.given_up.clone();
+        let (current, files) = (self.publisher.current(), self.files.clone());
+        let (started, given_up) = (self.started.clone(), self.given_up.clone());
         let planned = tokio::task::spawn_blocking(move || {
             let next = config::load(&path)?;
             let refused = given_up.and_then(|given_up| given_up.refuses(&next));
-            let mut plan = plan((&running, &current), next, &mut wishes, &tls_files, &path)?;
+            let since = (&started, &files);
+            let mut plan = plan((&running, &current), next, (&mut wishes, since), &path)?;
             plan.warnings.extend(refused);
             Ok(plan)
         });
@@ -235,8 +226,7 @@ impl Daemon {
 fn plan(
     (running, current): (&Config, &Snapshot),
     mut next: Config,
-    wishes: &mut Wishes,
-    tls_files: &Contents,
+    (wishes, (started, files)): (&mut Wishes, (&Started, &Contents)),
     path: &Path,
 ) -> Result<Plan, config::ConfigErrors> {
     wishes.lay_over(&mut next);
@@ -246,8 +236,10 @@ fn plan(
     let mut compiler = Compiler::new(Arc::new(Metrics::new()), tickets, 0);
     let compiled = compiler.compile(&next, Some(current))?;
     let side = |config, snapshot| Side { config, snapshot };
-    let mut plan = Plan::between(side(running, current), side(&next, &compiled.snapshot));
-    plan.tls_files = compiled.tls_files != *tls_files;
+    let (running, next) = (side(running, current), side(&next, &compiled.snapshot));
+    let mut plan = Plan::between(started, running, next);
+    let changed = compiled.files.changed(files);
+    plan.files = changed.map(|file| file.display().to_string()).collect();
     plan.by_operator = wishes.list();
     plan.warnings = compiled.warnings.iter().map(ToString::to_string).collect();
     Ok(plan)

@@ -7,16 +7,20 @@ use serde_json::json;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::auto_rollback::Accepted;
 use super::retire::{self, Gone};
 use super::watch::Tried;
-use super::{Daemon, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of};
-use crate::admin::command::Reloaded;
+use super::{
+    Daemon, Opened, log_writer, names, note_accepted, notify, open, publish_gauges, warn_of,
+};
+use crate::admin::command::{Operator, Reloaded};
+use crate::admin::history::{Accepted, By};
 use crate::admin::reloads::LastReload;
 use crate::config::{self, Config, ConfigErrors};
+use crate::proxy::access_log::LogTarget;
+use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::plan::Counts;
-use crate::snapshot::plan::restart::needs_restart;
+use crate::tls::Contents;
 use crate::worker::Command;
 
 /// Why a configuration is taken over.
@@ -27,40 +31,51 @@ pub(super) enum Cause {
     Watch,
     /// An operator's command.
     Operator {
+        /// Whose.
+        by: Operator,
         /// Also for a file that was given up.
         force: bool,
     },
     /// An operator's command: an earlier file, which is this.
-    Rollback(Arc<str>),
+    Rollback(Operator, Accepted),
     /// Requests fail, in this way: an earlier file, likewise.
-    AutoRollback(Arc<str>, String),
+    AutoRollback(Accepted, String),
 }
 
 impl Cause {
-    /// In one word.
-    fn as_str(&self) -> &'static str {
+    fn by(&self) -> By {
         match self {
-            Self::Signal => "signal",
-            Self::Watch => "watch",
-            Self::Operator { .. } => "reload",
-            Self::Rollback(_) => "rollback",
-            Self::AutoRollback(..) => "auto-rollback",
+            Self::Signal => By::Signal,
+            Self::Watch => By::Watch,
+            Self::Operator { by, .. } => By::Reload(by.uid),
+            Self::Rollback(by, _) => By::Rollback(by.uid),
+            Self::AutoRollback(..) => By::AutoRollback,
         }
     }
 
-    /// Whether it is the file on disk that is read.
-    fn is_from_file(&self) -> bool {
+    /// The earlier file; none: the one on disk is read.
+    fn earlier(&self) -> Option<&Accepted> {
         match self {
-            Self::Signal | Self::Watch | Self::Operator { .. } => true,
-            Self::Rollback(_) | Self::AutoRollback(..) => false,
+            Self::Signal | Self::Watch | Self::Operator { .. } => None,
+            Self::Rollback(_, earlier) | Self::AutoRollback(earlier, _) => Some(earlier),
+        }
+    }
+
+    /// Why, where nobody has asked for it.
+    fn why(&self) -> Option<&str> {
+        match self {
+            Self::Signal | Self::Watch | Self::Operator { .. } | Self::Rollback(..) => None,
+            Self::AutoRollback(_, why) => Some(why),
         }
     }
 
     /// Whether what comes of it is watched: it is not who has gone back, or insists.
     fn is_tried(&self) -> bool {
         match self {
-            Self::Signal | Self::Watch | Self::Operator { force: false } => true,
-            Self::Operator { force: true } | Self::Rollback(_) | Self::AutoRollback(..) => false,
+            Self::Signal | Self::Watch | Self::Operator { force: false, .. } => true,
+            Self::Operator { force: true, .. } | Self::Rollback(..) | Self::AutoRollback(..) => {
+                false
+            }
         }
     }
 }
@@ -69,19 +84,12 @@ impl Daemon {
     /// Reads the file again. Either all of it is in use afterwards, or none.
     pub(super) async fn reload(&mut self, cause: Cause) -> Result<Reloaded, ConfigErrors> {
         self.notify.reloading();
-        let (by, is_from_file, is_tried) = (cause.as_str(), cause.is_from_file(), cause.is_tried());
-        let why = match &cause {
-            Cause::AutoRollback(_, why) => Some(why.clone()),
-            Cause::Signal | Cause::Watch | Cause::Operator { .. } | Cause::Rollback(_) => None,
-        };
-        let counted = if is_tried {
+        let (by, is_from_file) = (cause.by(), cause.earlier().is_none());
+        let why = cause.why().map(str::to_owned);
+        let before = if cause.is_tried() {
             self.count_before().await
         } else {
             None
-        };
-        let from = Accepted {
-            generation: self.publisher.current().generation,
-            text: Arc::clone(&self.config.text.0),
         };
         let outcome = self.try_reload(cause).await;
         self.admin.set_last_reload(LastReload {
@@ -92,7 +100,7 @@ impl Daemon {
         });
         match &outcome {
             Ok(reloaded) => {
-                self.put_on_trial(counted, from, is_from_file);
+                self.put_on_trial(before, is_from_file);
                 note_accepted(&self.metrics);
                 match &why {
                     None => self.notify.ready(&self.summary()),
@@ -104,7 +112,7 @@ impl Daemon {
                             .ready(&format!("rolled back automatically: {why}; {summary}"));
                     }
                 }
-                let told = json!({ "by": by, "result": "accepted", "previous": reloaded.previous, "generation": reloaded.generation, "kept": reloaded.kept, "added": reloaded.added, "draining": reloaded.draining, "why": why });
+                let told = json!({ "by": by.as_str(), "result": "accepted", "previous": reloaded.previous, "generation": reloaded.generation, "kept": reloaded.kept, "added": reloaded.added, "draining": reloaded.draining, "why": why });
                 self.admin.events.publish("reload", &told);
                 self.metrics
                     .config_reloads
@@ -120,7 +128,7 @@ impl Daemon {
                     .inc();
                 let generation = self.publisher.current().generation;
                 error!(generation, %problems, "configuration rejected");
-                let told = json!({ "by": by, "result": "rejected", "generation": generation, "problems": problems.to_string() });
+                let told = json!({ "by": by.as_str(), "result": "rejected", "generation": generation, "problems": problems.to_string() });
                 self.admin.events.publish("reload", &told);
             }
         }
@@ -131,14 +139,15 @@ impl Daemon {
         let path = self.path.clone();
         let (mut wishes, mut tried) = (self.wishes.clone(), self.tried.clone());
         let is_tried = cause.is_tried();
+        let earlier = cause.earlier().map(|earlier| Arc::clone(&earlier.text));
         let load = move || {
-            let loaded = match cause {
-                Cause::Signal | Cause::Watch | Cause::Operator { .. } => {
-                    tried = tried.unread(&path);
+            let loaded = match earlier {
+                None => {
+                    tried = tried.unread();
                     let loaded = config::load(&path);
-                    loaded.inspect(|config| tried = Tried::of(config))
+                    loaded.inspect(|config| tried = Tried::of(config, &path))
                 }
-                Cause::Rollback(text) | Cause::AutoRollback(text, _) => config::parse(&text, &path),
+                Some(text) => config::parse(&text, &path),
             };
             let loaded = loaded.map(|mut config| {
                 wishes.lay_over(&mut config);
@@ -165,14 +174,30 @@ impl Daemon {
             return Err(ConfigErrors::of_file(&self.path, message));
         };
         let text = Arc::clone(&config.text.0);
-        let reloaded = self
+        let mut reloaded = self
             .take_over(config, compiled, "configuration reloaded")
             .await?;
         self.wishes = wishes;
         let history = self.admin.history.lock();
-        history
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(reloaded.generation, text);
+        let mut history = history.unwrap_or_else(PoisonError::into_inner);
+        let doubts = match cause.earlier() {
+            None => history.end_of_rollback(&text),
+            Some(earlier) => changed_since(earlier, &self.files),
+        };
+        for doubt in &doubts {
+            warn!("{doubt}");
+        }
+        reloaded.warnings.extend(doubts);
+        history.push(Accepted {
+            generation: reloaded.generation,
+            origin: cause
+                .earlier()
+                .map_or(reloaded.generation, |earlier| earlier.origin),
+            text,
+            files: self.files.clone(),
+            at: SystemTime::now(),
+            by: cause.by(),
+        });
         Ok(reloaded)
     }
 
@@ -219,23 +244,15 @@ impl Daemon {
         let Compiled {
             snapshot,
             warnings,
-            tls_files,
+            files,
         } = compiled;
-        let log = config.access_log.clone();
-        // Not here: a file system that hangs would hold everything else up.
-        let target = tokio::task::spawn_blocking(move || log_writer::open(&log))
-            .await
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
-            .map_err(|error| {
-                ConfigErrors(vec![
-                    config
-                        .access_log
-                        .place
-                        .problem(format!("cannot be opened: {error}")),
-                ])
-            })?;
-        let opened = open(&snapshot, &self.addresses, self.workers.len())
-            .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
+        let (target, opened) = match self.prepare(&config, &snapshot).await {
+            Ok(prepared) => prepared,
+            Err(problems) => {
+                retire::undo(&snapshot, &self.publisher.current(), &self.metrics);
+                return Err(problems);
+            }
+        };
         names::resolve(&snapshot).await;
 
         // From here on there is no way back.
@@ -246,6 +263,8 @@ impl Daemon {
         apply(&snapshot, &config);
         publish_gauges(&self.metrics, &snapshot);
         let generation = snapshot.generation;
+        // Before it is published: who finds the name taken by another finds the one before here.
+        self.admin.leaving.follow(&previous, &snapshot);
         self.publisher.publish(snapshot);
 
         let current = self.publisher.current();
@@ -279,7 +298,7 @@ impl Daemon {
         let finished = self.finished.sender.clone();
         tokio::spawn(retire::wait(gone, previous, with, finished));
         self.config = config;
-        self.tls_files = tls_files;
+        self.files = files;
         self.refused_tls_files = None;
         info!(
             previous = reloaded.previous,
@@ -293,9 +312,33 @@ impl Daemon {
         Ok(reloaded)
     }
 
+    /// Opens what `config` needs beside what is open: from its access log and its listeners the last problems come.
+    async fn prepare(
+        &self,
+        config: &Config,
+        snapshot: &Snapshot,
+    ) -> Result<(Option<Box<dyn LogTarget>>, Vec<Opened>), ConfigErrors> {
+        let log = config.access_log.clone();
+        // Not here: a file system that hangs would hold everything else up.
+        let target = tokio::task::spawn_blocking(move || log_writer::open(&log))
+            .await
+            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .map_err(|error| {
+                ConfigErrors(vec![
+                    config
+                        .access_log
+                        .place
+                        .problem(format!("cannot be opened: {error}")),
+                ])
+            })?;
+        let opened = open(snapshot, &self.addresses, self.workers.len())
+            .map_err(|error| ConfigErrors::of_file(&self.path, error.to_string()))?;
+        Ok((target, opened))
+    }
+
     /// Names what a reload cannot change.
     fn warn_of_restart(&self, config: &Config) -> Vec<String> {
-        let settings = needs_restart(&self.config, config);
+        let settings = self.started.needs_restart(config);
         for setting in &settings {
             warn!(
                 running = setting.before,
@@ -315,4 +358,16 @@ impl Daemon {
             fastrand::usize(..),
         ))
     }
+}
+
+/// Says which files hold something else by now than when `earlier` was taken over.
+fn changed_since(earlier: &Accepted, files: &Contents) -> Vec<String> {
+    let say = |file: &std::path::Path| {
+        format!(
+            "{} holds something else than when generation {} was taken over: what it holds now is used",
+            file.display(),
+            earlier.generation
+        )
+    };
+    earlier.files.changed(files).map(say).collect()
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use crate::metrics::{ListenerMetrics, Metrics, UpstreamMetrics};
+use crate::metrics::{ListenerMetrics, Metrics, MirrorMetrics, UpstreamMetrics};
 use crate::proxy::error::REASONS;
 use crate::snapshot::{Publisher, Route, Snapshot};
 use crate::units::Name;
@@ -47,12 +47,19 @@ pub async fn wait(
     let _ = finished.send(gone);
 }
 
+/// Takes away at once what compiling `rejected` has made series of, where `current` has none of it: it never was.
+pub fn undo(rejected: &Snapshot, current: &Snapshot, metrics: &Metrics) {
+    Gone::between(rejected, current).retire(metrics, current);
+}
+
 /// What a reload has removed.
 pub struct Gone {
     listeners: Vec<Name>,
     endpoints: Vec<Arc<Endpoint>>,
     upstreams: Vec<Name>,
     routes: Vec<Arc<Route>>,
+    /// Routes.
+    mirrors: Vec<Name>,
     /// Listener and label.
     certificates: Vec<(Name, String)>,
 }
@@ -84,6 +91,10 @@ impl Gone {
                 .filter(|route| !routes.contains(&*route.name))
                 .cloned()
                 .collect(),
+            mirrors: mirrored_names(previous)
+                .difference(&mirrored_names(current))
+                .map(|name| (*name).into())
+                .collect(),
             certificates: certificate_names(previous)
                 .difference(&certificates)
                 .map(|(listener, label)| ((*listener).into(), (*label).to_owned()))
@@ -96,6 +107,7 @@ impl Gone {
             && self.endpoints.is_empty()
             && self.upstreams.is_empty()
             && self.routes.is_empty()
+            && self.mirrors.is_empty()
             && self.certificates.is_empty()
     }
 
@@ -135,6 +147,7 @@ impl Gone {
             // A series that is not there is as good as removed.
             for family in [
                 &metrics.available_endpoints,
+                &metrics.headroom_endpoints,
                 &metrics.queue_length,
                 &metrics.paused,
             ] {
@@ -177,6 +190,14 @@ impl Gone {
             .filter(|route| !routes.contains(&*route.name))
         {
             route.metrics.retire(metrics, REASONS);
+        }
+        let mirrored = mirrored_names(current);
+        for route in self
+            .mirrors
+            .iter()
+            .filter(|route| !mirrored.contains(&***route))
+        {
+            MirrorMetrics::retire(metrics, route);
         }
         let certificates = certificate_names(current);
         for (listener, label) in &self.certificates {
@@ -223,6 +244,11 @@ fn route_names(snapshot: &Snapshot) -> HashSet<&str> {
     snapshot.routes.iter().map(|route| &*route.name).collect()
 }
 
+fn mirrored_names(snapshot: &Snapshot) -> HashSet<&str> {
+    let mirrored = snapshot.routes.iter().filter(|it| it.mirror.is_some());
+    mirrored.map(|route| &*route.name).collect()
+}
+
 fn certificate_names(snapshot: &Snapshot) -> HashSet<(&str, &str)> {
     let listeners = snapshot.listeners.iter();
     listeners
@@ -264,6 +290,7 @@ mod tests {
         [[route]]
         name = "main"
         upstream = "kept"
+        mirror = { upstream = "dropped" }
         [[route]]
         name = "side"
         path = "/side"
@@ -304,7 +331,14 @@ mod tests {
         let after = compile(AFTER, Some(&before));
         count(&before);
         let text = || String::from_utf8(encode::text(&metrics).unwrap()).unwrap();
-        let names = ["\"goes\"", "\"dropped\"", "\"side\"", ":11\"", ":12\""];
+        let names = [
+            "\"goes\"",
+            "\"dropped\"",
+            "\"side\"",
+            ":11\"",
+            ":12\"",
+            "mirrored_requests_total{",
+        ];
         for name in names {
             assert!(text().contains(name), "{name}");
         }
@@ -324,6 +358,35 @@ mod tests {
         for name in ["\"stays\"", "\"kept\"", "\"main\"", ":10\""] {
             assert!(text().contains(name), "{name}");
         }
+    }
+
+    #[test]
+    fn regression_a_rejected_configuration_leaves_no_series() {
+        let metrics = Arc::new(Metrics::new());
+        let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
+        let before = config::parse(AFTER, Path::new("balancer.toml")).unwrap();
+        let before = compiler.compile(&before, None).unwrap().snapshot;
+        count(&before);
+        let series = || {
+            let text = String::from_utf8(encode::text(&metrics).unwrap()).unwrap();
+            let labelled = text.lines().filter(|line| line.contains('{'));
+            labelled.map(str::to_owned).collect::<HashSet<String>>()
+        };
+        let running = series();
+        let candidate = config::parse(BEFORE, Path::new("balancer.toml")).unwrap();
+        let candidate = compiler.compile(&candidate, Some(&before)).unwrap();
+        assert_ne!(series(), running);
+        undo(&candidate.snapshot, &before, &metrics);
+        assert_eq!(series(), running);
+
+        // One that cannot even be compiled.
+        let missing = BEFORE.replace(
+            "[listener.stays]",
+            "[listener.never]\naddress = \"127.0.0.1:3\"\ntls = { certificates = [{ chain = \"no.pem\", key = \"no.key\" }] }\n[listener.stays]",
+        );
+        let missing = config::parse(&missing, Path::new("balancer.toml")).unwrap();
+        assert!(compiler.compile(&missing, Some(&before)).is_err());
+        assert_eq!(series(), running);
     }
 
     #[tokio::test(start_paused = true)]

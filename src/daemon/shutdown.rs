@@ -57,6 +57,7 @@ impl Daemon {
             let _ = timeout(STOP_WITHIN, ended(&self.workers)).await;
         }
         self.log_writer.finish_within(STOP_WITHIN);
+        self.audit.finish_within(STOP_WITHIN);
         drop(self.socket);
         info!("stopped");
         ExitCode::SUCCESS

@@ -1,7 +1,7 @@
 //! Watches the configuration file, and every file it names, by what they hold: neither times nor inodes tell of links that lead
 //! elsewhere, as Kubernetes swaps them.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -15,36 +15,18 @@ use crate::tls::Contents;
 
 /// What was tried last, whatever came of it: the same is not tried again.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Tried {
-    file: Contents,
-    /// Files that it names.
-    named: Vec<PathBuf>,
-    contents: Contents,
-}
+pub(super) struct Tried(Contents);
 
 impl Tried {
-    /// Of a configuration whose files are about to be read.
-    pub(super) fn of(config: &Config) -> Self {
-        let named: Vec<_> = config.files().map(Path::to_owned).collect();
-        Self {
-            file: Contents::of_text(&config.text.0),
-            contents: contents(&named),
-            named,
-        }
+    /// Of a configuration that was read from `path`, and whose files are about to be read.
+    pub(super) fn of(config: &Config, path: &Path) -> Self {
+        Self(Contents::of(config.files()).with(path, &config.text.0))
     }
 
-    /// Of the file at `path`, which is about to be read, and may turn out to say nothing.
-    pub(super) fn unread(&self, path: &Path) -> Self {
-        Self {
-            file: Contents::of_files([path].into_iter()),
-            named: self.named.clone(),
-            contents: contents(&self.named),
-        }
+    /// Of the same files as they are now: that of the configuration may turn out to say nothing.
+    pub(super) fn unread(&self) -> Self {
+        Self(self.0.again())
     }
-}
-
-fn contents(files: &[PathBuf]) -> Contents {
-    Contents::of_files(files.iter().map(PathBuf::as_path))
 }
 
 /// Looks from time to time.
@@ -68,12 +50,7 @@ impl Watch {
 
     /// What the files hold, when that is something else than was `tried`, twice in a row; never where it is not looked `every`
     /// so often. What is dropped while it waits goes on where it was.
-    pub(super) async fn change(
-        &mut self,
-        every: Option<Duration>,
-        path: &Path,
-        tried: &Tried,
-    ) -> Tried {
+    pub(super) async fn change(&mut self, every: Option<Duration>, tried: &Tried) -> Tried {
         loop {
             if let Some(looking) = &mut self.looking {
                 let found = looking.await;
@@ -89,8 +66,8 @@ impl Watch {
                 Some(every) => sleep_until(self.last + every).await,
                 None => std::future::pending().await,
             }
-            let (tried, path) = (tried.clone(), path.to_owned());
-            self.looking = Some(tokio::task::spawn_blocking(move || tried.unread(&path)));
+            let tried = tried.clone();
+            self.looking = Some(tokio::task::spawn_blocking(move || tried.unread()));
         }
     }
 
@@ -130,13 +107,9 @@ mod tests {
         let path = folder.path().join("b.toml");
         let write = |text: &str| fs::write(&path, text).unwrap();
         write("one");
-        let mut tried = Tried {
-            file: Contents::of_text("one"),
-            named: Vec::new(),
-            contents: contents(&[]),
-        };
+        let mut tried = Tried(Contents::default().with(&path, "one"));
         let mut watch = Watch::new();
-        let mut look = |tried: &Tried| watch.settled(tried.unread(&path), tried);
+        let mut look = |tried: &Tried| watch.settled(tried.unread(), tried);
         assert_eq!(look(&tried), None);
         write("tw");
         assert_eq!(look(&tried), None);
@@ -168,15 +141,15 @@ mod tests {
                     affinity = { cookie = \"c\", key_file = \"a.key\" }\n\
                     [[route]]\nupstream = \"u\"\n";
         let config = crate::config::parse(text, &path).unwrap();
-        let tried = Tried::of(&config);
-        assert_eq!(tried.named.len(), 7, "{:?}", tried.named);
+        let tried = Tried::of(&config, &path);
+        assert_eq!(config.files().count(), 7);
         fs::write(&path, text).unwrap();
-        assert_eq!(tried.unread(&path), tried);
-        for file in &tried.named {
+        assert_eq!(tried.unread(), tried);
+        for file in config.files() {
             fs::write(file, "x").unwrap();
-            assert_ne!(tried.unread(&path), tried, "{}", file.display());
+            assert_ne!(tried.unread(), tried, "{}", file.display());
             fs::remove_file(file).unwrap();
         }
-        assert_eq!(tried.unread(&path), tried);
+        assert_eq!(tried.unread(), tried);
     }
 }

@@ -101,6 +101,11 @@ impl<G: Guard> Body<G> {
         self.guard = Some(guard);
     }
 
+    /// Its guard, until it has ended.
+    pub fn guard_mut(&mut self) -> Option<&mut G> {
+        self.guard.as_mut()
+    }
+
     fn end(&mut self, result: Result<(), &BodyError>) {
         if let Some(mut guard) = self.guard.take() {
             guard.on_end(result);

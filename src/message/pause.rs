@@ -41,6 +41,11 @@ impl PauseTimer {
         self.pausing.take()
     }
 
+    /// Since when nothing has moved that was waited for.
+    pub fn since(&self) -> Option<Instant> {
+        self.pausing
+    }
+
     /// Nothing is here; ready once the pause has lasted too long.
     pub fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         let deadline = match self.pausing {

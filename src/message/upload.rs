@@ -62,6 +62,15 @@ impl RequestBody {
         matches!(self.0.as_deref(), Some(Source::Received(_, Some(_))))
     }
 
+    /// Copies it to `tee` as it comes; one that was sent before is not copied.
+    pub fn copy_to(&mut self, tee: Tee) {
+        if let Some(Source::Received(body, _)) = self.0.as_deref_mut()
+            && let Some(upload) = body.guard_mut()
+        {
+            upload.tee = Some(Box::new(tee));
+        }
+    }
+
     /// Makes it one that can be sent again, as long as no more than `limit` bytes of it were sent.
     pub fn keep(&mut self, limit: usize) -> Kept {
         let Some(source) = self.0.take() else {
@@ -158,8 +167,8 @@ impl http_body::Body for RequestBody {
 pub struct Progress {
     bytes: Cell<u64>,
     stage: Cell<Stage>,
-    /// The client is waited for.
-    is_awaited: Cell<bool>,
+    /// Since when the client is waited for.
+    awaited: Cell<Option<Instant>>,
     /// When something of it came last, or its end.
     moved: Cell<Option<Instant>>,
 }
@@ -200,12 +209,12 @@ impl Progress {
 
     /// It is sent, maybe anew. Until it is asked for, nobody waits for the client.
     pub fn begin(&self) {
-        self.is_awaited.set(false);
+        self.awaited.set(None);
     }
 
-    /// Whether the client is waited for, not the endpoint.
-    pub fn is_awaited(&self) -> bool {
-        self.is_awaited.get()
+    /// Since when the client is waited for, where it is, and not the endpoint.
+    pub fn awaited(&self) -> Option<Instant> {
+        self.awaited.get()
     }
 
     /// When something of it, or its end, came last from the client.
@@ -214,7 +223,7 @@ impl Progress {
     }
 
     fn note_moved(&self) {
-        self.is_awaited.set(false);
+        self.awaited.set(None);
         self.moved.set(Some(Instant::now()));
     }
 }
@@ -279,25 +288,18 @@ impl Upload {
     pub fn without(self, reserved: Option<Arc<[HeaderName]>>) -> Self {
         Self { reserved, ..self }
     }
-
-    /// The same, copied to `tee` as it comes.
-    pub fn copied_to(self, tee: Option<Tee>) -> Self {
-        Self {
-            tee: tee.map(Box::new),
-            ..self
-        }
-    }
 }
 
 impl Guard for Upload {
     fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
         self.progress.stage.set(Stage::Moving);
-        self.progress.is_awaited.set(true);
         if let Some(rate) = &self.rate {
             let left = rate.left(self.progress.bytes.get(), self.waited);
             self.pause.set_limit(self.idle.min(left));
         }
-        self.pause.poll_pause(cx).map(|()| BodyError::Idle)
+        let pause = self.pause.poll_pause(cx);
+        self.progress.awaited.set(self.pause.since());
+        pause.map(|()| BodyError::Idle)
     }
 
     fn on_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
@@ -410,16 +412,17 @@ mod tests {
     async fn client_is_waited_for_from_a_pause_to_what_ends_it() {
         let mut upload = upload(30, None);
         let progress = Rc::clone(&upload.progress);
-        assert!(!progress.is_awaited());
-        let second = Duration::from_secs(1);
+        assert_eq!(progress.awaited(), None);
+        let (second, begun) = (Duration::from_secs(1), Instant::now());
         assert!(timeout(second, wait(&mut upload)).await.is_err());
-        assert!(progress.is_awaited() && progress.moved().is_none());
+        assert!(timeout(second, wait(&mut upload)).await.is_err());
+        assert_eq!((progress.awaited(), progress.moved()), (Some(begun), None));
         upload.on_data(&[0; 1]).unwrap();
-        assert!(!progress.is_awaited());
+        assert_eq!(progress.awaited(), None);
         assert_eq!(progress.moved(), Some(Instant::now()));
         assert!(timeout(second, wait(&mut upload)).await.is_err());
         progress.begin();
-        assert!(!progress.is_awaited(), "of an attempt before");
+        assert_eq!(progress.awaited(), None, "of an attempt before");
     }
 
     #[tokio::test(start_paused = true)]

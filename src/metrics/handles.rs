@@ -230,10 +230,7 @@ impl RouteMetrics {
             let _ = metrics.errors.remove_label_values(&[&self.name, *reason]);
         }
         let name = [&*self.name];
-        for result in MIRRORED {
-            let labels = [name[0], result];
-            let _ = metrics.mirrored_requests.remove_label_values(&labels);
-        }
+        MirrorMetrics::retire(metrics, &self.name);
         let _ = metrics.requests_in_flight.remove_label_values(&name);
         let _ = metrics.request_duration.remove_label_values(&name);
         let _ = metrics.request_bytes.remove_label_values(&name);
@@ -270,6 +267,16 @@ impl MirrorMetrics {
             too_large,
             incomplete,
             dropped,
+        }
+    }
+
+    /// Takes the series of the route `name` away: it is mirrored no more.
+    pub fn retire(metrics: &Metrics, name: &str) {
+        for result in MIRRORED {
+            // A series that is not there is as good as removed.
+            let _ = metrics
+                .mirrored_requests
+                .remove_label_values(&[name, result]);
         }
     }
 }
@@ -391,6 +398,7 @@ impl UpstreamMetrics {
         let _ = metrics.upstream_connect.remove_label_values(&[name]);
         let _ = metrics.available_endpoints.remove_label_values(&[name]);
         let _ = metrics.degraded_picks.remove_label_values(&[name]);
+        let _ = metrics.headroom_endpoints.remove_label_values(&[name]);
         let _ = metrics.queue_length.remove_label_values(&[name]);
         let _ = metrics.queue_seconds.remove_label_values(&[name]);
         for why in ["full", "timeout"] {

@@ -1,11 +1,12 @@
-//! A stream that its owner can still look at while hyper reads and writes it; and that remembers, where it is asked to, what
-//! was written first.
+//! A stream that its owner can still look at while hyper reads and writes it; that remembers, where it is asked to, what was
+//! written first; and that ends rather than take what comes too late.
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use rustix::net::Shutdown;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -19,6 +20,8 @@ pub struct SharedStream(Rc<RefCell<Watched>>);
 #[derive(Debug)]
 struct Watched {
     transport: Transport,
+    /// When it is read next, which is before anything is written, it must be quiet still, and it must not be later.
+    until: Option<Instant>,
     /// The next write is to be remembered.
     awaits_head: bool,
     /// What was remembered.
@@ -33,6 +36,7 @@ impl SharedStream {
     pub fn new(stream: Transport) -> Self {
         Self(Rc::new(RefCell::new(Watched {
             transport: stream,
+            until: None,
             awaits_head: false,
             head: Vec::new(),
         })))
@@ -62,6 +66,12 @@ impl SharedStream {
         watched.awaits_head && matches!(watched.transport, Transport::Plain(_))
     }
 
+    /// What is written next may not be lost: hyper, which reads an idle connection before it takes a request, is to see its end
+    /// there if it is not quiet then, or if it is later than `until`. `None`: whatever it is, it may be written.
+    pub fn use_until(&self, until: Option<Instant>) {
+        self.0.borrow_mut().until = until;
+    }
+
     /// Ends the connection here and now, whoever else holds it.
     pub fn cut(&self) {
         // One that has ended already is cut.
@@ -75,6 +85,13 @@ impl SharedStream {
 }
 
 impl Watched {
+    /// Whether what is to be written had better go elsewhere. Between the choice of a connection and this moment a busy worker
+    /// has done other things, or has had to wait for a core.
+    fn is_past_use(&mut self) -> bool {
+        let until = self.until.take();
+        until.is_some_and(|until| Instant::now() > until) || !self.transport.is_quiet()
+    }
+
     fn remember(&mut self, bytes: &[u8]) {
         if self.awaits_head {
             // Again, where nothing of it could be written.
@@ -91,7 +108,11 @@ impl AsyncRead for SharedStream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.0.borrow_mut().transport).poll_read(cx, buffer)
+        let watched = &mut *self.0.borrow_mut();
+        if watched.until.is_some() && watched.is_past_use() {
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut watched.transport).poll_read(cx, buffer)
     }
 }
 
@@ -166,6 +187,38 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn what_comes_too_late_or_after_the_end_is_not_taken() {
+        let now = Instant::now();
+        let later = now + std::time::Duration::from_secs(3600);
+        for (until, is_closed) in [
+            (None, false),
+            (Some(now), false),
+            (Some(later), false),
+            (Some(later), true),
+        ] {
+            let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let near = TcpStream::connect(listener.local_addr().unwrap())
+                .await
+                .unwrap();
+            let mut near = SharedStream::new(Transport::Plain(near));
+            let (far, _) = listener.accept().await.unwrap();
+            let _far = (!is_closed).then_some(far);
+            near.use_until(until);
+            let mut byte = [0];
+            let mut buffer = ReadBuf::new(&mut byte);
+            let mut cx = Context::from_waker(std::task::Waker::noop());
+            let is_taken = Pin::new(&mut near)
+                .poll_read(&mut cx, &mut buffer)
+                .is_pending();
+            assert_eq!(
+                is_taken,
+                until != Some(now) && !is_closed,
+                "{until:?} {is_closed}"
+            );
+        }
+    }
+
+    #[tokio::test]
     async fn quiet_ends_with_a_close_or_with_unasked_bytes() {
         for say in [&b""[..], b"x"] {
             let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -177,7 +230,7 @@ mod tests {
             assert!(near.is_quiet());
             far.write_all(say).await.unwrap();
             far.shutdown().await.unwrap();
-            let begin = std::time::Instant::now();
+            let begin = Instant::now();
             while near.is_quiet() {
                 assert!(begin.elapsed().as_secs() < 5, "never noticed");
                 tokio::task::yield_now().await;

@@ -46,6 +46,15 @@ impl Connection {
         }
     }
 
+    /// The request that was sent last goes elsewhere: what was kept of it is not this connection's any more.
+    pub fn pass_on(&mut self) {
+        match self {
+            Self::Http1(connection) => connection.pass_on(),
+            // It is not used for another.
+            Self::Http2(_) => {}
+        }
+    }
+
     /// The response to the request that was sent last is taken: that will not be sent again.
     pub fn settle(&mut self) {
         match self {
@@ -153,9 +162,9 @@ pub(super) async fn wait<T>(
         Poll::Pending => loop {
             ready!(timer.as_mut().poll(cx));
             // A long upload is not a slow endpoint, nor is a slow client.
-            let since = upload.and_then(|upload| match upload.is_awaited() {
-                true => Some(Instant::now()),
-                false => upload.moved(),
+            let since = upload.and_then(|upload| match upload.awaited() {
+                Some(_) => Some(Instant::now()),
+                None => upload.moved(),
             });
             match since.map(|since| since + limit) {
                 Some(due) if due > timer.deadline() => timer.as_mut().reset(due),

@@ -33,6 +33,8 @@ pub struct Connection {
     stream: SharedStream,
     endpoint: Arc<Endpoint>,
     opened: Instant,
+    /// When the last request was on its way, or sooner.
+    asked: Instant,
     /// [`Endpoint::moves`] when it was opened.
     moves: u32,
     /// One timer for all requests: moving its deadline onwards costs next to nothing.
@@ -70,12 +72,14 @@ impl Connection {
             connection.into_parts().read_buf
         });
         endpoint.metrics.connections_active.inc();
+        let opened = Instant::now();
         Ok(Self {
             sender,
             task,
             stream,
             endpoint: Arc::clone(endpoint),
-            opened: Instant::now(),
+            opened,
+            asked: opened,
             moves,
             timer: Box::pin(tokio::time::sleep(limit)),
             idle: Cell::new(false),
@@ -93,6 +97,11 @@ impl Connection {
     /// When it was opened.
     pub fn opened(&self) -> Instant {
         self.opened
+    }
+
+    /// When the last request was sent on it, or sooner.
+    pub(super) fn asked(&self) -> Instant {
+        self.asked
     }
 
     /// Whether it is known to be of no more use.
@@ -119,9 +128,10 @@ impl Connection {
         self.rested.get()
     }
 
-    /// Counts it as in use, after it was idle for so long.
-    pub(super) fn begin_use(&self, rested: Duration) {
+    /// Counts it as in use, after it was idle for so long. If the request is not sent by `until`, it is not sent on this one.
+    pub(super) fn begin_use(&self, rested: Duration, until: Option<Instant>) {
         self.rested.set(rested);
+        self.stream.use_until(until);
         if self.idle.replace(false) {
             self.endpoint.metrics.connections_idle.dec();
             self.endpoint.metrics.connections_active.inc();
@@ -174,6 +184,7 @@ impl Connection {
         (since, limit): (Instant, Duration),
         upload: Option<&Progress>,
     ) -> Result<Response<Received>, SendError> {
+        self.asked = since;
         let timer = &mut self.timer;
         timer.as_mut().reset((since + limit).into());
         let mut error = match wait(sent, timer.as_mut(), limit, upload).await {
@@ -198,12 +209,18 @@ impl Connection {
         &self.body
     }
 
-    /// The request that was sent last, anew, if that can be done. This connection is of no more use then.
+    /// The request that was sent last, anew, if that can be done. This connection is of no more use then, unless the whole
+    /// request had been sent.
     #[cold]
     pub(super) fn again(&self) -> Option<Box<Request<RequestBody>>> {
         let body = self.body.again()?;
         let head = self.stream.with_head(sent_head::read)?;
         Some(Box::new(head.map(|()| body)))
+    }
+
+    /// The request goes elsewhere, with what was kept of it.
+    pub(super) fn pass_on(&mut self) {
+        self.body = Kept::Not;
     }
 
     /// The response is taken: what was kept of the request is let go.

@@ -26,9 +26,14 @@ use crate::upstream::{Endpoint, EndpointId};
 /// Idle connections kept per endpoint and worker. Beyond, the coldest goes.
 const IDLE_LIMIT: usize = 256;
 
-/// What may not be sent twice goes on no connection that was idle for longer. Some servers close after a second, and none is
-/// known to close sooner; the rest is room for both sides' clocks.
+/// What may not be sent twice goes on a connection within this time after the request before it. However late this worker has
+/// read the answer, the endpoint cannot have waited for longer. Some servers close after a second, and none is known to close
+/// sooner; the rest is room for the way and for the endpoint.
 const MOMENT: Duration = Duration::from_millis(800);
+
+/// Or, where the answer took its time, within this time after it was read: less, for it may have lain there unread. What is
+/// left of the second is how late a worker may be that has to wait for a core.
+const WARM: Duration = Duration::from_millis(200);
 
 /// One worker's connections.
 #[derive(Debug, Default)]
@@ -40,7 +45,7 @@ pub struct Pool {
 impl Pool {
     /// The warmest idle HTTP/1.1 connection to `endpoint` that is still good: open, silent, and idle for at most `pool_idle`, or
     /// for less where the endpoint closes sooner; a moment where `is_lost` says that its end in this very moment could not be
-    /// made good.
+    /// made good. That is looked at again when the request is about to go out, which may be later.
     pub fn checkout(
         &self,
         endpoint: &Endpoint,
@@ -58,13 +63,17 @@ impl Pool {
                 idle.clear();
                 return None;
             }
-            if is_lost && rested > MOMENT {
+            let until = is_lost.then(|| {
+                let moment = limit.min(MOMENT);
+                (connection.asked() + moment).max(since + moment.min(WARM))
+            });
+            if until.is_some_and(|until| now > until) {
                 // For another request it is good enough, and so are those below.
                 idle.put_back(connection, since);
                 return None;
             }
             if connection.is_usable() {
-                connection.begin_use(rested);
+                connection.begin_use(rested, until);
                 return Some(Connection::Http1(connection));
             }
             connection.learn(since, now);

@@ -294,9 +294,10 @@ impl ProxyError {
         }
     }
 
-    /// Whether it tells of the health of the endpoint that was asked: that nobody answers there, or nobody who should. A
-    /// connection used before that is closed only says that it was at its end.
-    pub fn is_telling(self, is_reused: bool) -> bool {
+    /// Whether it tells of the health of the endpoint that was asked: that nobody answers there, or nobody who should. That a
+    /// connection is closed does not where it `is_excused`: others had used it before and it was at its end, or the client had
+    /// let the endpoint wait.
+    pub fn is_telling(self, is_excused: bool) -> bool {
         match self {
             Self::ConnectRefused
             | Self::ConnectFailed
@@ -306,7 +307,7 @@ impl ProxyError {
             | Self::WrongProtocol
             | Self::Garbage
             | Self::ResponseTimeout => true,
-            Self::Closed => !is_reused,
+            Self::Closed => !is_excused,
             // It is well enough to say so; and the head of a response that is cut had come.
             Self::StreamRefused
             | Self::Unasked101

@@ -5,11 +5,12 @@ use std::future::Future;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, Request, Response, StatusCode};
 
 use super::error::{Fault, ProxyError};
+use super::leftover::Leftover;
 use super::local::Local;
 use super::preface;
 use super::record::{FailedAttempt, FromEndpoint, Record, ResponseBody};
@@ -28,8 +29,11 @@ use crate::upstream::{Endpoint, Lease, Outcome};
 /// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
 /// with HTTP/2 to more, where an endpoint ends each after so many requests and many come at once.
 const REPLACED: u32 = 16;
-/// Of these, ones that nobody had used before, and that refuse their first request: it is not their age then.
-const REFUSED_NEW: u32 = 2;
+/// Those of them that nobody had used before, and that end before their first request or refuse it: it is not their age then.
+const NEW: u32 = 2;
+/// A client of whose body nothing has come for so long lets the endpoint wait. Lost packets take less to be sent again, and no
+/// server known closes sooner.
+const STALL: Duration = Duration::from_secs(1);
 
 /// Asks the endpoint of `lease`. Takes `request` when it is sent; where another attempt follows, it is back.
 pub(super) async fn ask(
@@ -41,7 +45,7 @@ pub(super) async fn ask(
 ) -> Result<Response<ResponseBody>, Failed> {
     let upstream = trial.upstream;
     let endpoint = lease.endpoint();
-    let mut sent = record.begun();
+    let mut sent = record.ready();
     let asking = |is_reused, since| Asking {
         trial,
         endpoint,
@@ -83,7 +87,7 @@ pub(super) async fn ask(
             }
         }
     };
-    let (mut replaced, mut refused_new) = (0, 0);
+    let mut ended = Ended::default();
     let response = loop {
         let Some(whole) = request.take() else {
             return Err(Failed {
@@ -114,7 +118,7 @@ pub(super) async fn ask(
                 *request = Some(*unsent);
                 // A shared connection may have taken its last request meanwhile, however new it is.
                 let may_be_stale = reused || matches!(connection, Connection::Http2(_));
-                if !may_be_stale || replaced == REPLACED {
+                if !may_be_stale || ended.is_enough(reused) {
                     let failed = (ProxyError::Closed, Some(Moment::Unsent));
                     return Err(asking(reused, sent).failed(failed, true, record));
                 }
@@ -123,9 +127,7 @@ pub(super) async fn ask(
             Err(SendError::Refused(again, by)) => {
                 *request = again.map(|again| *again);
                 let is_back = request.is_some();
-                refused_new += u32::from(!reused);
-                let is_enough = replaced == REPLACED || refused_new == REFUSED_NEW;
-                if by == Refusal::Stream || !is_back || is_enough {
+                if by == Refusal::Stream || !is_back || ended.is_enough(reused) {
                     let failed = (ProxyError::StreamRefused, Some(Moment::Unprocessed));
                     return Err(asking(reused, sent).failed(failed, is_back, record));
                 }
@@ -158,7 +160,6 @@ pub(super) async fn ask(
                 return Err(asking(reused, sent).failed(failed, request.is_some(), record));
             }
         }
-        replaced += 1;
         let was_reused = reused;
         local.pool.purge(&connection);
         // Connections that need a preface are not reused, and so not replaced.
@@ -186,6 +187,16 @@ pub(super) async fn ask(
     if let Some(moment) = trial.moment_of(status, response.headers()) {
         let asking = asking(reused, sent);
         if let Some(failed) = asking.answered(moment, &mut connection, request, record) {
+            // hyper #4176: a connection whose request body was not wanted whole never becomes ready again. One that began with
+            // a client's address is not kept for another.
+            if !record.upload_is_unread() && endpoint.proxy_protocol().is_none() {
+                let left = Leftover {
+                    connection,
+                    lease,
+                    max_age: upstream.timeouts.max_age,
+                };
+                left.keep(local, response.into_body());
+            }
             return Err(failed);
         }
     }
@@ -263,10 +274,12 @@ impl Asking<'_> {
         record: &mut Record,
     ) -> Failed {
         if error.fault() == Fault::Endpoint {
+            let stalled = error == ProxyError::Closed && has_stalled(record, self.since);
+            let is_excused = self.is_reused || stalled;
             let outcome = Outcome::Failed {
                 reason: error.reason(),
-                is_reused: self.is_reused,
-                is_telling: error.is_telling(self.is_reused),
+                is_excused,
+                is_telling: error.is_telling(is_excused),
             };
             self.trial.upstream.report(self.endpoint, outcome);
         }
@@ -333,6 +346,23 @@ impl Asking<'_> {
     }
 }
 
+/// Connections of one attempt that have ended before they took its request.
+#[derive(Default)]
+struct Ended {
+    all: u32,
+    new: u32,
+}
+
+impl Ended {
+    /// One more has, which others had used before or not. Whether it is not replaced: they were enough.
+    #[cold]
+    fn is_enough(&mut self, is_reused: bool) -> bool {
+        self.all += 1;
+        self.new += u32::from(!is_reused);
+        self.all > REPLACED || self.new == NEW
+    }
+}
+
 /// A connection that was not idle in the pool.
 struct Opened {
     connection: Connection,
@@ -378,6 +408,13 @@ fn open<'a>(
     })
 }
 
+/// Whether the client has let the endpoint wait for its body, since `sent`, until now. Servers close such a connection when
+/// they have waited for as long as they like, and nobody but the client has a say in how often that happens.
+fn has_stalled(record: &Record, sent: Instant) -> bool {
+    let awaited = record.upload().and_then(|upload| upload.awaited());
+    awaited.is_some_and(|since| since.into_std().max(sent).elapsed() >= STALL)
+}
+
 /// Whose fault it is that a request was sent and no response came.
 fn classify(error: &ReceiveError, record: &Record) -> ProxyError {
     match record.upload().map(|upload| upload.stage()) {
@@ -388,5 +425,21 @@ fn classify(error: &ReceiveError, record: &Record) -> ProxyError {
             ProxyError::Garbage
         }
         Some(Stage::Untouched | Stage::Moving | Stage::Complete) | None => ProxyError::Closed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn regression_new_connections_that_end_at_once_are_replaced_once_and_old_ones_often() {
+        let mut ended = Ended::default();
+        assert!(!ended.is_enough(false));
+        assert!(ended.is_enough(false));
+
+        let mut ended = Ended::default();
+        assert!((0..REPLACED).all(|_| !ended.is_enough(true)));
+        assert!(ended.is_enough(true));
     }
 }

@@ -17,18 +17,17 @@ use super::head::{self, Origin};
 use super::local::Local;
 use super::record::{Record, ResponseBody};
 use super::tunnel::{self, Asked};
-use super::{hash_key, hold, mirror, reply, retry};
+use super::{hash_key, hold, reply, retry};
 use crate::config::Rewrite;
 use crate::filter;
 use crate::filter::headers::Facts;
 use crate::message::canonical_path::canonicalize;
 use crate::message::expectation::Expectation;
 use crate::message::framing::Violation;
-use crate::message::tee::Tee;
 use crate::message::upload::{Rate, RequestBody, Upload};
 use crate::message::{forwarded, grpc, hop_by_hop};
 use crate::route::Query;
-use crate::snapshot::{Action, Listener, Own, Route, View};
+use crate::snapshot::{Action, Listener, Own, Route, Snapshot, View};
 
 /// Serves one request. Total: whatever goes wrong becomes a reply here.
 ///
@@ -42,14 +41,10 @@ pub fn handle(
     let version = request.version();
     let mut record = Record::begin(&local, &client, (&snapshot, listener), &request);
     let routed = route(&local, &client, &snapshot, &mut request, &mut record);
-    let tee = match &routed {
-        Ok(Routed::Forward(..)) => mirror::begin(&local, &request, &record),
-        Ok(Routed::Reply(_)) | Err(_) => None,
-    };
     if routed.is_err() {
         record.set_accept(request.headers().get(header::ACCEPT).cloned());
     }
-    let mut request = Some(watch_body(request, version, (&snapshot, tee), &mut record));
+    let mut request = Some(watch_body(request, version, &snapshot, &mut record));
     async move {
         let result = match routed {
             Ok(Routed::Forward(route, member)) => match route.action.upstream(member) {
@@ -321,8 +316,8 @@ fn route(
 /// The path to ask an endpoint of the route at `index` for, where that rewrites paths. Routes were matched with the
 /// client's path, so an exclusive route would not see a path of its own that was only made here: that goes nowhere but to
 /// its own upstream.
-fn rewritten(
-    snapshot: &View,
+pub fn rewritten(
+    snapshot: &Snapshot,
     (index, rewrite): (usize, &Rewrite),
     asked: &Query<'_>,
 ) -> Result<String, ProxyError> {
@@ -367,11 +362,11 @@ fn within_limits(request: &Request<Incoming>, listener: &Listener) -> Result<(),
     Ok(())
 }
 
-/// The request with the listener's limits on its body, which `tee` copies.
+/// The request with the listener's limits on its body.
 fn watch_body(
     mut request: Request<Incoming>,
     version: Version,
-    (snapshot, tee): (&View, Option<Tee>),
+    snapshot: &View,
     record: &mut Record,
 ) -> Request<RequestBody> {
     if request.body().is_end_stream() {
@@ -397,8 +392,7 @@ fn watch_body(
         let progress = Rc::clone(record.begin_upload());
         let upload = Upload::new(progress, limit, timeouts.body_idle)
             .at_least(rate)
-            .without(snapshot.identity_fields.clone())
-            .copied_to(tee);
+            .without(snapshot.identity_fields.clone());
         RequestBody::received(body, upload, expectation)
     })
 }

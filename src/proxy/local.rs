@@ -30,8 +30,6 @@ pub struct Local {
     pub via: Via,
     /// Room for what passes through tunnels.
     pub scratch: Scratch,
-    /// Copies of requests on their way to mirrors.
-    pub mirrored: Cell<usize>,
     /// Tunnels that are open.
     pub tunnels: Rc<OpenTunnels>,
     /// State of [`Local::request_id`] and [`Local::random`].
@@ -58,7 +56,6 @@ impl Local {
                 http2: own(&instance.via_http2),
             },
             scratch: Scratch::default(),
-            mirrored: Cell::new(0),
             tunnels: Rc::default(),
             instance,
             metrics,

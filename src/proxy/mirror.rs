@@ -5,90 +5,83 @@ use std::rc::Rc;
 use std::time::Instant;
 
 use http::header::{self, HeaderValue};
-use http::{Request, Response, StatusCode, Uri, Version};
-use http_body_util::BodyExt as _;
-use hyper::body::{Body as _, Incoming};
+use http::{Request, StatusCode, Uri, Version};
+use http_body::Body as _;
 use tokio::time::timeout_at;
 
 use super::error::ProxyError;
 use super::head;
+use super::leftover::{Read, read};
 use super::local::Local;
 use super::record::Record;
 use crate::message::forwarded::X_MIRRORED;
-use crate::message::received::Received;
 use crate::message::tee::{Copied, Tee};
 use crate::message::upload::RequestBody;
 use crate::pool::{Connection, OpenError, SendError, http1};
 use crate::snapshot::{Mirror, Own, Route};
+use crate::upstream::copies::Place;
 use crate::upstream::{Lease, Outcome, Upstream, Wish};
 
-/// Copies of one worker at once, those that wait for the end of a body included. Beyond, requests are not mirrored.
-const AT_ONCE: usize = 128;
 /// What is read of an answer, so that its connection can be used again; a longer one costs the connection.
 const ANSWER: usize = 256 * 1024;
 
-/// Mirrors `request`, whose head has been made ready for an endpoint, where its route asks for that. Gives what copies the
-/// body, if there is one to be copied.
-pub fn begin(local: &Rc<Local>, request: &Request<Incoming>, record: &Record) -> Option<Tee> {
-    let route = record.route();
-    let mirror = route.mirror.as_deref()?;
+/// Mirrors `request`, which is about to go to an endpoint for the first time, where its route asks for that. Whoever is refused
+/// before has nothing to be copied.
+pub(super) fn begin(
+    local: &Rc<Local>,
+    request: &mut Option<Request<RequestBody>>,
+    record: &Record,
+) {
+    if let Some(request) = request
+        && let Some(mirror) = record.route().mirror.as_deref()
+    {
+        copy(local, mirror, request, record);
+    }
+}
+
+#[cold]
+fn copy(local: &Rc<Local>, mirror: &Mirror, request: &mut Request<RequestBody>, record: &Record) {
     let is_meant = record.asked().is_none()
         && !request.headers().contains_key(X_MIRRORED)
         && mirror.wants(request.method(), local.random());
     if !is_meant {
-        return None;
+        return;
     }
-    let body = request.body();
-    if body.size_hint().lower() > mirror.body_bytes as u64 {
+    if request.body().size_hint().lower() > mirror.body_bytes as u64 {
         mirror.metrics.too_large.inc();
-        return None;
+        return;
     }
-    let place = (!mirror.upstream.hold.is_engaged()).then(|| Place::take(local));
+    let upstream = &mirror.upstream;
+    let place = (!upstream.hold.is_engaged()).then(|| upstream.copies.take());
     let Some(place) = place.flatten() else {
         mirror.metrics.dropped.inc();
-        return None;
+        return;
     };
     let Ok(head) = head_of(request, mirror) else {
         mirror.metrics.failed.inc();
-        return None;
+        return;
     };
     let copy = Outgoing {
+        local: Rc::clone(local),
         place,
-        route: route.clone(),
+        route: record.route().clone(),
         head,
     };
+    let body = request.body_mut();
     if body.is_end_stream() {
         copy.send(RequestBody::empty());
-        return None;
+        return;
     }
-    Some(Tee::new(mirror.body_bytes, move |copied| match copied {
+    body.copy_to(Tee::new(mirror.body_bytes, move |copied| match copied {
         Copied::Whole(body) => copy.send(RequestBody::full(body)),
         Copied::TooLarge => copy.metrics(|mirror| mirror.metrics.too_large.inc()),
         Copied::Cut => copy.metrics(|mirror| mirror.metrics.incomplete.inc()),
-    }))
-}
-
-/// One of the places for copies.
-struct Place(Rc<Local>);
-
-impl Place {
-    fn take(local: &Rc<Local>) -> Option<Self> {
-        if local.mirrored.get() >= AT_ONCE {
-            return None;
-        }
-        local.mirrored.set(local.mirrored.get() + 1);
-        Some(Self(Rc::clone(local)))
-    }
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.0.mirrored.set(self.0.mirrored.get() - 1);
-    }
+    }));
 }
 
 /// A copy on its way.
 struct Outgoing {
+    local: Rc<Local>,
     place: Place,
     route: Own<Route>,
     head: Request<()>,
@@ -102,12 +95,19 @@ impl Outgoing {
     }
 
     fn send(self, body: RequestBody) {
-        let Self { place, route, head } = self;
+        let Self {
+            local,
+            place,
+            route,
+            head,
+        } = self;
         tokio::task::spawn_local(async move {
+            // Until the end.
+            let _place = place;
             let Some(mirror) = &route.mirror else { return };
             let until = Instant::now() + mirror.timeout;
             let request = head.map(|()| body);
-            let exchange = exchange(&place.0, &mirror.upstream, request, until);
+            let exchange = exchange(&local, &mirror.upstream, request, until);
             match timeout_at(until.into(), exchange).await {
                 Ok(Some(())) => mirror.metrics.answered.inc(),
                 Ok(None) | Err(_) => mirror.metrics.failed.inc(),
@@ -117,7 +117,7 @@ impl Outgoing {
 }
 
 /// The head of `request` as the mirror gets it: that which the endpoint gets, marked, for a body that is there as a whole.
-fn head_of(request: &Request<Incoming>, mirror: &Mirror) -> Result<Request<()>, ProxyError> {
+fn head_of(request: &Request<RequestBody>, mirror: &Mirror) -> Result<Request<()>, ProxyError> {
     let mut head = Request::new(());
     *head.method_mut() = request.method().clone();
     *head.headers_mut() = request.headers().clone();
@@ -167,16 +167,16 @@ async fn exchange(
                 endpoint.metrics.reuse.inc();
                 (connection, true)
             }
-            None => open(local, upstream, &lease).await?,
+            None => open(local, upstream, &lease, until).await?,
         };
-    let failed = |error: ProxyError, is_reused| {
+    let failed = |error: ProxyError, is_excused| {
         let reason = error.reason();
-        let is_telling = error.is_telling(is_reused);
+        let is_telling = error.is_telling(is_excused);
         upstream.report(
             endpoint,
             Outcome::Failed {
                 reason,
-                is_reused,
+                is_excused,
                 is_telling,
             },
         );
@@ -199,7 +199,7 @@ async fn exchange(
                 request = *again;
                 is_again = true;
                 local.pool.purge(&connection);
-                (connection, reused) = open(local, upstream, &lease).await?;
+                (connection, reused) = open(local, upstream, &lease, until).await?;
                 sent = Instant::now();
             }
             Err(SendError::Timeout) => {
@@ -223,7 +223,7 @@ async fn exchange(
         at: now,
     };
     upstream.report(endpoint, outcome);
-    if read(response).await? == Answer::Ended {
+    if read(response.into_body(), ANSWER).await? == Read::Whole {
         local
             .pool
             .checkin(connection, Instant::now(), timeouts.max_age);
@@ -231,46 +231,35 @@ async fn exchange(
     Some(())
 }
 
-/// How far an answer was read.
-#[derive(Eq, PartialEq)]
-enum Answer {
-    Ended,
-    TooLong,
-}
-
-async fn read(response: Response<Received>) -> Option<Answer> {
-    let mut body = response.into_body();
-    let mut bytes = 0;
-    while let Some(frame) = body.frame().await {
-        bytes += frame.ok()?.data_ref().map_or(0, bytes::Bytes::len);
-        if bytes > ANSWER {
-            return Some(Answer::TooLong);
-        }
-    }
-    Some(Answer::Ended)
-}
-
-/// A connection that was not idle, and whether it was there all the same.
-async fn open(local: &Local, upstream: &Upstream, lease: &Lease) -> Option<(Connection, bool)> {
+/// A connection that was not idle, and whether it was there all the same. One that is not there by `until` is late.
+async fn open(
+    local: &Local,
+    upstream: &Upstream,
+    lease: &Lease,
+    until: Instant,
+) -> Option<(Connection, bool)> {
     let endpoint = lease.endpoint();
     let timeouts = &upstream.timeouts;
-    let opened = match endpoint.socket_address() {
-        None => Err(OpenError::Failed),
-        Some(address) if endpoint.contact().http2 => {
-            local.pool.share(endpoint, address, timeouts).await
+    let opening = async {
+        match endpoint.socket_address() {
+            None => Err(OpenError::Failed),
+            Some(address) if endpoint.contact().http2 => {
+                local.pool.share(endpoint, address, timeouts).await
+            }
+            Some(address) => http1::Connection::open(endpoint, address, timeouts.connect, None)
+                .await
+                .map(|connection| (Connection::Http1(connection), false)),
         }
-        Some(address) => http1::Connection::open(endpoint, address, timeouts.connect, None)
-            .await
-            .map(|connection| (Connection::Http1(connection), false)),
     };
-    let error = match opened {
+    let opened = timeout_at(until.into(), opening).await;
+    let error = match opened.unwrap_or(Err(OpenError::Timeout)) {
         Ok(opened) => return Some(opened),
         Err(OpenError::Exhausted) => return None,
         Err(error) => ProxyError::from(error),
     };
     let outcome = Outcome::Failed {
         reason: error.reason(),
-        is_reused: false,
+        is_excused: false,
         is_telling: error.is_telling(false),
     };
     upstream.report(endpoint, outcome);

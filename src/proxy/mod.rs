@@ -24,6 +24,7 @@ pub mod head;
 pub mod hold;
 pub mod http1;
 pub mod http2;
+mod leftover;
 pub mod local;
 pub mod mirror;
 pub mod open_tunnels;

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::rc::Rc;
 
 use crate::net::cut::Cut;
-use crate::upstream::EndpointId;
+use crate::upstream::{Endpoint, EndpointId};
 
 /// All of them.
 #[derive(Debug, Default)]
@@ -15,14 +15,17 @@ pub struct OpenTunnels {
 }
 
 impl OpenTunnels {
-    /// One more to `endpoint`, until the guard is dropped; and what tells it to end.
-    pub fn add(self: &Rc<Self>, endpoint: EndpointId) -> (Rc<Cut>, OpenTunnel) {
+    /// One more to `endpoint`, until the guard is dropped; and what tells it to end, at once where its others have ended.
+    pub fn add(self: &Rc<Self>, endpoint: &Endpoint) -> (Rc<Cut>, OpenTunnel) {
         let id = self.next.get();
         self.next.set(id + 1);
         let cut = Rc::new(Cut::default());
         self.open
             .borrow_mut()
-            .insert(id, (endpoint, Rc::clone(&cut)));
+            .insert(id, (endpoint.id(), Rc::clone(&cut)));
+        if endpoint.ends_tunnels() {
+            cut.come();
+        }
         let guard = OpenTunnel {
             tunnels: Rc::clone(self),
             id,

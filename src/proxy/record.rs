@@ -43,6 +43,8 @@ pub struct Record {
     listener: Own<Listener>,
     listener_index: usize,
     begun: Instant,
+    /// Since when it waits for nothing but endpoints.
+    ready: Instant,
     request_id: RequestId,
     method: Method,
     /// Its route; the one that stands for none before routing.
@@ -142,6 +144,7 @@ impl Record {
             listener: snapshot.listener(listener_index).clone(),
             listener_index,
             begun,
+            ready: begun,
             request_id,
             method: request.method().clone(),
             route: snapshot.no_route().clone(),
@@ -180,9 +183,9 @@ impl Record {
         self.hash_key
     }
 
-    /// When the request arrived.
-    pub fn begun(&self) -> Instant {
-        self.begun
+    /// Since when it waits for nothing but endpoints: when it arrived, or has waited for its turn or for the end of a pause.
+    pub fn ready(&self) -> Instant {
+        self.ready
     }
 
     /// Time limits at an endpoint of `upstream`: those of the route come first.
@@ -200,8 +203,10 @@ impl Record {
         Some(self.begun + timeouts.request?)
     }
 
-    /// The request waited for an endpoint with room.
-    pub fn add_queued(&mut self, waited: Duration) {
+    /// The request waited for an endpoint with room, from `begun` on until now.
+    pub fn add_queued(&mut self, begun: Instant) {
+        self.ready = Instant::now();
+        let waited = self.ready.saturating_duration_since(begun);
         if let Some(details) = &mut self.details {
             details.queued += waited;
         }
@@ -287,6 +292,7 @@ impl Record {
     /// Its upstream has been paused, and is now this.
     pub fn set_resumed(&mut self, upstream: Arc<Upstream>) {
         self.resumed = Some(upstream);
+        self.ready = Instant::now();
     }
 
     /// Which endpoint the client wants.

@@ -13,6 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, Request, Response};
 use super::error::ProxyError;
 use super::forward::ask;
 use super::local::Local;
+use super::mirror;
 use super::record::{Record, ResponseBody};
 use crate::config::Retry;
 use crate::message::upload::RequestBody;
@@ -247,6 +248,9 @@ pub async fn forward(
         };
         let endpoint = lease.endpoint().id();
         record.set_attempt(lease.endpoint());
+        if tried.is_empty() {
+            mirror::begin(local, request, record);
+        }
         let trial = Trial {
             upstream,
             rule,
@@ -287,7 +291,7 @@ pub async fn forward(
 async fn wait(upstream: &Arc<Upstream>, wish: Wish, record: &mut Record) -> Result<Lease, Denied> {
     let begun = Instant::now();
     let got = upstream.wait(wish).await;
-    record.add_queued(begun.elapsed());
+    record.add_queued(begun);
     got
 }
 

@@ -123,7 +123,7 @@ pub async fn begin(
     let Some((far, early, endpoint)) = record.take_stream(status).await else {
         return (response, Some(record));
     };
-    let (cut, open) = local.tunnels.add(endpoint.id());
+    let (cut, open) = local.tunnels.add(&endpoint);
     let tunnel = Tunnel {
         far,
         early,

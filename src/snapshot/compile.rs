@@ -27,7 +27,7 @@ use crate::metrics::{
     handles,
 };
 use crate::route::{Matchers, Router};
-use crate::tls::{Alpn, Contents, Tickets, server};
+use crate::tls::{Alpn, Contents, Server, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{
     Affinity, Alarm, Contact, Endpoint, Floor, Health, Hold, Shares, Upstream, Watch,
@@ -54,8 +54,8 @@ pub struct Compiled {
     pub snapshot: Snapshot,
     /// Warnings of the configuration and of its certificates.
     pub warnings: Vec<Problem>,
-    /// What the files of TLS held, at the latest when they were read.
-    pub tls_files: Contents,
+    /// What the files that the configuration names held, at the latest when they were read.
+    pub files: Contents,
 }
 
 impl Compiler {
@@ -81,7 +81,7 @@ impl Compiler {
             self.alarm = Arc::clone(&previous.alarm);
         }
         // Before the files are read for use: what changes meanwhile is a change yet to come.
-        let tls_files = tls_files(config);
+        let files = Contents::of(config.files());
         let mut problems = Vec::new();
         let mut warnings = config.warnings.clone();
         let error_pages = Arc::new(
@@ -90,17 +90,17 @@ impl Compiler {
                 Pages::default()
             }),
         );
-        let mut listeners = Vec::with_capacity(config.listeners.len());
-        for (index, listener) in config.listeners.iter().enumerate() {
-            match self.listener((index, listener), config, previous) {
-                Ok((mut listener, mut doubts)) => {
-                    listener.error_pages = Arc::clone(&error_pages);
+        let mut secured = Vec::with_capacity(config.listeners.len());
+        for listener in &config.listeners {
+            match self.tls(listener) {
+                Ok((tls, mut doubts)) => {
                     warnings.append(&mut doubts);
-                    listeners.push(Arc::new(listener));
+                    secured.push(tls);
                 }
                 Err(mut found) => problems.append(&mut found),
             }
         }
+        warnings.extend(unserved_https(config));
         let mut reached = Vec::with_capacity(config.upstreams.len());
         for upstream in &config.upstreams {
             match contacts::contacts(upstream) {
@@ -148,6 +148,14 @@ impl Compiler {
             problems.sort_by_key(|problem| (problem.place.line, problem.place.column));
             return Err(ConfigErrors(problems));
         };
+        // From here on handles are made, and with them series: not for what is not going to be.
+        let listeners = config.listeners.iter().zip(secured).enumerate();
+        let listeners = listeners
+            .map(|(index, (listener, tls))| {
+                let made = (tls, Arc::clone(&error_pages));
+                Arc::new(self.listener((index, listener), made, config, previous))
+            })
+            .collect();
         let upstreams: Vec<_> = config
             .upstreams
             .iter()
@@ -225,34 +233,40 @@ impl Compiler {
         Ok(Compiled {
             snapshot,
             warnings,
-            tls_files,
+            files,
         })
+    }
+
+    /// What `listener` proves itself with, and what is doubtful about that.
+    fn tls(
+        &self,
+        listener: &config::Listener,
+    ) -> Result<(Option<Server>, Vec<Problem>), Vec<Problem>> {
+        let Some(tls) = &listener.tls else {
+            return Ok((None, Vec::new()));
+        };
+        let alpn = Alpn {
+            http1: listener.http1,
+            http2: listener.http2,
+        };
+        let mut server = server(tls, alpn, &self.tickets)?;
+        let warnings = std::mem::take(&mut server.warnings);
+        Ok((Some(server), warnings))
     }
 
     fn listener(
         &mut self,
         (index, listener): (usize, &config::Listener),
+        (tls, error_pages): (Option<Server>, Arc<Pages>),
         config: &Config,
         previous: Option<&Snapshot>,
-    ) -> Result<(Listener, Vec<Problem>), Vec<Problem>> {
-        let tls = match &listener.tls {
-            Some(tls) => Some(server(
-                tls,
-                Alpn {
-                    http1: listener.http1,
-                    http2: listener.http2,
-                },
-                &self.tickets,
-            )?),
-            None => None,
-        };
-        let (tls, sessions, certificates, revocation, mut warnings) = match tls {
+    ) -> Listener {
+        let (tls, sessions, certificates, revocation) = match tls {
             Some(server) => (
                 Some(server.config),
                 server.sessions,
                 server.certificates,
                 server.revocation,
-                server.warnings,
             ),
             None => Default::default(),
         };
@@ -280,14 +294,8 @@ impl Compiler {
             }
         };
         let metrics = ListenerMetrics::new(&self.metrics, &listener.name);
-        let https = config.listeners.iter().find(|other| other.tls.is_some());
-        if listener.redirect_to_https && https.is_none() {
-            warnings.push(listener.place.problem(
-                "redirect_to_https, but no listener has `tls`: clients are sent to port 443",
-            ));
-        }
-        let https = https.map_or(443, |other| other.address.port());
-        let listener = Listener {
+        let https = https(config).map_or(443, |other| other.address.port());
+        Listener {
             name: Arc::clone(&listener.name),
             slot,
             address: listener.address,
@@ -307,15 +315,14 @@ impl Compiler {
             proxy_protocol: listener.proxy_protocol.clone(),
             forwarded: listener.forwarded,
             hsts: listener.hsts.as_ref().and_then(hsts),
-            error_pages: Arc::default(),
+            error_pages,
             redirect_to_https: listener.redirect_to_https.then_some(https),
             timeouts: listener.timeouts,
             limits: listener.limits,
             open,
             per_client,
             metrics,
-        };
-        Ok((listener, warnings))
+        }
     }
 
     fn upstream(
@@ -413,6 +420,8 @@ impl Compiler {
                 |before| Arc::clone(&before.hold),
             ),
             pause: upstream.pause,
+            copies: before.map_or_else(Arc::default, |before| Arc::clone(&before.copies)),
+            peaks: before.map_or_else(Arc::default, |before| Arc::clone(&before.peaks)),
             metrics: UpstreamMetrics::new(&self.metrics, &upstream.name),
         }
     }
@@ -424,6 +433,21 @@ impl Compiler {
             self.metrics.held_requests.with_label_values(&labels),
         )
     }
+}
+
+/// Where a listener without TLS sends clients that shall use it.
+fn https(config: &Config) -> Option<&config::Listener> {
+    config.listeners.iter().find(|other| other.tls.is_some())
+}
+
+fn unserved_https(config: &Config) -> impl Iterator<Item = Problem> {
+    let redirects = |listener: &&config::Listener| listener.redirect_to_https;
+    let all = config.listeners.iter().filter(redirects);
+    all.filter(|_| https(config).is_none()).map(|listener| {
+        listener
+            .place
+            .problem("redirect_to_https, but no listener has `tls`: clients are sent to port 443")
+    })
 }
 
 /// The policy of `upstream`, which goes on counting where the one before it has counted.
@@ -479,12 +503,9 @@ fn hsts(hsts: &config::Hsts) -> Option<HeaderValue> {
 
 /// What the files hold that the listeners' TLS is made of.
 pub fn tls_files(config: &Config) -> Contents {
-    Contents::of(
-        config
-            .listeners
-            .iter()
-            .filter_map(|listener| listener.tls.as_ref()),
-    )
+    let listeners = config.listeners.iter();
+    let tls = listeners.filter_map(|listener| listener.tls.as_ref());
+    Contents::of(tls.flat_map(config::ListenerTls::files))
 }
 
 /// The fields of any listener.
@@ -552,7 +573,6 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             // What neither the file nor an operator says is active.
             let mode = configured.mode.unwrap_or(config::Mode::Active);
             let before = endpoint.state();
-            endpoint.set_mode(mode);
             match (&upstream.health, before.health) {
                 (None, Health::Unchecked) => {}
                 (None, Health::Unknown | Health::Up | Health::Draining | Health::Down(_)) => {
@@ -568,6 +588,8 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
                 // Checks that begin on an endpoint in use leave it in use until they have found something.
                 (Some(_), _) => {}
             }
+            // Last, so that nobody picks it for what was found before it was disabled.
+            endpoint.set_mode(mode);
         }
         upstream.set_paused(configured.paused);
         upstream.refresh();

@@ -60,10 +60,19 @@ impl Split {
 
     /// The index of the upstream that takes a request of `client`.
     pub fn pick(&self, client: IpAddr) -> u32 {
+        self.pick_at(client, &self.cursor)
+    }
+
+    /// The one that would take it now; no turn is taken.
+    pub fn preview(&self, client: IpAddr) -> u32 {
+        self.pick_at(client, &self.cursor.peek())
+    }
+
+    fn pick_at(&self, client: IpAddr, cursor: &Cursor) -> u32 {
         let index = match self.by {
             SplitBy::Request => self
                 .order
-                .pick(&self.members, &self.cursor, |member| member.weight > 0),
+                .pick(&self.members, cursor, |member| member.weight > 0),
             SplitBy::Client => share::of_client(client, self.members.iter().map(Candidate::weight)),
         };
         index

@@ -1,55 +1,78 @@
-//! Tells whether the files of TLS hold what they held, by their contents: modification times and inodes tell neither of a
-//! rewrite with the same text nor of a link that leads elsewhere.
+//! Tells whether files hold what they held, by their contents: modification times and inodes tell neither of a rewrite with
+//! the same text nor of a link that leads elsewhere.
 
-use std::fs;
-use std::path::Path;
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::Read;
+use std::path::{Path, PathBuf};
 
 use rustls::crypto::aws_lc_rs::cipher_suite::TLS13_AES_128_GCM_SHA256;
-use rustls::crypto::hash;
+use rustls::crypto::hash::{self, Hash};
 
-use crate::config::ListenerTls;
+/// Read at once: pages of a file that is large for one.
+const PIECE: usize = 64 * 1024;
 
-/// What a list of files held at one moment.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub struct Contents(Vec<[u8; 32]>);
+/// What a set of files held at one moment: a hash of each.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Contents(BTreeMap<PathBuf, [u8; 32]>);
 
 impl Contents {
-    /// Of every file that `listeners` name. Reads them; what cannot be read counts as other contents than any file's.
-    pub fn of<'a>(listeners: impl Iterator<Item = &'a ListenerTls>) -> Self {
-        Self::of_files(listeners.flat_map(ListenerTls::files))
+    /// Of `files`. Reads them; what cannot be read counts as other contents than any file's.
+    pub fn of<'a>(files: impl Iterator<Item = &'a Path>) -> Self {
+        Self(
+            files
+                .map(|path| (path.to_owned(), content(path).unwrap_or_default()))
+                .collect(),
+        )
     }
 
-    /// Of `files`, likewise.
-    pub fn of_files<'a>(files: impl Iterator<Item = &'a Path>) -> Self {
-        Self(files.map(content).collect())
+    /// The same, as if the file at `path` held `text`.
+    pub fn with(mut self, path: &Path, text: &str) -> Self {
+        let hash = sha256(text.as_bytes()).as_ref().try_into();
+        self.0.insert(path.to_owned(), hash.unwrap_or_default());
+        self
     }
 
-    /// As if a single file held `text`.
-    pub fn of_text(text: &str) -> Self {
-        Self(vec![digest(text.as_bytes())])
+    /// The same files, read again.
+    pub fn again(&self) -> Self {
+        Self::of(self.0.keys().map(PathBuf::as_path))
+    }
+
+    /// The files that are here and in `other`, and hold something else there.
+    pub fn changed<'a>(&'a self, other: &Self) -> impl Iterator<Item = &'a Path> {
+        let files = self.0.iter();
+        files
+            .filter(|(path, hash)| other.0.get(*path).is_some_and(|other| other != *hash))
+            .map(|(path, _)| path.as_path())
     }
 }
 
-fn content(path: &Path) -> [u8; 32] {
-    // Reading a pipe would wait for whoever writes it.
-    if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
-        return [0; 32];
+fn content(path: &Path) -> Option<[u8; 32]> {
+    // Opening a pipe waits for a writer.
+    if !fs::metadata(path).ok()?.is_file() {
+        return None;
     }
-    fs::read(path).map_or([0; 32], |bytes| digest(&bytes))
-}
-
-fn digest(bytes: &[u8]) -> [u8; 32] {
-    let mut digest = [0; 32];
-    digest.copy_from_slice(sha256(bytes).as_ref());
-    digest
+    let mut file = File::open(path).ok()?;
+    let mut hash = provider().start();
+    let mut piece = vec![0; PIECE];
+    loop {
+        match file.read(&mut piece).ok()? {
+            0 => break,
+            read => hash.update(&piece[..read]),
+        }
+    }
+    hash.finish().as_ref().try_into().ok()
 }
 
 /// SHA-256 of `bytes`.
 pub(super) fn sha256(bytes: &[u8]) -> hash::Output {
-    // The suite's own hash: no further library for it.
+    provider().hash(bytes)
+}
+
+/// The suite's own hash: no further library for it.
+fn provider() -> &'static dyn Hash {
     let suite = TLS13_AES_128_GCM_SHA256.tls13();
-    let suite = suite.expect("a suite of TLS 1.3");
-    suite.common.hash_provider.hash(bytes)
+    suite.expect("a suite of TLS 1.3").common.hash_provider
 }
 
 #[cfg(test)]
@@ -57,7 +80,6 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-    use crate::config::{ClientAuth, TlsVersion};
     use crate::tls::testing::Folder;
 
     #[test]
@@ -76,25 +98,26 @@ mod tests {
     #[test]
     fn contents_count_and_not_the_files_that_hold_them() {
         let folder = Folder::new();
-        let tls = ListenerTls {
-            certificates: vec![folder.entry("a", "a")],
-            min_version: TlsVersion::Tls12,
-            client_auth: ClientAuth::Off,
-        };
-        let contents = || Contents::of([&tls].into_iter());
+        let link = folder.entry("a", "a").chain;
+        let contents = || Contents::of([&*link].into_iter());
         let missing = contents();
         let (one, two) = (folder.path().join("one"), folder.path().join("two"));
         fs::write(&one, "1").unwrap();
         fs::write(&two, "1").unwrap();
-        let link = &tls.certificates[0].chain;
-        symlink(&one, link).unwrap();
+        symlink(&one, &link).unwrap();
         let first = contents();
         assert_ne!(missing, first);
-        fs::remove_file(link).unwrap();
-        symlink(&two, link).unwrap();
+        fs::remove_file(&link).unwrap();
+        symlink(&two, &link).unwrap();
         assert_eq!(first, contents(), "a link to the same text");
         fs::write(&two, "2").unwrap();
         assert_ne!(first, contents(), "another text behind the link");
+        assert_eq!(first.changed(&contents()).collect::<Vec<_>>(), [&*link]);
+        assert_eq!(
+            first.changed(&Contents::default()).count(),
+            0,
+            "no such file there"
+        );
         fs::write(&two, "1").unwrap();
         assert_eq!(first, contents(), "the first text again");
     }

@@ -16,6 +16,7 @@ use super::journal::{Fact, Journal};
 use super::keep_alive::KeepAlive;
 use super::load::{Ease, STEPS};
 use super::outlier::Outlier;
+use super::peaks::Peaks;
 use super::queue::Queue;
 use super::state::{Health, State, Tier};
 use crate::balance::{Candidate, stable_hash};
@@ -29,6 +30,13 @@ use crate::units::{Name, Weight};
 /// An endpoint's identity within this process; never used twice. Pooled connections are kept by it.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct EndpointId(u64);
+
+impl EndpointId {
+    /// As a number, from 1.
+    pub fn get(self) -> u64 {
+        self.0
+    }
+}
 
 /// Where and how an endpoint is reached. Another one is another endpoint, even under the same name: it shares no
 /// connection, no health and no load with the one before.
@@ -72,6 +80,11 @@ pub struct Endpoint {
     claimed: Claimed,
     /// Where requests of its upstream wait.
     queue: Arc<Queue>,
+    /// Whether its tunnels have had their time. Written by the control thread, read when a tunnel begins. Relaxed: workers
+    /// are told as well, and who has not heard of it yet is told after it has counted its tunnel.
+    ends_tunnels: AtomicBool,
+    /// Most requests that it had at once.
+    pub(super) peaks: Peaks,
     /// How long it keeps idle connections.
     pub keep_alive: KeepAlive,
     /// Its counters.
@@ -154,6 +167,8 @@ impl Endpoint {
             adapting: Adapting::default(),
             claimed: Claimed::up_to(metrics.response.get_sample_count()),
             queue,
+            ends_tunnels: AtomicBool::new(false),
+            peaks: Peaks::default(),
             keep_alive: KeepAlive::default(),
             metrics,
         }
@@ -275,6 +290,16 @@ impl Endpoint {
     /// Whether it may be picked only because too few others are left.
     pub fn is_kept(&self) -> bool {
         self.load.tier.load(Relaxed) == KEPT
+    }
+
+    /// Whether a tunnel to it ends as soon as it begins.
+    pub fn ends_tunnels(&self) -> bool {
+        self.ends_tunnels.load(Relaxed)
+    }
+
+    /// Says so.
+    pub fn set_ends_tunnels(&self, ends: bool) {
+        self.ends_tunnels.store(ends, Relaxed);
     }
 
     /// What clients' requests tell of it.

@@ -113,6 +113,7 @@ impl Upstream {
 
     /// For the control thread, every [`TICK`]: lets slow starts go on and what is past fade.
     pub fn tick(&self, now: Instant) {
+        self.note_peaks(now);
         if self.shares.has_newcomers.load(Relaxed) && self.set_shares(Some(now)) {
             // Backups may have waited for this.
             self.hold_back();
@@ -147,10 +148,10 @@ impl Upstream {
                 }
             }
             Outcome::Failed {
-                is_reused: false, ..
+                is_excused: false, ..
             } => self.haunt(endpoint),
             Outcome::Failed {
-                is_reused: true, ..
+                is_excused: true, ..
             } => {}
         }
     }
@@ -331,7 +332,7 @@ mod tests {
         fn fail(&self, index: usize) {
             let outcome = Outcome::Failed {
                 reason: "closed",
-                is_reused: false,
+                is_excused: false,
                 is_telling: true,
             };
             self.upstream()
@@ -476,7 +477,7 @@ mod tests {
         let endpoint = &daemon.upstream().endpoints[0];
         let stale = Outcome::Failed {
             reason: "closed",
-            is_reused: true,
+            is_excused: true,
             is_telling: false,
         };
         daemon.upstream().report(endpoint, stale);

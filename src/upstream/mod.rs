@@ -3,9 +3,11 @@
 pub mod adaptive;
 pub mod affinity;
 pub mod budget;
+pub mod copies;
 mod counters;
 pub mod endpoint;
 pub mod floor;
+pub mod headroom;
 pub mod hold;
 pub mod journal;
 pub mod keep_alive;
@@ -13,6 +15,8 @@ pub mod lease;
 pub mod load;
 pub mod outcome;
 pub mod outlier;
+mod peaks;
+mod preview;
 pub mod queue;
 pub mod state;
 pub mod tried;
@@ -25,14 +29,17 @@ use tracing::info;
 
 pub use affinity::{Affinity, Pin, Wanted};
 pub use budget::Budget;
+pub use copies::Copies;
 pub use endpoint::{Contact, Endpoint, EndpointId};
 pub use floor::Floor;
+pub use headroom::Headroom;
 pub use hold::Hold;
 pub use keep_alive::KeepAlive;
 pub use lease::Lease;
 pub use load::Shares;
 pub use outcome::Outcome;
 pub use outlier::{Alarm, Watch};
+pub use peaks::Peaks;
 pub use queue::{Denied, Queue};
 pub use state::{Evidence, Health, Tier};
 pub use tried::Tried;
@@ -85,6 +92,10 @@ pub struct Upstream {
     pub hold: Arc<Hold>,
     /// How many it holds, and for how long.
     pub pause: config::Pause,
+    /// Room for copies of requests to others, where it is a mirror; the same through all generations.
+    pub copies: Arc<Copies>,
+    /// Most requests that it had at once; survives reloads.
+    pub peaks: Arc<Peaks>,
     /// Its counters.
     pub metrics: UpstreamMetrics,
 }
@@ -121,9 +132,15 @@ impl Upstream {
         {
             return Ok(lease);
         }
+        // What has failed once goes where the last request did not: what failed there has often failed elsewhere, too, and not
+        // all who are gone are known to be.
+        let is_doubtful = |endpoint: &Endpoint| {
+            !tried.is_empty()
+                && (tried.contains(endpoint.id()) || endpoint.outlier().in_a_row() > 0)
+        };
         let best = |endpoint: &Arc<Endpoint>| {
             endpoint.tier() == Tier::Eligible
-                && !tried.contains(endpoint.id())
+                && !is_doubtful(endpoint)
                 && !(holds_back && endpoint.is_backup())
                 && endpoint.has_room()
         };
@@ -134,7 +151,7 @@ impl Upstream {
             let index = self
                 .policy
                 .pick(&self.endpoints, cursor, wish.key, best)
-                .map_or_else(|| self.second_best(wish, holds_back), Ok)?;
+                .map_or_else(|| self.second_best(wish, holds_back, &self.cursor), Ok)?;
             let endpoint = &self.endpoints[index];
             if let Some(lease) = self.take(endpoint) {
                 return Ok(lease);
@@ -162,7 +179,7 @@ impl Upstream {
 
     /// Backups, where no other is eligible, whether they are wanted yet or not; then those who are not known to be up; then those that were tried.
     #[cold]
-    fn second_best(&self, wish: Wish, holds_back: bool) -> Result<usize, Denied> {
+    fn second_best(&self, wish: Wish, holds_back: bool, cursor: &Cursor) -> Result<usize, Denied> {
         let choices = [
             (Tier::Eligible, wish.tried, holds_back),
             (Tier::Eligible, wish.tried, false),
@@ -177,9 +194,7 @@ impl Upstream {
                     && !(holds_back && endpoint.is_backup())
             };
             let fits = |endpoint: &Arc<Endpoint>| is_one(endpoint) && endpoint.has_room();
-            let found = self
-                .policy
-                .pick(&self.endpoints, &self.cursor, wish.key, fits);
+            let found = self.policy.pick(&self.endpoints, cursor, wish.key, fits);
             if let Some(index) = found {
                 return Ok(index);
             }

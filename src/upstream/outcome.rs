@@ -21,9 +21,9 @@ pub enum Outcome {
     Failed {
         /// Why, as in metrics and logs.
         reason: &'static str,
-        /// It was sent on a connection that others had used before: that such a one is at its end says nothing of the
-        /// endpoint.
-        is_reused: bool,
+        /// That says nothing of the endpoint: the connection was one that others had used before and is at its end, or the
+        /// client had let the endpoint wait.
+        is_excused: bool,
         /// It tells of the endpoint's health: that nobody answers there, or nobody who should.
         is_telling: bool,
     },
@@ -36,8 +36,10 @@ impl Upstream {
         if let Some(rule) = &self.adaptive {
             match outcome {
                 Outcome::Answered { after, .. } => endpoint.note(after > rule.latency),
-                // That a connection kept for long is at its end says nothing of how busy the endpoint is.
-                Outcome::Failed { is_reused, .. } if is_reused => {}
+                // Nor of how busy it is.
+                Outcome::Failed {
+                    is_excused: true, ..
+                } => {}
                 Outcome::Failed { .. } => endpoint.note(true),
             }
         }

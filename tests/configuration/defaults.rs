@@ -37,6 +37,7 @@ fn of_the_process() {
     assert_eq!(config.admin.address, ([127, 0, 0, 1], 9900).into());
     assert_eq!(config.admin.place.to_string(), "f:1:1");
     assert_eq!(config.admin.socket, AdminSocket::Usual("run/f.sock".into()));
+    assert!(config.admin.hosts.is_empty());
     assert_eq!(config.admin.audit, None);
     assert_eq!(config.process.drain_tunnel_timeout, 600 * SECOND);
     assert_eq!(config.process.config_poll, None);

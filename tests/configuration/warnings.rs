@@ -32,6 +32,65 @@ fn one_endpoint_without_being_an_authority() {
 }
 
 #[test]
+fn endpoints_that_are_never_ejected_or_more_than_is_said() {
+    let with = |endpoints: &str, keys: &str, route: &str| {
+        warnings(&format!(
+            "[upstream.a]\nendpoints = [{endpoints}]\nhealth = {{}}\n{keys}\n[[route]]\nupstream = \"a\"\n{route}\n"
+        ))
+    };
+    let two = "\"h:1\", \"h:2\"";
+    let kept = |share: &str| {
+        [format!(
+            "5:1: upstream.a: min_available ({share}) keeps all 2 endpoints in use: `passive` ejects none of them; lower it, or say passive = \"off\""
+        )]
+    };
+    assert_eq!(with(two, "min_available = 1", ""), kept("1"));
+    assert_eq!(with(two, "min_available = 0.6", ""), kept("0.6"));
+    for (endpoints, keys, route) in [
+        (two, "", ""),
+        (two, "min_available = 1\npassive = \"off\"", ""),
+        (two, "min_available = 1", "exclusive = true"),
+        ("\"h:1\", \"h:2\", \"h:3\"", "min_available = 0.6", ""),
+    ] {
+        assert_eq!(with(endpoints, keys, route), [""; 0], "{keys}");
+    }
+    let backup = "\"h:1\", \"h:2\", { address = \"h:3\", backup = true }";
+    assert_eq!(
+        with(backup, "passive = { max_ejected = 0.2 }", ""),
+        [
+            "5:1: upstream.a: passive.max_ejected (0.2) does not bind while a backup is well: more may be ejected then, as far as min_available (0.5) allows; raise that, or leave max_ejected out"
+        ]
+    );
+    for keys in [
+        "",
+        "passive = { max_ejected = 0.2 }\nmin_available = 0.8",
+        "passive = { max_ejected = 0.1 }\nmin_available = 0.9",
+    ] {
+        assert_eq!(with(backup, keys, ""), [""; 0], "{keys}");
+    }
+}
+
+#[test]
+fn queue_in_which_nobody_waits() {
+    let with = |endpoints: &str, keys: &str| {
+        warnings(&format!(
+            "[upstream.a]\nendpoints = [{endpoints}]\nhealth = {{}}\n{keys}\nqueue = {{ length = 9 }}\n[[route]]\nupstream = \"a\"\n"
+        ))
+    };
+    let limited = "{ address = \"h:1\", max_in_flight = 1 }";
+    assert_eq!(
+        with(&format!("{limited}, \"h:2\""), ""),
+        [
+            "9:9: upstream.a.queue: nobody waits while endpoint \"h:2\" is in use, which has no limit; give it a `max_in_flight`, too"
+        ]
+    );
+    let backup = format!("{limited}, {{ address = \"h:2\", backup = true }}");
+    assert_eq!(with(&backup, ""), [""; 0]);
+    let adaptive = "adaptive = { latency = \"1s\" }";
+    assert_eq!(with(&format!("{limited}, \"h:2\""), adaptive), [""; 0]);
+}
+
+#[test]
 fn two_upstreams_that_set_the_same_cookie() {
     let with = |cookie: &str| {
         let text = ["a", "b"].map(|name| {

@@ -1,7 +1,6 @@
-"""App servers that can be killed, stopped and told to fail."""
+"""App servers that can be killed, stopped and told to fail; and what they were asked."""
 
 import os
-import signal
 import sys
 import urllib.request
 from collections import Counter
@@ -12,22 +11,24 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 
 
 class App:
-    """One of them; the same port through all its lives."""
+    """One of them; the same port through all its lives. On this machine, or at a `place` of its own."""
 
-    def __init__(self, directory, index, keep_alive=60.0):
+    def __init__(self, directory, index, keep_alive=60.0, place=None):
         os.makedirs(directory, exist_ok=True)
-        self.directory, self.index, self.keep_alive = directory, index, keep_alive
-        self.port = free_port()
+        self.directory, self.index, self.keep_alive, self.place = directory, index, keep_alive, place
+        self.host, self.port = (place.host, 8000) if place else ("127.0.0.1", free_port())
         self.log = os.path.join(directory, f"app{index}.log")
         self.process = None
         self.start()
 
     @property
     def address(self):
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     def start(self):
-        program = [sys.executable, os.path.join(HERE, "app.py"), str(self.port), self.log, str(self.keep_alive)]
+        program = [sys.executable, os.path.join(HERE, "app.py"), self.host, str(self.port), str(self.index), self.log,
+                   str(self.keep_alive)]
+        program = self.place.command(program) if self.place else program
         self.process = Process(f"app{self.index}", program, LOAD_CORE, self.directory)
         wait_for_port(self.process, self.port)
 
@@ -56,3 +57,12 @@ def noted(apps):
             with open(app.log, encoding="ascii", errors="replace") as lines:
                 counts.update(line.strip() for line in lines)
     return counts
+
+
+def delivered_twice(apps):
+    """What arrived more than once, though its method may not be repeated."""
+    return {line for line, count in noted(apps).items() if count > 1 and line.split()[0] not in REPEATABLE}
+
+
+REPEATABLE = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
+FAST_CHECKS = 'health = { path = "/healthz", interval = "1s", fast_interval = "200ms", timeout = "500ms" }\n'

@@ -7,13 +7,11 @@ import signal
 import time
 import urllib.error
 
-from apps import App, noted
+from apps import FAST_CHECKS, App, delivered_twice
 from client import Client, failures, percentile
 from single import Balancer
 
-REPEATABLE = {"GET", "HEAD", "OPTIONS", "PUT", "DELETE"}
 RATE = 400
-CHECKS = 'health = { path = "/healthz", interval = "1s", fast_interval = "200ms", timeout = "500ms" }'
 POLICIES = ("round-robin", "least-connections", "two-choices", "peak-ewma", "random", "hash")
 
 
@@ -45,8 +43,7 @@ policy = "{policy}"
 endpoints = [{endpoints}]
 timeouts = {{ response_head = "1s" }}
 retry = {{ on_timeout = true }}
-{CHECKS}
-[[route]]
+{FAST_CHECKS}[[route]]
 path = "/"
 upstream = "app"
 """
@@ -176,7 +173,7 @@ def verdict(balancer, apps, requests, calm, before):
     if after["memory_kib"] > 1.5 * before["memory_kib"] + 16 * 1024:
         wrong.append(f"memory: {before['memory_kib']} KiB before, {after['memory_kib']} KiB after")
     # Without a number: control and those who left. Numbers begin again with no client.
-    twice = [line for line, count in noted(apps).items() if count > 1 and line.split()[0] not in REPEATABLE]
+    twice = sorted(delivered_twice(apps))
     if twice:
         wrong.append(f"delivered twice: {twice[:5]} and {max(0, len(twice) - 5)} more")
     try:

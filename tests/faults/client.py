@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 @dataclass
 class Request:
-    """When it was to be sent and when it was done, by the monotonic clock; `status` 0: no whole response."""
+    """When it was to be sent and when it was done, by the monotonic clock; `status` 0: no whole response. `by` says which app
+    server had begun to answer, `length` how long a whole body was."""
 
     method: str
     path: str
@@ -19,6 +20,8 @@ class Request:
     done: float
     status: int
     said: str
+    by: str
+    length: int
 
     @property
     def seconds(self):
@@ -58,7 +61,7 @@ class Client:
 
     async def one(self, method, due):
         path = f"/{next(self.numbers)}"
-        status, said, writer = 0, "", None
+        status, said, by, length, writer = 0, "", "", 0, None
         try:
             async with asyncio.timeout(self.timeout):
                 if self.idle:
@@ -69,8 +72,11 @@ class Client:
                 writer.write(f"{method} {path} HTTP/1.1\r\nhost: localhost\r\n{body or chr(13) + chr(10)}".encode())
                 head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
                 said = head.partition("proxy-status:")[2].split("\r\n")[0].strip()
-                length = int(head.partition("content-length:")[2].split("\r\n")[0])
-                if method != "HEAD":
+                by = head.partition("x-app:")[2].split("\r\n")[0].strip()
+                if "transfer-encoding: chunked" in head:
+                    length = await chunks(reader)
+                elif method != "HEAD":
+                    length = int(head.partition("content-length:")[2].split("\r\n")[0])
                     await reader.readexactly(length)
                 status = int(head.split()[1])
                 if "connection: close" in head:
@@ -81,7 +87,7 @@ class Client:
             said = said or repr(error)
             if writer:
                 writer.close()
-        self.finished.append(Request(method, path, due, time.monotonic(), status, said))
+        self.finished.append(Request(method, path, due, time.monotonic(), status, said, by, length))
 
     async def leave(self):
         """Begins a request and goes away before it is answered."""
@@ -97,6 +103,16 @@ class Client:
         for _, writer in self.idle:
             writer.close()
         self.idle.clear()
+
+
+async def chunks(reader):
+    """Reads a body that comes in chunks (RFC 9112 §7.1), up to its end: its length."""
+    total, length = 0, -1
+    while length:
+        length = int(await reader.readuntil(b"\r\n"), 16)
+        await reader.readexactly(length + 2)
+        total += length
+    return total
 
 
 def percentile(requests, share):

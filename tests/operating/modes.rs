@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{command, config, done, told};
+use super::{ask, command, config, done, told};
 use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, get};
 
 /// An origin that holds requests for `/held` until the gate opens, and echoes over WebSocket.
@@ -34,13 +34,13 @@ fn hold(balancer: &Balancer, origin: &Origin) -> Connection {
 
 fn tunnel(balancer: &Balancer) -> Connection {
     let mut connection = Connection::open(balancer.http());
-    connection.send(
-        "GET /chat HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
-    );
+    connection.send(UPGRADE);
     assert!(connection.head().unwrap().start.contains(" 101 "));
     connection
 }
+
+const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
 
 #[test]
 fn drained_endpoint_gets_nothing_new_and_resumed_it_does_again() {
@@ -132,6 +132,45 @@ fn waiting_ends_when_somebody_resumes_the_endpoint() {
 }
 
 #[test]
+fn regression_waiting_is_for_the_endpoint_that_drains_and_not_for_its_name() {
+    let gate = Gate::new();
+    let (a, b) = (origin("a", &gate), origin("b", &gate));
+    let balancer = Balancer::start(&config(&[&a], "", ""));
+    let mut held = hold(&balancer, &a);
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| command(&balancer, &["drain", "app/a", "--wait"]));
+        eventually("it drains", || {
+            balancer.endpoint("app", "a")["mode"] == "draining"
+        });
+        let drained = balancer.endpoint("app", "a")["id"].clone();
+        // Another one takes its name, and gets requests at once.
+        balancer.reloaded(&config(&[&b], ", state = \"active\"", ""));
+        assert_ne!(balancer.endpoint("app", "a")["id"], drained);
+        let path = format!("/api/v1/endpoints/app/a?id={drained}");
+        let (status, left) = ask(&balancer, "GET", &path, "");
+        assert_eq!(
+            (status, &left["gone"], &left["in_flight"]),
+            (200, &true.into(), &1.into())
+        );
+        std::thread::sleep(Duration::from_millis(500));
+        assert!(!waiting.is_finished(), "something is in flight");
+        gate.open();
+        held.read_exact(&mut [0; 2]).unwrap();
+        let text = done(&waiting.join().unwrap());
+        assert!(
+            text.ends_with("app/a: is gone, and nothing is in flight\n"),
+            "{text}"
+        );
+    });
+    let (status, problem) = ask(&balancer, "GET", "/api/v1/endpoints/app/a?id=999", "");
+    assert_eq!(status, 410, "{problem}");
+    assert_eq!(
+        ask(&balancer, "GET", "/api/v1/endpoints/app/a?id=x", "").0,
+        400
+    );
+}
+
+#[test]
 fn tunnels_of_a_drained_endpoint_end_in_time_and_others_do_not() {
     let gate = Gate::new();
     let (a, b) = (origin("a", &gate), origin("b", &gate));
@@ -160,6 +199,43 @@ fn tunnels_of_a_drained_endpoint_end_in_time_and_others_do_not() {
         .filter(|ended| *ended)
         .count();
     assert_eq!(ended, 2);
+}
+
+#[test]
+fn regression_tunnels_of_an_endpoint_removed_by_a_reload_end_in_time() {
+    let gate = Gate::new();
+    let (a, b) = (origin("a", &gate), origin("b", &gate));
+    let more = "[process]\ndrain_tunnel_timeout = \"300ms\"\nworkers = 2\n";
+    let balancer = Balancer::start(&config(&[&a], "", more));
+    let mut tunnel = tunnel(&balancer);
+    // Its name stays, its address does not.
+    balancer.reloaded(&config(&[&b], "", more));
+    assert!(tunnel.is_closed_by_peer(), "after its time");
+    eventually("nobody is connected to it", || a.open() == 0);
+}
+
+#[test]
+fn regression_tunnel_that_begins_after_the_farewell_ends_at_once() {
+    let gate = Gate::new();
+    let held = gate.clone();
+    let a = Origin::with("a", move |exchange| {
+        held.wait();
+        exchange.echo()
+    });
+    let more = "[process]\ndrain_tunnel_timeout = \"100ms\"\nworkers = 2\n";
+    let balancer = Balancer::start(&config(&[&a], "", more));
+    let mut asking = Connection::open(balancer.http());
+    asking.send(UPGRADE);
+    eventually("it is asked", || a.request_count() == 1);
+    done(&command(&balancer, &["drain", "app/a"]));
+    // Its farewell is over by then.
+    std::thread::sleep(Duration::from_millis(400));
+    gate.open();
+    assert!(asking.head().unwrap().start.contains(" 101 "));
+    assert!(asking.is_closed_by_peer());
+    eventually("nothing is in flight", || {
+        balancer.endpoint("app", "a")["in_flight"] == 0
+    });
 }
 
 #[test]

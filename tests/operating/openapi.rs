@@ -92,13 +92,10 @@ fn every_answer_is_as_it_is_described() {
     let of = |names: &str| format!("/api/v1/endpoints/{names}");
     let one = of("{upstream}/{endpoint}");
     let (facts, action) = (format!("{one}/facts"), format!("{one}/{{action}}"));
-    let asked = |method: &str, path: &str, described: &str, body: &str| {
-        hold(
-            &whole,
-            method,
-            described,
-            ask(&balancer, method, path, body),
-        );
+    let asked = |method: &str, path: &str, described: &str, body: &str, expected: u16| {
+        let answer = ask(&balancer, method, path, body);
+        assert_eq!(answer.0, expected, "{method} {path} {body}: {:#}", answer.1);
+        hold(&whole, method, described, answer);
     };
     // One that is ejected, one that is down, and what changes them.
     a.stop();
@@ -106,22 +103,52 @@ fn every_answer_is_as_it_is_described() {
         get(balancer.http(), "/");
     }
     for path in ["/api/v1/status", "/api/v1/config", "/api/v1/plan"] {
-        asked("GET", path, path, "");
+        asked("GET", path, path, "", 200);
     }
-    for endpoint in ["app/a", "app/b", "app2/127.0.0.1:1", "app/none", "%ff/a"] {
-        asked("GET", &of(endpoint), &one, "");
-        asked("GET", &of(&format!("{endpoint}/facts")), &facts, "");
-    }
-    for (path, body) in [
-        ("app/a/drain", ""),
-        ("app/b/disable", "{}"),
-        ("app/b/resume", "{\"x\":1}"),
-        ("app/none/drain", ""),
-        ("app/a/%ff", ""),
+    for (endpoint, expected) in [
+        ("app/a", 200),
+        ("app/b", 200),
+        ("app2/127.0.0.1:1", 200),
+        ("app/none", 404),
+        ("%ff/a", 400),
     ] {
-        asked("POST", &of(path), &action, body);
+        asked("GET", &of(endpoint), &one, "", expected);
+        asked(
+            "GET",
+            &of(&format!("{endpoint}/facts")),
+            &facts,
+            "",
+            expected,
+        );
     }
-    // Everything changes: listeners, upstreams, endpoints, routes, settings.
+    for (query, expected) in [("id=999", 410), ("id=x", 400), ("id=1&id=1", 400)] {
+        asked("GET", &of(&format!("app/a?{query}")), &one, "", expected);
+    }
+    let explain = "/api/v1/explain";
+    for (query, expected) in [
+        ("url=/", 200),
+        (
+            "url=http://h/s%3Fx&method=POST&header=a:+b&header=c:d&client=::1",
+            200,
+        ),
+        ("url=/%2520&listener=http", 200),
+        ("url=/%25zz", 200),
+        ("url=/&listener=none", 400),
+        ("", 400),
+        ("other=1", 400),
+    ] {
+        asked("GET", &format!("{explain}?{query}"), explain, "", expected);
+    }
+    for (path, body, expected) in [
+        ("app/a/drain", "", 200),
+        ("app/b/disable", "{}", 200),
+        ("app/b/resume", "{\"x\":1}", 422),
+        ("app/none/drain", "", 404),
+        ("app/a/%ff", "", 400),
+    ] {
+        asked("POST", &of(path), &action, body, expected);
+    }
+    // Everything changes: listeners, upstreams, endpoints, routes, settings, and what needs a restart.
     let next = text
         .replace("consecutive = 1", "consecutive = 2")
         .replace("name = \"b\"", "weight = 2, name = \"b\"")
@@ -131,39 +158,52 @@ fn every_answer_is_as_it_is_described() {
         "{next}\n[process]\nworkers = 1\nshutdown_grace = \"9s\"\n[listener.x]\naddress = \"127.0.0.1:0\"\n"
     ));
     let plan = "/api/v1/plan";
-    asked("GET", plan, plan, "");
-    for query in ["?expect_generation=7", "?expect_generation=x", "?other=1"] {
-        asked("GET", &format!("{plan}{query}"), plan, "");
+    asked("GET", plan, plan, "", 200);
+    for (query, expected) in [
+        ("expect_generation=1", 200),
+        ("expect_generation=7", 409),
+        ("expect_generation=x", 400),
+        ("other=1", 400),
+    ] {
+        asked("GET", &format!("{plan}?{query}"), plan, "", expected);
     }
     let (reload, rollback) = ("/api/v1/reload", "/api/v1/rollback");
     let long = format!("{{\"x\":\"{}\"}}", "x".repeat(100_000));
-    for body in [
-        "",
-        "{\"force\":true}",
-        "{\"expect_generation\":1}",
-        "{\"force\":1}",
-        "nonsense",
-        &long,
+    for (body, expected) in [
+        ("", 200),
+        ("{\"force\":true}", 200),
+        ("{\"expect_generation\":1}", 409),
+        ("{\"force\":1}", 422),
+        ("nonsense", 400),
+        (&long, 413),
     ] {
-        asked("POST", reload, reload, body);
+        asked("POST", reload, reload, body, expected);
     }
-    for body in [
-        "",
-        "{\"generation\":1}",
-        "{\"generation\":99}",
-        "{\"generation\":\"x\"}",
+    for (body, expected) in [
+        ("", 200),
+        ("", 404),
+        ("{\"generation\":2}", 200),
+        ("{\"generation\":99}", 404),
+        ("{\"generation\":\"x\"}", 422),
     ] {
-        asked("POST", rollback, rollback, body);
+        asked("POST", rollback, rollback, body, expected);
     }
     balancer.write_configuration("nonsense = 1\n[listener.http]\naddress = 5\n");
-    asked("POST", reload, reload, "");
-    asked("GET", plan, plan, "");
-    asked("GET", "/api/v1/status", "/api/v1/status", "");
+    asked("POST", reload, reload, "", 422);
+    asked("GET", plan, plan, "", 422);
+    for path in ["/api/v1/status", "/api/v1/config"] {
+        asked("GET", path, path, "", 200);
+    }
     // Over TCP nothing changes.
     let reply = balancer.ask(plan);
     let answer = serde_json::from_slice(&reply.body.bytes).unwrap();
     hold(&whole, "GET", plan, (reply.status, answer));
     assert_eq!(reply.status, 403);
+    for path in ["/api/v1/status", "/api/v1/config"] {
+        let reply = balancer.ask(path);
+        let answer = serde_json::from_slice(&reply.body.bytes).unwrap();
+        hold(&whole, "GET", path, (reply.status, answer));
+    }
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! `plan`: what a reload would change, and that it then does.
 
+use std::fs;
+
 use serde_json::Value;
 
 use super::{command, config, done, told};
@@ -119,7 +121,62 @@ fn plan_tells_of_certificates_that_were_renewed() {
     renewed.write(balancer.directory(), "leaf");
     let (code, text) = told(&command(&balancer, &["plan"]));
     assert_eq!(code, Some(2), "{text}");
-    assert!(text.contains("files of TLS hold others"), "{text}");
+    assert!(text.contains("files that hold something else"), "{text}");
+    assert!(text.contains("leaf.key\n"), "{text}");
     done(&command(&balancer, &["reload"]));
     done(&command(&balancer, &["plan"]));
+}
+
+#[test]
+fn regression_plan_compares_with_what_the_process_was_started_with() {
+    let a = Origin::named("a");
+    let text = |workers| config(&[&a], "", &format!("[process]\nworkers = {workers}\n"));
+    let balancer = Balancer::start(&text(2));
+    balancer.reloaded(&text(1));
+    // The file is in use, and the process still has two.
+    let said = done(&command(&balancer, &["plan"]));
+    assert!(
+        said.contains("nothing would change against generation 2"),
+        "{said}"
+    );
+    let pending = "change with a restart only\n  process.workers: 2 -> 1\n";
+    assert!(said.contains(pending), "{said}");
+    let said = done(&command(&balancer, &["reload"]));
+    assert!(
+        said.contains("changes with a restart only: process.workers: 2 -> 1"),
+        "{said}"
+    );
+    balancer.write_configuration(&text(2));
+    let (code, said) = told(&command(&balancer, &["plan"]));
+    assert_eq!(code, Some(2), "{said}");
+    assert!(!said.contains("restart"), "{said}");
+}
+
+#[test]
+fn regression_plan_tells_of_every_file_that_is_named_and_has_changed() {
+    let a = Origin::named("a");
+    let keys = "affinity = { cookie = \"at\", key_file = \"affinity.key\" }\n";
+    let text = config(&[&a], "", "[error_pages]\n\"404\" = \"404.html\"\n")
+        .replace("[upstream.app]\n", &format!("[upstream.app]\n{keys}"));
+    let balancer = Balancer::start_with(&text, |directory| {
+        fs::write(directory.join("404.html"), "nothing").unwrap();
+        fs::write(directory.join("affinity.key"), "k".repeat(64)).unwrap();
+    });
+    done(&command(&balancer, &["plan"]));
+    for (file, content) in [
+        ("404.html", "nothing here"),
+        ("affinity.key", &"j".repeat(64)),
+    ] {
+        fs::write(balancer.directory().join(file), content).unwrap();
+        assert_eq!(
+            plan(&balancer)["files"].as_array().map(Vec::len),
+            Some(1),
+            "{file}"
+        );
+        let (code, said) = told(&command(&balancer, &["plan"]));
+        assert_eq!(code, Some(2), "{said}");
+        assert!(said.contains(file), "{said}");
+        done(&command(&balancer, &["reload"]));
+        done(&command(&balancer, &["plan"]));
+    }
 }

@@ -102,6 +102,49 @@ fn rollback_brings_an_accepted_file_back() {
 }
 
 #[test]
+fn regression_rollback_twice_goes_back_twice_and_not_to_the_bad_file() {
+    let (a, b, bad) = (Origin::named("a"), Origin::named("b"), Origin::named("bad"));
+    let text = |origin| config(&[origin], "", "");
+    let balancer = Balancer::start(&text(&a));
+    balancer.reloaded(&text(&b));
+    balancer.reloaded(&text(&bad));
+    for name in ["b", "a"] {
+        done(&command(&balancer, &["rollback"]));
+        assert_eq!(get(balancer.http(), "/").text(), name);
+    }
+    let (code, said) = told(&command(&balancer, &["rollback"]));
+    assert_eq!(code, Some(1), "{said}");
+    let expected = "nothing before generation 1, whose file is in use, is kept; name one of these: 1, 2, 3, 4, 5";
+    assert!(said.contains(expected), "{said}");
+    let said = done(&command(&balancer, &["rollback", "--list"]));
+    assert!(said.contains("in use: generation 5\n"), "{said}");
+    let by = format!("rollback (uid {})", rustix::process::geteuid().as_raw());
+    assert_eq!(said.matches(&by).count(), 2, "{said}");
+    assert!(said.contains(", as in generation 1\n"), "{said}");
+    // A signal reads the file, and what that brings back is said.
+    balancer.reload_as_it_is();
+    assert_eq!(get(balancer.http(), "/").text(), "bad");
+    let expected = "the rollback to generation 1 has ended: the file is in use again, and holds what it held in generation 3";
+    eventually("it is said", || !balancer.events(expected).is_empty());
+}
+
+#[test]
+fn rollback_tells_of_files_that_hold_something_else_by_now() {
+    let a = Origin::named("a");
+    let page = "[error_pages]\n\"404\" = \"404.html\"\n";
+    let balancer = Balancer::start_with(&config(&[&a], "", page), |directory| {
+        std::fs::write(directory.join("404.html"), "old").unwrap();
+    });
+    balancer.reloaded(&config(&[&a], "", ""));
+    std::fs::write(balancer.directory().join("404.html"), "new").unwrap();
+    let said = done(&command(&balancer, &["rollback"]));
+    let expected = "404.html holds something else than when generation 1 was taken over";
+    assert!(said.contains(expected), "{said}");
+    let said = done(&command(&balancer, &["rollback", "2"]));
+    assert!(!said.contains("something else"), "{said}");
+}
+
+#[test]
 fn status_is_for_people_and_for_scripts() {
     let a = Origin::named("a");
     let balancer = Balancer::start(&config(&[&a], "", ""));

@@ -108,6 +108,7 @@ fn without_a_balancer_every_command_says_so_in_one_line() {
         &["resume", "app/a"],
         &["disable", "app/a"],
         &["why", "app/a"],
+        &["roll", "app"],
     ] {
         let (code, said) = told(&run(path.clone(), arguments));
         assert_eq!(code, Some(1), "{said}");
@@ -173,4 +174,71 @@ fn balancer_of_another_version_is_named() {
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("balancer/9.9.9"), "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
+}
+
+#[test]
+fn regression_balancer_is_found_after_its_file_was_edited_or_broken() {
+    let origin = Origin::named("a");
+    let text = config(&[&origin], "", "");
+    let balancer = Balancer::start(&text);
+    let status = |arguments: &[&str]| told(&command(&balancer, arguments));
+    let admin =
+        |socket| format!("{text}[admin]\naddress = \"127.0.0.1:0\"\nsocket = \"{socket}\"\n");
+    for other in ["elsewhere.sock", "off"] {
+        balancer.write_configuration(&admin(other));
+        let (code, said) = status(&["status"]);
+        assert_eq!(code, Some(0), "{said}");
+        assert!(
+            said.contains("note: ") && said.contains("upstream app"),
+            "{said}"
+        );
+    }
+    balancer.write_configuration("[[[nonsense");
+    let (code, said) = status(&["status"]);
+    assert_eq!(code, Some(0), "{said}");
+    // By its socket from anywhere.
+    let folder = tempfile::tempdir().unwrap();
+    let path = socket(&balancer);
+    let elsewhere = |arguments: &[&str]| {
+        let arguments = [arguments, &["--socket", path.to_str().unwrap()]].concat();
+        told(&run(folder.path().join("none.toml"), &arguments))
+    };
+    for arguments in [
+        &["status"][..],
+        &["drain", "app/a", "--wait"],
+        &["resume", "app/a"],
+        &["disable", "app/a"],
+        &["why", "app/a"],
+        &["rollback", "--list"],
+    ] {
+        let (code, said) = elsewhere(arguments);
+        assert_eq!(code, Some(0), "{arguments:?}: {said}");
+    }
+    for arguments in [&["plan"][..], &["reload"], &["rollback"]] {
+        let (code, said) = elsewhere(arguments);
+        assert_eq!(code, Some(1), "{arguments:?}: {said}");
+        assert!(!said.contains("no balancer"), "{said}");
+    }
+}
+
+#[test]
+fn socket_that_was_named_and_leads_to_nobody_is_told_of_in_one_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let left = folder.path().join("left.sock");
+    drop(std::os::unix::net::UnixListener::bind(&left).unwrap());
+    for (name, expected) in [
+        ("none.sock", "there is no such file"),
+        ("left.sock", "has ended"),
+    ] {
+        let path = folder.path().join(name);
+        let arguments = ["status", "--socket", path.to_str().unwrap()];
+        let (code, said) = told(&run(folder.path().join("none.toml"), &arguments));
+        assert_eq!(code, Some(1), "{said}");
+        assert_eq!(said.lines().count(), 1, "{said}");
+        assert!(
+            said.starts_with("balancer: no balancer has the socket "),
+            "{said}"
+        );
+        assert!(said.contains(expected), "{said}");
+    }
 }

@@ -1,10 +1,10 @@
-//! How many requests a route takes, how long they may take, and where they wait.
+//! How many requests a route takes, and how long they may take.
 
 use super::lines::{Lines, join};
-use crate::config::{Adaptive, Config, Rate, RateKey, Route};
+use crate::config::{Rate, RateKey, Route};
 
-/// The route's limits and time limits, and its upstream's queue, where there are any.
-pub(super) fn explain_limits(lines: &mut Lines, config: &Config, route: &Route) {
+/// The route's own limits, where there are any.
+pub(super) fn explain_limits(lines: &mut Lines, route: &Route) {
     let limits = &route.limits;
     let told = [
         limits.body_bytes.map(|bytes| format!("body {bytes}")),
@@ -12,38 +12,12 @@ pub(super) fn explain_limits(lines: &mut Lines, config: &Config, route: &Route) 
         limits.rate.as_ref().map(rate),
     ];
     push(lines, "limits", told);
-    let timeouts = &route.timeouts;
-    let told = [
-        ("request", timeouts.request),
-        ("connect", timeouts.connect),
-        ("response_head", timeouts.response_head),
-        ("stream_idle", timeouts.stream_idle),
-        ("tunnel_idle", timeouts.tunnel_idle),
-    ];
-    let told = told.map(|(name, limit)| limit.map(|limit| format!("{name} {limit:?}")));
-    push(lines, "timeouts", told);
-    for upstream in route.action.upstreams() {
-        let upstream = &config.upstreams[upstream];
-        if let Some(Adaptive { latency, min, max }) = &upstream.adaptive {
-            lines.push(
-                "adaptive",
-                format!(
-                    "{}: {min} to {max} in flight at an endpoint, for {latency:?}",
-                    upstream.name
-                ),
-            );
-        }
-        if let Some(queue) = &upstream.queue {
-            let order = queue.order.as_str();
-            lines.push(
-                "queue",
-                format!(
-                    "{}: {} wait for {:?}, {order}",
-                    upstream.name, queue.length, queue.wait
-                ),
-            );
-        }
-    }
+    let request = route.timeouts.request;
+    push(
+        lines,
+        "timeouts",
+        [request.map(|limit| format!("request {limit:?}"))],
+    );
 }
 
 fn push<const N: usize>(lines: &mut Lines, label: &str, told: [Option<String>; N]) {

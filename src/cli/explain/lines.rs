@@ -1,5 +1,7 @@
 //! How an explanation is laid out.
 
+use serde_json::{Map, Value};
+
 /// Rows of a label and a text, aligned.
 #[derive(Default)]
 pub(super) struct Lines {
@@ -22,6 +24,14 @@ impl Lines {
 
     pub(super) fn is_empty(&self) -> bool {
         self.rows.is_empty()
+    }
+
+    /// The texts by their labels.
+    pub(super) fn json(&self) -> Map<String, Value> {
+        self.rows
+            .iter()
+            .map(|(label, text)| (label.replace(' ', "_"), text.as_str().into()))
+            .collect()
     }
 
     pub(super) fn text(&self) -> String {

@@ -1,17 +1,21 @@
-//! `balancer explain`: which route takes a request, and why not the others. Reads the file, and where a listener has several
-//! certificates, these; asks no running balancer and sends nothing.
+//! `balancer explain`: which route takes a request, by which rules, and why not the others. Reads the file, and where a listener
+//! has several certificates, these; asks no running balancer and sends nothing.
 
 mod asked;
 mod changes;
 mod early;
 mod limits;
 mod lines;
+pub mod live;
 mod routes;
+mod rules;
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use http::Method;
+use serde_json::Value;
 
 use self::asked::{Asked, Target, parse_headers};
 use self::lines::Lines;
@@ -21,6 +25,7 @@ use crate::config::{self, Config, Problem};
 use crate::daemon::EXIT_CONFIG;
 use crate::message::canonical_path::canonicalize;
 use crate::route::{Matchers, Outcome, Query, Router};
+use crate::units::Name;
 
 /// Which route takes a request, and why not the others.
 #[derive(Clone, Debug, clap::Args)]
@@ -38,6 +43,9 @@ pub struct Args {
     /// The name the client asks for by TLS (SNI). Default: the URL's host.
     #[arg(long, value_name = "NAME")]
     pub server_name: Option<String>,
+    /// As JSON.
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// Prints the explanation. 0: a route takes the request; 1: none does, or it is refused; 64: `args` make no request; 78:
@@ -51,7 +59,11 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
         });
     match report {
         Ok(report) => {
-            print!("{}", report.text);
+            if args.json {
+                println!("{:#}", report.json);
+            } else {
+                print!("{}", report.text);
+            }
             ExitCode::from(u8::from(!report.routed))
         }
         Err(Failure::Usage(message)) => {
@@ -76,15 +88,42 @@ enum Failure {
 
 struct Report {
     text: String,
+    json: Value,
     routed: bool,
 }
 
 impl Report {
-    fn refused(lines: &Lines) -> Self {
-        Self {
-            text: lines.text(),
-            routed: false,
+    /// Of `lines`, the rules of those who may be asked, and why it is no other route.
+    fn new(lines: &Lines, upstreams: &[(Name, Lines)], others: &Lines, routed: bool) -> Self {
+        let mut text = lines.text();
+        for (name, rules) in upstreams {
+            text.push_str(&format!("\nupstream {name}\n{}", rules.text()));
         }
+        if !others.is_empty() {
+            text.push_str(&format!("\nother routes\n{}", others.text()));
+        }
+        let rules = |(name, rules): &(Name, Lines)| {
+            let mut told = rules.json();
+            told.insert("name".to_owned(), (**name).into());
+            Value::Object(told)
+        };
+        let mut json = lines.json();
+        json.insert("routed".to_owned(), routed.into());
+        json.insert(
+            "upstreams".to_owned(),
+            upstreams.iter().map(rules).collect(),
+        );
+        json.insert("other_routes".to_owned(), others.json().into());
+        Self {
+            text,
+            json: Value::Object(json),
+            routed,
+        }
+    }
+
+    /// Without a route.
+    fn early(lines: &Lines, routed: bool) -> Self {
+        Self::new(lines, &[], &Lines::default(), routed)
     }
 }
 
@@ -122,14 +161,14 @@ fn report(args: &Args, config: &Config, router: &Router) -> Result<Report, Failu
     );
     if let Some(refusal) = early::refusal(args, config, &asked)? {
         lines.push("refused", refusal);
-        return Ok(Report::refused(&lines));
+        return Ok(Report::early(&lines, false));
     }
     let path = match canonicalize(target.path) {
         Ok(path) => path,
         Err(error) => {
             lines.push("path", target.path.to_owned());
             lines.push("refused", format!("400, {error}"));
-            return Ok(Report::refused(&lines));
+            return Ok(Report::early(&lines, false));
         }
     };
     lines.push("path", path.to_string());
@@ -138,10 +177,7 @@ fn report(args: &Args, config: &Config, router: &Router) -> Result<Report, Failu
     }
     if let Some(redirect) = early::redirect(listener) {
         lines.push("action", redirect.to_owned());
-        return Ok(Report {
-            text: lines.text(),
-            routed: true,
-        });
+        return Ok(Report::early(&lines, true));
     }
     let query = Query {
         listener: asked.listener,
@@ -159,9 +195,17 @@ fn report(args: &Args, config: &Config, router: &Router) -> Result<Report, Failu
     {
         routed = changes::explain_rewrite(&mut lines, (config, router), (index, rewrite), &query);
     }
-    let mut text = lines.text();
-    text.push_str(&other_routes(config, &explanation));
-    Ok(Report { text, routed })
+    let mut upstreams = Vec::new();
+    if let Outcome::Route(index) = explanation.outcome {
+        let route = &config.routes[index];
+        let asked = route.action.upstreams();
+        upstreams.extend(asked.map(|index| {
+            let name = Arc::clone(&config.upstreams[index].name);
+            (name, rules::rules(config, route, index))
+        }));
+    }
+    let others = other_routes(config, &explanation);
+    Ok(Report::new(&lines, &upstreams, &others, routed))
 }
 
 #[cfg(test)]

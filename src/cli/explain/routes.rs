@@ -14,7 +14,7 @@ pub(super) fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &
             lines.push("route", route.name.to_string());
             lines.push("action", action(config, &route.action));
             changes::explain_headers(lines, route);
-            limits::explain_limits(lines, config, route);
+            limits::explain_limits(lines, route);
             changes::explain_mirror(lines, config, route);
             let beaten = explanation
                 .routes
@@ -39,7 +39,8 @@ pub(super) fn explain_outcome(lines: &mut Lines, config: &Config, explanation: &
     }
 }
 
-pub(super) fn other_routes(config: &Config, explanation: &Explanation) -> String {
+/// Why each other route is not it.
+pub(super) fn other_routes(config: &Config, explanation: &Explanation) -> Lines {
     let why = |verdict: &Verdict| match verdict {
         Verdict::Chosen => None,
         Verdict::Shadowed { by, rule } => Some(format!(
@@ -55,11 +56,7 @@ pub(super) fn other_routes(config: &Config, explanation: &Explanation) -> String
             lines.push(&route.name, why);
         }
     }
-    if lines.is_empty() {
-        String::new()
-    } else {
-        format!("\nother routes\n{}", lines.text())
-    }
+    lines
 }
 
 fn mismatch(config: &Config, mismatch: &Mismatch) -> String {

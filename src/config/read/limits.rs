@@ -29,6 +29,7 @@ pub(super) fn queue(
             "has no effect unless an endpoint has a limit: give endpoints a `max_in_flight`, such as endpoints = [{ address = \"127.0.0.1:8080\", max_in_flight = 100 }]",
         );
     }
+    warn_of_nobody_waiting(value, endpoints.unwrap_or_default(), is_adaptive);
     value.table(|table| {
         let length = table
             .required("length", "100")
@@ -48,8 +49,27 @@ pub(super) fn queue(
     })?
 }
 
-/// `upstream.adaptive`, of an upstream with these timeouts.
-pub(super) fn adaptive(value: &Value<'_>, timeouts: &UpstreamTimeouts) -> Option<Adaptive> {
+/// Requests go to whoever has no limit, before any waits.
+fn warn_of_nobody_waiting(value: &Value<'_>, endpoints: &[Endpoint], is_adaptive: bool) {
+    let has_limit = |endpoint: &&Endpoint| endpoint.max_in_flight.is_some();
+    let unlimited = |endpoint: &&Endpoint| !endpoint.backup && !has_limit(endpoint);
+    if let Some(endpoint) = endpoints.iter().find(unlimited)
+        && !is_adaptive
+        && endpoints.iter().any(|endpoint| has_limit(&endpoint))
+    {
+        value.warn(format!(
+            "nobody waits while endpoint {:?} is in use, which has no limit; give it a `max_in_flight`, too",
+            endpoint.name
+        ));
+    }
+}
+
+/// `upstream.adaptive`, of an upstream with these endpoints and timeouts.
+pub(super) fn adaptive(
+    value: &Value<'_>,
+    endpoints: Option<&[Endpoint]>,
+    timeouts: &UpstreamTimeouts,
+) -> Option<Adaptive> {
     value.table(|table| {
         let latency_value = table.required("latency", "\"250ms\"");
         let latency = latency_value.as_ref().and_then(Value::duration);
@@ -70,6 +90,14 @@ pub(super) fn adaptive(value: &Value<'_>, timeouts: &UpstreamTimeouts) -> Option
         let (min, max) = (min?, max?);
         if min > max {
             table.report(format!("min ({min}) must not be more than max ({max})"));
+        }
+        for endpoint in endpoints.unwrap_or_default() {
+            if let Some(limit) = endpoint.max_in_flight.filter(|limit| min > *limit) {
+                table.report(format!(
+                    "min ({min}) must not be more than max_in_flight ({limit}) of endpoint {:?}; lower the one or raise the other",
+                    endpoint.name
+                ));
+            }
         }
         Some(Adaptive {
             latency: latency?,

@@ -12,6 +12,7 @@ use crate::config::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, AdminSocket, Log, LogFormat, LogLevel,
     Process,
 };
+use crate::message::authority;
 
 pub(super) fn process(table: &mut Table<'_>) -> Process {
     let default = process_default();
@@ -176,6 +177,7 @@ pub(in crate::config) fn admin(root: &mut Table<'_>) -> Admin {
         address: ADMIN_ADDRESS,
         place: root.place(),
         socket: AdminSocket::Usual(root.own_path("run", "sock")),
+        hosts: Vec::new(),
         audit: None,
     };
     let Some(value) = root.get("admin") else {
@@ -194,10 +196,33 @@ pub(in crate::config) fn admin(root: &mut Table<'_>) -> Admin {
                 .get("socket")
                 .and_then(|value| admin_socket(&value))
                 .unwrap_or_else(|| default.socket.clone()),
+            hosts: table
+                .get("hosts")
+                .and_then(|value| admin_hosts(&value))
+                .unwrap_or_default(),
             audit: table.get("audit").and_then(|value| value.path()),
         }
     };
     value.table(read).unwrap_or_else(|| default.clone())
+}
+
+fn admin_hosts(value: &Value<'_>) -> Option<Vec<Box<str>>> {
+    let mut hosts: Vec<Box<str>> = Vec::new();
+    for element in &value.array("an array such as [\"balancer.example.com\"]")? {
+        let what = "a host's name such as \"balancer.example.com\", without a port";
+        let Some(text) = element.string_such_as(what) else {
+            continue;
+        };
+        let Some(host) = authority::host(text).filter(|_| !text.contains([':', '*'])) else {
+            let _: Option<()> = element.expected(what);
+            continue;
+        };
+        if hosts.iter().any(|known| **known == *host) {
+            element.report(format!("{element} is listed twice"));
+        }
+        hosts.push(host.into());
+    }
+    Some(hosts)
 }
 
 fn admin_socket(value: &Value<'_>) -> Option<AdminSocket> {

@@ -59,6 +59,8 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         let queue = table
             .get("queue")
             .and_then(|value| limits::queue(&value, endpoints.as_deref(), adaptive.is_some()));
+        let adaptive = adaptive
+            .and_then(|value| limits::adaptive(&value, endpoints.as_deref(), &timeouts));
         let affinity = table
             .get("affinity")
             .and_then(|value| value.table(affinity::affinity)?);
@@ -90,7 +92,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             passive,
             min_available,
             timeouts,
-            adaptive: adaptive.and_then(|value| limits::adaptive(&value, &timeouts)),
+            adaptive,
             queue,
             retry,
             budget,

@@ -5,18 +5,19 @@ mod judge;
 mod tally;
 mod trials;
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info};
 
 use self::tally::Tally;
-pub(super) use self::trials::{Accepted, Trials};
+pub(super) use self::trials::Trials;
 use self::trials::{Outcome, Verdict};
 use super::Daemon;
 use super::reload::Cause;
 use crate::admin::command::{Operator, Refused};
+use crate::admin::history::Accepted;
 use crate::config::{Config, ConfigErrors};
 use crate::metrics::Metrics;
 
@@ -91,24 +92,22 @@ impl Daemon {
         }
     }
 
-    /// Counts before a reload, where what comes of it is watched.
-    pub(super) async fn count_before(&self) -> Option<Tally> {
+    /// Counts before a reload, where what comes of it is watched, and says what is in use.
+    pub(super) async fn count_before(&self) -> Option<(Tally, Accepted)> {
         self.config.process.auto_rollback.as_ref()?;
-        count(&self.metrics).await.ok()
+        let tally = count(&self.metrics).await.ok()?;
+        let history = self.admin.history.lock();
+        let history = history.unwrap_or_else(PoisonError::into_inner);
+        Some((tally, history.current()?.clone()))
     }
 
-    /// A reload has taken another file over. It is on trial where `counted` says how it was before and the file asks for that.
-    pub(super) fn put_on_trial(
-        &mut self,
-        counted: Option<Tally>,
-        from: Accepted,
-        is_from_file: bool,
-    ) {
+    /// A reload has taken another file over. It is on trial where it is known how it was `before` and the file asks for that.
+    pub(super) fn put_on_trial(&mut self, before: Option<(Tally, Accepted)>, is_from_file: bool) {
         let text = &self.config.text.0;
-        match (counted, &self.config.process.auto_rollback) {
+        match (before, &self.config.process.auto_rollback) {
             // The same file as before: certificates may be others, and there is nothing to go back to.
-            (Some(_), Some(_)) if from.text == *text => {}
-            (Some(then), Some(_)) => self.trials.begin(Instant::now(), then, from, text),
+            (Some((_, from)), Some(_)) if from.text == *text => {}
+            (Some((then, from)), Some(_)) => self.trials.begin(Instant::now(), then, from, text),
             _ => self.trials.forget(),
         }
         // Another file has been tried since, or somebody insists on this one.
@@ -150,13 +149,10 @@ impl Daemon {
 
     async fn give_up(&mut self, verdict: Verdict) {
         let why = verdict.to_string();
-        let Accepted {
-            generation: back_to,
-            text,
-        } = verdict.back_to;
+        let back_to = verdict.back_to.generation;
         let given_up = self.publisher.current().generation;
         let before = Arc::clone(&self.config.text.0);
-        let cause = Cause::AutoRollback(text, why.clone());
+        let cause = Cause::AutoRollback(verdict.back_to, why.clone());
         let outcome = self.reload(cause).await;
         let refused = match outcome {
             Ok(reloaded) => {

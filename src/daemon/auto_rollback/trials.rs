@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::judge::{Counts, is_worse};
 use super::tally::Tally;
+use crate::admin::history::Accepted;
 use crate::config::AutoRollback;
 
 /// What is known of the time before, and the trial that is on.
@@ -18,15 +19,6 @@ pub(in crate::daemon) struct Trials {
     /// Counts of a window and a half at most, oldest first.
     past: VecDeque<(Instant, Tally)>,
     trial: Option<Trial>,
-}
-
-/// A file that was accepted once.
-#[derive(Clone, Debug)]
-pub(in crate::daemon) struct Accepted {
-    /// What it was.
-    pub(in crate::daemon) generation: u64,
-    /// The file.
-    pub(in crate::daemon) text: Arc<str>,
 }
 
 #[derive(Debug)]
@@ -173,11 +165,15 @@ const LONGEST: Duration = Duration::from_secs(1); // a bad reload shall not last
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use http::Method;
 
     use super::*;
+    use crate::admin::history::By;
     use crate::config::CountedErrors;
     use crate::metrics::{Metrics, RouteMetrics};
+    use crate::tls::Contents;
 
     const SECOND: Duration = Duration::from_secs(1);
 
@@ -235,7 +231,11 @@ mod tests {
         fn reload(&mut self, generation: u64, from: &str, to: &str) {
             let from = Accepted {
                 generation: generation - 1,
+                origin: generation - 1,
                 text: from.into(),
+                files: Contents::default(),
+                at: SystemTime::UNIX_EPOCH,
+                by: By::Signal,
             };
             let then = Tally::take(&self.metrics);
             self.trials.begin(self.now, then, from, &to.into());

@@ -15,7 +15,7 @@ use super::Snapshot;
 use crate::config::{Config, Difference, Mode, PathPattern, differences};
 use crate::upstream::{Endpoint, EndpointId};
 use file::File;
-use restart::needs_restart;
+use restart::Started;
 
 /// What would change.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -32,13 +32,13 @@ pub struct Plan {
     pub routes: Vec<Item>,
     /// All that belongs to none of these.
     pub settings: Vec<Difference>,
-    /// Whether the files of TLS hold others than those in use.
-    pub tls_files: bool,
+    /// Files that the file names, and that hold something else than what is in use.
+    pub files: Vec<String>,
     /// Of all endpoints together.
     pub counts: Counts,
     /// What an operator has set and the file does not: it stays.
     pub by_operator: Vec<ByOperator>,
-    /// Settings that need a restart, among those that change.
+    /// Settings that need a restart: those that are not as the process was started.
     pub restart: Vec<Difference>,
     /// What is doubtful about the file.
     pub warnings: Vec<String>,
@@ -139,12 +139,12 @@ impl Counts {
 }
 
 impl Plan {
-    /// From what is in use to what would be.
-    pub fn between(running: Side<'_>, next: Side<'_>) -> Self {
+    /// From what is in use to what would be, in a process that was `started` so.
+    pub fn between(started: &Started, running: Side<'_>, next: Side<'_>) -> Self {
         let (before, after) = (File::of(running.config), File::of(next.config));
         let mut settings = differences(&before.rest(), &after.rest());
         settings.extend(reordered(running.config, next.config));
-        let restart = needs_restart(running.config, next.config);
+        let restart = started.needs_restart(next.config);
         Self {
             generation: running.snapshot.generation,
             listeners: items(before.named("listener", &[]), after.named("listener", &[])),
@@ -155,7 +155,7 @@ impl Plan {
             endpoints: endpoint_items((running, &before), (next, &after)),
             routes: items(before.routes(running.config), after.routes(next.config)),
             settings,
-            tls_files: false,
+            files: Vec::new(),
             counts: Counts::between(running.snapshot, next.snapshot),
             by_operator: Vec::new(),
             restart,
@@ -172,7 +172,7 @@ impl Plan {
             endpoints,
             routes,
             settings,
-            tls_files,
+            files,
             counts: _,
             by_operator: _,
             restart: _,
@@ -183,7 +183,7 @@ impl Plan {
             && endpoints.is_empty()
             && routes.is_empty()
             && settings.is_empty()
-            && !tls_files
+            && files.is_empty()
     }
 }
 

@@ -26,7 +26,8 @@ fn planned(before: &str, after: &str) -> (Snapshot, Snapshot, Plan) {
     apply(&running, &before);
     let planned = compiler().compile(&after, Some(&running)).unwrap().snapshot;
     let side = |config, snapshot| Side { config, snapshot };
-    let plan = Plan::between(side(&before, &running), side(&after, &planned));
+    let started = Started::with(&before);
+    let plan = Plan::between(&started, side(&before, &running), side(&after, &planned));
     // What the reload then makes of it.
     let next = lasting.compile(&after, Some(&running)).unwrap().snapshot;
     (running, next, plan)
@@ -267,6 +268,7 @@ proptest! {
         let (config, snapshot) = (parsed(&after), compiler().compile(&parsed(&after), Some(&next)));
         let snapshot = snapshot.unwrap().snapshot;
         let again = Plan::between(
+            &Started::with(&config),
             Side { config: &config, snapshot: &next },
             Side { config: &config, snapshot: &snapshot },
         );

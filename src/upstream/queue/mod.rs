@@ -4,18 +4,24 @@
 //! are there. The lock is taken only by those that wait and those that free a place while somebody does: not by a request
 //! that finds room.
 //!
-//! No place is freed unseen: who waits says so (`Queue::waiting`) before it looks for room, who frees a place frees it
-//! before it looks for those that wait, and between the two stands a fence on either side. One of them sees the other.
+//! No place is freed unseen: `Waiting` sees to that. It says nothing of where atomics come from: `tests/counters.rs` puts those
+//! of a model checker there.
+
+mod waiting;
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed, Ordering::SeqCst, fence};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 
+use self::waiting::Waiting;
 use super::{Lease, Upstream, Wish};
 use crate::config::{self, QueueOrder};
+
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicUsize, Ordering, fence};
+}
 
 /// Why a request got no endpoint.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -29,12 +35,20 @@ pub enum Denied {
 }
 
 /// Those that wait at one upstream, on all workers.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Queue {
     waiters: Mutex<Waiters>,
-    /// How many they are. Written under the lock, read by whoever frees a place or comes new. Relaxed beside fences, see
-    /// above; a newcomer that misses the latest one comes at the same moment.
-    waiting: AtomicUsize,
+    /// How many they are. Written under the lock.
+    waiting: Waiting,
+}
+
+impl Default for Queue {
+    fn default() -> Self {
+        Self {
+            waiters: Mutex::default(),
+            waiting: Waiting::none(),
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -62,7 +76,7 @@ struct Waiter {
 impl Queue {
     /// How many requests wait.
     pub fn len(&self) -> usize {
-        self.waiting.load(Relaxed)
+        self.waiting.count()
     }
 
     /// Whether none does.
@@ -77,8 +91,7 @@ impl Queue {
 
     /// A place has become free, or an endpoint eligible, or none is any more.
     pub(super) fn freed(&self) {
-        fence(SeqCst);
-        if !self.is_empty() {
+        if self.waiting.after_freeing() {
             self.serve();
         }
     }
@@ -103,7 +116,7 @@ impl Queue {
         let mut waiters = self.lock();
         let number = waiters.push(upstream, rule, waiter)?;
         self.count(&waiters);
-        fence(SeqCst);
+        self.waiting.before_looking();
         let unwanted = waiters.serve();
         self.count(&waiters);
         drop(waiters);
@@ -115,7 +128,7 @@ impl Queue {
     }
 
     fn count(&self, waiters: &Waiters) {
-        self.waiting.store(waiters.len(), Relaxed);
+        self.waiting.set(waiters.len());
     }
 
     /// What a panic elsewhere left is still whole, or nearly: nobody is in two lines.

@@ -3,7 +3,7 @@
 use std::future::Future;
 use std::num::{NonZeroU32, NonZeroUsize};
 use std::pin::Pin;
-use std::sync::atomic::AtomicU32;
+use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
@@ -75,11 +75,13 @@ fn upstream(limits: &[u32], length: usize, order: QueueOrder) -> Arc<Upstream> {
             hold: 0,
             wait: PATIENCE,
         },
+        copies: Arc::default(),
         passive: None,
         floor: Floor {
             min_available: 0.5,
             fails_closed: false,
         },
+        peaks: Arc::default(),
         metrics: UpstreamMetrics::new(&metrics, "app"),
     };
     upstream.refresh();
@@ -107,8 +109,10 @@ fn reloaded(before: &Upstream, endpoints: Box<[Arc<Endpoint>]>) -> Upstream {
         affinity: None,
         hold: Arc::clone(&before.hold),
         pause: before.pause,
+        copies: Arc::clone(&before.copies),
         passive: None,
         floor: before.floor,
+        peaks: Arc::default(),
         metrics: UpstreamMetrics::new(&Metrics::new(), "app"),
     };
     after.refresh();

@@ -45,6 +45,10 @@ fn of_queues() {
     each_value_has(
         "[upstream.b]\nendpoints = [{ address = \"h:1\", max_in_flight = 1 }]\n",
         &[
+            (
+                "adaptive = { latency = \"1s\", min = 2 }",
+                "min (2) must not be more than max_in_flight (1) of endpoint \"h:1\"; lower the one or raise the other",
+            ),
             ("queue = {}", "needs `length`, such as length = 100"),
             ("queue = { length = 0 }", "must be 1–1000000, got 0"),
             (

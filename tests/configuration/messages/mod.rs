@@ -95,6 +95,18 @@ fn types() {
             "2:10: admin.socket: must be a path of at most 107 bytes, as the system wants it of sockets, got \"/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"…",
         ),
         (
+            "[admin]\nhosts = \"a.example\"\n",
+            "2:9: admin.hosts: must be an array such as [\"balancer.example.com\"], got \"a.example\"",
+        ),
+        (
+            "[admin]\nhosts = [\"a.example:9900\"]\n",
+            "2:10: admin.hosts[0]: must be a host's name such as \"balancer.example.com\", without a port, got \"a.example:9900\"",
+        ),
+        (
+            "[admin]\nhosts = [\"a.example\", \"A.example\"]\n",
+            "2:23: admin.hosts[1]: \"A.example\" is listed twice",
+        ),
+        (
             "[admin]\naudit = 1\n",
             "2:9: admin.audit: must be a path, got 1",
         ),

@@ -30,6 +30,14 @@ route     admin
 action    upstream authority, round-robin: 127.0.0.1:9001, 127.0.0.1:9002 (weight 3)
 because   exclusive path /admin; comes before 2 others that match
 
+upstream authority
+  health         none
+  passive        5 failures, or answers 502, 503, 504, in a row, or 50 % of 20 in 10s: ejected for 10s to 300s, at most 50 %
+  min_available  none: a route that leads there is exclusive
+  slow_start     30s
+  retry          2 attempts, bodies up to 64KiB, budget 20 % or 3 a second
+  timeouts       connect 2s, response_head 60s, stream_idle 60s, tunnel_idle 3600s, pool_idle 4s, max_age 3600s
+
 other routes
   app     matches, but admin comes first: exclusive prefix
   old     path is /admin/y, not /old
@@ -159,10 +167,81 @@ fn limits_and_the_queue_are_told() {
     for line in [
         "limits    body 1KiB, 4 in flight, 10 requests per 60s by header x-api-key, 20 at once\n",
         "timeouts  request 30s\n",
-        "queue     authority: 1 wait for 500ms, newest-first\n",
+        "  queue          1 wait for 500ms, newest-first\n",
     ] {
         assert!(text.contains(line), "{line} in {text}");
     }
+}
+
+#[test]
+fn rules_of_the_upstream_are_told_as_they_hold_for_the_route() {
+    const FILE: &str = r#"
+[listener.http]
+address = "127.0.0.1:8080"
+[upstream.app]
+endpoints = [
+    { address = "127.0.0.1:1", max_in_flight = 4 },
+    { address = "127.0.0.1:2", max_in_flight = 8 },
+    { address = "127.0.0.1:3", backup = true },
+]
+health = { path = "/healthz", busy_interval = "15s" }
+passive = "off"
+min_available = 0.3
+slow_start = "0s"
+spill_below = 0.5
+adaptive = { latency = "250ms" }
+timeouts = { connect = "1s" }
+retry = { attempts = 3, on_timeout = true, budget = 0.1 }
+[[route]]
+name = "app"
+upstream = "app"
+timeouts = { response_head = "9s" }
+retry = { statuses = [503], attempt_timeout = "2s" }
+[[route]]
+name = "once"
+path = "/once"
+upstream = "app"
+retry = false
+"#;
+    let config = parse(FILE, Path::new("balancer.toml")).unwrap();
+    let router = compile(&config).unwrap();
+    let told = report(&args("/", &[]), &config, &router).unwrap();
+    let rules = "
+upstream app
+  health         GET /healthz every 5s, 1s while it changes, 15s while clients are answered, within 2s; down after 3, up after 2
+  passive        off
+  min_available  30 %
+  slow_start     none
+  spill_below    50 %
+  retry          3 attempts, after 503, after 2s without a response, bodies up to 64KiB, budget 10 % or 3 a second
+  timeouts       connect 1s, response_head 9s, stream_idle 60s, tunnel_idle 3600s, pool_idle 4s, max_age 3600s
+  max_in_flight  4 at 127.0.0.1:1, 8 at 127.0.0.1:2
+  adaptive       1 to 1000 in flight at an endpoint, for 250ms
+
+other routes
+";
+    assert!(told.text.contains(rules), "{}", told.text);
+    let json = &told.json;
+    assert_eq!(
+        (&json["route"], &json["routed"]),
+        (&"app".into(), &true.into())
+    );
+    let upstream = &json["upstreams"][0];
+    assert_eq!(
+        (
+            &upstream["name"],
+            &upstream["passive"],
+            &upstream["min_available"]
+        ),
+        (&"app".into(), &"off".into(), &"30 %".into())
+    );
+    assert_eq!(json["other_routes"]["once"], "path is /, not /once");
+    let told = report(&args("/once", &[]), &config, &router).unwrap();
+    assert!(
+        told.text.contains("  retry          never\n"),
+        "{}",
+        told.text
+    );
 }
 
 #[test]
@@ -293,5 +372,6 @@ fn args(url: &str, headers: &[&str]) -> Args {
         header,
         listener: None,
         server_name: None,
+        json: false,
     }
 }

@@ -2,55 +2,44 @@
 //!
 //! The kernel gives each new connection to a worker by a hash: fair over thousands, not over the few long-lived ones of
 //! HTTP/2 clients or of a balancer in front. A worker that has clearly more than another hands a new one on.
+//!
+//! What all workers count says nothing of where atomics come from: `tests/counters.rs` puts those of a model checker there.
+
+mod loads;
 
 use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::mpsc::error::SendError;
 
+use self::loads::Loads;
 use super::Command;
 use super::accept::Admission;
+
+mod atomic {
+    pub(super) use std::sync::atomic::{AtomicUsize, Ordering};
+}
 
 /// All workers of a process, as each of them sees the others.
 #[derive(Debug)]
 pub struct Peers {
-    loads: Box<[Load]>,
+    loads: Loads,
     commands: Box<[UnboundedSender<Command>]>,
-}
-
-/// A worker that has not taken over so many gets no more: it is busy or stuck.
-const WAITING_LIMIT: usize = 32;
-
-/// Connections of one worker. Written by the worker that accepts and the one that serves, once for each connection.
-/// Relaxed: a choice that misses the latest change is a choice a moment earlier. On cache lines of its own, as workers
-/// look at it often.
-#[derive(Debug, Default)]
-#[repr(align(128))]
-struct Load {
-    /// All, those on their way included.
-    connections: AtomicUsize,
-    /// Those on their way.
-    waiting: AtomicUsize,
 }
 
 impl Peers {
     /// Workers that take commands from `commands`.
     pub fn new(commands: Vec<UnboundedSender<Command>>) -> Self {
         Self {
-            loads: commands.iter().map(|_| Load::default()).collect(),
+            loads: Loads::new(commands.len()),
             commands: commands.into(),
         }
     }
 
     /// A place for a connection that worker `own` has accepted: at `own`, unless it has clearly more than another.
     pub fn place(self: &Arc<Self>, own: usize) -> Place {
-        let loads = self.loads.iter().enumerate().map(|(worker, load)| {
-            let takes = worker == own || load.waiting.load(Relaxed) < WAITING_LIMIT;
-            takes.then(|| load.connections.load(Relaxed))
-        });
-        Place::new(self, choose(own, loads))
+        Place::new(self, self.loads.choose(own))
     }
 
     /// A place at worker `own`, whatever the others have.
@@ -68,7 +57,7 @@ impl Peers {
         admission: Admission,
     ) -> Result<(), (TcpStream, Admission)> {
         let worker = admission.place.worker();
-        self.loads[worker].waiting.fetch_add(1, Relaxed);
+        self.loads.send(worker);
         let sent = self.commands[worker].send(Command::Serve {
             slot,
             stream,
@@ -87,20 +76,6 @@ impl Peers {
     }
 }
 
-/// The worker for a new connection, of those that have a load. A difference of an eighth is let be: handing over costs
-/// more than it would gain.
-fn choose(own: usize, loads: impl Iterator<Item = Option<usize>> + Clone) -> usize {
-    let own_load = loads.clone().nth(own).flatten().unwrap_or_default();
-    let least = loads
-        .enumerate()
-        .filter_map(|(worker, load)| Some((load?, worker)))
-        .min();
-    match least {
-        Some((load, worker)) if own_load > load + own_load / 8 => worker,
-        _ => own,
-    }
-}
-
 /// Counts a connection at a worker until it is dropped.
 #[derive(Debug)]
 pub struct Place {
@@ -110,7 +85,7 @@ pub struct Place {
 
 impl Place {
     fn new(peers: &Arc<Peers>, worker: usize) -> Self {
-        peers.loads[worker].connections.fetch_add(1, Relaxed);
+        peers.loads.begin(worker);
         Self {
             peers: Arc::clone(peers),
             worker,
@@ -124,15 +99,13 @@ impl Place {
 
     /// The connection is on its way no longer.
     pub fn taken_over(&self) {
-        self.peers.loads[self.worker].waiting.fetch_sub(1, Relaxed);
+        self.peers.loads.arrive(self.worker);
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.peers.loads[self.worker]
-            .connections
-            .fetch_sub(1, Relaxed);
+        self.peers.loads.end(self.worker);
     }
 }
 
@@ -141,6 +114,7 @@ mod tests {
     use proptest::prelude::*;
     use tokio::sync::mpsc::unbounded_channel;
 
+    use super::loads::WAITING_LIMIT;
     use super::*;
 
     fn peers(count: usize) -> Arc<Peers> {
@@ -169,10 +143,10 @@ mod tests {
     #[test]
     fn worker_that_takes_nothing_over_gets_no_more() {
         let peers = peers(2);
-        peers.loads[1].waiting.store(WAITING_LIMIT, Relaxed);
+        (0..WAITING_LIMIT).for_each(|_| peers.loads.send(1));
         let places: Vec<Place> = (0..9).map(|_| peers.place(0)).collect();
         assert!(places.iter().all(|place| place.worker() == 0));
-        places[0].peers.loads[1].waiting.fetch_sub(1, Relaxed);
+        peers.loads.arrive(1);
         assert_eq!(peers.place(0).worker(), 1);
     }
 

@@ -1,0 +1,330 @@
+//! What a rolling restart may do, from what the balancer says of the upstream. Pure: asks nobody and changes nothing.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::Deserialize;
+
+use crate::config::hint;
+use crate::upstream::headroom::carries;
+
+/// What is read of an upstream in the status; there may be more.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Group {
+    pub(super) name: String,
+    headroom: Load,
+    pub(super) endpoints: Vec<Member>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Load {
+    load: u64,
+}
+
+/// What is read of one endpoint.
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) address: String,
+    backup: bool,
+    pub(super) mode: String,
+    pub(super) state: String,
+    pub(super) reason: Option<String>,
+    eligible: bool,
+    pub(super) in_flight: u32,
+    pub(super) tunnels: u32,
+    max_in_flight: Option<u32>,
+    peak_in_flight: u32,
+    slow_start: Option<f64>,
+}
+
+impl Member {
+    /// Whether nothing is wrong with it, as far as is known.
+    pub(super) fn is_well(&self) -> bool {
+        matches!(&*self.state, "up" | "unchecked")
+    }
+
+    /// Whether it is well and has its full share.
+    pub(super) fn is_settled(&self) -> bool {
+        self.is_well() && self.slow_start.is_none()
+    }
+
+    /// How far its share has come, from 0 to 1.
+    pub(super) fn progress(&self) -> f64 {
+        self.slow_start.unwrap_or(1.0)
+    }
+
+    fn can_carry(&self) -> u32 {
+        self.max_in_flight.unwrap_or(self.peak_in_flight)
+    }
+}
+
+/// How many endpoints may be out at once.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum MaxUnavailable {
+    Count(usize),
+    /// Of all endpoints of the upstream.
+    Percent(usize),
+}
+
+impl FromStr for MaxUnavailable {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let number = |text: &str| text.parse().ok().filter(|number| *number > 0);
+        let parsed = match text.strip_suffix('%') {
+            Some(percent) => number(percent)
+                .filter(|percent| *percent <= 100)
+                .map(Self::Percent),
+            None => number(text).map(Self::Count),
+        };
+        parsed.ok_or("expected a number from 1, or a share such as 25%")
+    }
+}
+
+impl MaxUnavailable {
+    /// So many of `all`: what is shared is rounded down, but never to none.
+    fn of(self, all: usize) -> usize {
+        match self {
+            Self::Count(count) => count,
+            Self::Percent(percent) => (all * percent / 100).max(1),
+        }
+    }
+}
+
+/// Why endpoints may not be taken out now.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Refusal {
+    /// Others are not well, each as `name is state`.
+    Unwell(Vec<String>),
+    /// Nobody would be left.
+    Nobody,
+    /// The rest could not carry what is in flight.
+    Overload { load: u64, rest: u64, limited: bool },
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unwell(others) => {
+                write!(f, "not all others are well: {}", others.join(", "))
+            }
+            Self::Nobody => f.write_str("no other endpoint is left to take requests"),
+            Self::Overload {
+                load,
+                rest,
+                limited: true,
+            } => write!(
+                f,
+                "the others may have {rest} requests at once (max_in_flight), and {load} were in flight within the last minute"
+            ),
+            Self::Overload {
+                load,
+                rest,
+                limited: false,
+            } => write!(
+                f,
+                "the others were never seen to carry more than {rest} requests at once, and {load} were in flight within the last minute; max_in_flight would say what they can"
+            ),
+        }
+    }
+}
+
+/// The endpoints to go through, in the order of the file: those named, or all that are not disabled.
+pub(super) fn chosen(group: &Group, only: &[String]) -> Result<Vec<String>, String> {
+    let names = || group.endpoints.iter().map(|member| &*member.name);
+    let prefix = format!("{}/", group.name);
+    let mut wanted = Vec::with_capacity(only.len());
+    for name in only {
+        let name = name.strip_prefix(&prefix).unwrap_or(name);
+        if !names().any(|other| other == name) {
+            let hint = hint(name, names());
+            return Err(format!(
+                "upstream {:?} has no endpoint {name:?}{hint}",
+                group.name
+            ));
+        }
+        wanted.push(name);
+    }
+    let is_chosen = |member: &&Member| match &*wanted {
+        [] => member.mode != "disabled",
+        wanted => wanted.contains(&&*member.name),
+    };
+    let chosen = group.endpoints.iter().filter(is_chosen);
+    let chosen: Vec<_> = chosen.map(|member| member.name.clone()).collect();
+    if chosen.is_empty() {
+        return Err(format!("upstream {:?} has nobody to restart", group.name));
+    }
+    Ok(chosen)
+}
+
+/// Who is out together.
+pub(super) fn batches(
+    group: &Group,
+    chosen: &[String],
+    max_unavailable: MaxUnavailable,
+) -> Vec<Vec<String>> {
+    let together = max_unavailable.of(group.endpoints.len());
+    chosen.chunks(together).map(<[_]>::to_vec).collect()
+}
+
+/// Why those of `batch` may not be taken out of `group` as it is now. What is disabled is out on purpose, and asked for nothing.
+pub(super) fn refusal(group: &Group, batch: &[String]) -> Option<Refusal> {
+    let others = || {
+        let members = group.endpoints.iter();
+        members.filter(|member| !batch.contains(&member.name) && member.mode != "disabled")
+    };
+    let unwell: Vec<_> = others()
+        .filter(|member| !member.is_well())
+        .map(|member| format!("{} is {}", member.name, member.state))
+        .collect();
+    if !unwell.is_empty() {
+        return Some(Refusal::Unwell(unwell));
+    }
+    let carried = |members: &[&Member]| -> Vec<u32> {
+        members.iter().map(|member| member.can_carry()).collect()
+    };
+    let (in_use, waiting): (Vec<&Member>, Vec<&Member>) =
+        others().partition(|member| member.eligible || !member.backup);
+    let bearing = if in_use.is_empty() { &waiting } else { &in_use };
+    if bearing.is_empty() {
+        return Some(Refusal::Nobody);
+    }
+    let load = group.headroom.load;
+    let rest = carried(bearing);
+    let is_carried = carries(&rest, &[], load);
+    (!is_carried).then(|| Refusal::Overload {
+        load,
+        rest: rest.iter().map(|it| u64::from(*it)).sum(),
+        limited: bearing.iter().all(|member| member.max_in_flight.is_some()),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn member(name: &str, state: &str, limit: Option<u32>, peak: u32) -> serde_json::Value {
+        let mode = match state {
+            "draining" | "disabled" => state,
+            _ => "active",
+        };
+        json!({ "name": name, "address": "127.0.0.1:1", "backup": name.starts_with("spare"), "mode": mode,
+            "state": state, "reason": null, "eligible": state == "up" && !name.starts_with("spare"), "in_flight": 0,
+            "tunnels": 0, "max_in_flight": limit, "peak_in_flight": peak, "slow_start": null })
+    }
+
+    fn group(load: u64, members: &[serde_json::Value]) -> Group {
+        let group = json!({ "name": "app", "headroom": { "load": load }, "endpoints": members });
+        serde_json::from_value(group).unwrap()
+    }
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn rest_must_carry_the_load_by_limits_or_by_what_was_seen() {
+        let limited: Vec<_> = ["a", "b", "c"]
+            .map(|name| member(name, "up", Some(10), 3))
+            .into();
+        assert_eq!(refusal(&group(20, &limited), &names(&["a"])), None);
+        let refused = refusal(&group(21, &limited), &names(&["a"])).unwrap();
+        assert_eq!(
+            refused.to_string(),
+            "the others may have 20 requests at once (max_in_flight), and 21 were in flight within the last minute"
+        );
+        assert!(refusal(&group(11, &limited), &names(&["a", "b"])).is_some());
+        let seen: Vec<_> = ["a", "b", "c"]
+            .map(|name| member(name, "up", None, 3))
+            .into();
+        assert_eq!(refusal(&group(6, &seen), &names(&["c"])), None);
+        let refused = refusal(&group(7, &seen), &names(&["c"])).unwrap();
+        assert!(
+            refused
+                .to_string()
+                .contains("never seen to carry more than 6"),
+            "{refused}"
+        );
+    }
+
+    #[test]
+    fn others_must_be_well_unless_they_are_out_on_purpose() {
+        let members = |state| [member("a", "up", None, 0), member("b", state, None, 0)];
+        for state in [
+            "down",
+            "unknown",
+            "ejected",
+            "draining",
+            "degraded",
+            "unresolved",
+        ] {
+            let refused = refusal(&group(0, &members(state)), &names(&["a"]));
+            assert_eq!(
+                refused,
+                Some(Refusal::Unwell(vec![format!("b is {state}")]))
+            );
+            // Whoever is unwell itself may be restarted: that is how it is mended.
+            assert_eq!(refusal(&group(0, &members(state)), &names(&["b"])), None);
+        }
+        let disabled = group(0, &members("disabled"));
+        assert_eq!(refusal(&disabled, &names(&["a"])), Some(Refusal::Nobody));
+    }
+
+    #[test]
+    fn backups_carry_the_load_only_where_nobody_else_is_left() {
+        let members = [
+            member("a", "up", Some(5), 0),
+            member("spare", "up", Some(50), 0),
+        ];
+        assert_eq!(refusal(&group(20, &members), &names(&["a"])), None);
+        let members = [
+            member("a", "up", Some(5), 0),
+            member("b", "up", Some(5), 0),
+            member("spare", "up", Some(50), 0),
+        ];
+        assert!(refusal(&group(20, &members), &names(&["a"])).is_some());
+    }
+
+    #[test]
+    fn all_but_the_disabled_are_gone_through_unless_some_are_named() {
+        let members = [
+            member("a", "up", None, 0),
+            member("web-1", "disabled", None, 0),
+            member("c", "up", None, 0),
+        ];
+        let group = group(0, &members);
+        assert_eq!(chosen(&group, &[]), Ok(names(&["a", "c"])));
+        assert_eq!(
+            chosen(&group, &names(&["c", "app/web-1"])),
+            Ok(names(&["web-1", "c"]))
+        );
+        assert_eq!(
+            chosen(&group, &names(&["web-2"])),
+            Err("upstream \"app\" has no endpoint \"web-2\"; did you mean \"web-1\"?".to_owned())
+        );
+    }
+
+    #[test]
+    fn as_many_are_out_together_as_may_be() {
+        let members: Vec<_> = (0..5)
+            .map(|it| member(&it.to_string(), "up", None, 0))
+            .collect();
+        let group = group(0, &members);
+        let chosen = chosen(&group, &[]).unwrap();
+        let sizes = |text: &str| -> Vec<usize> {
+            let batches = batches(&group, &chosen, text.parse().unwrap());
+            batches.iter().map(Vec::len).collect()
+        };
+        assert_eq!(sizes("1"), [1, 1, 1, 1, 1]);
+        assert_eq!(sizes("2"), [2, 2, 1]);
+        assert_eq!(sizes("50%"), [2, 2, 1]);
+        assert_eq!(sizes("1%"), [1, 1, 1, 1, 1]);
+        assert_eq!(sizes("9"), [5]);
+        for wrong in ["0", "0%", "101%", "x", "", "-1", "%"] {
+            assert!(wrong.parse::<MaxUnavailable>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! `balancer roll`: restarts an upstream's endpoints one after the other, each out of use meanwhile. Everything is asked of the
+//! running balancer step by step: whoever ends this command at any moment leaves nothing but endpoints that are out, which
+//! `status` shows and `resume` ends.
+
+mod decide;
+mod hook;
+mod steps;
+mod stop;
+mod tell;
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use serde::Deserialize;
+use serde_json::Value;
+
+use self::decide::{Group, MaxUnavailable, Member, batches, chosen, refusal};
+use self::stop::Stop;
+use self::tell::{Step, Teller};
+use super::running::{AskError, At, Running, Target, finished};
+use super::status::ago;
+use crate::config::{duration, hint};
+
+/// Restart endpoints one after the other, each out of use meanwhile.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Args {
+    /// Whose endpoints.
+    #[arg(value_name = "UPSTREAM")]
+    upstream: String,
+    /// What restarts an endpoint, in a shell, with BALANCER_UPSTREAM, BALANCER_ENDPOINT and BALANCER_ADDRESS set. Without it
+    /// each is only drained and resumed.
+    #[arg(long, value_name = "COMMAND")]
+    hook: Option<String>,
+    /// How many may be out at once: a number, or a share of all such as 25%.
+    #[arg(long, value_name = "N|P%", default_value = "1")]
+    max_unavailable: MaxUnavailable,
+    /// Go on though others are not well, or could not carry the load.
+    #[arg(long)]
+    force: bool,
+    /// How long to wait between endpoints, such as 30s.
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = duration)]
+    pause: Duration,
+    /// How long an endpoint may take to have nothing in flight, and to be well again; then exit with 4.
+    #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
+    timeout: Duration,
+    /// Tell what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// This endpoint only. May be given more than once.
+    #[arg(long, value_name = "ENDPOINT")]
+    only: Vec<String>,
+    /// As JSON, an object per line, for scripts.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    at: At,
+}
+
+/// Rolls through an upstream of the balancer that runs with the file at `config`.
+pub fn run(args: &Args, config: &Path) -> ExitCode {
+    let running = match Running::with(config, &args.at) {
+        Ok(running) => running,
+        Err(error) => return finished(Err(error)),
+    };
+    let roll = Roll {
+        args,
+        teller: Teller::new(&args.upstream, args.json),
+        running,
+        stop: Stop::on_signals(),
+    };
+    match roll.all() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Ended::Unasked(error)) => finished(Err(error)),
+        Err(Ended::Stopped { code, why, batch }) => {
+            roll.tell_end(&why, &batch);
+            code
+        }
+    }
+}
+
+struct Roll<'a> {
+    args: &'a Args,
+    teller: Teller,
+    running: Running,
+    stop: Stop,
+}
+
+/// Why it did not come to its end.
+enum Ended {
+    /// The balancer gave no answer that helps, and nothing was changed.
+    Unasked(AskError),
+    /// Something went wrong while `batch` was at work.
+    Stopped {
+        code: ExitCode,
+        why: String,
+        batch: Vec<String>,
+    },
+}
+
+impl From<AskError> for Ended {
+    fn from(error: AskError) -> Self {
+        Self::Unasked(error)
+    }
+}
+
+fn stopped(code: impl Into<ExitCode>, batch: &[String], why: String) -> Ended {
+    Ended::Stopped {
+        code: code.into(),
+        why,
+        batch: batch.to_vec(),
+    }
+}
+
+impl Roll<'_> {
+    fn all(&self) -> Result<(), Ended> {
+        let begun = Instant::now();
+        let group = self.group()?;
+        let nobody = |why| stopped(1, &[], why);
+        let chosen = chosen(&group, &self.args.only).map_err(nobody)?;
+        let batches = batches(&group, &chosen, self.args.max_unavailable);
+        let together = batches.first().map_or(0, Vec::len);
+        let all = format!("{}, {together} at a time", endpoints(chosen.len()));
+        if self.args.dry_run {
+            self.teller
+                .of_all(Step::Begin, &format!("{all}; nothing is changed"));
+            return self.dry(&group, &batches);
+        }
+        self.teller.of_all(Step::Begin, &all);
+        let mut done = 0;
+        for batch in &batches {
+            if done > 0 {
+                self.stop.sleep(self.args.pause);
+            }
+            if self.stop.is_wanted() {
+                let why = "stopped by a signal, between endpoints".to_owned();
+                return Err(stopped(1, &[], why));
+            }
+            let group = self.group().map_err(|error| of(&error, &[]))?;
+            self.may_go(&group, batch)?;
+            self.one(&group, batch)?;
+            done += batch.len();
+            for name in batch {
+                let text = format!("done, {done} of {}", chosen.len());
+                self.teller.of(name, Step::Done, &text);
+            }
+        }
+        let long = ago(begun.elapsed().as_secs());
+        let text = format!("{} done after {long}", endpoints(done));
+        self.teller.of_all(Step::Finished, &text);
+        Ok(())
+    }
+
+    /// Tells what would be done as things are.
+    fn dry(&self, group: &Group, batches: &[Vec<String>]) -> Result<(), Ended> {
+        let mut is_refused = false;
+        for batch in batches {
+            let why = refusal(group, batch);
+            let text = match &why {
+                None => "would be drained, restarted and resumed".to_owned(),
+                Some(why) if self.args.force => format!("would be taken out although {why}"),
+                Some(why) => format!("would be refused: {why}"),
+            };
+            for name in batch {
+                self.teller.of(name, Step::Planned, &text);
+            }
+            is_refused |= why.is_some() && !self.args.force;
+        }
+        if is_refused {
+            return Err(stopped(1, &[], "it would be refused".to_owned()));
+        }
+        Ok(())
+    }
+
+    fn may_go(&self, group: &Group, batch: &[String]) -> Result<(), Ended> {
+        let Some(why) = refusal(group, batch) else {
+            return Ok(());
+        };
+        let names = batch.join(", ");
+        if self.args.force {
+            let text = format!("{names} taken out although {why}");
+            self.teller.of_all(Step::Forced, &text);
+            return Ok(());
+        }
+        let why = format!("{names} not taken out: {why} (--force goes on all the same)");
+        Err(stopped(1, &[], why))
+    }
+
+    /// Says why it has ended, what is left of it, and what to do about that.
+    fn tell_end(&self, why: &str, batch: &[String]) {
+        self.teller.of_all(Step::Stopped, why);
+        for name in batch {
+            let target = self.target(name);
+            let text = match self.get(name) {
+                Ok(member) if member.mode == "active" => {
+                    format!("left in use, {}", member.state)
+                }
+                Ok(member) => format!(
+                    "left {}; when it is well, `balancer resume {target}` gives it requests again",
+                    member.mode
+                ),
+                Err(error) => format!("nobody knows how it is: {error}"),
+            };
+            self.teller.of(name, Step::Left, &text);
+        }
+    }
+
+    fn target(&self, endpoint: &str) -> Target {
+        Target {
+            upstream: self.args.upstream.clone(),
+            endpoint: endpoint.to_owned(),
+        }
+    }
+
+    /// The upstream as it is now.
+    fn group(&self) -> Result<Group, AskError> {
+        #[derive(Deserialize)]
+        struct Status {
+            version: String,
+            upstreams: Vec<Value>,
+        }
+        let Status { version, upstreams } = self.running.get("/api/v1/status")?;
+        let name = |upstream: &Value| upstream["name"].as_str().unwrap_or_default().to_owned();
+        let wanted = &self.args.upstream;
+        let Some(found) = upstreams.iter().find(|it| name(it) == *wanted) else {
+            let names: Vec<_> = upstreams.iter().map(name).collect();
+            let hint = hint(wanted, names.iter().map(|name| &**name));
+            return Err(AskError::Unknown(format!(
+                "no upstream is named {wanted:?}{hint}"
+            )));
+        };
+        Group::deserialize(found).map_err(|_| AskError::Version(format!("balancer/{version}")))
+    }
+
+    fn get(&self, endpoint: &str) -> Result<Member, AskError> {
+        self.running.get(&self.target(endpoint).path())
+    }
+
+    fn post(&self, endpoint: &str, action: &str) -> Result<Member, AskError> {
+        #[derive(Deserialize)]
+        struct Changed {
+            endpoint: Member,
+        }
+        let path = format!("{}/{action}", self.target(endpoint).path());
+        let Changed { endpoint } = self.running.post(&path, Bytes::new())?;
+        Ok(endpoint)
+    }
+}
+
+fn of(error: &AskError, batch: &[String]) -> Ended {
+    stopped(1, batch, error.to_string())
+}
+
+fn endpoints(number: usize) -> String {
+    format!("{number} endpoint{}", if number == 1 { "" } else { "s" })
+}

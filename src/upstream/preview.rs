@@ -1,0 +1,32 @@
+//! Whom a request would be given to, without giving it to anybody: for who asks about a request that does not exist.
+
+use std::sync::Arc;
+
+use super::{Denied, Tier, Upstream, Wish};
+
+impl Upstream {
+    /// The index of the endpoint that [`pick`](Self::pick) would choose now. Takes no turn and counts no request.
+    pub fn preview(&self, wish: Wish) -> Result<usize, Denied> {
+        if self.queueing.is_some() && self.queue.is_waited_in() {
+            return Err(Denied::Full);
+        }
+        let holds_back = self.shares.holds_back();
+        if let Some(pin) = wish.preferred
+            && let Some(endpoint) = self.preferred(pin, wish.tried, holds_back)
+        {
+            let mut endpoints = self.endpoints.iter();
+            let index = endpoints.position(|other| Arc::ptr_eq(other, endpoint));
+            return index.ok_or(Denied::Nobody);
+        }
+        let cursor = self.cursor.peek();
+        let found = self
+            .policy
+            .pick(&self.endpoints, &cursor, wish.key, |endpoint| {
+                endpoint.tier() == Tier::Eligible
+                    && !wish.tried.contains(endpoint.id())
+                    && !(holds_back && endpoint.is_backup())
+                    && endpoint.has_room()
+            });
+        found.map_or_else(|| self.second_best(wish, holds_back, &cursor), Ok)
+    }
+}
