@@ -11,15 +11,19 @@ use crate::support::balancer::BINARY;
 use crate::support::{Balancer, Origin};
 
 mod api;
+mod auto_rollback;
 mod explaining;
 mod keeping;
 mod modes;
+mod openapi;
 mod planning;
+mod racing;
 mod refusing;
 mod reloading;
 mod rolling;
 mod socket;
 mod storm;
+mod watching;
 
 /// Runs a command against `balancer`, to its end.
 fn command(balancer: &Balancer, arguments: &[&str]) -> Output {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::ConnectInfo;
-use axum::extract::{Path, State};
+use axum::extract::{RawQuery, State};
 use axum::http::StatusCode;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -13,7 +13,8 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Admin;
-use super::command::{Asked, Command, Operator, Refused, Reloaded, Reply};
+use super::command::{Asked, Command, Operator, Refused, Reloaded, Reply, Wanted};
+use super::names::{self, Names};
 use super::problem::ApiError;
 use super::status::{EndpointStatus, Status};
 use crate::config::Mode;
@@ -50,8 +51,9 @@ pub(super) async fn reload(
     ConnectInfo(by): ConnectInfo<Operator>,
     body: Body,
 ) -> Answer<Reloaded> {
-    let Nothing {} = read(body).await?;
-    admin.ask(by, Command::Reload).await.map(Json)
+    let wanted: Wanted = read(body).await?;
+    let command = |reply| Command::Reload(wanted, reply);
+    admin.ask(by, command).await.map(Json)
 }
 
 pub(super) async fn rollback(
@@ -67,14 +69,17 @@ pub(super) async fn rollback(
 pub(super) async fn plan(
     State(admin): Shared,
     ConnectInfo(by): ConnectInfo<Operator>,
+    RawQuery(query): RawQuery,
 ) -> Answer<Plan> {
-    admin.ask(by, Command::Plan).await.map(Json)
+    let expected = names::number(query.as_deref(), "expect_generation")?;
+    let command = |reply| Command::Plan(expected, reply);
+    admin.ask(by, command).await.map(Json)
 }
 
 pub(super) async fn set_mode(
     State(admin): Shared,
     ConnectInfo(by): ConnectInfo<Operator>,
-    Path((upstream, endpoint, action)): Path<(String, String, String)>,
+    Names((upstream, endpoint, action)): Names<(String, String, String)>,
     body: Body,
 ) -> Answer<Changed> {
     let Nothing {} = read(body).await?;

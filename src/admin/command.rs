@@ -5,7 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use super::takeover::{Upgraded, Wanted};
+use super::takeover::{self, Upgraded};
 use crate::config::{ConfigErrors, Mode};
 use crate::snapshot::plan::Plan;
 
@@ -34,7 +34,7 @@ pub type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 #[derive(Debug)]
 pub enum Command {
     /// Read the file again.
-    Reload(Reply<Reloaded>),
+    Reload(Wanted, Reply<Reloaded>),
     /// Use an earlier file again: that of this generation, or the one before.
     Rollback(Option<u64>, Reply<Reloaded>),
     /// Change what is wanted of an endpoint.
@@ -49,9 +49,19 @@ pub enum Command {
         reply: Reply<Mode>,
     },
     /// Let another process take the place of this one.
-    Upgrade(Wanted, Reply<Upgraded>),
-    /// Tell what a reload would change.
-    Plan(Reply<Plan>),
+    Upgrade(takeover::Wanted, Reply<Upgraded>),
+    /// Tell what a reload would change; of this generation, where one is named.
+    Plan(Option<u64>, Reply<Plan>),
+}
+
+/// How a reload is wanted; the body of `POST /api/v1/reload`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct Wanted {
+    /// Only if this generation is in use: nobody has changed anything meanwhile.
+    pub expect_generation: Option<u64>,
+    /// Also the very file that was given up by itself before, and without watching what comes of it.
+    pub force: bool,
 }
 
 /// What a reload has come to.
@@ -95,7 +105,7 @@ fn endpoints(number: usize) -> String {
 }
 
 /// Why nothing was changed.
-#[derive(Debug, thiserror::Error)]
+#[derive(Clone, Debug, thiserror::Error)]
 pub enum Refused {
     /// The file cannot be used.
     #[error("{0}")]

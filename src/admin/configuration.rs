@@ -30,7 +30,7 @@ struct AcceptedView {
     hash: String,
     /// Unix time in seconds.
     at: u64,
-    /// `start`, `signal`, `reload` or `rollback`.
+    /// What for, in one word.
     by: &'static str,
     /// The user who asked; over the unix socket only.
     #[serde(skip_serializing_if = "Option::is_none")]

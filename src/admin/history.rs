@@ -39,10 +39,14 @@ pub enum By {
     Start,
     /// SIGHUP.
     Signal,
+    /// The files held something else.
+    Watch,
     /// A user's command.
     Reload(u32),
     /// A user's command to go back.
     Rollback(u32),
+    /// Back by itself: requests failed.
+    AutoRollback,
 }
 
 impl By {
@@ -51,15 +55,25 @@ impl By {
         match self {
             Self::Start => "start",
             Self::Signal => "signal",
+            Self::Watch => "watch",
             Self::Reload(_) => "reload",
             Self::Rollback(_) => "rollback",
+            Self::AutoRollback => "auto-rollback",
+        }
+    }
+
+    /// Whether an earlier file was taken over.
+    fn is_back(self) -> bool {
+        match self {
+            Self::Start | Self::Signal | Self::Watch | Self::Reload(_) => false,
+            Self::Rollback(_) | Self::AutoRollback => true,
         }
     }
 
     /// The user, where there is one.
     pub fn uid(self) -> Option<u32> {
         match self {
-            Self::Start | Self::Signal => None,
+            Self::Start | Self::Signal | Self::Watch | Self::AutoRollback => None,
             Self::Reload(uid) | Self::Rollback(uid) => Some(uid),
         }
     }
@@ -154,7 +168,7 @@ impl History {
     /// What is to be said when `next`, the file as it is now, takes the place of an earlier one that was gone back to.
     pub fn end_of_rollback(&self, next: &str) -> Vec<String> {
         let current = self.current().filter(|current| *current.text != *next);
-        let Some(current) = current.filter(|it| matches!(it.by, By::Rollback(_))) else {
+        let Some(current) = current.filter(|it| it.by.is_back()) else {
             return Vec::new();
         };
         let mut later = self.0.iter().filter(|it| it.generation > current.origin);

@@ -9,9 +9,13 @@ pub mod explain;
 pub mod facts;
 pub mod history;
 pub mod leaving;
+mod names;
+pub mod openapi;
 mod patient;
 pub mod problem;
+pub mod reloads;
 mod serve;
+mod shapes;
 pub mod socket;
 pub mod status;
 pub mod takeover;
@@ -26,7 +30,7 @@ use std::time::SystemTime;
 
 use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
-use axum::extract::{Path, RawQuery, State};
+use axum::extract::{RawQuery, State};
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
@@ -39,8 +43,10 @@ use self::configuration::Running;
 use self::events::{Events, Over};
 use self::history::History;
 use self::leaving::Leaving;
+use self::names::Names;
 use self::patient::Known;
 use self::problem::ApiError;
+use self::reloads::LastReload;
 use self::takeover::Neighbours;
 use crate::metrics::{Metrics, encode};
 use crate::snapshot::Publisher;
@@ -64,6 +70,8 @@ pub struct Admin {
     pub events: Events,
     /// The files that were accepted.
     pub history: Mutex<History>,
+    /// What the last reload came to; none: there was none.
+    pub last_reload: Mutex<Option<LastReload>>,
     /// Endpoints that reloads have removed.
     pub leaving: Leaving,
     /// `admin.hosts`
@@ -78,6 +86,14 @@ impl Admin {
     /// Says whether the process is ready, and if not, why.
     pub fn set_unready(&self, why: Option<&'static str>) {
         *self.unready.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    /// Says what the last reload came to.
+    pub fn set_last_reload(&self, last: LastReload) {
+        *self
+            .last_reload
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(last);
     }
 
     /// Says which sockets are open.
@@ -168,6 +184,7 @@ fn router() -> Router<Arc<Admin>> {
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
+        .route("/api/v1/openapi.json", get(openapi::serve))
         .route("/api/v1/status", get(status))
         .route("/api/v1/endpoints/{upstream}/{endpoint}/facts", get(facts))
         .route("/api/v1/explain", get(explained))
@@ -202,14 +219,20 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .clone();
-    let mut status = status::Status::of(&admin.publisher.current(), &addresses, admin.started);
+    let last_reload = admin
+        .last_reload
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner)
+        .clone();
+    let snapshot = admin.publisher.current();
+    let mut status = status::Status::of(&snapshot, &addresses, admin.started).after(last_reload);
     status.upgrade = admin.succession();
     Json(status)
 }
 
 async fn facts(
     State(admin): State<Arc<Admin>>,
-    Path((upstream, endpoint)): Path<(String, String)>,
+    Names((upstream, endpoint)): Names<(String, String)>,
 ) -> Result<Json<facts::Facts>, ApiError> {
     facts::Facts::of(&admin.publisher.current(), &upstream, &endpoint)
         .map(Json)
@@ -218,15 +241,10 @@ async fn facts(
 
 async fn endpoint(
     State(admin): State<Arc<Admin>>,
-    Path((upstream, endpoint)): Path<(String, String)>,
+    Names((upstream, endpoint)): Names<(String, String)>,
     RawQuery(query): RawQuery,
 ) -> Result<Json<status::EndpointStatus>, ApiError> {
-    if let Some(query) = query {
-        let id = query.strip_prefix("id=").and_then(|id| id.parse().ok());
-        let id = id.ok_or_else(|| {
-            let detail = "what may be asked here is ?id=, with the number that the status gives";
-            ApiError::new(StatusCode::BAD_REQUEST, detail)
-        })?;
+    if let Some(id) = names::number(query.as_deref(), "id")? {
         let current = admin.publisher.current();
         let among = (&*current, &admin.leaving);
         let found = status::Status::endpoint_with(among, (&upstream, &endpoint), id);

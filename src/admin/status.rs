@@ -8,6 +8,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::leaving::Leaving;
+use super::reloads::{LastReload, LastReloadView};
 use super::takeover::Succession;
 use crate::config::hint;
 use crate::metrics::Metrics;
@@ -24,6 +25,8 @@ pub struct Status {
     generation: u64,
     /// Unix time in seconds.
     started: u64,
+    /// Where there was one.
+    last_reload: Option<LastReloadView>,
     /// While another process takes the place of this one, or the one before still has connections.
     pub(super) upgrade: Option<Succession>,
     listeners: Vec<ListenerStatus>,
@@ -218,11 +221,20 @@ impl Status {
             version: env!("CARGO_PKG_VERSION"),
             generation: snapshot.generation,
             started: unix_seconds(started),
+            last_reload: None,
             upgrade: None,
             listeners: listeners.collect(),
             upstreams: upstreams.collect(),
             routes: routes.collect(),
         }
+    }
+}
+
+impl Status {
+    /// The same, after this reload.
+    pub fn after(mut self, last: Option<LastReload>) -> Self {
+        self.last_reload = last.map(LastReloadView::from);
+        self
     }
 }
 

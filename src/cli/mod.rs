@@ -12,6 +12,7 @@ pub mod reload;
 pub mod roll;
 pub mod run;
 mod running;
+pub mod schema;
 pub mod status;
 mod table;
 pub mod upgrade;
@@ -83,7 +84,7 @@ enum Action {
     /// Print the manual page.
     Man,
     /// Print the JSON Schema of the configuration file.
-    Schema,
+    Schema(schema::Args),
     /// Make a development CA and a server certificate.
     Certs(certs::Args),
 }
@@ -119,10 +120,7 @@ pub fn run() -> ExitCode {
         Action::Why(args) => why::run(&args, &command.config),
         Action::Completions(args) => completions::completions(&args),
         Action::Man => completions::man(),
-        Action::Schema => {
-            table::say(&format!("{:#}\n", crate::config::schema::schema()));
-            ExitCode::SUCCESS
-        }
+        Action::Schema(args) => schema::run(&args),
         Action::Certs(args) => certs::run(&args),
     }
 }

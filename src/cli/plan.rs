@@ -16,6 +16,9 @@ pub struct Args {
     /// As JSON, for scripts.
     #[arg(long)]
     json: bool,
+    /// Only if this generation is in use.
+    #[arg(long, value_name = "GENERATION")]
+    expect_generation: Option<u64>,
     #[command(flatten)]
     at: At,
 }
@@ -26,7 +29,11 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
 }
 
 fn compare(args: &Args, config: &Path) -> Result<ExitCode, AskError> {
-    let plan: Plan = Running::with(config, &args.at)?.get("/api/v1/plan")?;
+    let path = match args.expect_generation {
+        Some(expected) => format!("/api/v1/plan?expect_generation={expected}"),
+        None => "/api/v1/plan".to_owned(),
+    };
+    let plan: Plan = Running::with(config, &args.at)?.get(&path)?;
     for warning in &plan.warnings {
         eprintln!("warning: {warning}");
     }

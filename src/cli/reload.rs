@@ -15,6 +15,12 @@ use crate::admin::command::Reloaded;
 /// Have the running balancer read its file again, and tell what came of it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Reload {
+    /// Only if this generation is in use: nobody has changed anything since `plan` told of it.
+    #[arg(long, value_name = "GENERATION")]
+    expect_generation: Option<u64>,
+    /// Also a file that was rolled back automatically, and without watching what comes of it.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     at: At,
 }
@@ -51,9 +57,16 @@ struct Accepted {
 
 /// Reloads; says what has become of endpoints, or every problem.
 pub fn reload(args: &Reload, config: &Path) -> ExitCode {
+    let mut body = json!({});
+    if let Some(expected) = args.expect_generation {
+        body["expect_generation"] = json!(expected);
+    }
+    if args.force {
+        body["force"] = json!(true);
+    }
     let running = Running::with(config, &args.at);
     finished(
-        ask(running, "/api/v1/reload", Bytes::new()).map(|reloaded| {
+        ask(running, "/api/v1/reload", body.to_string().into()).map(|reloaded| {
             tell(&reloaded);
             ExitCode::SUCCESS
         }),

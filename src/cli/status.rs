@@ -38,6 +38,7 @@ struct Status {
     version: String,
     generation: u64,
     started: u64,
+    last_reload: Option<LastReload>,
     upgrade: Option<Upgrade>,
     listeners: Vec<Listener>,
     upstreams: Vec<Upstream>,
@@ -61,6 +62,32 @@ impl Upgrade {
                 )
             }
             None => format!("upgrade: process {pid} is {}\n\n", self.state),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+struct LastReload {
+    by: String,
+    result: String,
+    at: u64,
+    why: Option<String>,
+}
+
+impl LastReload {
+    /// What has to be known of it: that the file on disk is not what is in use.
+    fn warning(&self, now: u64) -> Option<String> {
+        let ago = ago(now.saturating_sub(self.at));
+        match (&*self.by, &*self.result) {
+            ("auto-rollback", "accepted") => Some(format!(
+                "rolled back automatically {ago} ago: {}\n",
+                self.why.as_deref().unwrap_or_default()
+            )),
+            (_, "rejected") => Some(format!(
+                "the last reload ({}) was rejected {ago} ago; the configuration before it is in use\n",
+                self.by
+            )),
+            _ => None,
         }
     }
 }
@@ -217,11 +244,14 @@ fn narrow(status: &mut Value, name: &str) -> Result<(), AskError> {
 impl Status {
     fn text(&self, now: u64, in_colour: bool) -> String {
         let mut text = format!(
-            "balancer {}, generation {}, up {}\n\n",
+            "balancer {}, generation {}, up {}\n",
             self.version,
             self.generation,
             ago(now.saturating_sub(self.started))
         );
+        let last = self.last_reload.as_ref();
+        text.push_str(&last.and_then(|last| last.warning(now)).unwrap_or_default());
+        text.push('\n');
         if let Some(upgrade) = &self.upgrade {
             text.push_str(&upgrade.text());
         }
@@ -326,6 +356,25 @@ mod tests {
              \x20 a         up                                 1 min 0 s  5          1\n\
              \x20 bb        draining (3 in flight, 2 tunnels)  1 min 0 s  5          1       not picked\n\
              \x20 c         down                               1 min 0 s  5          1       refused\n"
+        );
+    }
+
+    #[test]
+    fn reload_that_is_not_in_use_is_told_of() {
+        let warning = |by: &str, result: &str, why: Option<&str>| {
+            let last = json!({ "by": by, "result": result, "at": 940, "why": why });
+            let last: LastReload = serde_json::from_value(last).unwrap();
+            last.warning(1000)
+        };
+        assert_eq!(warning("signal", "accepted", None), None);
+        assert_eq!(warning("rollback", "accepted", None), None);
+        assert_eq!(
+            warning("watch", "rejected", None).unwrap(),
+            "the last reload (watch) was rejected 1 min 0 s ago; the configuration before it is in use\n"
+        );
+        assert_eq!(
+            warning("auto-rollback", "accepted", Some("much failed")).unwrap(),
+            "rolled back automatically 1 min 0 s ago: much failed\n"
         );
     }
 

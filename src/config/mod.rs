@@ -4,6 +4,7 @@
 //! units are typed. Knows nothing of sockets; certificates are read later, when the snapshot is compiled.
 
 pub mod affinity;
+pub mod auto_rollback;
 pub mod changes;
 pub mod differences;
 pub mod error;
@@ -34,6 +35,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use affinity::Affinity;
+pub use auto_rollback::{AutoRollback, CountedErrors};
 pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use differences::{Difference, differences};
 pub use error::{ConfigErrors, Place, Problem};

@@ -5,7 +5,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::Place;
+use super::{AutoRollback, Place};
 
 /// `[process]`
 #[derive(Clone, Debug)]
@@ -20,6 +20,11 @@ pub struct Process {
     pub startup_wait: Duration,
     /// `certificate_poll`: how often the files of `listener.tls` are looked at for other contents. Default off: at reloads.
     pub certificate_poll: Option<Duration>,
+    /// `config_poll`: how often the configuration file, and those it names, are looked at for other contents, and then reloaded.
+    /// Default off: at SIGHUP or a command.
+    pub config_poll: Option<Duration>,
+    /// `auto_rollback`: when a reload is taken back. Default never.
+    pub auto_rollback: Option<AutoRollback>,
     /// `drain_tunnel_timeout`: how long tunnels may go on at an endpoint that drains, is disabled or is no
     /// longer in the file. Default 10 min.
     pub drain_tunnel_timeout: Duration,

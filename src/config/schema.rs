@@ -103,8 +103,17 @@ const PROCESS: &[Key] = &[
     Key("shutdown_grace", May, Duration),
     Key("startup_wait", May, Duration),
     Key("certificate_poll", May, Or(&[Words(&["off"]), Duration])),
+    Key("config_poll", May, Or(&[Words(&["off"]), Duration])),
+    Key("auto_rollback", May, Table(AUTO_ROLLBACK)),
     Key("drain_tunnel_timeout", May, Duration),
     Key("max_connections", May, Whole(1, ANY)),
+];
+
+const AUTO_ROLLBACK: &[Key] = &[
+    Key("ratio", May, Number(0.0, 1.0)),
+    Key("min_requests", May, Whole(10, 1_000_000_000)),
+    Key("window", May, Duration),
+    Key("errors", May, Words(&["own", "all"])),
 ];
 
 const LOG: &[Key] = &[

@@ -2,6 +2,7 @@
 
 mod adaptive;
 mod audit;
+mod auto_rollback;
 mod certificates;
 mod doors;
 mod farewell;
@@ -16,6 +17,7 @@ pub mod shutdown;
 mod socket;
 mod tick;
 mod upgrade;
+mod watch;
 mod wishes;
 
 use std::io;
@@ -34,6 +36,7 @@ use tokio::time::{Instant, Interval, interval_at};
 use tracing::{error, info, warn};
 
 use self::audit::Audit;
+use self::auto_rollback::{Counting, GivenUp, Trials};
 use self::doors::Doors;
 use self::farewell::Farewells;
 pub use self::inherit::Inherited;
@@ -41,6 +44,7 @@ use self::notify::Notify;
 use self::reload::Cause;
 use self::retire::Gone;
 use self::upgrade::{Heir, Successor, Upgrade};
+use self::watch::{Tried, Watch};
 use self::wishes::Wishes;
 use crate::admin::Admin;
 use crate::admin::command::Asked;
@@ -267,6 +271,12 @@ pub struct Daemon {
     files: Contents,
     /// What those of TLS held when that was found unusable, and said so.
     refused_tls_files: Option<Contents>,
+    /// What was read last for a reload.
+    tried: Tried,
+    /// Whether the last reload has made things worse.
+    trials: Trials,
+    /// The file that has, and is not taken again.
+    given_up: Option<GivenUp>,
     /// What earlier reloads have removed and is finished by now.
     finished: Finished,
     notify: Arc<Notify>,
@@ -277,6 +287,26 @@ pub struct Daemon {
 struct Finished {
     sender: mpsc::UnboundedSender<Gone>,
     receiver: mpsc::UnboundedReceiver<Gone>,
+}
+
+/// What is looked at from time to time.
+struct Looks {
+    files: certificates::Files,
+    watch: Watch,
+    counting: Counting,
+    /// When it is said which certificates end soon.
+    day: Interval,
+}
+
+impl Looks {
+    fn new() -> Self {
+        Self {
+            files: certificates::Files::new(),
+            watch: Watch::new(),
+            counting: Counting::new(),
+            day: interval_at(Instant::now() + DAY, DAY),
+        }
+    }
 }
 
 /// The sockets of one listener, for each worker.
@@ -300,6 +330,7 @@ impl Daemon {
             wishes,
         } = read;
         warn_of(&compiled.warnings);
+        let tried = Tried::of(&config, path);
         let Compiled {
             mut snapshot,
             files,
@@ -366,6 +397,7 @@ impl Daemon {
             commands: asking,
             events: Events::default(),
             history: Mutex::new(history),
+            last_reload: Mutex::new(None),
             leaving: Leaving::default(),
             hosts: config.admin.hosts.clone(),
             neighbours: Mutex::default(),
@@ -413,6 +445,9 @@ impl Daemon {
             started,
             files,
             refused_tls_files: None,
+            tried,
+            trials: Trials::default(),
+            given_up: None,
             finished: Finished { sender, receiver },
             notify: Arc::new(Notify::from_environment()),
         })
@@ -438,6 +473,7 @@ impl Daemon {
             },
             None => None,
         };
+        self.count_from_now();
         self.hand_out();
         self.admin.set_unready(None);
         let generation = self.publisher.current().generation;
@@ -451,8 +487,10 @@ impl Daemon {
             let workers = self.workers.iter().map(Worker::commands).collect();
             tokio::spawn(notify::keep_alive(Arc::clone(&self.notify), every, workers));
         }
-        let mut files = certificates::Files::new();
-        let mut day = interval_at(Instant::now() + DAY, DAY);
+        if let Some(every) = self.config.process.config_poll {
+            info!(path = %self.path.display(), ?every, "configuration file is watched");
+        }
+        let mut looks = Looks::new();
         loop {
             let Signals {
                 hangup,
@@ -461,7 +499,7 @@ impl Daemon {
                 interrupt,
             } = &mut signals;
             tokio::select! {
-                successor = self.turn((hangup, reopen), (&mut files, &mut day)) => {
+                successor = self.turn((hangup, reopen), &mut looks) => {
                     if let Some(successor) = successor {
                         return self.shut_down(&mut signals, Some(successor)).await;
                     }
@@ -477,7 +515,12 @@ impl Daemon {
     async fn turn(
         &mut self,
         (hangup, reopen): (&mut Signal, &mut Signal),
-        (files, day): (&mut certificates::Files, &mut Interval),
+        Looks {
+            files,
+            watch,
+            counting,
+            day,
+        }: &mut Looks,
     ) -> Option<Successor> {
         tokio::select! {
             _ = reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
@@ -489,6 +532,8 @@ impl Daemon {
             Some(asked) = self.commands.recv() => self.obey(asked).await,
             () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
             found = files.look(&self.config), if self.upgrade.is_none() => self.follow_certificates(found).await,
+            found = watch.change(self.config.process.config_poll, &self.tried), if self.upgrade.is_none() => self.follow_files(found).await,
+            tally = counting.next(&self.config, &self.trials, &self.metrics), if self.upgrade.is_none() => self.judge(tally).await,
             Some(gone) = self.finished.receiver.recv() => {
                 // Not here: of thousands it takes a while, and checks would wait for it.
                 let with = (Arc::clone(&self.metrics), self.publisher.current());

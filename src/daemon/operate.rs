@@ -11,7 +11,7 @@ use super::Daemon;
 use super::audit::Action;
 use super::reload::Cause;
 use super::wishes::Wishes;
-use crate::admin::command::{Asked, Command, Operator, Refused, Reloaded, Reply};
+use crate::admin::command::{Asked, Command, Operator, Refused, Reloaded, Reply, Wanted};
 use crate::admin::status;
 use crate::config::{self, Config, Mode};
 use crate::metrics::Metrics;
@@ -24,7 +24,7 @@ use crate::worker;
 
 impl Daemon {
     /// Obeys `asked`, and what has been asked for since. Reloads that wait together are one: it reads what all of them
-    /// have seen.
+    /// have seen. One that expects a generation is one of its own: of two, the second comes too late.
     pub(super) async fn obey(&mut self, asked: Asked) {
         let mut waiting = VecDeque::from([asked]);
         while let Ok(asked) = self.commands.try_recv() {
@@ -42,22 +42,22 @@ impl Daemon {
                 None => command,
             };
             match command {
-                Command::Reload(reply) => {
+                Command::Reload(wanted, reply) => {
                     let mut replies = vec![(by, reply)];
                     waiting = waiting
                         .into_iter()
                         .filter_map(|asked| match asked {
                             Asked {
                                 by,
-                                command: Command::Reload(reply),
-                            } => {
+                                command: Command::Reload(other, reply),
+                            } if other == wanted && wanted.expect_generation.is_none() => {
                                 replies.push((by, reply));
                                 None
                             }
                             other => Some(other),
                         })
                         .collect();
-                    self.obey_reload(replies).await;
+                    self.obey_reload(wanted, replies).await;
                 }
                 Command::Rollback(generation, reply) => {
                     self.obey_rollback(by, generation, reply).await;
@@ -80,23 +80,44 @@ impl Daemon {
                     let _ = reply.send(outcome);
                 }
                 Command::Upgrade(wanted, reply) => self.begin_upgrade(by, wanted, reply).await,
-                Command::Plan(reply) => {
-                    let _ = reply.send(self.plan().await);
+                Command::Plan(expected, reply) => {
+                    let outcome = match self.is_expected(expected) {
+                        Ok(()) => self.plan().await,
+                        Err(refused) => Err(refused),
+                    };
+                    let _ = reply.send(outcome);
                 }
             }
         }
     }
 
-    async fn obey_reload(&mut self, replies: Vec<(Operator, Reply<Reloaded>)>) {
+    async fn obey_reload(&mut self, wanted: Wanted, replies: Vec<(Operator, Reply<Reloaded>)>) {
         // Who came first: all have seen the same file.
         let Some((first, _)) = replies.first() else {
             return;
         };
-        let outcome = self.reload(Cause::Operator(*first)).await;
+        let cause = Cause::Operator {
+            by: *first,
+            force: wanted.force,
+        };
+        let outcome = match self.is_expected(wanted.expect_generation) {
+            Ok(()) => self.reload(cause).await.map_err(Refused::Config),
+            Err(refused) => Err(refused),
+        };
         for (by, reply) in replies {
-            let outcome = outcome.clone().map_err(Refused::Config);
             self.note(by, ("reload", ""), outcome.as_ref().err());
-            let _ = reply.send(outcome);
+            let _ = reply.send(outcome.clone());
+        }
+    }
+
+    /// Whether the generation in use is still the one that an operator has looked at.
+    fn is_expected(&self, expected: Option<u64>) -> Result<(), Refused> {
+        let generation = self.publisher.current().generation;
+        match expected {
+            Some(expected) if expected != generation => Err(Refused::Conflict(format!(
+                "generation {generation} is in use, not {expected}: somebody was quicker; plan again"
+            ))),
+            _ => Ok(()),
         }
     }
 
@@ -160,11 +181,14 @@ impl Daemon {
         let (path, running, mut wishes) =
             (self.path.clone(), self.config.clone(), self.wishes.clone());
         let (current, files) = (self.publisher.current(), self.files.clone());
-        let started = self.started.clone();
+        let (started, given_up) = (self.started.clone(), self.given_up.clone());
         let planned = tokio::task::spawn_blocking(move || {
             let next = config::load(&path)?;
+            let refused = given_up.and_then(|given_up| given_up.refuses(&next));
             let since = (&started, &files);
-            plan((&running, &current), next, (&mut wishes, since), &path)
+            let mut plan = plan((&running, &current), next, (&mut wishes, since), &path)?;
+            plan.warnings.extend(refused);
+            Ok(plan)
         });
         let outcome = planned.await.unwrap_or_else(|error| {
             let message = format!("could not be compared: {error}");
@@ -217,7 +241,7 @@ fn put_off(command: Command) -> Result<(&'static str, Refused), Command> {
         Refused::Conflict(why.to_owned())
     };
     let action = match command {
-        Command::Reload(reply) | Command::Rollback(_, reply) => {
+        Command::Reload(_, reply) | Command::Rollback(_, reply) => {
             // Who has left need not be told.
             let _ = reply.send(Err(refused()));
             "reload"
@@ -226,7 +250,7 @@ fn put_off(command: Command) -> Result<(&'static str, Refused), Command> {
             let _ = reply.send(Err(refused()));
             "mode"
         }
-        Command::Upgrade(..) | Command::Plan(_) => return Err(command),
+        Command::Upgrade(..) | Command::Plan(..) => return Err(command),
     };
     Ok((action, refused()))
 }

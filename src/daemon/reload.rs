@@ -8,12 +8,14 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::retire::{self, Gone};
+use super::watch::Tried;
 use super::{
     Daemon, Inherited, Opened, log_writer, names, note_accepted, notify, open, publish_gauges,
     warn_of,
 };
 use crate::admin::command::{Operator, Reloaded};
 use crate::admin::history::{Accepted, By};
+use crate::admin::reloads::LastReload;
 use crate::config::{self, Config, ConfigErrors};
 use crate::proxy::access_log::LogTarget;
 use crate::snapshot::Snapshot;
@@ -26,27 +28,92 @@ use crate::worker::Command;
 pub(super) enum Cause {
     /// SIGHUP.
     Signal,
+    /// The file, or one that it names, holds something else.
+    Watch,
     /// An operator's command.
-    Operator(Operator),
+    Operator {
+        /// Whose.
+        by: Operator,
+        /// Also for a file that was given up.
+        force: bool,
+    },
     /// An operator's command: an earlier file, which is this.
     Rollback(Operator, Accepted),
+    /// Requests fail, in this way: an earlier file, likewise.
+    AutoRollback(Accepted, String),
+}
+
+impl Cause {
+    fn by(&self) -> By {
+        match self {
+            Self::Signal => By::Signal,
+            Self::Watch => By::Watch,
+            Self::Operator { by, .. } => By::Reload(by.uid),
+            Self::Rollback(by, _) => By::Rollback(by.uid),
+            Self::AutoRollback(..) => By::AutoRollback,
+        }
+    }
+
+    /// The earlier file; none: the one on disk is read.
+    fn earlier(&self) -> Option<&Accepted> {
+        match self {
+            Self::Signal | Self::Watch | Self::Operator { .. } => None,
+            Self::Rollback(_, earlier) | Self::AutoRollback(earlier, _) => Some(earlier),
+        }
+    }
+
+    /// Why, where nobody has asked for it.
+    fn why(&self) -> Option<&str> {
+        match self {
+            Self::Signal | Self::Watch | Self::Operator { .. } | Self::Rollback(..) => None,
+            Self::AutoRollback(_, why) => Some(why),
+        }
+    }
+
+    /// Whether what comes of it is watched: it is not who has gone back, or insists.
+    fn is_tried(&self) -> bool {
+        match self {
+            Self::Signal | Self::Watch | Self::Operator { force: false, .. } => true,
+            Self::Operator { force: true, .. } | Self::Rollback(..) | Self::AutoRollback(..) => {
+                false
+            }
+        }
+    }
 }
 
 impl Daemon {
     /// Reads the file again. Either all of it is in use afterwards, or none.
     pub(super) async fn reload(&mut self, cause: Cause) -> Result<Reloaded, ConfigErrors> {
         self.notify.reloading();
-        let by = match cause {
-            Cause::Signal => "signal",
-            Cause::Operator(_) => "reload",
-            Cause::Rollback(..) => "rollback",
+        let (by, is_from_file) = (cause.by(), cause.earlier().is_none());
+        let why = cause.why().map(str::to_owned);
+        let before = if cause.is_tried() {
+            self.count_before().await
+        } else {
+            None
         };
         let outcome = self.try_reload(cause).await;
+        self.admin.set_last_reload(LastReload {
+            by,
+            accepted: outcome.is_ok(),
+            at: SystemTime::now(),
+            why: why.clone(),
+        });
         match &outcome {
             Ok(reloaded) => {
-                self.notify.ready(&self.summary());
+                self.put_on_trial(before, is_from_file);
                 note_accepted(&self.metrics);
-                let told = json!({ "by": by, "result": "accepted", "previous": reloaded.previous, "generation": reloaded.generation, "kept": reloaded.kept, "added": reloaded.added, "draining": reloaded.draining });
+                match &why {
+                    None => self.notify.ready(&self.summary()),
+                    Some(why) => {
+                        // The file is not what is in use.
+                        self.metrics.config_last_reload_successful.set(0);
+                        let summary = self.summary();
+                        self.notify
+                            .ready(&format!("rolled back automatically: {why}; {summary}"));
+                    }
+                }
+                let told = json!({ "by": by.as_str(), "result": "accepted", "previous": reloaded.previous, "generation": reloaded.generation, "kept": reloaded.kept, "added": reloaded.added, "draining": reloaded.draining, "why": why });
                 self.admin.events.publish("reload", &told);
                 self.metrics
                     .config_reloads
@@ -62,7 +129,7 @@ impl Daemon {
                     .inc();
                 let generation = self.publisher.current().generation;
                 error!(generation, %problems, "configuration rejected");
-                let told = json!({ "by": by, "result": "rejected", "generation": generation, "problems": problems.to_string() });
+                let told = json!({ "by": by.as_str(), "result": "rejected", "generation": generation, "problems": problems.to_string() });
                 self.admin.events.publish("reload", &told);
             }
         }
@@ -71,26 +138,38 @@ impl Daemon {
 
     async fn try_reload(&mut self, cause: Cause) -> Result<Reloaded, ConfigErrors> {
         let path = self.path.clone();
-        let mut wishes = self.wishes.clone();
-        let earlier = match &cause {
-            Cause::Signal | Cause::Operator(_) => None,
-            Cause::Rollback(_, earlier) => Some(Arc::clone(&earlier.text)),
-        };
+        let (mut wishes, mut tried) = (self.wishes.clone(), self.tried.clone());
+        let is_tried = cause.is_tried();
+        let earlier = cause.earlier().map(|earlier| Arc::clone(&earlier.text));
         let load = move || {
-            let mut config = match earlier {
-                None => config::load(&path)?,
-                Some(text) => config::parse(&text, &path)?,
+            let loaded = match earlier {
+                None => {
+                    tried = tried.unread();
+                    let loaded = config::load(&path);
+                    loaded.inspect(|config| tried = Tried::of(config, &path))
+                }
+                Some(text) => config::parse(&text, &path),
             };
-            wishes.lay_over(&mut config);
-            Ok((config, wishes))
+            let loaded = loaded.map(|mut config| {
+                wishes.lay_over(&mut config);
+                (config, wishes)
+            });
+            (loaded, Some(tried))
         };
         // Not here: a file system that hangs would hold everything else up.
-        let (config, wishes) = tokio::task::spawn_blocking(load)
+        let (loaded, tried) = tokio::task::spawn_blocking(load)
             .await
             .unwrap_or_else(|error| {
                 let message = format!("could not be understood: {error}");
-                Err(ConfigErrors::of_file(&self.path, message))
-            })?;
+                (Err(ConfigErrors::of_file(&self.path, message)), None)
+            });
+        if let Some(tried) = tried {
+            self.tried = tried;
+        }
+        let (config, wishes) = loaded?;
+        if is_tried {
+            self.refuse_given_up(&config)?;
+        }
         let Some((config, compiled)) = self.compile(move || Ok(config)).await? else {
             let message = "nothing can be compiled any more; restart the balancer";
             return Err(ConfigErrors::of_file(&self.path, message));
@@ -102,13 +181,9 @@ impl Daemon {
         self.wishes = wishes;
         let history = self.admin.history.lock();
         let mut history = history.unwrap_or_else(PoisonError::into_inner);
-        let (by, origin, doubts) = match cause {
-            Cause::Signal => (By::Signal, None, history.end_of_rollback(&text)),
-            Cause::Operator(by) => (By::Reload(by.uid), None, history.end_of_rollback(&text)),
-            Cause::Rollback(by, earlier) => {
-                let doubts = changed_since(&earlier, &self.files);
-                (By::Rollback(by.uid), Some(earlier.origin), doubts)
-            }
+        let doubts = match cause.earlier() {
+            None => history.end_of_rollback(&text),
+            Some(earlier) => changed_since(earlier, &self.files),
         };
         for doubt in &doubts {
             warn!("{doubt}");
@@ -116,11 +191,13 @@ impl Daemon {
         reloaded.warnings.extend(doubts);
         history.push(Accepted {
             generation: reloaded.generation,
-            origin: origin.unwrap_or(reloaded.generation),
+            origin: cause
+                .earlier()
+                .map_or(reloaded.generation, |earlier| earlier.origin),
             text,
             files: self.files.clone(),
             at: SystemTime::now(),
-            by,
+            by: cause.by(),
         });
         Ok(reloaded)
     }

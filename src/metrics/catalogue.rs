@@ -62,6 +62,7 @@ families! {
     config_last_reload_successful: IntGauge = "balancer_config_last_reload_successful" [] "Whether the last reload was accepted: 1 or 0.";
     config_last_reload_success_timestamp: IntGauge = "balancer_config_last_reload_success_timestamp_seconds" [] "When a configuration was last accepted, in Unix time.";
     config_reloads: IntCounterVec = "balancer_config_reloads_total" ["result"] "Reloads, accepted or rejected.";
+    config_auto_rollbacks: IntCounter = "balancer_config_auto_rollbacks_total" [] "Reloads taken back because more requests failed than before.";
     certificate_reloads: IntCounterVec = "balancer_certificate_reloads_total" ["result"] "Changed files of TLS that were found by polling, accepted or rejected.";
     connections: IntGaugeVec = "balancer_connections" ["listener", "proto"] "Open client connections.";
     connections_total: IntCounterVec = "balancer_connections_total" ["listener", "proto"] "Client connections accepted.";

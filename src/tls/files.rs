@@ -26,6 +26,18 @@ impl Contents {
         )
     }
 
+    /// The same, as if the file at `path` held `text`.
+    pub fn with(mut self, path: &Path, text: &str) -> Self {
+        let hash = sha256(text.as_bytes()).as_ref().try_into();
+        self.0.insert(path.to_owned(), hash.unwrap_or_default());
+        self
+    }
+
+    /// The same files, read again.
+    pub fn again(&self) -> Self {
+        Self::of(self.0.keys().map(PathBuf::as_path))
+    }
+
     /// The files that are here and in `other`, and hold something else there.
     pub fn changed<'a>(&'a self, other: &Self) -> impl Iterator<Item = &'a Path> {
         let files = self.0.iter();

@@ -5,10 +5,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use balancer::config::{
-    self, AccessLogOnly, AccessLogTarget, Action, AdminSocket, ClientAuth, ForwardedFields,
-    HashKey, HostPattern, Hsts, ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode,
-    Passive, PathPattern, Policy, Probe, QueueOrder, RateKey, Redirect, Retry, Rewrite,
-    RouteLimits, RouteTimeouts, SplitBy, StatusRange, TlsVersion, UpstreamTimeouts,
+    self, AccessLogOnly, AccessLogTarget, Action, AdminSocket, AutoRollback, ClientAuth,
+    CountedErrors, ForwardedFields, HashKey, HostPattern, Hsts, ListenerLimits, ListenerTimeouts,
+    LogFormat, LogLevel, Mode, Passive, PathPattern, Policy, Probe, QueueOrder, RateKey, Redirect,
+    Retry, Rewrite, RouteLimits, RouteTimeouts, SplitBy, StatusRange, TlsVersion, UpstreamTimeouts,
 };
 use balancer::message::proxy_protocol::Version;
 use balancer::units::ByteSize;
@@ -40,8 +40,23 @@ fn of_the_process() {
     assert!(config.admin.hosts.is_empty());
     assert_eq!(config.admin.audit, None);
     assert_eq!(config.process.drain_tunnel_timeout, 600 * SECOND);
+    assert_eq!(config.process.config_poll, None);
+    assert_eq!(config.process.auto_rollback, None);
     assert_eq!(config.access_log.place.to_string(), "f:1:1");
     assert!(config.upstreams.is_empty() && config.routes.is_empty() && config.warnings.is_empty());
+}
+
+#[test]
+fn of_an_automatic_rollback() {
+    let config = valid_behind_base("[process]\nauto_rollback = {}\nconfig_poll = \"1s\"\n");
+    let rollback = AutoRollback {
+        ratio: 0.05,
+        min_requests: 100,
+        window: 30 * SECOND,
+        errors: CountedErrors::Own,
+    };
+    assert_eq!(config.process.auto_rollback, Some(rollback));
+    assert_eq!(config.process.config_poll, Some(SECOND));
 }
 
 #[test]

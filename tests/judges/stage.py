@@ -21,6 +21,7 @@ class Stage:
     def __init__(self, directory, options):
         self.directory = directory
         self.all = options.all
+        self.admin = None  # the port of the balancer's admin address
         self._balancer = options.balancer
         self._packages = options.packages
         self._running = []
@@ -63,6 +64,8 @@ class Stage:
             return any(event["message"] == "ready" for event in events())
 
         wait_for("the balancer", is_ready)
+        self.admin = next(int(event["address"].rpartition(":")[2]) for event in events()
+                          if event["message"] == "admin open")
         return {event["listener"]: int(event["address"].rpartition(":")[2])
                 for event in events() if event["message"] == "listener open"}
 

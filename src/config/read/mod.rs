@@ -3,6 +3,7 @@
 
 mod action;
 mod affinity;
+mod auto_rollback;
 mod changes;
 mod cookie;
 mod error_pages;

@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::time::Duration;
 
+use super::auto_rollback::auto_rollback;
 use super::socket_address;
 use crate::config::file::Table;
 use crate::config::value::Value;
@@ -34,7 +35,13 @@ pub(super) fn process(table: &mut Table<'_>) -> Process {
             .unwrap_or(default.startup_wait),
         certificate_poll: table
             .get("certificate_poll")
-            .and_then(|value| certificate_poll(&value)),
+            .and_then(|value| poll(&value, "\"off\" or a duration such as \"1m\"")),
+        config_poll: table
+            .get("config_poll")
+            .and_then(|value| poll(&value, "\"off\" or a duration such as \"1s\"")),
+        auto_rollback: table
+            .get("auto_rollback")
+            .and_then(|value| auto_rollback(&value)),
         drain_tunnel_timeout: table
             .get("drain_tunnel_timeout")
             .and_then(|value| value.duration_or_zero())
@@ -52,13 +59,15 @@ pub(super) fn process_default() -> Process {
         shutdown_grace: Duration::from_secs(30),
         startup_wait: Duration::from_secs(2),
         certificate_poll: None,
+        config_poll: None,
+        auto_rollback: None,
         drain_tunnel_timeout: Duration::from_secs(600),
         max_connections: None,
     }
 }
 
-fn certificate_poll(value: &Value<'_>) -> Option<Duration> {
-    if value.string_such_as("\"off\" or a duration such as \"1m\"")? == "off" {
+fn poll(value: &Value<'_>, such_as: &str) -> Option<Duration> {
+    if value.string_such_as(such_as)? == "off" {
         return None;
     }
     let poll = value.duration_or_zero().filter(|poll| !poll.is_zero())?;

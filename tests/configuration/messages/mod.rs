@@ -131,6 +131,30 @@ fn types() {
             "2:20: process.certificate_poll: must be \"off\" or at least \"100ms\", got \"1ms\"",
         ),
         (
+            "[process]\nconfig_poll = true\n",
+            "2:15: process.config_poll: must be \"off\" or a duration such as \"1s\", got true",
+        ),
+        (
+            "[process]\nauto_rollback = true\n",
+            "2:17: process.auto_rollback: must be a table such as { ratio = 0.05 }, got true",
+        ),
+        (
+            "[process]\nauto_rollback = { ratio = 1 }\n",
+            "2:27: process.auto_rollback.ratio: must be above 0 and below 1, got 1",
+        ),
+        (
+            "[process]\nauto_rollback = { min_requests = 5 }\n",
+            "2:34: process.auto_rollback.min_requests: must be 10–1000000000, got 5",
+        ),
+        (
+            "[process]\nauto_rollback = { window = \"2h\" }\n",
+            "2:28: process.auto_rollback.window: must be \"1s\" to \"1h\", got \"2h\"",
+        ),
+        (
+            "[process]\nauto_rollback = { errors = \"5xx\" }\n",
+            "2:28: process.auto_rollback.errors: must be \"own\" or \"all\", got \"5xx\"",
+        ),
+        (
             "[process]\nworkers = 1.5\n",
             "2:11: process.workers: must be a whole number, 1–1024, got 1.5",
         ),

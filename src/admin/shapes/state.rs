@@ -1,0 +1,193 @@
+//! How everything is, and where a request would go.
+
+use super::Kind::{Is, List, Maybe, Number, Text, Whole, Words, Yes};
+use super::Need::{May, Must};
+use super::{CAUSES, Field, MODES, Shape, TEXTS, given};
+
+pub(super) const SHAPES: &[Shape] = &[
+    given("Anything", &[]),
+    given(
+        "Status",
+        &[
+            Field("version", Must, Text),
+            Field("generation", Must, Whole),
+            Field("started", Must, Whole),
+            Field("last_reload", Must, Maybe(&Is("LastReload"))),
+            Field("listeners", Must, List(&Is("Listener"))),
+            Field("upstreams", Must, List(&Is("Upstream"))),
+            Field("routes", Must, List(&Is("Route"))),
+        ],
+    ),
+    given(
+        "LastReload",
+        &[
+            Field("by", Must, CAUSES),
+            Field("result", Must, Words(&["accepted", "rejected"])),
+            Field("at", Must, Whole),
+            Field("why", Must, Maybe(&Text)),
+        ],
+    ),
+    given(
+        "Listener",
+        &[
+            Field("name", Must, Text),
+            Field("address", Must, Text),
+            Field("tls", Must, Yes),
+            Field("open_connections", Must, Whole),
+            Field("certificates", Must, List(&Is("Certificate"))),
+        ],
+    ),
+    given(
+        "Certificate",
+        &[
+            Field("label", Must, Text),
+            Field("names", Must, TEXTS),
+            Field("not_after", Must, Number),
+        ],
+    ),
+    given(
+        "Upstream",
+        &[
+            Field("name", Must, Text),
+            Field("policy", Must, Text),
+            Field("available", Must, Whole),
+            Field("degraded", Must, Yes),
+            Field("queued", Must, Whole),
+            Field("paused", Must, Yes),
+            Field("held", Must, Whole),
+            Field("headroom", Must, Is("Headroom")),
+            Field("endpoints", Must, List(&Is("Endpoint"))),
+        ],
+    ),
+    given(
+        "Headroom",
+        &[
+            Field("could_lose", Must, Whole),
+            Field("could_lose_at_peak", Must, Whole),
+            Field("of", Must, Whole),
+            Field("load", Must, Whole),
+            Field("peak", Must, Whole),
+            Field(
+                "by",
+                Must,
+                Words(&["max_in_flight", "observed_peak", "both"]),
+            ),
+        ],
+    ),
+    given(
+        "Endpoint",
+        &[
+            Field("id", Must, Whole),
+            // Of one that a reload has removed.
+            Field("gone", May, Yes),
+            Field("name", Must, Text),
+            Field("address", Must, Text),
+            Field("resolved", Must, Maybe(&Text)),
+            Field("weight", Must, Whole),
+            Field("backup", Must, Yes),
+            Field("slow_start", Must, Maybe(&Number)),
+            Field("mode", Must, MODES),
+            Field(
+                "health",
+                Must,
+                Words(&["unchecked", "unknown", "up", "down", "draining"]),
+            ),
+            Field("evidence", Must, Maybe(&Words(&["hard", "soft"]))),
+            Field("ejected", Must, Maybe(&Is("Ejection"))),
+            Field("state", Must, Text),
+            Field("reason", Must, Maybe(&Text)),
+            Field("since", Must, Whole),
+            Field("in_flight", Must, Whole),
+            Field("max_in_flight", Must, Maybe(&Whole)),
+            Field("peak_in_flight", Must, Whole),
+            Field("tunnels", Must, Whole),
+            Field("eligible", Must, Yes),
+        ],
+    ),
+    given(
+        "Ejection",
+        &[Field("reason", Must, Text), Field("until", Must, Whole)],
+    ),
+    given(
+        "Route",
+        &[
+            Field("name", Must, Text),
+            Field("upstream", Must, Maybe(&Text)),
+            Field("split", May, List(&Is("Share"))),
+        ],
+    ),
+    given(
+        "Share",
+        &[Field("upstream", Must, Text), Field("weight", Must, Whole)],
+    ),
+    given(
+        "Facts",
+        &[
+            Field("upstream", Must, Text),
+            Field("endpoint", Must, Text),
+            Field("state", Must, Text),
+            Field("reason", Must, Maybe(&Text)),
+            Field("since_ms", Must, Whole),
+            Field("facts", Must, List(&Is("Fact"))),
+        ],
+    ),
+    given(
+        "Fact",
+        &[
+            Field("first_ms", Must, Whole),
+            Field("last_ms", Must, Whole),
+            Field("times", Must, Whole),
+            Field("kind", Must, Text),
+            Field("text", Must, Text),
+        ],
+    ),
+    given(
+        "Explained",
+        &[
+            Field("generation", Must, Whole),
+            Field("listener", Must, Text),
+            Field("host", Must, Text),
+            Field("client", Must, Text),
+            Field("path", Must, Maybe(&Text)),
+            Field("sent_path", Must, Maybe(&Text)),
+            Field("route", Must, Maybe(&Text)),
+            Field("answer", Must, Maybe(&Is("OwnAnswer"))),
+            Field("forward", Must, Maybe(&Is("Forward"))),
+            Field("others", Must, List(&Is("OtherRoute"))),
+        ],
+    ),
+    given(
+        "OwnAnswer",
+        &[
+            Field("status", Must, Whole),
+            Field("why", Must, Text),
+            Field("refused", Must, Yes),
+        ],
+    ),
+    given(
+        "Forward",
+        &[
+            Field("upstream", Must, Text),
+            Field("policy", Must, Text),
+            Field("waits", Must, Maybe(&Text)),
+            Field("endpoint", Must, Maybe(&Text)),
+            Field("by", Must, Text),
+            Field("candidates", Must, List(&Is("Candidate"))),
+        ],
+    ),
+    given(
+        "Candidate",
+        &[
+            Field("endpoint", Must, Text),
+            Field("state", Must, Text),
+            Field("why_not", Must, Maybe(&Text)),
+            Field("weight", Must, Whole),
+            Field("in_flight", Must, Whole),
+            Field("max_in_flight", Must, Maybe(&Whole)),
+        ],
+    ),
+    given(
+        "OtherRoute",
+        &[Field("route", Must, Text), Field("why", Must, Text)],
+    ),
+];
