@@ -296,6 +296,16 @@ const OPERATIONS: &[Operation] = &[
     },
     Operation {
         method: Method::Post,
+        path: "/api/v1/upgrade",
+        summary: "Lets a new process take over; 500 where nothing comes of it.",
+        changes: true,
+        query: &[],
+        body: Some("UpgradeWanted"),
+        answer: Answer::Json("Upgraded"),
+        problems: &[403, 409, 422, 500, ENDING],
+    },
+    Operation {
+        method: Method::Post,
         path: "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
         summary: "Takes an endpoint out, or gives it requests again.",
         changes: true,

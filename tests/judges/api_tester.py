@@ -44,7 +44,9 @@ def judge(stage):
     for over, port in (("TCP", stage.admin), ("the socket", relay.port)):
         said = stage.run([os.path.join(os.path.dirname(python), "schemathesis"), "--config-file", names, "run", "--url",
                           f"http://127.0.0.1:{port}", f"http://127.0.0.1:{port}/api/v1/openapi.json",
-                          "--exclude-path", "/api/v1/events", "--checks", ",".join(CHECKS), "--mode", "all",
+                          # Events never end; an upgrade starts any program, and 500 is its word for one that fails.
+                          "--exclude-path", "/api/v1/events", "--exclude-path", "/api/v1/upgrade",
+                          "--checks", ",".join(CHECKS), "--mode", "all",
                           "--max-examples", str(20 * CASES if stage.all else CASES), "--phases", "examples,coverage,fuzzing",
                           "--seed", "1", "--generation-database", "none", "--no-color", "--suppress-health-check", "all"],
                          seconds=600 if stage.all else 120, accept_failure=True)

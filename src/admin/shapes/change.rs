@@ -17,6 +17,23 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("force", May, Yes),
         ],
     ),
+    taken(
+        "UpgradeWanted",
+        &[
+            Field("binary", May, Maybe(&Text)),
+            Field("timeout_seconds", May, Maybe(&Whole)),
+        ],
+    ),
+    given(
+        "Upgraded",
+        &[
+            Field("pid", Must, Whole),
+            Field("version", Must, Text),
+            Field("generation", Must, Whole),
+            Field("previous_pid", Must, Whole),
+            Field("draining", Must, Whole),
+        ],
+    ),
     taken("RollbackTo", &[Field("generation", May, Maybe(&Whole))]),
     given(
         "Config",

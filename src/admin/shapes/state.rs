@@ -13,6 +13,7 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("generation", Must, Whole),
             Field("started", Must, Whole),
             Field("last_reload", Must, Maybe(&Is("LastReload"))),
+            Field("upgrade", Must, Maybe(&Is("Upgrade"))),
             Field("listeners", Must, List(&Is("Listener"))),
             Field("upstreams", Must, List(&Is("Upstream"))),
             Field("routes", Must, List(&Is("Route"))),
@@ -25,6 +26,15 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("result", Must, Words(&["accepted", "rejected"])),
             Field("at", Must, Whole),
             Field("why", Must, Maybe(&Text)),
+        ],
+    ),
+    given(
+        "Upgrade",
+        &[
+            Field("state", Must, Words(&["starting", "draining"])),
+            Field("pid", Must, Whole),
+            // Of the one that drains.
+            Field("connections", May, Whole),
         ],
     ),
     given(
