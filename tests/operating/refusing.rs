@@ -151,6 +151,8 @@ fn seen(balancer: &Balancer, tls: &Tls) -> Seen {
     for listener in status["listeners"].as_array_mut().expect("listeners") {
         listener["open_connections"] = Value::Null;
     }
+    // That it was refused is told.
+    status["last_reload"] = Value::Null;
     Seen {
         replies: replies.into(),
         certificate: secure.certificate().to_vec(),
