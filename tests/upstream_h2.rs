@@ -466,6 +466,100 @@ fn response_that_is_cut_is_seen_to_be_cut_by_clients_of_both_protocols() {
 }
 
 #[test]
+fn regression_small_frames_for_clients_that_take_nothing_end_no_other_response() {
+    let origin = H2Origin::new(|request| {
+        Box::pin(async move {
+            let (sender, parts) = unbounded_channel();
+            let count = if request.uri().path() == "/events" {
+                20_000
+            } else {
+                1
+            };
+            for _ in 0..count {
+                let _ = sender.send(Bytes::from_static(b"data: 123456789\n"));
+            }
+            streamed(parts)
+        })
+    });
+    let (balancer, tls) = start(&config(&[origin.address()], ""));
+    let mut stalled = Frames::open(balancer.address("https"), &tls);
+    for stream in 0..16 {
+        stalled.request(
+            2 * stream + 1,
+            &[
+                (":method", "GET"),
+                (":scheme", "https"),
+                (":authority", HOST),
+                (":path", "/events"),
+            ],
+        );
+    }
+    eventually("all are under way", || {
+        metric(&balancer, "balancer_upstream_in_flight", &[]) == 16.0
+    });
+    for _ in 0..200 {
+        assert_eq!(get(balancer.http(), "/").text().len(), 16);
+    }
+    assert_eq!(failures(&balancer, "garbage"), 0.0);
+    assert_eq!(failures(&balancer, "response_cut"), 0.0);
+    assert_eq!(origin.connections(), 1);
+}
+
+#[test]
+fn regression_request_that_is_reset_says_nothing_of_its_connection() {
+    let origin = RawH2::new(|_, wire| {
+        loop {
+            let (stream, body) = wire.request()?;
+            match &*body {
+                b"panic" => wire.reset(stream, INTERNAL_ERROR)?,
+                _ => wire.answer(stream, &body)?,
+            }
+        }
+    });
+    let (balancer, _) = start(&config(&[origin.address()], ""));
+    let address = balancer.http();
+    for _ in 0..5 {
+        assert_eq!(post(address, "well").text(), "well");
+        post(address, "panic").assert_made_by_balancer(502);
+    }
+    assert_eq!(origin.connections(), 1);
+    let stale = metric(&balancer, "balancer_upstream_stale_connection_total", &[]);
+    assert_eq!((stale, failures(&balancer, "closed")), (0.0, 5.0));
+}
+
+#[test]
+fn regression_endpoint_that_refuses_everything_is_sent_each_request_a_few_times_only() {
+    const EACH: usize = 20;
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counted = seen.clone();
+    let origin = RawH2::new(move |_, wire| {
+        // Others join before the first is refused.
+        let mut heads = 0;
+        while heads < 5 {
+            wire.head()?;
+            heads += 1;
+            counted.fetch_add(1, SeqCst);
+        }
+        wire.go_away(0, 0)?;
+        while wire.read().is_ok() {}
+        Ok(())
+    });
+    let (balancer, _) = start(&config(
+        &[origin.address()],
+        "timeouts = { response_head = \"500ms\" }",
+    ));
+    let address = balancer.http();
+    let clients: Vec<_> = (0..EACH)
+        .map(|_| thread::spawn(move || post(address, "body").status))
+        .collect();
+    for client in clients {
+        assert!(client.join().unwrap() >= 500);
+    }
+    let seen = seen.load(SeqCst);
+    assert!(seen <= 4 * EACH, "{seen} for {EACH}");
+}
+
+#[test]
 fn client_that_leaves_takes_only_its_own_request_along() {
     let reset = Arc::new(AtomicUsize::new(0));
     let (seen, arrived) = (reset.clone(), Arc::new(AtomicUsize::new(0)));

@@ -5,7 +5,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::RecvStream;
+use h2::{Reason, RecvStream};
 use http::header::CONTENT_LENGTH;
 use http::{HeaderMap, Response};
 use http_body::{Frame, SizeHint};
@@ -45,11 +45,22 @@ pub enum ReceiveError {
 }
 
 impl ReceiveError {
+    /// Whether the other side has reset a stream, and said nothing of the connection.
+    pub fn is_reset(&self) -> bool {
+        match self {
+            Self::Hyper(_) => false,
+            Self::Stream(error) => error.is_reset() && error.is_remote(),
+        }
+    }
+
     /// Whether it was this side that found something wrong with what the other one said.
     pub fn is_violation(&self) -> bool {
         match self {
             Self::Hyper(error) => error.is_parse() || is_found_by_h2(error),
-            Self::Stream(error) => error.is_library(),
+            // Too much of what is allowed, which is kept for slow clients, is none.
+            Self::Stream(error) => {
+                error.is_library() && error.reason() != Some(Reason::ENHANCE_YOUR_CALM)
+            }
         }
     }
 }
@@ -74,6 +85,8 @@ pub struct Stream {
     left: Option<u64>,
     /// All data has come, and trailers may.
     has_data_ended: bool,
+    /// The end had come when it was last looked.
+    has_ended: bool,
 }
 
 impl Stream {
@@ -81,6 +94,7 @@ impl Stream {
     pub fn of(response: Response<RecvStream>) -> Response<Self> {
         let stated = length(response.headers());
         response.map(|stream| Self {
+            has_ended: stream.is_end_stream(),
             left: stated.or_else(|| stream.is_end_stream().then_some(0)),
             stream,
             has_data_ended: false,
@@ -96,6 +110,7 @@ impl Stream {
                 let data = data?;
                 // The next one may come: whoever takes this takes it now. Refused only where nothing was received.
                 let _ = self.stream.flow_control().release_capacity(data.len());
+                self.has_ended = self.stream.is_end_stream();
                 if let Some(left) = &mut self.left {
                     *left = left.saturating_sub(data.len() as u64);
                 }
@@ -132,7 +147,7 @@ impl http_body::Body for Received {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Incoming(incoming) => incoming.is_end_stream(),
-            Self::Stream(stream) => stream.stream.is_end_stream(),
+            Self::Stream(stream) => stream.has_ended,
         }
     }
 

@@ -2,9 +2,11 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use rustix::io::Errno;
+use rustix::net::sockopt;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -37,6 +39,22 @@ pub fn is_own_shortage(error: &io::Error) -> bool {
         Some(Errno::MFILE | Errno::NFILE | Errno::NOBUFS | Errno::NOMEM | Errno::ADDRNOTAVAIL)
     )
 }
+
+/// Has the system ask whether the other side of `socket` is still there, after so much silence and then every so often; four
+/// times without an answer, or data that is not acknowledged for as long, and the connection ends.
+pub fn keep_alive(socket: impl AsFd, after: Duration, every: Duration) -> io::Result<()> {
+    sockopt::set_socket_keepalive(&socket, true)?;
+    sockopt::set_tcp_keepidle(&socket, after)?;
+    sockopt::set_tcp_keepintvl(&socket, every)?;
+    sockopt::set_tcp_keepcnt(&socket, ASKED)?;
+    let patience = after + every * ASKED;
+    let patience = u32::try_from(patience.as_millis()).unwrap_or(u32::MAX);
+    sockopt::set_tcp_user_timeout(&socket, patience)?;
+    Ok(())
+}
+
+/// How often it is asked.
+const ASKED: u32 = 4;
 
 /// Connects to `address` within `limit`. The bytes of `preface` come before anything that is written later.
 pub async fn connect(

@@ -90,6 +90,39 @@ pub enum OpenError {
     Tls,
 }
 
+/// That there is no connection.
+#[derive(Clone, Copy, Debug)]
+pub struct NotOpened {
+    /// Why.
+    pub error: OpenError,
+    /// It was another request that tried to open it, and tells of that.
+    pub is_told: bool,
+}
+
+impl NotOpened {
+    /// This one has tried.
+    pub(super) fn own(error: OpenError) -> Self {
+        Self {
+            error,
+            is_told: false,
+        }
+    }
+
+    /// Another one has.
+    pub(super) fn another(error: OpenError) -> Self {
+        Self {
+            error,
+            is_told: true,
+        }
+    }
+}
+
+impl From<OpenError> for NotOpened {
+    fn from(error: OpenError) -> Self {
+        Self::own(error)
+    }
+}
+
 impl From<ConnectError> for OpenError {
     fn from(error: ConnectError) -> Self {
         match error {

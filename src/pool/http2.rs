@@ -11,49 +11,60 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection as Driver, ResponseFuture, SendRequest};
-use h2::{Ping, PingPong};
 use http::header::{CONTENT_LENGTH, HeaderValue};
 use http::{Method, Request, Response, Version};
 use http_body::Body as _;
 use tokio::task::{AbortHandle, spawn_local};
-use tokio::time::{sleep, sleep_until, timeout, timeout_at};
+use tokio::time::{sleep_until, timeout_at};
 
 use super::connection::{OpenError, SendError, open, wait};
 use super::pipe::Pipe;
 use crate::message::received::{self, Received};
 use crate::message::upload::{Kept, Progress, RequestBody};
-use crate::net::shared::SharedStream;
+use crate::net::connect::keep_alive;
+use crate::net::transport::Transport;
 use crate::upstream::Endpoint;
 
 /// Requests at once on one connection, where the endpoint takes more: what shares a connection shares its losses, and one
 /// TCP stream.
 const STREAMS: usize = 100;
-/// What an endpoint may send of one response that a client has not taken yet. 256 KiB in flight are 250 MiB/s at 1 ms.
-const STREAM_WINDOW: u32 = 256 * 1024;
+/// Silence after which it is asked whether the endpoint's machine is still there, and how often then.
+const WATCH_AFTER: Duration = Duration::from_secs(20);
+const WATCH_EVERY: Duration = Duration::from_secs(5);
+/// What an endpoint may send of one response that a client has not taken yet. 128 KiB in flight are 125 MiB/s at 1 ms.
+const STREAM_WINDOW: u32 = 128 * 1024;
 /// Of all responses of a connection together: clients that take nothing, all but one, do not hold up the last one. That is
-/// 25 MiB at the very most, and nothing while clients keep up.
+/// 12 MiB at the very most, and nothing while clients keep up.
 const CONNECTION_WINDOW: u32 = STREAM_WINDOW * STREAMS as u32;
+/// What small frames of them take beside their bytes, as h2 counts it: 256 for each, less what it carries. Enough for as many
+/// clients that take nothing of events of 16 bytes; without a limit an endpoint could make us keep gigabytes of single bytes.
+const FRAMES_BUDGET: usize = STREAMS * (STREAM_WINDOW as usize / 16) * 240;
 /// Bytes of one request's body that wait for the endpoint.
 const SEND_BUFFER: usize = 64 * 1024;
 /// A response's head.
 const HEADER_LIST: u32 = 64 * 1024;
 /// Streams given up and remembered for a second, some hundred bytes each.
 const RESET_STREAMS: usize = 512;
-/// An endpoint that has gone without a word is noticed within 40 s, in use or not.
-const PING_INTERVAL: Duration = Duration::from_secs(30);
-const PING_TIMEOUT: Duration = Duration::from_secs(10);
 /// An open connection, shared by the requests on it. Closed when the last one lets go of it.
 #[derive(Debug)]
 pub(super) struct Shared {
     sender: SendRequest<Bytes>,
-    /// Its end has come, as far as is known.
-    has_ended: Rc<Cell<bool>>,
+    state: Rc<State>,
     endpoint: Arc<Endpoint>,
     opened: Instant,
     /// [`Endpoint::moves`] when it was opened.
     moves: u32,
     in_flight: Cell<usize>,
     idle_since: Cell<Instant>,
+}
+
+/// What is known of a connection by whoever drives it.
+#[derive(Debug, Default)]
+struct State {
+    /// Its end has come.
+    has_ended: Cell<bool>,
+    /// How many requests the endpoint takes at once.
+    streams: Cell<usize>,
 }
 
 impl Shared {
@@ -68,7 +79,8 @@ impl Shared {
     ) -> Result<Rc<Self>, OpenError> {
         let deadline = tokio::time::Instant::now() + limit;
         let moves = endpoint.moves();
-        let stream = SharedStream::new(open(endpoint, address, limit, None).await?);
+        let stream = open(endpoint, address, limit, None).await?;
+        keep_watch(&stream);
         let settled = async {
             let (sender, mut driver) = Builder::new()
                 .enable_push(false)
@@ -80,7 +92,9 @@ impl Shared {
                 .max_send_buffer_size(SEND_BUFFER)
                 // Clients leave: what is still on its way to them is not to be taken for a violation.
                 .max_concurrent_reset_streams(RESET_STREAMS)
-                .handshake::<_, Bytes>(stream.clone())
+                .max_local_error_reset_streams(None)
+                .data_frame_budget(FRAMES_BUDGET)
+                .handshake::<_, Bytes>(stream)
                 .await
                 .map_err(|_| OpenError::Failed)?;
             let settled = poll_fn(|cx| match Pin::new(&mut driver).poll(cx) {
@@ -95,13 +109,14 @@ impl Shared {
             Ok(settled) => settled?,
             Err(_) => return Err(OpenError::Timeout),
         };
-        let has_ended = Rc::<Cell<bool>>::default();
-        drive(driver, stream, Rc::clone(&has_ended));
+        let state = Rc::<State>::default();
+        state.streams.set(sender.current_max_send_streams());
+        spawn_local(drive(driver, Rc::clone(&state)));
         endpoint.metrics.connections_idle.inc();
         let now = Instant::now();
         Ok(Rc::new(Self {
             sender,
-            has_ended,
+            state,
             endpoint: Arc::clone(endpoint),
             opened: now,
             moves,
@@ -127,7 +142,7 @@ impl Shared {
 
     /// Whether it was closed, as far as is known.
     pub(super) fn is_closed(&self) -> bool {
-        self.has_ended.get()
+        self.state.has_ended.get()
     }
 
     /// Whether it may take requests at all.
@@ -139,7 +154,7 @@ impl Shared {
 
     /// How many requests it takes at once: what the endpoint last said, or our own limit.
     pub(super) fn capacity(&self) -> usize {
-        self.sender.current_max_send_streams().min(STREAMS)
+        self.state.streams.get().min(STREAMS)
     }
 
     /// Whether it takes one more request now.
@@ -176,32 +191,21 @@ impl Shared {
     }
 }
 
-/// Drives a connection to its end, which is told by `has_ended`. What fails shows where requests wait.
-fn drive(mut driver: Driver<SharedStream, Bytes>, stream: SharedStream, has_ended: Rc<Cell<bool>>) {
-    let watch = driver.ping_pong();
-    let watch = watch.map(|pings| spawn_local(keep_watch(pings, stream)).abort_handle());
-    spawn_local(async move {
-        // Whom that concerns has been told.
-        let _ = driver.await;
-        has_ended.set(true);
-        if let Some(watch) = watch {
-            watch.abort();
-        }
-    });
+/// Drives a connection to its end. What fails shows where requests wait.
+fn drive(mut driver: Driver<Transport, Bytes>, state: Rc<State>) -> impl Future<Output = ()> {
+    poll_fn(move |cx| {
+        let polled = Pin::new(&mut driver).poll(cx);
+        state.streams.set(driver.max_concurrent_send_streams());
+        state.has_ended.set(polled.is_ready());
+        polled.map(|_| ())
+    })
 }
 
-/// Cuts a connection whose endpoint does not answer any more.
-async fn keep_watch(mut pings: PingPong, stream: SharedStream) {
-    loop {
-        sleep(PING_INTERVAL).await;
-        if !matches!(
-            timeout(PING_TIMEOUT, pings.ping(Ping::opaque())).await,
-            Ok(Ok(_))
-        ) {
-            stream.cut();
-            return;
-        }
-    }
+/// An endpoint whose machine has gone without a word is noticed within 40 s. By TCP: servers of gRPC take it ill to be asked by
+/// PING more often than every five minutes. One that is there and says nothing is the time limits' and the checks' to notice.
+fn keep_watch(stream: &Transport) {
+    // A connection without that is as good until then.
+    let _ = keep_alive(stream.socket(), WATCH_AFTER, WATCH_EVERY);
 }
 
 impl Drop for Shared {

@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use connection::{Connection, OpenError, SendError};
+pub use connection::{Connection, NotOpened, OpenError, SendError};
 use http2::Shared;
 use idle::Idle;
 use shared::{Group, Opening, Step};
@@ -82,6 +82,13 @@ impl Pool {
         None
     }
 
+    /// A share in an HTTP/2 connection to `endpoint` that is in use, where there is one with room.
+    pub fn join(&self, endpoint: &Endpoint, now: Instant, max_age: Duration) -> Option<Connection> {
+        let groups = self.shared.borrow();
+        let stream = groups.get(&endpoint.id())?.join(now, max_age)?;
+        Some(Connection::Http2(stream))
+    }
+
     /// A share in an HTTP/2 connection to `endpoint` at `address`, and whether the connection was there already. Opens one
     /// where there is none with room; several requests that come meanwhile wait for it together.
     pub async fn share(
@@ -89,7 +96,7 @@ impl Pool {
         endpoint: &Arc<Endpoint>,
         address: SocketAddr,
         timeouts: &UpstreamTimeouts,
-    ) -> Result<(Connection, bool), OpenError> {
+    ) -> Result<(Connection, bool), NotOpened> {
         let is_idle = {
             let groups = self.shared.borrow();
             groups.get(&endpoint.id()).is_some_and(Group::is_next_idle)
@@ -107,7 +114,7 @@ impl Pool {
             let opening = match step {
                 Step::Join(stream) => return Ok((Connection::Http2(stream), true)),
                 Step::Wait(opening) => {
-                    opening.wait().await?;
+                    opening.wait().await.map_err(NotOpened::another)?;
                     continue;
                 }
                 Step::Open(opening) => opening,
@@ -120,10 +127,10 @@ impl Pool {
             let opened = Shared::open(endpoint, address, timeouts.connect).await;
             end.opening
                 .set_outcome(opened.as_ref().map(drop).map_err(|error| *error));
-            let connection = opened?;
+            let connection = opened.map_err(NotOpened::own)?;
             let Some(stream) = connection.join() else {
                 // It was closed, or its limit lowered, in this very moment.
-                return Err(OpenError::Failed);
+                return Err(NotOpened::own(OpenError::Failed));
             };
             if let Some(group) = self.shared.borrow_mut().get_mut(&endpoint.id()) {
                 group.add(connection);

@@ -24,7 +24,7 @@ use crate::message::received::ReceiveError;
 use crate::message::upload::{RequestBody, Stage};
 use crate::metrics::RetryReason;
 use crate::pool::http2::Refusal;
-use crate::pool::{Connection, SendError, http1};
+use crate::pool::{Connection, NotOpened, OpenError, SendError, http1};
 use crate::upstream::{Endpoint, Lease, Outcome};
 
 /// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
@@ -56,20 +56,18 @@ pub(super) async fn ask<const HEDGED: bool>(
         is_reused,
         since,
     };
+    if trial.turn != Turn::First {
+        sent = Instant::now();
+    }
     let pooled = match trial.turn {
-        Turn::First => {
+        Turn::First | Turn::Beside if endpoint.contact().http2 => {
+            local.pool.join(endpoint, sent, upstream.timeouts.max_age)
+        }
+        Turn::First | Turn::Beside => {
             let terms = (upstream.timeouts.pool_idle, !trial.is_idempotent);
             local.pool.checkout(endpoint, sent, terms)
         }
-        Turn::Beside => {
-            sent = Instant::now();
-            let terms = (upstream.timeouts.pool_idle, !trial.is_idempotent);
-            local.pool.checkout(endpoint, sent, terms)
-        }
-        Turn::Again => {
-            sent = Instant::now();
-            None
-        }
+        Turn::Again => None,
     };
     let (mut connection, mut reused) = match pooled {
         Some(connection) => {
@@ -139,7 +137,9 @@ pub(super) async fn ask<const HEDGED: bool>(
             Err(SendError::Refused(again, by)) => {
                 *request = again.map(|again| *again);
                 let is_back = request.is_some();
-                if by == Refusal::Stream || !is_back || ended.is_enough(reused) {
+                // The first time it costs nothing; then it is a retry as others are.
+                let is_free = ended.all == 0 || upstream.may_retry(Instant::now());
+                if by == Refusal::Stream || !is_back || !is_free || ended.is_enough(reused) {
                     let failed = (ProxyError::StreamRefused, Some(Moment::Unprocessed));
                     return Err(asking(reused, sent).failed(failed, is_back, record));
                 }
@@ -147,17 +147,18 @@ pub(super) async fn ask<const HEDGED: bool>(
                 upstream.metrics.retries(RetryReason::Refused).inc();
             }
             Err(SendError::Failed(error)) => {
+                // The endpoint has ended this one request, on a connection that goes on: nothing was stale.
+                let stale = reused && !error.is_reset();
                 let error = classify(&error, record);
                 let moment = (error == ProxyError::Closed).then_some(Moment::Sent);
                 if moment.is_some() {
                     *request = connection.again().map(|again| *again);
-                    if reused {
+                    if stale {
                         local.pool.lose(&connection, Instant::now());
                     }
                 }
-                let failed =
-                    asking(reused, sent).failed((error, moment), request.is_some(), record);
-                if reused && error.fault() == Fault::Endpoint {
+                let failed = asking(stale, sent).failed((error, moment), request.is_some(), record);
+                if stale && error.fault() == Fault::Endpoint {
                     if failed.next.is_some() || trial.is_hedged() {
                         endpoint.metrics.stale_retried.inc();
                     } else {
@@ -307,9 +308,18 @@ impl Asking<'_> {
 
     /// There is no connection.
     #[cold]
-    fn not_opened(self, error: ProxyError, is_back: bool, record: &Record) -> Failed {
+    fn not_opened(self, not: NotOpened, is_back: bool, record: &Record) -> Failed {
+        let error = ProxyError::from(not.error);
         let moment = (error.fault() == Fault::Endpoint).then_some(Moment::Connecting);
-        self.failed((error, moment), is_back, record)
+        if !not.is_told {
+            return self.failed((error, moment), is_back, record);
+        }
+        self.note(error.reason(), record);
+        Failed {
+            error,
+            next: moment.and_then(|moment| self.trial.follow(moment, is_back)),
+            place: None,
+        }
     }
 
     /// The response is one that another attempt may follow. `None` where that is not so after all, and it goes to the client.
@@ -396,12 +406,12 @@ fn open<'a>(
     asking: Asking<'a>,
     timeouts: UpstreamTimeouts,
     preface: Option<Vec<u8>>,
-) -> Pin<Box<dyn Future<Output = Result<Opened, ProxyError>> + 'a>> {
+) -> Pin<Box<dyn Future<Output = Result<Opened, NotOpened>> + 'a>> {
     Box::pin(async move {
         let (upstream, endpoint) = (asking.trial.upstream, asking.endpoint);
         let begun = Instant::now();
         let Some(address) = endpoint.socket_address() else {
-            return Err(ProxyError::ConnectFailed);
+            return Err(OpenError::Failed.into());
         };
         let opened = if endpoint.contact().http2 {
             let shared = local.pool.share(endpoint, address, &timeouts).await;
@@ -410,10 +420,12 @@ fn open<'a>(
             let opened =
                 http1::Connection::open(endpoint, address, timeouts.connect, preface.as_deref())
                     .await;
-            opened.map(|connection| Opened {
-                connection: Connection::Http1(connection),
-                reused: false,
-            })
+            opened
+                .map(|connection| Opened {
+                    connection: Connection::Http1(connection),
+                    reused: false,
+                })
+                .map_err(NotOpened::from)
         };
         if opened.as_ref().is_ok_and(|opened| opened.reused) {
             endpoint.metrics.reuse.inc();
@@ -423,7 +435,7 @@ fn open<'a>(
                 .connect
                 .observe(begun.elapsed().as_secs_f64());
         }
-        opened.map_err(ProxyError::from)
+        opened
     })
 }
 

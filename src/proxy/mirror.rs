@@ -17,7 +17,8 @@ use super::record::Record;
 use crate::message::forwarded::X_MIRRORED;
 use crate::message::tee::{Copied, Tee};
 use crate::message::upload::RequestBody;
-use crate::pool::{Connection, OpenError, SendError, http1};
+use crate::pool::http2::Refusal;
+use crate::pool::{Connection, NotOpened, OpenError, SendError, http1};
 use crate::snapshot::{Mirror, Own, Route};
 use crate::upstream::copies::Place;
 use crate::upstream::{Lease, Outcome, Upstream, Wish};
@@ -206,7 +207,19 @@ async fn exchange(
                 failed(ProxyError::ResponseTimeout, reused);
                 return None;
             }
-            Err(SendError::Unsent(_) | SendError::Refused(..) | SendError::Failed(_)) => {
+            Err(SendError::Refused(Some(again), Refusal::Connection)) if !is_again => {
+                // The connection takes no more, and the endpoint is well.
+                request = *again;
+                is_again = true;
+                local.pool.purge(&connection);
+                (connection, reused) = open(local, upstream, &lease, until).await?;
+                sent = Instant::now();
+            }
+            Err(SendError::Refused(..)) => {
+                failed(ProxyError::StreamRefused, reused);
+                return None;
+            }
+            Err(SendError::Unsent(_) | SendError::Failed(_)) => {
                 failed(ProxyError::Closed, reused);
                 return None;
             }
@@ -242,20 +255,21 @@ async fn open(
     let timeouts = &upstream.timeouts;
     let opening = async {
         match endpoint.socket_address() {
-            None => Err(OpenError::Failed),
+            None => Err(OpenError::Failed.into()),
             Some(address) if endpoint.contact().http2 => {
                 local.pool.share(endpoint, address, timeouts).await
             }
             Some(address) => http1::Connection::open(endpoint, address, timeouts.connect, None)
                 .await
-                .map(|connection| (Connection::Http1(connection), false)),
+                .map(|connection| (Connection::Http1(connection), false))
+                .map_err(NotOpened::from),
         }
     };
     let opened = timeout_at(until.into(), opening).await;
-    let error = match opened.unwrap_or(Err(OpenError::Timeout)) {
+    let error = match opened.unwrap_or(Err(OpenError::Timeout.into())) {
         Ok(opened) => return Some(opened),
-        Err(OpenError::Exhausted) => return None,
-        Err(error) => ProxyError::from(error),
+        Err(not) if not.is_told || not.error == OpenError::Exhausted => return None,
+        Err(not) => ProxyError::from(not.error),
     };
     let outcome = Outcome::Failed {
         reason: error.reason(),
