@@ -54,6 +54,18 @@ pub enum Command {
     Plan(Option<u64>, Reply<Plan>),
 }
 
+impl Command {
+    /// Whether nobody waits for the outcome any more: who gave up has not meant it for later.
+    pub fn is_abandoned(&self) -> bool {
+        match self {
+            Self::Reload(_, reply) | Self::Rollback(_, reply) => reply.is_closed(),
+            Self::SetMode { reply, .. } => reply.is_closed(),
+            Self::Upgrade(_, reply) => reply.is_closed(),
+            Self::Plan(_, reply) => reply.is_closed(),
+        }
+    }
+}
+
 /// How a reload is wanted; the body of `POST /api/v1/reload`.
 #[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
 #[serde(default, deny_unknown_fields)]
@@ -127,6 +139,25 @@ pub enum Refused {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_command_whose_client_has_left_is_not_for_later() {
+        let (reply, receiver) = oneshot::channel();
+        let drain = Command::SetMode {
+            upstream: "app".to_owned(),
+            endpoint: "a".to_owned(),
+            mode: Mode::Draining,
+            reply,
+        };
+        assert!(!drain.is_abandoned());
+        drop(receiver);
+        assert!(drain.is_abandoned());
+        let (reply, receiver) = oneshot::channel();
+        let reload = Command::Reload(Wanted::default(), reply);
+        assert!(!reload.is_abandoned());
+        drop(receiver);
+        assert!(reload.is_abandoned());
+    }
 
     #[test]
     fn reload_is_told_in_one_line() {

@@ -16,6 +16,7 @@ pub mod hedge;
 pub mod limits;
 pub mod listener;
 pub mod mirror;
+mod named_file;
 pub mod passive;
 pub mod pause;
 pub mod process;
@@ -46,6 +47,7 @@ pub use hedge::Hedge;
 pub use limits::{Adaptive, Queue, QueueOrder, Rate, RateKey, RouteLimits, RouteTimeouts};
 pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};
 pub use mirror::Mirror;
+pub use named_file::read_file;
 pub use passive::Passive;
 pub use pause::Pause;
 pub use process::{

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
 
 use super::Daemon;
-use crate::config::Config;
+use crate::config::{Config, ConfigErrors};
 use crate::snapshot::compile::tls_files;
 use crate::snapshot::{Listener, Snapshot};
 use crate::tls::Contents;
@@ -61,26 +61,15 @@ impl Daemon {
             self.refused_tls_files = None;
             return;
         }
-        let config = self.config.clone();
-        let result = match self.compile(move || Ok(config)).await {
-            Ok(Some((config, compiled))) => {
-                self.take_over(config, compiled, "certificates reloaded")
-                    .await
-            }
-            Ok(None) => return,
-            Err(problems) => Err(problems),
+        let Some(result) = self.renew("certificates reloaded").await else {
+            return;
         };
         let count = |result| {
             let reloads = &self.metrics.certificate_reloads;
             reloads.with_label_values(&[result]).inc();
         };
         match result {
-            Ok(_) => {
-                count("accepted");
-                let history = self.admin.history.lock();
-                let mut history = history.unwrap_or_else(PoisonError::into_inner);
-                history.renew(&self.files);
-            }
+            Ok(()) => count("accepted"),
             Err(_) if self.refused_tls_files.as_ref() == Some(&found) => {}
             Err(problems) => {
                 count("rejected");
@@ -88,6 +77,24 @@ impl Daemon {
                 self.refused_tls_files = Some(found);
             }
         }
+    }
+
+    /// Takes over what the files hold that the configuration in use names; that stays as it is, and its own file is not read.
+    /// `said` is what the log then says. None where nothing can be compiled any more.
+    pub(super) async fn renew(&mut self, said: &'static str) -> Option<Result<(), ConfigErrors>> {
+        let config = self.config.clone();
+        let compiled = match self.compile(move || Ok(config)).await {
+            Ok(compiled) => compiled?,
+            Err(problems) => return Some(Err(problems)),
+        };
+        let (config, compiled) = compiled;
+        if let Err(problems) = self.take_over(config, compiled, said).await {
+            return Some(Err(problems));
+        }
+        let history = self.admin.history.lock();
+        let mut history = history.unwrap_or_else(PoisonError::into_inner);
+        history.renew(&self.files);
+        Some(Ok(()))
     }
 
     /// Names what ends soon of what is in use.

@@ -6,6 +6,7 @@ mod auto_rollback;
 mod certificates;
 mod doors;
 mod farewell;
+mod in_time;
 mod inherit;
 pub mod log_writer;
 pub mod names;
@@ -273,6 +274,8 @@ pub struct Daemon {
     refused_tls_files: Option<Contents>,
     /// What was read last for a reload.
     tried: Tried,
+    /// The same when an earlier file was gone back to: this one is not read again unasked until its own text is another.
+    gone_back_from: Option<Tried>,
     /// Whether the last reload has made things worse.
     trials: Trials,
     /// The file that has, and is not taken again.
@@ -446,6 +449,7 @@ impl Daemon {
             files,
             refused_tls_files: None,
             tried,
+            gone_back_from: None,
             trials: Trials::default(),
             given_up: None,
             finished: Finished { sender, receiver },

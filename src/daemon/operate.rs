@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::Daemon;
 use super::audit::Action;
+use super::in_time::{PATIENCE, in_time};
 use super::reload::Cause;
 use super::wishes::Wishes;
 use crate::admin::command::{Asked, Command, Operator, Refused, Reloaded, Reply, Wanted};
@@ -31,6 +32,11 @@ impl Daemon {
             waiting.push_back(asked);
         }
         while let Some(Asked { by, command }) = waiting.pop_front() {
+            if command.is_abandoned() {
+                let why = "who asked has left before it was begun".to_owned();
+                self.note(by, (name(&command), ""), Some(&Refused::Conflict(why)));
+                continue;
+            }
             let command = match self.upgrade {
                 Some(_) => match put_off(command) {
                     Ok((action, refused)) => {
@@ -50,7 +56,10 @@ impl Daemon {
                             Asked {
                                 by,
                                 command: Command::Reload(other, reply),
-                            } if other == wanted && wanted.expect_generation.is_none() => {
+                            } if other == wanted
+                                && wanted.expect_generation.is_none()
+                                && !reply.is_closed() =>
+                            {
                                 replies.push((by, reply));
                                 None
                             }
@@ -69,11 +78,7 @@ impl Daemon {
                     reply,
                 } => {
                     let outcome = self.set_mode(&upstream, &endpoint, mode);
-                    let action = match mode {
-                        Mode::Active => "resume",
-                        Mode::Draining => "drain",
-                        Mode::Disabled => "disable",
-                    };
+                    let action = mode_name(mode);
                     let target = format!("{upstream}/{endpoint}");
                     self.note(by, (action, &target), outcome.as_ref().err());
                     // Who has left need not be told; this holds for every reply.
@@ -182,7 +187,7 @@ impl Daemon {
             (self.path.clone(), self.config.clone(), self.wishes.clone());
         let (current, files) = (self.publisher.current(), self.files.clone());
         let (started, given_up) = (self.started.clone(), self.given_up.clone());
-        let planned = tokio::task::spawn_blocking(move || {
+        let planned = in_time(PATIENCE, move || {
             let next = config::load(&path)?;
             let refused = given_up.and_then(|given_up| given_up.refuses(&next));
             let since = (&started, &files);
@@ -190,10 +195,9 @@ impl Daemon {
             plan.warnings.extend(refused);
             Ok(plan)
         });
-        let outcome = planned.await.unwrap_or_else(|error| {
-            let message = format!("could not be compared: {error}");
-            Err(config::ConfigErrors::of_file(&self.path, message))
-        });
+        let outcome = planned
+            .await
+            .unwrap_or_else(|why| Err(config::ConfigErrors::of_file(&self.path, why)));
         outcome.map_err(Refused::Config)
     }
 
@@ -230,6 +234,25 @@ impl Daemon {
             refused,
         };
         self.audit.note(by, &action);
+    }
+}
+
+/// As the audit log names it.
+fn name(command: &Command) -> &'static str {
+    match command {
+        Command::Reload(..) => "reload",
+        Command::Rollback(..) => "rollback",
+        Command::SetMode { mode, .. } => mode_name(*mode),
+        Command::Upgrade(..) => "upgrade",
+        Command::Plan(..) => "plan",
+    }
+}
+
+fn mode_name(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Active => "resume",
+        Mode::Draining => "drain",
+        Mode::Disabled => "disable",
     }
 }
 

@@ -4,9 +4,10 @@ use std::sync::{Arc, PoisonError};
 use std::time::SystemTime;
 
 use serde_json::json;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 
+use super::in_time::{PATIENCE, in_time, too_long};
 use super::retire::{self, Gone};
 use super::watch::Tried;
 use super::{
@@ -121,6 +122,7 @@ impl Daemon {
                     .inc();
             }
             Err(problems) => {
+                self.watch_those_in_use_too();
                 self.notify.ready(&notify::rejected(problems));
                 self.metrics.config_last_reload_successful.set(0);
                 self.metrics
@@ -157,14 +159,11 @@ impl Daemon {
             (loaded, Some(tried))
         };
         // Not here: a file system that hangs would hold everything else up.
-        let (loaded, tried) = tokio::task::spawn_blocking(load)
+        let (loaded, tried) = in_time(PATIENCE, load)
             .await
-            .unwrap_or_else(|error| {
-                let message = format!("could not be understood: {error}");
-                (Err(ConfigErrors::of_file(&self.path, message)), None)
-            });
+            .unwrap_or_else(|why| (Err(ConfigErrors::of_file(&self.path, why)), None));
         if let Some(tried) = tried {
-            self.tried = tried;
+            self.has_tried(tried);
         }
         let (config, wishes) = loaded?;
         if is_tried {
@@ -179,6 +178,11 @@ impl Daemon {
             .take_over(config, compiled, "configuration reloaded")
             .await?;
         self.wishes = wishes;
+        self.gone_back_from = None;
+        if cause.earlier().is_some() {
+            self.gone_back_from = Some(self.tried.clone());
+            self.watch_those_in_use_too();
+        }
         let history = self.admin.history.lock();
         let mut history = history.unwrap_or_else(PoisonError::into_inner);
         let doubts = match cause.earlier() {
@@ -212,6 +216,7 @@ impl Daemon {
             return Ok(None);
         };
         let publisher = self.publisher.clone();
+        let spare = compiler.clone();
         let compile = move || {
             let result = load().and_then(|config| {
                 let compiled = compiler.compile(&config, Some(&publisher.current()))?;
@@ -219,7 +224,19 @@ impl Daemon {
             });
             (compiler, result)
         };
-        match tokio::task::spawn_blocking(compile).await {
+        let mut compiling = tokio::task::spawn_blocking(compile);
+        let Ok(compiled) = timeout(PATIENCE, &mut compiling).await else {
+            self.compiler = Some(spare);
+            let (metrics, publisher) = (Arc::clone(&self.metrics), self.publisher.clone());
+            tokio::spawn(async move {
+                // Whatever it comes to, it is never in use, and its series go.
+                if let Ok((_, Ok((_, compiled)))) = compiling.await {
+                    retire::undo(&compiled.snapshot, &publisher.current(), &metrics);
+                }
+            });
+            return Err(ConfigErrors::of_file(&self.path, too_long(PATIENCE)));
+        };
+        match compiled {
             Ok((compiler, result)) => {
                 self.compiler = Some(compiler);
                 result.map(Some)
@@ -321,9 +338,9 @@ impl Daemon {
     ) -> Result<(Option<Box<dyn LogTarget>>, Vec<Opened>), ConfigErrors> {
         let log = config.access_log.clone();
         // Not here: a file system that hangs would hold everything else up.
-        let target = tokio::task::spawn_blocking(move || log_writer::open(&log))
+        let target = in_time(PATIENCE, move || log_writer::open(&log))
             .await
-            .unwrap_or_else(|error| Err(std::io::Error::other(error)))
+            .unwrap_or_else(|why| Err(std::io::Error::other(why)))
             .map_err(|error| {
                 ConfigErrors(vec![
                     config

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
-use tracing::info;
+use tracing::{error, info};
 
 use super::Daemon;
 use super::reload::Cause;
@@ -26,6 +26,16 @@ impl Tried {
     /// Of the same files as they are now: that of the configuration may turn out to say nothing.
     pub(super) fn unread(&self) -> Self {
         Self(self.0.again())
+    }
+
+    /// The same, and what is in `files` beside.
+    fn and(self, files: &Contents) -> Self {
+        Self(self.0.and(files))
+    }
+
+    /// Whether the configuration itself, at `path`, says the same as in `other`.
+    fn has_text_of(&self, other: &Self, path: &Path) -> bool {
+        !self.0.changed(&other.0).any(|changed| changed == path)
     }
 }
 
@@ -85,13 +95,40 @@ impl Watch {
 }
 
 impl Daemon {
-    /// Reloads: the files hold what was `found` just now.
+    /// Reloads: the files hold what was `found` just now. A configuration that was gone back from stays gone until somebody
+    /// writes another: the files that the one in use names are taken over all the same.
     pub(super) async fn follow_files(&mut self, found: Tried) {
         info!("configuration files have changed");
+        let gone_back_from = self.gone_back_from.as_ref();
+        let is_gone = gone_back_from.is_some_and(|gone| gone.has_text_of(&found, &self.path));
         // If it cannot even be told what comes of it, that is enough of it, too.
-        self.tried = found;
+        self.tried = found.clone();
         // What came of it is logged.
-        let _ = self.reload(Cause::Watch).await;
+        if is_gone || self.reload(Cause::Watch).await.is_err() {
+            self.follow_named(&found.0).await;
+        }
+    }
+
+    /// Takes over what other files than the configuration hold now, under the one in use.
+    async fn follow_named(&mut self, found: &Contents) {
+        if found.changed(&self.files).next().is_none() {
+            return;
+        }
+        if let Some(Err(problems)) = self.renew("files reloaded").await {
+            error!(%problems, "changed files rejected; those in use stay until the files change again");
+        }
+    }
+
+    /// This was read for a reload.
+    pub(super) fn has_tried(&mut self, tried: Tried) {
+        let gone = self.gone_back_from.take();
+        self.gone_back_from = gone.filter(|gone| gone.has_text_of(&tried, &self.path));
+        self.tried = tried;
+    }
+
+    /// An earlier configuration is in use, or what was tried is not.
+    pub(super) fn watch_those_in_use_too(&mut self) {
+        self.tried = self.tried.clone().and(&self.files);
     }
 }
 

@@ -1,6 +1,7 @@
 //! How an upstream's clients are kept with their endpoints: with keys that are read from a file.
 
 use crate::config::{self, Problem};
+use crate::units::ByteSize;
 use crate::upstream::Affinity;
 
 /// The cookies of `upstream`, where it has some.
@@ -19,7 +20,7 @@ fn keys(affinity: &config::Affinity) -> Result<Vec<Vec<u8>>, Problem> {
     let path = affinity.key_file.display();
     let problem = |message: String| Err(affinity.place.problem(message));
     let make = format!("make one: openssl rand -hex 32 > {path}");
-    let text = match std::fs::read(&affinity.key_file) {
+    let text = match config::read_file(&affinity.key_file, LARGEST) {
         Ok(text) => text,
         Err(error) => return problem(format!("{path} cannot be read: {error}; {make}")),
     };
@@ -48,3 +49,6 @@ fn keys(affinity: &config::Affinity) -> Result<Vec<Vec<u8>>, Problem> {
     }
     Ok(keys)
 }
+
+/// More than two keys of any sense.
+const LARGEST: ByteSize = ByteSize::kibibytes(64);

@@ -33,8 +33,8 @@ use crate::upstream::{
     Affinity, Alarm, Contact, Endpoint, Floor, Health, Hold, Shares, Upstream, Watch,
 };
 
-/// What compiling needs beside the configuration; made once per process.
-#[derive(Debug)]
+/// What compiling needs beside the configuration; made once per process. A clone goes on where this one is.
+#[derive(Clone, Debug)]
 pub struct Compiler {
     /// Where handles come from.
     pub metrics: Arc<Metrics>,

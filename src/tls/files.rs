@@ -33,6 +33,14 @@ impl Contents {
         self
     }
 
+    /// The same, and those of `other` that are not here.
+    pub fn and(mut self, other: &Self) -> Self {
+        for (path, hash) in &other.0 {
+            self.0.entry(path.clone()).or_insert(*hash);
+        }
+        self
+    }
+
     /// The same files, read again.
     pub fn again(&self) -> Self {
         Self::of(self.0.keys().map(PathBuf::as_path))

@@ -1,13 +1,13 @@
 //! Reads PEM files (RFC 7468), and says in an operator's words what is wrong with one.
 
-use std::fs;
 use std::io;
 use std::path::Path;
 
 use rustls_pki_types::pem::{self, PemObject};
 use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 
-use crate::config::{Place, Problem};
+use crate::config::{Place, Problem, read_file};
+use crate::units::ByteSize;
 
 /// The certificates of a file, in its order. At least one.
 pub(super) fn read_chain(
@@ -73,9 +73,11 @@ pub(super) fn read_key(path: &Path, place: &Place) -> Result<PrivateKeyDer<'stat
 }
 
 const REVOCATION_LIST: &str = "revocation list";
+/// A large authority's revocation list has 10 MiB and more.
+const LARGEST: ByteSize = ByteSize::kibibytes(64 * 1024);
 
 fn read(what: &str, path: &Path, place: &Place) -> Result<Vec<u8>, Problem> {
-    fs::read(path).map_err(|error| {
+    read_file(path, LARGEST).map_err(|error| {
         let path = path.display();
         place.problem(match error.kind() {
             io::ErrorKind::NotFound if what == REVOCATION_LIST => format!("{what} {path} does not exist"),

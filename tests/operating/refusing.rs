@@ -250,3 +250,36 @@ fn refused_reload_leaves_everything_as_it_was_in_fourteen_ways() {
     assert_eq!(last, Some(0.0));
     assert_eq!(balancer.reloaded(&good), 2);
 }
+
+#[test]
+fn regression_pipe_in_the_place_of_a_key_is_refused_at_once_and_operators_are_heard() {
+    let origin = Origin::named("a");
+    let good = config(&[&origin], "", "");
+    let balancer = Balancer::start_with(&good, |directory| {
+        let pipe = std::process::Command::new("mkfifo")
+            .arg(directory.join("pipe"))
+            .status();
+        assert!(pipe.unwrap().success());
+    });
+    let affinity = good.replace(
+        "[[route]]",
+        "affinity = { cookie = \"c\", key_file = \"pipe\" }\n[[route]]",
+    );
+    let listener = "tls.certificates = [{ chain = \"pipe\", key = \"pipe\" }]\n[upstream.app]";
+    let certificate = good.replace("[upstream.app]", listener);
+    for bad in [affinity, certificate] {
+        let Outcome::Rejected(problems) = balancer.reload(&bad) else {
+            panic!("it was taken over");
+        };
+        assert!(
+            problems.contains("pipe cannot be read: it is no regular file"),
+            "{problems}"
+        );
+        let (code, _) = told(&command(&balancer, &["reload"]));
+        assert_eq!(code, Some(1));
+        let (code, said) = told(&command(&balancer, &["plan"]));
+        assert_eq!(code, Some(1), "{said}");
+        done(&command(&balancer, &["drain", "app/a"]));
+        done(&command(&balancer, &["resume", "app/a"]));
+    }
+}

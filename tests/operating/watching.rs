@@ -14,6 +14,12 @@ fn text(answer: &str) -> String {
     )
 }
 
+/// Answers `answer` at `/`, and everything else with a page for 404.
+fn with_page(answer: &str) -> String {
+    format!("{}[error_pages]\n\"404\" = \"404.txt\"\n", text(answer))
+        .replace("[[route]]", "[[route]]\npath_exact = \"/\"")
+}
+
 fn await_answer(balancer: &Balancer, answer: &str) {
     eventually(&format!("{answer:?} is the answer"), || {
         get(balancer.http(), "/").text() == answer
@@ -90,10 +96,6 @@ fn links_that_lead_elsewhere_count_as_kubernetes_swaps_them() {
 
 #[test]
 fn files_that_are_named_are_watched_too() {
-    let with_page = |answer| {
-        format!("{}[error_pages]\n\"404\" = \"404.txt\"\n", text(answer))
-            .replace("[[route]]", "[[route]]\npath_exact = \"/\"")
-    };
     let balancer = Balancer::start_with(&with_page("first"), |directory| {
         fs::write(directory.join("404.txt"), "one").unwrap();
     });
@@ -127,4 +129,41 @@ fn rollback_is_not_undone_by_the_file_that_is_still_there() {
         (events.len() == 3).then(|| previous.collect())
     });
     assert_eq!(previous, [1, 2, 3], "nothing came between");
+}
+
+#[test]
+fn regression_rollback_is_not_undone_when_another_file_changes_and_that_file_is_taken_over() {
+    let balancer = Balancer::start_with(&with_page("first"), |directory| {
+        fs::write(directory.join("404.txt"), "one").unwrap();
+    });
+    let page = || get(balancer.http(), "/missing").text();
+    balancer.write_configuration(&with_page("second"));
+    await_answer(&balancer, "second");
+    done(&command(&balancer, &["rollback"]));
+    fs::write(balancer.directory().join("404.txt"), "two").unwrap();
+    eventually("the other page is there", || page() == "two");
+    assert_eq!(get(balancer.http(), "/").text(), "first");
+    // However often.
+    fs::write(balancer.directory().join("404.txt"), "three").unwrap();
+    eventually("the third page is there", || page() == "three");
+    assert_eq!(get(balancer.http(), "/").text(), "first");
+    assert_eq!(balancer.events("files reloaded").len(), 2);
+    balancer.write_configuration(&with_page("third"));
+    await_answer(&balancer, "third");
+}
+
+#[test]
+fn regression_files_in_use_are_renewed_while_the_configuration_on_disk_cannot_be_used() {
+    let balancer = Balancer::start_with(&with_page("first"), |directory| {
+        fs::write(directory.join("404.txt"), "one").unwrap();
+    });
+    balancer.write_configuration("nonsense = 1");
+    eventually("it is rejected", || {
+        !balancer.events("configuration rejected").is_empty()
+    });
+    fs::write(balancer.directory().join("404.txt"), "two").unwrap();
+    eventually("the other page is there", || {
+        get(balancer.http(), "/missing").text() == "two"
+    });
+    assert_eq!(get(balancer.http(), "/").text(), "first");
 }
