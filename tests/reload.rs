@@ -509,6 +509,30 @@ fn new_listener_on_a_taken_address_rejects_the_reload() {
 }
 
 #[test]
+fn regression_rejected_reload_takes_no_metrics_of_what_was_just_removed() {
+    let a = Origin::named("a");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap();
+    let first = simple(&[&a]);
+    let both = format!("{first}\n[[route]]\nname = \"gone\"\npath = \"/gone\"\nupstream = \"app\"");
+    let balancer = Balancer::start(&both);
+    assert_eq!(get(balancer.http(), "/gone").status, 200);
+    let count = || {
+        let labels = [("route", "gone")];
+        balancer
+            .metrics()
+            .find("balancer_response_bytes_total", &labels)
+    };
+    eventually("it is counted", || count() > Some(0.0));
+    let before = count();
+    balancer.reloaded(&first);
+    assert_eq!(count(), before);
+    let rejected = format!("[listener.more]\naddress = \"{address}\"\n{both}");
+    assert!(matches!(balancer.reload(&rejected), Outcome::Rejected(_)));
+    assert_eq!(count(), before);
+}
+
+#[test]
 fn regression_rejected_reload_leaves_no_metrics_of_what_never_was() {
     let a = Origin::named("a");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();

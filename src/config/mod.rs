@@ -4,6 +4,7 @@
 //! units are typed. Knows nothing of sockets; certificates are read later, when the snapshot is compiled.
 
 pub mod affinity;
+mod alike;
 pub mod auto_rollback;
 pub mod changes;
 pub mod differences;
@@ -36,6 +37,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use affinity::Affinity;
+pub use alike::first_of_each_kind;
 pub use auto_rollback::{AutoRollback, CountedErrors};
 pub use changes::{FieldValue, HeaderChanges, Part, Variable};
 pub use differences::{Difference, differences};

@@ -1,5 +1,6 @@
 //! What a valid configuration allows but probably does not mean. Pure.
 
+use std::collections::HashMap;
 use std::fmt;
 
 use super::{Config, HostPattern, PathPattern, Problem, Rewrite, Route, Upstream};
@@ -7,11 +8,9 @@ use crate::units::Name;
 
 /// Every doubt about `config`, in no order.
 pub(super) fn warnings(config: &Config) -> Vec<Problem> {
-    let upstreams = config
-        .upstreams
-        .iter()
-        .enumerate()
-        .flat_map(|(index, upstream)| of_upstream(config, index, upstream));
+    let uses = Uses::of(config);
+    let upstreams = config.upstreams.iter().zip(&uses);
+    let upstreams = upstreams.flat_map(|(upstream, uses)| of_upstream(upstream, uses));
     upstreams
         .chain(same_cookies(&config.upstreams))
         .chain(shadowed(&config.routes))
@@ -26,16 +25,40 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
         .collect()
 }
 
-fn of_upstream(config: &Config, index: usize, upstream: &Upstream) -> Vec<Problem> {
-    let forwards_here = |route: &&Route| route.action.upstreams().any(|target| target == index);
-    let mut routes = config.routes.iter().filter(forwards_here).peekable();
-    if routes.peek().is_none() && is_mirror(config, index) {
-        return Vec::new();
+/// What routes use an upstream for.
+#[derive(Clone, Debug, Default)]
+struct Uses {
+    is_asked: bool,
+    is_exclusive: bool,
+    is_mirror: bool,
+}
+
+impl Uses {
+    /// Of every upstream, in their order. One walk for all: there may be thousands of either.
+    fn of(config: &Config) -> Vec<Self> {
+        let mut uses = vec![Self::default(); config.upstreams.len()];
+        for route in &config.routes {
+            for index in route.action.upstreams() {
+                uses[index].is_asked = true;
+                uses[index].is_exclusive |= route.exclusive;
+            }
+            if let Some(mirror) = &route.mirror {
+                uses[mirror.upstream].is_mirror = true;
+            }
+        }
+        uses
     }
-    if routes.peek().is_none() {
-        return vec![upstream.place.problem("no route uses it")];
+}
+
+fn of_upstream(upstream: &Upstream, uses: &Uses) -> Vec<Problem> {
+    let is_exclusive = uses.is_exclusive;
+    match uses {
+        Uses { is_asked: true, .. } => {}
+        Uses {
+            is_mirror: true, ..
+        } => return Vec::new(),
+        _ => return vec![upstream.place.problem("no route uses it")],
     }
-    let is_exclusive = routes.any(|route| route.exclusive);
     let messages = lonely(upstream, is_exclusive)
         .map(str::to_owned)
         .into_iter()
@@ -83,14 +106,6 @@ fn ejected_beside_backups(upstream: &Upstream) -> Option<String> {
         "passive.max_ejected ({}) does not bind while a backup is well: more may be ejected then, as far as min_available ({}) allows; raise that, or leave max_ejected out",
         passive.max_ejected, upstream.min_available
     ))
-}
-
-fn is_mirror(config: &Config, index: usize) -> bool {
-    let mirrors = config
-        .routes
-        .iter()
-        .filter_map(|route| route.mirror.as_ref());
-    mirrors.into_iter().any(|mirror| mirror.upstream == index)
 }
 
 /// Copies of requests that may be acted on twice.
@@ -149,20 +164,23 @@ fn hedged(config: &Config, route: &Route) -> Vec<Problem> {
 
 /// Clients send a cookie by its name and path: of two upstreams the one sets what the other has set.
 fn same_cookies(upstreams: &[Upstream]) -> Vec<Problem> {
-    let of = |upstream: &Upstream| {
-        let affinity = upstream.affinity.as_ref()?;
-        Some((affinity.cookie.clone(), affinity.path.clone()))
-    };
-    let warning = |(index, upstream): (usize, &Upstream)| {
-        let cookie = of(upstream)?;
-        let is_same = |other: &&Upstream| of(other).as_ref() == Some(&cookie);
-        let other = upstreams[..index].iter().find(is_same)?;
-        Some(upstream.place.problem(format!(
-            "sets the same cookie {:?} as upstream {:?} (line {}): a client of both loses its place in one; give it another name or `path`",
-            cookie.0, other.name, other.place.line
-        )))
-    };
-    upstreams.iter().enumerate().filter_map(warning).collect()
+    let mut first: HashMap<(&str, &str), &Upstream> = HashMap::new();
+    let mut warnings = Vec::new();
+    for upstream in upstreams {
+        let Some(affinity) = &upstream.affinity else {
+            continue;
+        };
+        let other = *first
+            .entry((&affinity.cookie, &affinity.path))
+            .or_insert(upstream);
+        if !std::ptr::eq(other, upstream) {
+            warnings.push(upstream.place.problem(format!(
+                "sets the same cookie {:?} as upstream {:?} (line {}): a client of both loses its place in one; give it another name or `path`",
+                affinity.cookie, other.name, other.place.line
+            )));
+        }
+    }
+    warnings
 }
 
 /// Routes of a more specific host come first, even before exclusive ones: where such a route takes paths of an exclusive

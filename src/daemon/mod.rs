@@ -43,7 +43,7 @@ use self::farewell::Farewells;
 pub use self::inherit::Inherited;
 use self::notify::Notify;
 use self::reload::Cause;
-use self::retire::Gone;
+use self::retire::{Gone, Pending};
 use self::upgrade::{Heir, Successor, Upgrade};
 use self::watch::{Tried, Watch};
 use self::wishes::Wishes;
@@ -282,6 +282,8 @@ pub struct Daemon {
     given_up: Option<GivenUp>,
     /// What earlier reloads have removed and is finished by now.
     finished: Finished,
+    /// What they have removed and is not.
+    pending: Pending,
     notify: Arc<Notify>,
 }
 
@@ -453,6 +455,7 @@ impl Daemon {
             trials: Trials::default(),
             given_up: None,
             finished: Finished { sender, receiver },
+            pending: Pending::default(),
             notify: Arc::new(Notify::from_environment()),
         })
     }
@@ -541,7 +544,9 @@ impl Daemon {
             Some(gone) = self.finished.receiver.recv() => {
                 // Not here: of thousands it takes a while, and checks would wait for it.
                 let with = (Arc::clone(&self.metrics), self.publisher.current());
-                let _ = tokio::task::spawn_blocking(move || gone.retire(&with.0, &with.1)).await;
+                let pending = self.pending.remove(&gone);
+                let retire = move || gone.retire(&with.0, &with.1, &pending);
+                let _ = tokio::task::spawn_blocking(retire).await;
             }
             outcome = Upgrade::outcome(&mut self.upgrade) => {
                 let successor = self.end_upgrade(outcome)?;

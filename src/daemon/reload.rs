@@ -267,7 +267,8 @@ impl Daemon {
         let (target, opened) = match self.prepare(&config, &snapshot).await {
             Ok(prepared) => prepared,
             Err(problems) => {
-                retire::undo(&snapshot, &self.publisher.current(), &self.metrics);
+                let current = self.publisher.current();
+                self.pending.undo(&snapshot, &current, &self.metrics);
                 return Err(problems);
             }
         };
@@ -312,6 +313,7 @@ impl Daemon {
         let gone = Gone::between(&previous, &current);
         gone.resume(&previous);
         gone.retire_gauges(&self.metrics);
+        self.pending.add(&gone);
         let with = (Arc::clone(&self.metrics), self.publisher.clone());
         let finished = self.finished.sender.clone();
         tokio::spawn(retire::wait(gone, previous, with, finished));

@@ -52,7 +52,7 @@ pub struct Compiler {
 pub struct Compiled {
     /// Ready to be published.
     pub snapshot: Snapshot,
-    /// Warnings of the configuration and of its certificates.
+    /// Warnings of the configuration and of its certificates; of many of a kind the first.
     pub warnings: Vec<Problem>,
     /// What the files that the configuration names held, at the latest when they were read.
     pub files: Contents,
@@ -243,7 +243,7 @@ impl Compiler {
         };
         Ok(Compiled {
             snapshot,
-            warnings,
+            warnings: config::first_of_each_kind(warnings),
             files,
         })
     }

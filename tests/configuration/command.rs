@@ -51,6 +51,23 @@ fn check_prints_warnings_and_accepts() {
 }
 
 #[test]
+fn regression_check_of_many_upstreams_says_a_doubt_of_all_of_them_in_a_few_lines() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut text = "[listener.http]\naddress = \"127.0.0.1:0\"\n".to_owned();
+    for index in 0..100 {
+        text += &format!("[upstream.u{index}]\nendpoints = [\"127.0.0.1:9\"]\n");
+    }
+    let path = written(&folder, &text);
+    let (code, _, stderr) = check(&path);
+    assert_eq!(code, Some(0), "{stderr}");
+    let of_upstreams = stderr.lines().filter(|line| line.contains(": upstream.u"));
+    assert_eq!(of_upstreams.clone().count(), 20, "{stderr}");
+    let last = of_upstreams.last().unwrap();
+    let expected = "upstream.u19: no route uses it; 80 more like this";
+    assert!(last.ends_with(expected), "{stderr}");
+}
+
+#[test]
 fn check_prints_every_problem_with_its_place_and_exits_78() {
     let folder = tempfile::tempdir().unwrap();
     let path = written(

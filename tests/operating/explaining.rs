@@ -534,12 +534,15 @@ fn what_is_no_question_is_refused() {
         ),
         (&["/", "-H", "x"], "header must be 'name: value', got \"x\""),
         (&["http://a b/"], "a b is not a host"),
+        (&["http:///x"], "url must name a host, got http:///x"),
     ] {
         let arguments = [&["explain", "GET", "--live"], arguments].concat();
         let (code, said) = told(&command(&balancer, &arguments));
         assert_eq!((code, said), (Some(1), format!("balancer: {reason}\n")));
     }
     let (status, problem) = ask(&balancer, "GET", "/api/v1/explain?colour=red", "");
+    assert_eq!(status, 400, "{problem}");
+    let (status, problem) = ask(&balancer, "GET", "/api/v1/explain?url=/&url=/x", "");
     assert_eq!(status, 400, "{problem}");
     // Read-only: over TCP as well.
     assert_eq!(balancer.ask("/api/v1/explain?url=/").status, 200);

@@ -1,5 +1,6 @@
 //! The request that is asked about, as the query of `GET /api/v1/explain` has it. Strict about what it is given.
 
+use std::collections::HashSet;
 use std::net::{IpAddr, Ipv4Addr};
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
@@ -34,11 +35,15 @@ impl Asked {
         }
     }
 
-    /// From `query`, percent-encoded: `url` must be there; `header` may be there more than once.
+    /// From `query`, percent-encoded: `url` must be there; `header` alone may be there more than once.
     pub fn read(query: &str) -> Result<Self, String> {
         let mut asked = Self::new(Method::GET, "");
+        let mut seen = HashSet::new();
         for pair in query.split('&').filter(|pair| !pair.is_empty()) {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            if name != "header" && !seen.insert(name) {
+                return Err(format!("{name} is given more than once"));
+            }
             let value = decoded(value).ok_or_else(|| format!("{name} is not percent-encoded"))?;
             match name {
                 "method" => {
@@ -122,6 +127,10 @@ impl<'a> Target<'a> {
             None => 0,
         };
         let (authority, target) = rest.split_at(begin);
+        if tls.is_some() && authority.is_empty() {
+            // Such a request is answered 400 before anything is looked for.
+            return Err(format!("url must name a host, got {url}"));
+        }
         let (path, query) = match target.split_once('?') {
             Some((path, query)) => (path, Some(query)),
             None => (target, None),
@@ -166,6 +175,24 @@ mod tests {
         ] {
             let refused = Asked::read(query).unwrap_err();
             assert!(refused.contains(reason), "{query}: {refused}");
+        }
+    }
+
+    #[test]
+    fn regression_one_question_is_asked_at_a_time() {
+        for name in ["method", "url", "listener", "server_name", "client"] {
+            let value = if name == "client" { "::1" } else { "x" };
+            let query = format!("{name}={value}&{name}={value}");
+            let refused = Asked::read(&query).unwrap_err();
+            assert_eq!(refused, format!("{name} is given more than once"));
+        }
+    }
+
+    #[test]
+    fn regression_whole_url_names_a_host() {
+        for url in ["http:///x", "https://", "http://?q"] {
+            let refused = Target::of(url).unwrap_err();
+            assert_eq!(refused, format!("url must name a host, got {url}"));
         }
     }
 

@@ -29,6 +29,7 @@ mod tls;
 mod upstream;
 mod upstream_tls;
 
+use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -75,11 +76,10 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
         .filter_map(upstream::upstream)
         .collect();
 
-    let names =
-        |entries: &[Value<'_>]| entries.iter().map(|entry| Name::from(entry.name)).collect();
+    let read: HashMap<&str, &Upstream> = upstreams.iter().map(|it| (&*it.name, it)).collect();
     let declared = Declared {
-        listeners: names(&listener_entries),
-        upstreams: names(&upstream_entries),
+        listeners: Names::of(&listener_entries),
+        upstreams: Names::of(&upstream_entries),
         http2: upstreams
             .iter()
             .filter(|upstream| upstream.http2)
@@ -88,16 +88,14 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
         retries: upstream_entries
             .iter()
             .map(|entry| {
-                let read = upstreams
-                    .iter()
-                    .find(|upstream| *upstream.name == *entry.name)?;
+                let read = read.get(entry.name)?;
                 Some((read.retry.clone(), read.timeouts.response_head))
             })
             .collect(),
     };
     let routes = route::routes(root, &declared);
     // Routes know upstreams by their place among all that are declared.
-    if upstreams.len() == declared.upstreams.len() {
+    if upstreams.len() == declared.upstreams.0.len() {
         limits::report_long_waits(source, &upstreams, &routes);
     }
     Config {
@@ -116,19 +114,31 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
 
 /// The names a route may refer to, in file order.
 struct Declared {
-    listeners: Vec<Name>,
-    upstreams: Vec<Name>,
+    listeners: Names,
+    upstreams: Names,
     /// Those of them whose endpoints speak HTTP/2.
-    http2: Vec<Name>,
+    http2: HashSet<Name>,
     /// How upstreams say that requests are sent again, and their `response_head`; `None` where one could not be read.
     retries: Vec<Option<(Retry, Duration)>>,
 }
 
+/// Names in file order, each with its index: thousands of routes may refer to thousands of them.
+struct Names(Vec<Name>, HashMap<Name, usize>);
+
+impl Names {
+    fn of(entries: &[Value<'_>]) -> Self {
+        let names: Vec<_> = entries.iter().map(|it| Name::from(it.name)).collect();
+        let indices = names.iter().cloned().zip(0..).collect();
+        Self(names, indices)
+    }
+}
+
 /// The index of the name `value` holds among `names`, which are of `kind`s.
-fn reference(value: &Value<'_>, kind: &str, names: &[Name]) -> Option<usize> {
+fn reference(value: &Value<'_>, kind: &str, names: &Names) -> Option<usize> {
     let article = if kind == "upstream" { "an" } else { "a" };
     let name = value.string_such_as(&format!("the name of {article} {kind}"))?;
-    let index = names.iter().position(|known| **known == *name);
+    let Names(names, indices) = names;
+    let index = indices.get(name).copied();
     if index.is_none() {
         let hint = hint(name, names.iter().map(|name| &**name));
         let known = match names.len() {

@@ -104,7 +104,7 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         let mut upstreams = action
             .iter()
             .flat_map(Action::upstreams)
-            .map(|index| &declared.upstreams[index]);
+            .map(|index| &declared.upstreams.0[index]);
         if let Some(upstream) = upstreams.find(|upstream| declared.http2.contains(*upstream))
             && !upgrades.is_empty()
         {

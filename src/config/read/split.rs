@@ -32,7 +32,7 @@ pub(super) fn split(
             continue;
         };
         if shares.iter().any(|(known, _)| *known == upstream) {
-            let name = &declared.upstreams[upstream];
+            let name = &declared.upstreams.0[upstream];
             element.report(format!("{name:?} is listed twice; add the weights up"));
         }
         shares.push((upstream, weight));

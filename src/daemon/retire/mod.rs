@@ -1,12 +1,18 @@
 //! Takes away the metrics of what a reload has removed, once it is finished and has been scraped a last time.
 
-use std::collections::HashSet;
+mod names;
+
+use std::collections::{BTreeMap, HashSet};
+use std::hash::Hash;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use prometheus::IntGauge;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
+use self::names::{Names, all_endpoints};
 use crate::metrics::{
     EndpointMetrics, ListenerMetrics, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics,
 };
@@ -50,26 +56,69 @@ pub async fn wait(
     let _ = finished.send(gone);
 }
 
-/// Takes away at once what compiling `rejected` has made series of, where `current` has none of it: it never was.
-pub fn undo(rejected: &Snapshot, current: &Snapshot, metrics: &Metrics) {
-    Gone::between(rejected, current).retire(metrics, current);
+/// What reloads have removed and nobody has taken the series of yet, by the generation that had it no more. Names and counts
+/// only: it frees what is freed.
+#[derive(Debug, Default)]
+pub struct Pending(BTreeMap<u64, Arc<Gone>>);
+
+impl Pending {
+    /// Takes note of what is `gone` since `generation`.
+    pub fn add(&mut self, gone: &Gone) {
+        if !gone.is_empty() {
+            self.0
+                .insert(gone.generation, Arc::new(gone.without_endpoints()));
+        }
+    }
+
+    /// What is left to be done for others when `gone` is finished.
+    pub fn remove(&mut self, gone: &Gone) -> Vec<Arc<Gone>> {
+        self.0.remove(&gone.generation);
+        self.0.values().cloned().collect()
+    }
+
+    /// Takes away at once what compiling `rejected` has made series of, where `current` has none of it and nothing of it is
+    /// pending: it never was.
+    pub fn undo(&self, rejected: &Snapshot, current: &Snapshot, metrics: &Metrics) {
+        let gone = Gone::between(rejected, current);
+        // Those that say how it is now: of what is pending they were taken before.
+        gone.retire_gauges(metrics);
+        gone.retire(metrics, current, self.0.values());
+    }
 }
 
 /// What a reload has removed.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Gone {
-    listeners: Vec<Name>,
+    /// The first that had none of it.
+    generation: u64,
+    listeners: Vec<Closed>,
     endpoints: Vec<Departed>,
     upstreams: Vec<Name>,
-    routes: Vec<Name>,
+    routes: Vec<Dropped>,
     /// Routes.
     mirrors: Vec<Name>,
     /// Listener and label.
     certificates: Vec<(Name, String)>,
 }
 
+/// A listener that was removed.
+#[derive(Clone, Debug)]
+struct Closed {
+    name: Name,
+    /// Its open connections.
+    open: Arc<AtomicUsize>,
+}
+
+/// A route that was removed.
+#[derive(Clone, Debug)]
+struct Dropped {
+    name: Name,
+    /// Requests being served.
+    in_flight: IntGauge,
+}
+
 /// An endpoint that was removed.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 struct Departed {
     upstream: Name,
     name: Name,
@@ -94,40 +143,47 @@ impl Departed {
 impl Gone {
     /// What `previous` had and `current` has not.
     pub fn between(previous: &Snapshot, current: &Snapshot) -> Self {
-        let endpoints = endpoint_names(current);
-        let upstreams = upstream_names(current);
-        let routes = route_names(current);
-        let certificates = certificate_names(current);
-        let listeners: Vec<Name> = listener_names(previous)
-            .difference(&listener_names(current))
-            .map(|name| (*name).into())
-            .collect();
+        let (names, before) = (Names::of(current), Names::of(previous));
+        let missing = |before: &HashSet<&str>, now: &HashSet<&str>| -> Vec<Name> {
+            before.difference(now).map(|name| (*name).into()).collect()
+        };
+        let listeners = previous.listeners.iter();
+        let routes = previous.routes.iter();
+        let certificates = before.certificates.difference(&names.certificates);
         Self {
-            listeners,
+            generation: current.generation,
+            listeners: listeners
+                .filter(|listener| !names.listeners.contains(&*listener.name))
+                .map(|listener| Closed {
+                    name: Arc::clone(&listener.name),
+                    open: Arc::clone(&listener.open),
+                })
+                .collect(),
             endpoints: all_endpoints(previous)
-                .filter(|endpoint| !endpoints.contains(&name(endpoint)))
                 .map(Departed::of)
+                .filter(|departed| !names.endpoints.contains(&departed.names()))
                 .collect(),
-            upstreams: upstream_names(previous)
-                .difference(&upstreams)
-                .map(|name| (*name).into())
+            upstreams: missing(&before.upstreams, &names.upstreams),
+            routes: routes
+                .filter(|route| !names.routes.contains(&*route.name))
+                .map(|route| Dropped {
+                    name: Arc::clone(&route.name),
+                    in_flight: route.metrics.in_flight.clone(),
+                })
                 .collect(),
-            routes: previous
-                .routes
-                .iter()
-                .map(|route| &route.name)
-                .filter(|name| !routes.contains(&***name))
-                .cloned()
-                .collect(),
-            mirrors: mirrored_names(previous)
-                .difference(&mirrored_names(current))
-                .map(|name| (*name).into())
-                .collect(),
-            certificates: certificate_names(previous)
-                .difference(&certificates)
+            mirrors: missing(&before.mirrors, &names.mirrors),
+            certificates: certificates
                 .map(|(listener, label)| ((*listener).into(), (*label).to_owned()))
                 .collect(),
         }
+    }
+
+    fn without_endpoints(&self) -> Self {
+        let mut gone = self.clone();
+        for departed in &mut gone.endpoints {
+            departed.endpoint = None;
+        }
+        gone
     }
 
     fn is_empty(&self) -> bool {
@@ -147,11 +203,17 @@ impl Gone {
         }
     }
 
-    /// Tells how many requests are in flight on endpoints that are gone: whoever reads of those in use says nothing of them. What
-    /// `current` has again is told of there. Lets go of those that have none. Whether any have.
+    /// Whether anybody is still served by what is gone and `current` has not again. Tells how many requests are in flight on
+    /// endpoints: whoever reads of those in use says nothing of them. Lets go of those that have none.
     fn tell_in_flight(&mut self, metrics: &Metrics, current: &Snapshot) -> bool {
-        let back = endpoint_names(current);
-        let mut any = false;
+        let back = Names::of(current);
+        let is_open = |listener: &Closed| {
+            let open = listener.open.load(Ordering::Relaxed);
+            open > 0 && !back.listeners.contains(&*listener.name)
+        };
+        let is_served =
+            |route: &Dropped| route.in_flight.get() > 0 && !back.routes.contains(&*route.name);
+        let mut any = self.listeners.iter().any(is_open) || self.routes.iter().any(is_served);
         for departed in &mut self.endpoints {
             let Some(endpoint) = &departed.endpoint else {
                 continue;
@@ -162,7 +224,7 @@ impl Gone {
             }
             any |= in_flight > 0;
             let (upstream, name) = departed.names();
-            if !back.contains(&(upstream, name)) {
+            if !back.endpoints.contains(&(upstream, name)) {
                 metrics
                     .upstream_in_flight
                     .with_label_values(&[upstream, name])
@@ -190,31 +252,31 @@ impl Gone {
         }
     }
 
-    /// Removes the series of all that `current` has not got again. Not while a snapshot is compiled: what that has again could
-    /// still lose its series.
-    pub fn retire(&self, metrics: &Metrics, current: &Snapshot) {
-        let back = listener_names(current);
-        let listeners = left(&self.listeners, &back);
+    /// Removes the series of all that `current` has not got again, and that is not `pending` after it was removed once more. Not
+    /// while a snapshot is compiled: what that has again could still lose its series.
+    pub fn retire<'a>(
+        &self,
+        metrics: &Metrics,
+        current: &Snapshot,
+        pending: impl IntoIterator<Item = &'a Arc<Self>>,
+    ) {
+        let mut kept = Names::of(current);
+        for gone in pending {
+            kept.add(gone);
+        }
+        let listeners = left(self.listeners.iter().map(|it| &*it.name), &kept.listeners);
         for listener in &listeners {
             ListenerMetrics::retire(metrics, listener);
         }
-        let back = endpoint_names(current);
-        let endpoints: HashSet<(&str, &str)> = self
-            .endpoints
-            .iter()
-            .map(Departed::names)
-            .filter(|names| !back.contains(names))
-            .collect();
+        let endpoints = left(self.endpoints.iter().map(Departed::names), &kept.endpoints);
         for names in &endpoints {
             EndpointMetrics::retire_gauges(metrics, *names, &WORDS);
             EndpointMetrics::retire(metrics, *names, REASONS);
         }
-        let back = upstream_names(current);
-        for upstream in left(&self.upstreams, &back) {
+        for upstream in left(self.upstreams.iter().map(|it| &**it), &kept.upstreams) {
             UpstreamMetrics::retire(metrics, upstream, &[&WORDS[..], &REPINS].concat());
         }
-        let back = route_names(current);
-        let routes = left(&self.routes, &back);
+        let routes = left(self.routes.iter().map(|it| &*it.name), &kept.routes);
         for route in &routes {
             RouteMetrics::retire(metrics, route, REASONS);
         }
@@ -228,86 +290,23 @@ impl Gone {
                 endpoints.contains(&(upstream, name))
             });
         }
-        let mirrored = mirrored_names(current);
-        for route in self
-            .mirrors
-            .iter()
-            .filter(|route| !mirrored.contains(&***route))
-        {
+        for route in left(self.mirrors.iter().map(|it| &**it), &kept.mirrors) {
             MirrorMetrics::retire(metrics, route);
         }
-        let certificates = certificate_names(current);
-        for (listener, label) in &self.certificates {
-            if !certificates.contains(&(&**listener, label)) {
-                // A series that is not there is as good as removed.
-                let _ = metrics
-                    .tls_certificate_not_after
-                    .remove_label_values(&[&**listener, label]);
-            }
+        let certificates = self.certificates.iter();
+        let certificates = certificates.map(|(listener, label)| (&**listener, &**label));
+        for (listener, label) in left(certificates, &kept.certificates) {
+            // A series that is not there is as good as removed.
+            let _ = metrics
+                .tls_certificate_not_after
+                .remove_label_values(&[listener, label]);
         }
     }
 }
 
-/// Those of `gone` that are not `back`.
-fn left<'a>(gone: &'a [Name], back: &HashSet<&str>) -> HashSet<&'a str> {
-    gone.iter()
-        .map(|name| &**name)
-        .filter(|name| !back.contains(name))
-        .collect()
-}
-
-fn all_endpoints(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Endpoint>> {
-    snapshot
-        .upstreams
-        .iter()
-        .flat_map(|upstream| upstream.endpoints.iter())
-}
-
-fn endpoint_names(snapshot: &Snapshot) -> HashSet<(&str, &str)> {
-    all_endpoints(snapshot)
-        .map(|endpoint| name(endpoint))
-        .collect()
-}
-
-fn listener_names(snapshot: &Snapshot) -> HashSet<&str> {
-    snapshot
-        .listeners
-        .iter()
-        .map(|listener| &*listener.name)
-        .collect()
-}
-
-fn upstream_names(snapshot: &Snapshot) -> HashSet<&str> {
-    snapshot
-        .upstreams
-        .iter()
-        .map(|upstream| &*upstream.name)
-        .collect()
-}
-
-fn route_names(snapshot: &Snapshot) -> HashSet<&str> {
-    snapshot.routes.iter().map(|route| &*route.name).collect()
-}
-
-fn mirrored_names(snapshot: &Snapshot) -> HashSet<&str> {
-    let mirrored = snapshot.routes.iter().filter(|it| it.mirror.is_some());
-    mirrored.map(|route| &*route.name).collect()
-}
-
-fn certificate_names(snapshot: &Snapshot) -> HashSet<(&str, &str)> {
-    let listeners = snapshot.listeners.iter();
-    listeners
-        .flat_map(|listener| {
-            listener
-                .certificates
-                .iter()
-                .map(|certificate| (&*listener.name, &*certificate.label))
-        })
-        .collect()
-}
-
-fn name(endpoint: &Endpoint) -> (&str, &str) {
-    (endpoint.upstream(), endpoint.name())
+/// Those of `gone` that are not `kept`.
+fn left<T: Eq + Hash>(gone: impl Iterator<Item = T>, kept: &HashSet<T>) -> HashSet<T> {
+    gone.filter(|name| !kept.contains(name)).collect()
 }
 
 #[cfg(test)]
@@ -391,12 +390,12 @@ mod tests {
         let gone = Gone::between(&before, &after);
         gone.retire_gauges(&metrics);
         // What is back by then keeps its series.
-        gone.retire(&metrics, &before);
+        gone.retire(&metrics, &before, []);
         for name in names {
             assert!(text().contains(name), "{name}");
         }
 
-        gone.retire(&metrics, &after);
+        gone.retire(&metrics, &after, []);
         for name in names {
             assert!(!text().contains(name), "{name} in {}", text());
         }
@@ -421,7 +420,7 @@ mod tests {
         let candidate = config::parse(BEFORE, Path::new("balancer.toml")).unwrap();
         let candidate = compiler.compile(&candidate, Some(&before)).unwrap();
         assert_ne!(series(), running);
-        undo(&candidate.snapshot, &before, &metrics);
+        Pending::default().undo(&candidate.snapshot, &before, &metrics);
         assert_eq!(series(), running);
 
         // One that cannot even be compiled.
@@ -432,6 +431,77 @@ mod tests {
         let missing = config::parse(&missing, Path::new("balancer.toml")).unwrap();
         assert!(compiler.compile(&missing, Some(&before)).is_err());
         assert_eq!(series(), running);
+    }
+
+    #[test]
+    fn regression_rejected_configuration_leaves_alone_what_is_not_finished() {
+        let metrics = Arc::new(Metrics::new());
+        let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
+        let mut compile = |source: &str, previous: Option<&Snapshot>| {
+            let config = config::parse(source, Path::new("balancer.toml")).unwrap();
+            compiler.compile(&config, previous).unwrap().snapshot
+        };
+        let series = || {
+            let text = String::from_utf8(encode::text(&metrics).unwrap()).unwrap();
+            let labelled = text.lines().filter(|line| line.contains('{'));
+            labelled.map(str::to_owned).collect::<HashSet<String>>()
+        };
+        let before = compile(BEFORE, None);
+        let after = compile(AFTER, Some(&before));
+        count(&before);
+        let mut pending = Pending::default();
+        let gone = Gone::between(&before, &after);
+        gone.retire_gauges(&metrics);
+        pending.add(&gone);
+        let running = series();
+        let rejected = compile(BEFORE, Some(&after));
+        pending.undo(&rejected, &after, &metrics);
+        assert_eq!(series(), running);
+
+        // Back, and removed again: the first to be finished takes nothing from the second.
+        let back = compile(BEFORE, Some(&after));
+        let again = compile(AFTER, Some(&back));
+        let second = Gone::between(&back, &again);
+        second.retire_gauges(&metrics);
+        pending.add(&second);
+        gone.retire(&metrics, &again, &pending.remove(&gone));
+        assert_eq!(series(), running);
+        second.retire(&metrics, &again, &pending.remove(&second));
+        assert!(!series().iter().any(|line| line.contains("\"dropped\"")));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_route_and_listener_keep_their_series_until_the_last_request_has_ended() {
+        let metrics = Arc::new(Metrics::new());
+        let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
+        let mut compile = |source: &str, previous: Option<&Snapshot>| {
+            let config = config::parse(source, Path::new("balancer.toml")).unwrap();
+            compiler.compile(&config, previous).unwrap().snapshot
+        };
+        let before = Arc::new(compile(BEFORE, None));
+        let publisher = Publisher::new(compile(AFTER, Some(&before)));
+        let served = before.routes[1].metrics.in_flight.clone();
+        let goes = before.listeners.iter().find(|it| &*it.name == "goes");
+        let open = Arc::clone(&goes.unwrap().open);
+        served.inc();
+        open.store(1, Ordering::Relaxed);
+
+        let gone = Gone::between(&before, &publisher.current());
+        let (finished, mut received) = mpsc::unbounded_channel();
+        let with = (Arc::clone(&metrics), publisher.clone());
+        let freed = Arc::downgrade(&before.routes[1]);
+        tokio::spawn(wait(gone, before, with, finished));
+        sleep(Duration::from_secs(3600)).await;
+        assert!(freed.upgrade().is_none(), "its memory is kept");
+        assert!(received.try_recv().is_err(), "both are at work");
+        served.dec();
+        sleep(LAST_SCRAPE * 2).await;
+        assert!(received.try_recv().is_err(), "a connection is open");
+        open.store(0, Ordering::Relaxed);
+        sleep(LAST_SCRAPE / 2).await;
+        assert!(received.try_recv().is_err(), "not scraped yet");
+        sleep(LAST_SCRAPE).await;
+        assert!(received.try_recv().is_ok());
     }
 
     #[tokio::test(start_paused = true)]
@@ -473,7 +543,7 @@ mod tests {
             Some("0"),
             "nobody but who reloads removes it"
         );
-        gone.retire(&metrics, &publisher.current());
+        gone.retire(&metrics, &publisher.current(), []);
         assert_eq!(shown(), None);
     }
 }
