@@ -228,10 +228,11 @@ impl Daemon {
         let Ok(compiled) = timeout(PATIENCE, &mut compiling).await else {
             self.compiler = Some(spare);
             let (metrics, publisher) = (Arc::clone(&self.metrics), self.publisher.clone());
+            let pending = self.pending.clone();
             tokio::spawn(async move {
                 // Whatever it comes to, it is never in use, and its series go.
                 if let Ok((_, Ok((_, compiled)))) = compiling.await {
-                    retire::undo(&compiled.snapshot, &publisher.current(), &metrics);
+                    pending.undo(&compiled.snapshot, &publisher.current(), &metrics);
                 }
             });
             return Err(ConfigErrors::of_file(&self.path, too_long(PATIENCE)));

@@ -116,6 +116,14 @@ impl Metrics {
         families
     }
 
+    /// Lets go of what processes before this one have measured in the series whose labels `is_gone`: one that comes back begins
+    /// anew, as its counters do.
+    pub fn forget_earlier(&self, is_gone: impl Fn(&Labels) -> bool) {
+        let Earlier(earlier) = &self.earlier;
+        let mut earlier = earlier.lock().unwrap_or_else(PoisonError::into_inner);
+        earlier.retain(|(_, labels), _| !is_gone(labels));
+    }
+
     /// Goes on counting where another process has got to, in the series whose labels `is_known`: of what this one has not,
     /// nothing would ever take the series away.
     pub fn go_on_from(&self, totals: Totals, is_known: impl Fn(&Labels) -> bool) {

@@ -44,15 +44,22 @@ impl Channel {
         self.0.set_write_timeout(limit)
     }
 
-    /// Sends a message.
+    /// Sends a message. It is the last one where it did not go through as a whole: what came after would be read as the rest of
+    /// it.
     pub fn send(&self, message: &impl Serialize) -> io::Result<()> {
         let text = serde_json::to_vec(message)?;
         if text.len() > MOST_BYTES {
             return Err(too_long(text.len()));
         }
         let length = u32::try_from(text.len()).map_err(|_| too_long(text.len()))?;
-        (&self.0).write_all(&length.to_be_bytes())?;
-        (&self.0).write_all(&text)
+        let sent = (&self.0)
+            .write_all(&length.to_be_bytes())
+            .and_then(|()| (&self.0).write_all(&text));
+        if sent.is_err() {
+            // What the other end has said may still be read. One that is closed already is as good.
+            let _ = self.0.shutdown(Shutdown::Write);
+        }
+        sent
     }
 
     /// Waits for a message; `None` where the other end has closed instead.
@@ -180,6 +187,21 @@ mod tests {
     fn silence_ends_with_patience() {
         let (_one, other) = pair();
         other.set_patience(Some(Duration::from_millis(10))).unwrap();
+        assert!(other.receive::<String>().is_err());
+    }
+
+    #[test]
+    fn regression_message_that_breaks_off_is_the_last_one() {
+        let (one, other) = pair();
+        one.set_patience(Some(Duration::from_millis(10))).unwrap();
+        let long = "x".repeat(1 << 20);
+        assert!(one.send(&long).is_err(), "nobody reads it");
+        other.send(&"heard").unwrap();
+        assert_eq!(one.receive::<String>().unwrap().as_deref(), Some("heard"));
+        // There is room again for what would be taken for the rest.
+        let mut part = vec![0; 64 << 10];
+        (&other.0).read_exact(&mut part).unwrap();
+        assert!(one.send(&"next").is_err());
         assert!(other.receive::<String>().is_err());
     }
 

@@ -192,6 +192,19 @@ impl PartialEq for Client {
     }
 }
 
+impl Client {
+    /// The same word for what is equal, also in another process of this version.
+    pub fn fingerprint(&self) -> String {
+        use std::fmt::Write;
+        let mut word = format!("{:?} ", self.name);
+        for byte in self.digest {
+            // A string takes everything.
+            let _ = write!(word, "{byte:02x}");
+        }
+        word
+    }
+}
+
 /// Why there is no TLS connection. Nothing of a request has been sent.
 #[derive(Debug, thiserror::Error)]
 pub enum TlsError {

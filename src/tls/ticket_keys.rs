@@ -75,13 +75,13 @@ impl KeyRing {
             (Arc::clone(&ring.current), previous)
         };
         let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        if ring.current.age(now) < IN_USE {
+        if !ring.current.is_due(now) {
             return good(&ring);
         }
         drop(ring);
         let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
         // Another thread may have been faster. Without random bytes the old one has to do.
-        if ring.current.age(now) >= IN_USE
+        if ring.current.is_due(now)
             && let Some(key) = Key::random(now)
         {
             ring.previous = Some(std::mem::replace(&mut ring.current, Arc::new(key)));
@@ -160,6 +160,12 @@ impl Key {
         }
     }
 
+    /// Whether another one is to take its place. One from the future, of another process before a clock was set right, would
+    /// else stay for as long.
+    fn is_due(&self, now: u64) -> bool {
+        self.secret.since > now + STEP || self.age(now) >= IN_USE
+    }
+
     /// A clock that was set back makes none older.
     fn age(&self, now: u64) -> u64 {
         now.saturating_sub(self.secret.since)
@@ -174,6 +180,8 @@ const NAME: usize = 16;
 const KEY: usize = 32; // AES-256
 /// Seconds in which a key seals; for as many again it opens. Too few for nonces of 96 random bits to meet (2³² of them).
 const IN_USE: u64 = 6 * 60 * 60;
+/// Seconds by which a clock is set back in the normal course of things.
+const STEP: u64 = 60;
 
 #[cfg(test)]
 mod tests {
@@ -189,6 +197,23 @@ mod tests {
             assert_eq!(opened.as_deref(), Some(&b"session"[..]), "{later}");
         }
         assert_eq!(ring.open(&ticket, start + 2 * IN_USE + 60), None);
+    }
+
+    #[test]
+    fn regression_key_from_the_future_is_replaced_at_once_and_opens_what_it_has_sealed() {
+        let before = KeyRing::new().unwrap();
+        let start = now();
+        before.at(start + 10 * IN_USE);
+        let ticket = before.seal(b"session", start + 10 * IN_USE).unwrap();
+        let ring = KeyRing::with(before.keys());
+        let opened = ring.open(&ticket, start);
+        assert_eq!(opened.as_deref(), Some(&b"session"[..]));
+        assert_eq!(ring.keys().current.since, start);
+        let current = ring.keys().current.name;
+        ring.at(start + IN_USE - 60);
+        assert_eq!(ring.keys().current.name, current);
+        ring.at(start + IN_USE);
+        assert_ne!(ring.keys().current.name, current);
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub struct Remembered {
     pub endpoint: String,
     /// How it is reached: another address, or another protocol, is another endpoint.
     contact: (String, bool, bool),
+    /// The rest of how it is reached, in a word that is equal for equals; one of an earlier version says nothing of it.
+    #[serde(default)]
+    manner: Option<String>,
     health: Known,
     reason: Option<String>,
     /// Unix time in milliseconds.
@@ -44,6 +47,7 @@ impl Endpoint {
             upstream: self.upstream().to_string(),
             endpoint: self.name().to_string(),
             contact: contact(self),
+            manner: Some(manner(self)),
             health: match state.health {
                 Health::Unchecked | Health::Unknown => Known::Nothing,
                 Health::Up => Known::Up,
@@ -63,7 +67,8 @@ impl Endpoint {
     /// Believes what another process knew of it. Not what checks have found where there are none any more, nor an ejection that
     /// is over, or where `ejects` says that nothing is ejected here. Nothing of it where it is another endpoint by now.
     pub fn recall(&self, known: &Remembered, ejects: bool) {
-        if known.contact != contact(self) {
+        let is_as_before = |before: &String| *before == manner(self);
+        if known.contact != contact(self) || !known.manner.as_ref().is_none_or(is_as_before) {
             return;
         }
         let is_checked = self.state().health == Health::Unknown;
@@ -109,6 +114,13 @@ fn contact(endpoint: &Endpoint) -> (String, bool, bool) {
         contact.http2,
         contact.tls.is_some(),
     )
+}
+
+fn manner(endpoint: &Endpoint) -> String {
+    let contact = endpoint.contact();
+    let tls = contact.tls.as_ref().map(|tls| tls.fingerprint());
+    let proxy = contact.proxy_protocol.map(|version| format!("{version:?}"));
+    format!("{} {}", proxy.unwrap_or_default(), tls.unwrap_or_default())
 }
 
 fn millis(time: SystemTime) -> u64 {
@@ -187,12 +199,38 @@ mod tests {
             ("127.0.0.1:3", CHECKED, Health::Unknown),
             (ADDRESS, "", Health::Unchecked),
             (ADDRESS, "protocol = \"h2\"\nhealth = {}", Health::Unknown),
+            (
+                ADDRESS,
+                "proxy_protocol = \"v2\"\nhealth = {}",
+                Health::Unknown,
+            ),
         ] {
             let after = snapshot(address, more);
             let after = &after.upstreams[0].endpoints[0];
             after.recall(&passed(before), true);
             assert_eq!(after.state().health, health, "{address} {more}");
         }
+    }
+
+    #[test]
+    fn regression_endpoint_whose_tls_settings_are_others_now_is_not_believed_to_be_down() {
+        let tls = |name| format!("health = {{}}\ntls = {{ server_name = \"{name}\" }}");
+        let before = snapshot(ADDRESS, &tls("wrong.example"));
+        let before = &before.upstreams[0].endpoints[0];
+        before.set_health(Health::Down(Evidence::Hard), None);
+        let mut known = passed(before);
+        let recalled = |known: &Remembered, name| {
+            let after = snapshot(ADDRESS, &tls(name));
+            let after = &after.upstreams[0].endpoints[0];
+            after.recall(known, true);
+            after.state().health
+        };
+        assert_eq!(recalled(&known, "right.example"), Health::Unknown);
+        let down = Health::Down(Evidence::Hard);
+        assert_eq!(recalled(&known, "wrong.example"), down);
+        // Of a version that does not say.
+        known.manner = None;
+        assert_eq!(recalled(&known, "right.example"), down);
     }
 
     #[test]

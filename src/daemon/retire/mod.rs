@@ -58,7 +58,7 @@ pub async fn wait(
 
 /// What reloads have removed and nobody has taken the series of yet, by the generation that had it no more. Names and counts
 /// only: it frees what is freed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Pending(BTreeMap<u64, Arc<Gone>>);
 
 impl Pending {
@@ -273,7 +273,8 @@ impl Gone {
             EndpointMetrics::retire_gauges(metrics, *names, &WORDS);
             EndpointMetrics::retire(metrics, *names, REASONS);
         }
-        for upstream in left(self.upstreams.iter().map(|it| &**it), &kept.upstreams) {
+        let upstreams = left(self.upstreams.iter().map(|it| &**it), &kept.upstreams);
+        for upstream in &upstreams {
             UpstreamMetrics::retire(metrics, upstream, &[&WORDS[..], &REPINS].concat());
         }
         let routes = left(self.routes.iter().map(|it| &*it.name), &kept.routes);
@@ -290,6 +291,15 @@ impl Gone {
                 endpoints.contains(&(upstream, name))
             });
         }
+        metrics.forget_earlier(|labels| {
+            let of = |label| labels.get(label).map(String::as_str);
+            let is_in = |gone: &HashSet<&str>, label| of(label).is_some_and(|it| gone.contains(it));
+            let endpoint = of("upstream").zip(of("endpoint"));
+            is_in(&listeners, "listener")
+                || is_in(&routes, "route")
+                || is_in(&upstreams, "upstream")
+                || endpoint.is_some_and(|names| endpoints.contains(&names))
+        });
         for route in left(self.mirrors.iter().map(|it| &**it), &kept.mirrors) {
             MirrorMetrics::retire(metrics, route);
         }
@@ -318,6 +328,7 @@ mod tests {
     use super::*;
     use crate::config;
     use crate::metrics::encode;
+    use crate::metrics::totals::Totals;
     use crate::snapshot::compile::Compiler;
     use crate::tls::Tickets;
     use crate::upstream::Wish;
@@ -502,6 +513,40 @@ mod tests {
         assert!(received.try_recv().is_err(), "not scraped yet");
         sleep(LAST_SCRAPE).await;
         assert!(received.try_recv().is_ok());
+    }
+
+    #[test]
+    fn regression_route_that_comes_back_has_nothing_of_what_a_process_before_has_measured_for_it() {
+        let of_before = Arc::new(Metrics::new());
+        let config = |source| config::parse(source, Path::new("balancer.toml")).unwrap();
+        let compiled = |metrics: &Arc<Metrics>, source, previous: Option<&Snapshot>| {
+            let mut compiler = Compiler::new(Arc::clone(metrics), Tickets::new().unwrap(), 0);
+            compiler
+                .compile(&config(source), previous)
+                .unwrap()
+                .snapshot
+        };
+        compiled(&of_before, BEFORE, None);
+        for route in ["main", "side"] {
+            let of_route = of_before.request_duration.with_label_values(&[route]);
+            of_route.observe(0.02);
+        }
+        let metrics = Arc::new(Metrics::new());
+        let before = compiled(&metrics, BEFORE, None);
+        metrics.go_on_from(Totals::of(&of_before), |_| true);
+        let counted = |route: &str| {
+            let text = String::from_utf8(encode::text(&metrics).unwrap()).unwrap();
+            let line = format!("balancer_request_duration_seconds_count{{route=\"{route}\"}} ");
+            let found = text.lines().find_map(|found| found.strip_prefix(&line));
+            found.map(str::to_owned)
+        };
+        assert_eq!(counted("side").as_deref(), Some("1"));
+        let after = compiled(&metrics, AFTER, Some(&before));
+        Gone::between(&before, &after).retire(&metrics, &after, []);
+        assert_eq!(counted("side"), None);
+        compiled(&metrics, BEFORE, Some(&after));
+        assert_eq!(counted("side").as_deref(), Some("0"));
+        assert_eq!(counted("main").as_deref(), Some("1"));
     }
 
     #[tokio::test(start_paused = true)]
