@@ -3,7 +3,7 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 
-use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, Socket, Type};
 
 /// Connections that may wait for an `accept`; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4096;
@@ -26,30 +26,21 @@ pub fn bind(mut address: SocketAddr, count: usize) -> io::Result<Vec<TcpListener
 }
 
 /// Spreads sockets that are open already over `count` workers: none is left without one who accepts from it, as what queues up
-/// on it would wait for ever, or be reset. Workers for which there is none get one more on the same address; where that is
-/// not shared, a copy.
+/// on it would wait for ever, or be reset. Workers for which there is none get a copy of one: a further socket on that address
+/// would get its share of new connections at once, while this process may be far from accepting and may never come to it.
 pub fn spread(sockets: Vec<TcpListener>, count: usize) -> io::Result<Vec<Vec<TcpListener>>> {
+    let of_others = sockets
+        .iter()
+        .cycle()
+        .take(count.saturating_sub(sockets.len()));
+    let copies: Vec<_> = of_others
+        .map(TcpListener::try_clone)
+        .collect::<io::Result<_>>()?;
     let mut spread: Vec<Vec<TcpListener>> = (0..count).map(|_| Vec::new()).collect();
-    let mut missing = Vec::new();
-    for (worker, of_worker) in spread.iter().enumerate().skip(sockets.len()) {
-        debug_assert!(of_worker.is_empty());
-        let like = &sockets[worker % sockets.len()];
-        missing.push(another(like)?);
-    }
-    for (index, socket) in sockets.into_iter().chain(missing).enumerate() {
-        socket.set_nonblocking(true)?;
+    for (index, socket) in sockets.into_iter().chain(copies).enumerate() {
         spread[index % count].push(socket);
     }
     Ok(spread)
-}
-
-fn another(like: &TcpListener) -> io::Result<TcpListener> {
-    if !SockRef::from(like).reuse_port()? {
-        return like.try_clone();
-    }
-    let socket = socket(like.local_addr()?, true)?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
 }
 
 fn socket(address: SocketAddr, share: bool) -> io::Result<Socket> {
@@ -100,9 +91,19 @@ mod tests {
         assert_eq!(spread_over(2, 2), [1, 1]);
         assert_eq!(spread_over(3, 2), [2, 1]);
         assert_eq!(spread_over(1, 3), [1, 1, 1]);
-        // One that is not shared is the same for all.
-        let alone = TcpListener::bind("127.0.0.1:0").unwrap();
-        assert_eq!(spread(vec![alone], 2).unwrap().len(), 2);
+        assert_eq!(spread_over(2, 5), [1, 1, 1, 1, 1]);
+    }
+
+    #[test]
+    fn regression_no_worker_more_takes_connections_from_those_who_accept() {
+        let sockets = bind("127.0.0.1:0".parse().unwrap(), 1).unwrap();
+        let address = sockets[0].local_addr().unwrap();
+        let accepting = sockets[0].try_clone().unwrap();
+        let _starting = spread(sockets, 4).unwrap();
+        for _ in 0..16 {
+            let _client = std::net::TcpStream::connect(address).unwrap();
+            assert!(accepting.accept().is_ok());
+        }
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! Whatever goes wrong with the new process, the running one goes on as if nothing had happened, and says why.
 
 use std::fs;
+use std::net::{TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
+use std::process::Child;
 
 use rustix::process::{Pid, Signal};
 
@@ -15,6 +17,60 @@ fn script(balancer: &Balancer, text: &str) -> String {
     fs::write(&path, format!("#!/bin/sh\n{text}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
     path.display().to_string()
+}
+
+/// An upgrade whose new process waits for an endpoint that does not answer its check.
+struct Starting {
+    upgrade: Child,
+    pid: Pid,
+    _unanswered: TcpStream,
+}
+
+/// Begins one, with `workers`, and returns once the new process has all open that it will.
+fn begin_and_wait(balancer: &Balancer, origin: &Origin, workers: usize) -> Starting {
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    silent.set_nonblocking(true).unwrap();
+    balancer.write_configuration(&format!(
+        "[process]\nworkers = {workers}\nstartup_wait = \"60s\"\n{}\n[upstream.silent]\nendpoints = [\"{}\"]\n\
+         health = {{ interval = \"60s\", timeout = \"60s\" }}\n",
+        simple(&[origin]),
+        silent.local_addr().unwrap()
+    ));
+    let upgrade = begin(balancer, &[]);
+    let (unanswered, _) = eventually_some("the new process checks its endpoints", || {
+        silent.accept().ok()
+    });
+    let pid = balancer.status()["upgrade"]["pid"].as_i64();
+    let pid = pid.and_then(|it| Pid::from_raw(i32::try_from(it).ok()?));
+    Starting {
+        upgrade,
+        pid: pid.expect("one is under way"),
+        _unanswered: unanswered,
+    }
+}
+
+impl Starting {
+    /// Ends the new process; the upgrade has to fail.
+    fn end(self, signal: Signal) {
+        rustix::process::kill_process(self.pid, signal).unwrap();
+        let (code, text) = said(self.upgrade.wait_with_output().unwrap());
+        assert_eq!(code, Some(1), "{text}");
+    }
+}
+
+#[test]
+fn regression_more_workers_take_no_connection_before_they_can_serve_it() {
+    let origin = Origin::named("a");
+    let one = format!("[process]\nworkers = 1\n{}", simple(&[&origin]));
+    let balancer = Balancer::start(&one);
+    let starting = begin_and_wait(&balancer, &origin, 4);
+    for _ in 0..20 {
+        assert_eq!(get(balancer.http(), "/").text(), "a");
+    }
+    starting.end(Signal::KILL);
+    for _ in 0..20 {
+        assert_eq!(get(balancer.http(), "/").text(), "a");
+    }
 }
 
 #[test]
@@ -56,7 +112,7 @@ fn new_process_that_fails_leaves_the_running_one_as_it_was() {
     );
     balancer.write_configuration(&no_key);
     refused(&[], "certificate chain");
-    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap();
     balancer.write_configuration(&format!(
         "{configuration}\n[listener.more]\naddress = \"{address}\"\n"
