@@ -102,12 +102,13 @@ pub(super) async fn set_mode(
         reply,
     };
     let before = admin.ask(by, command).await?;
+    admin.heard_before().await;
     let snapshot = admin.publisher.current();
     let endpoint = Status::endpoint(&snapshot, &upstream, &endpoint)
         .map_err(|unknown| ApiError::new(StatusCode::NOT_FOUND, unknown))?;
     Ok(Json(Changed {
         before: before.as_str(),
-        endpoint,
+        endpoint: endpoint.and_before(&admin.neighbours()),
     }))
 }
 

@@ -47,6 +47,7 @@ use self::upgrade::{Heir, Successor, Upgrade};
 use self::watch::{Tried, Watch};
 use self::wishes::Wishes;
 use crate::admin::Admin;
+use crate::admin::before::Ids;
 use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
 use crate::admin::history::{Accepted, By, History};
@@ -55,6 +56,7 @@ use crate::config::{Config, ConfigErrors, Problem};
 use crate::health::{self, Checker};
 use crate::metrics::Metrics;
 use crate::net::listen;
+use crate::net::pass::Channel;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::plan::restart::Started;
 use crate::snapshot::{Instance, Publisher, Snapshot};
@@ -92,6 +94,9 @@ pub fn run(
             return ExitCode::FAILURE;
         }
     };
+    if let Some(heir) = &inherited.heir {
+        heir.number_on();
+    }
     let mut wishes = inherited
         .heir
         .as_ref()
@@ -264,6 +269,8 @@ pub struct Daemon {
     unopened: Vec<Opened>,
     /// This process takes over from another, or is about to hand over to one.
     heir: Option<Heir>,
+    /// Where the process before this one is told things.
+    predecessor: Option<Channel>,
     upgrade: Option<Upgrade>,
     /// What the process was started with, of all that no reload changes.
     started: Started,
@@ -364,8 +371,9 @@ impl Daemon {
 
         apply(&snapshot, &config);
         let mut history = History::default();
+        let mut ids = Ids::new();
         if let Some(heir) = &mut inherited.heir {
-            heir.brief(&mut snapshot);
+            ids = heir.brief(&mut snapshot);
             history = heir.history();
         }
         names::resolve(&snapshot).await;
@@ -403,6 +411,7 @@ impl Daemon {
             neighbours: Mutex::default(),
             left: tokio::sync::watch::Sender::new(false),
         });
+        admin.set_ids(ids);
         let doors = Doors::new(admin_listener, socket);
         if inherited.heir.is_none() {
             doors.answer(&admin);
@@ -441,6 +450,7 @@ impl Daemon {
             addresses,
             unopened,
             heir: inherited.heir.take(),
+            predecessor: None,
             upgrade: None,
             started,
             files,

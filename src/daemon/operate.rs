@@ -173,6 +173,7 @@ impl Daemon {
             // Idle connections to it are closed.
             worker.tell(worker::Command::Follow);
         }
+        self.tell_modes();
         Ok(before)
     }
 

@@ -16,6 +16,9 @@ pub struct Remembered {
     pub upstream: String,
     /// Its name.
     pub endpoint: String,
+    /// Its number in that process.
+    #[serde(default)]
+    pub id: u64,
     /// How it is reached: another address, or another protocol, is another endpoint.
     contact: (String, bool, bool),
     health: Known,
@@ -43,6 +46,7 @@ impl Endpoint {
         Remembered {
             upstream: self.upstream().to_string(),
             endpoint: self.name().to_string(),
+            id: self.id().get(),
             contact: contact(self),
             health: match state.health {
                 Health::Unchecked | Health::Unknown => Known::Nothing,
@@ -61,10 +65,10 @@ impl Endpoint {
     }
 
     /// Believes what another process knew of it. Not what checks have found where there are none any more, nor an ejection that
-    /// is over, or where `ejects` says that nothing is ejected here. Nothing of it where it is another endpoint by now.
-    pub fn recall(&self, known: &Remembered, ejects: bool) {
+    /// is over, or where `ejects` says that nothing is ejected here. Nothing of it, and false, where it is another endpoint by now.
+    pub fn recall(&self, known: &Remembered, ejects: bool) -> bool {
         if known.contact != contact(self) {
-            return;
+            return false;
         }
         let is_checked = self.state().health == Health::Unknown;
         let health = match known.health {
@@ -99,6 +103,7 @@ impl Endpoint {
                 false
             });
         }
+        true
     }
 }
 
