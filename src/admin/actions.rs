@@ -124,7 +124,8 @@ impl Admin {
         // Nobody is left to obey once the process is about to end.
         let ending = || {
             let detail = "the balancer is shutting down";
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            // Where another process takes over, that one may.
+            ApiError::for_now(StatusCode::SERVICE_UNAVAILABLE, detail)
         };
         if self.commands.send(Asked { by, command }).is_err() {
             return Err(ending());

@@ -33,8 +33,8 @@ impl Daemon {
         while let Some(Asked { by, command }) = waiting.pop_front() {
             let command = match self.upgrade {
                 Some(_) => match put_off(command) {
-                    Ok((action, refused)) => {
-                        self.note(by, (action, ""), Some(&refused));
+                    Ok((action, target, refused)) => {
+                        self.note(by, (action, &target), Some(&refused));
                         continue;
                     }
                     Err(command) => command,
@@ -69,13 +69,8 @@ impl Daemon {
                     reply,
                 } => {
                     let outcome = self.set_mode(&upstream, &endpoint, mode);
-                    let action = match mode {
-                        Mode::Active => "resume",
-                        Mode::Draining => "drain",
-                        Mode::Disabled => "disable",
-                    };
                     let target = format!("{upstream}/{endpoint}");
-                    self.note(by, (action, &target), outcome.as_ref().err());
+                    self.note(by, (action(mode), &target), outcome.as_ref().err());
                     // Who has left need not be told; this holds for every reply.
                     let _ = reply.send(outcome);
                 }
@@ -128,7 +123,7 @@ impl Daemon {
         reply: Reply<Reloaded>,
     ) {
         let outcome = self.rollback(by, generation).await;
-        let target = generation.map(|it| it.to_string()).unwrap_or_default();
+        let target = rollback_target(generation);
         self.note(by, ("rollback", &target), outcome.as_ref().err());
         let _ = reply.send(outcome);
     }
@@ -234,26 +229,48 @@ impl Daemon {
     }
 }
 
-/// Refuses what would change something: the process that is about to take over would know nothing of it. What was asked for, and
-/// why not; or the command, if it changes nothing.
-fn put_off(command: Command) -> Result<(&'static str, Refused), Command> {
+/// Refuses what would change something: the process that is about to take over would know nothing of it. What was asked for, of
+/// what, and why not; or the command, if it changes nothing.
+fn put_off(command: Command) -> Result<(&'static str, String, Refused), Command> {
     let refused = || {
         let why = "an upgrade is under way; ask again when it is over";
-        Refused::Conflict(why.to_owned())
+        Refused::Later(why.to_owned())
     };
-    let action = match command {
-        Command::Reload(_, reply) | Command::Rollback(_, reply) => {
-            // Who has left need not be told.
+    // Who has left need not be told.
+    let (action, target) = match command {
+        Command::Reload(_, reply) => {
             let _ = reply.send(Err(refused()));
-            "reload"
+            ("reload", String::new())
         }
-        Command::SetMode { reply, .. } => {
+        Command::Rollback(generation, reply) => {
             let _ = reply.send(Err(refused()));
-            "mode"
+            ("rollback", rollback_target(generation))
+        }
+        Command::SetMode {
+            upstream,
+            endpoint,
+            mode,
+            reply,
+        } => {
+            let _ = reply.send(Err(refused()));
+            (action(mode), format!("{upstream}/{endpoint}"))
         }
         Command::Upgrade(..) | Command::Plan(..) => return Err(command),
     };
-    Ok((action, refused()))
+    Ok((action, target, refused()))
+}
+
+/// What an operator does to have an endpoint in `mode`.
+fn action(mode: Mode) -> &'static str {
+    match mode {
+        Mode::Active => "resume",
+        Mode::Draining => "drain",
+        Mode::Disabled => "disable",
+    }
+}
+
+fn rollback_target(generation: Option<u64>) -> String {
+    generation.map(|it| it.to_string()).unwrap_or_default()
 }
 
 /// What taking `next` over would change, with the modes that operators have set.

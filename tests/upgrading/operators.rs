@@ -1,7 +1,9 @@
 //! What operators do while the process before still finishes what it has: that one hears of it, and what it has in flight counts.
 
-use super::{Successors, command, said};
-use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually};
+use std::fs;
+
+use super::{Successors, begin, command, said};
+use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, get};
 
 /// An origin that holds requests for `/held` until the gate opens.
 fn holding(name: &'static str, gate: &Gate) -> Origin {
@@ -103,4 +105,61 @@ fn regression_process_before_sends_nothing_more_where_an_operator_wants_nothing(
             assert_eq!(reply.field("connection"), Some("close"));
         }
     }
+}
+
+#[test]
+fn regression_roll_goes_on_after_an_upgrade_that_was_under_way_and_the_audit_says_what_was_refused()
+{
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let balancer = Balancer::start(&config([&a, &b]));
+    let file = |name: &str| balancer.directory().join(name);
+    let hook = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.01; done",
+        file("begun").display(),
+        file("goes-on").display()
+    );
+    let mut roll = command(&balancer, "roll");
+    let roll = roll.args(["app", "--force", "--hook", &hook]);
+    let roll = roll.spawn().unwrap();
+    eventually("the hook runs", || file("begun").exists());
+    let hangs = file("hangs");
+    fs::write(&hangs, "#!/bin/sh\nexec sleep 100\n").unwrap();
+    let executable = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+    fs::set_permissions(&hangs, executable).unwrap();
+    let hangs = hangs.display().to_string();
+    let upgrade = begin(&balancer, &["--binary", &hangs, "--timeout", "2s"]);
+    eventually("the upgrade is under way", || {
+        balancer.status()["upgrade"]["state"] == "starting"
+    });
+    let refused = asked(&balancer, &["drain", "app/b"]);
+    assert!(refused.1.contains("an upgrade is under way"), "{refused:?}");
+    let refused = asked(&balancer, &["rollback", "7"]);
+    assert!(refused.1.contains("an upgrade is under way"), "{refused:?}");
+    fs::write(file("goes-on"), "").unwrap();
+    // It is refused at least once.
+    eventually("the resume is refused", || {
+        let events = balancer.events("operator");
+        let is_it = |event: &serde_json::Value| event["target"] == "app/a";
+        events
+            .iter()
+            .any(|it| is_it(it) && it["action"] == "resume" && it["result"] == "refused")
+    });
+    assert_eq!(said(upgrade.wait_with_output().unwrap()).0, Some(1));
+    let (code, text) = said(roll.wait_with_output().unwrap());
+    assert_eq!(code, Some(0), "{text}");
+    for name in ["a", "b"] {
+        assert_eq!(balancer.endpoint("app", name)["mode"], "active");
+    }
+    let refused = balancer.events("operator").into_iter();
+    let refused = refused.filter(|event| event["result"] == "refused");
+    let refused: Vec<_> = refused
+        .map(|event| format!("{} {}", event["action"], event["target"]))
+        .collect();
+    for expected in ["\"drain\" \"app/b\"", "\"rollback\" \"7\""] {
+        assert!(
+            refused.iter().any(|it| it == expected),
+            "{expected} in {refused:?}"
+        );
+    }
+    assert_eq!(get(balancer.http(), "/").status, 200);
 }
