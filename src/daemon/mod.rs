@@ -43,7 +43,7 @@ pub use self::inherit::Inherited;
 use self::notify::Notify;
 use self::reload::Cause;
 use self::retire::Gone;
-use self::upgrade::{Heir, Successor, Upgrade};
+use self::upgrade::{Heir, RolledBackTo, Successor, Upgrade};
 use self::watch::{Tried, Watch};
 use self::wishes::Wishes;
 use crate::admin::Admin;
@@ -52,7 +52,7 @@ use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
 use crate::admin::history::{Accepted, By, History};
 use crate::admin::leaving::Leaving;
-use crate::config::{Config, ConfigErrors, Problem};
+use crate::config::{self, Config, ConfigErrors, Problem};
 use crate::health::{self, Checker};
 use crate::metrics::Metrics;
 use crate::net::listen;
@@ -101,6 +101,23 @@ pub fn run(
         .heir
         .as_ref()
         .map_or_else(Wishes::default, Heir::wishes);
+    let tried = Tried::of(&config, path);
+    let heir = inherited.heir.as_ref();
+    let earlier = heir.and_then(|heir| heir.rolled_back_to(&config.text.0));
+    if let Some(earlier) = &earlier {
+        match config::parse(&earlier.text, path) {
+            Ok(parsed) => config = parsed,
+            Err(problems) => {
+                let code = refuse(&problems);
+                inherited.give_up(&problems.to_string());
+                return code;
+            }
+        }
+        warn!(
+            "the rollback to generation {} goes on; a reload takes the file as it is now",
+            earlier.origin
+        );
+    }
     wishes.lay_over(&mut config);
     let compiled = match compiler.compile(&config, None) {
         Ok(compiled) => compiled,
@@ -133,6 +150,8 @@ pub fn run(
         let read = Read {
             path,
             config,
+            tried,
+            earlier,
             wishes,
         };
         let starting = Daemon::start(read, compiled, (compiler, metrics), &mut inherited);
@@ -164,6 +183,10 @@ fn refuse(problems: &ConfigErrors) -> ExitCode {
 struct Read<'a> {
     path: &'a Path,
     config: Config,
+    /// What the files hold.
+    tried: Tried,
+    /// Where `config` is not what the file at `path` says.
+    earlier: Option<RolledBackTo>,
     /// Those of operators, which are in `config` by now.
     wishes: Wishes,
 }
@@ -334,10 +357,11 @@ impl Daemon {
         let Read {
             path,
             config,
+            tried,
+            earlier,
             wishes,
         } = read;
         warn_of(&compiled.warnings);
-        let tried = Tried::of(&config, path);
         let Compiled {
             mut snapshot,
             files,
@@ -372,9 +396,11 @@ impl Daemon {
         apply(&snapshot, &config);
         let mut history = History::default();
         let mut ids = Ids::new();
+        let mut given_up = None;
         if let Some(heir) = &mut inherited.heir {
             ids = heir.brief(&mut snapshot);
             history = heir.history();
+            given_up = heir.given_up();
         }
         names::resolve(&snapshot).await;
         publish_gauges(&metrics, &snapshot);
@@ -382,14 +408,20 @@ impl Daemon {
         farewells.follow(&snapshot, Instant::now());
         history.push(Accepted {
             generation: snapshot.generation,
-            origin: snapshot.generation,
+            origin: earlier
+                .as_ref()
+                .map_or(snapshot.generation, |earlier| earlier.origin),
             text: Arc::clone(&config.text.0),
             files: files.clone(),
             at: SystemTime::now(),
-            by: By::Start,
+            by: earlier.as_ref().map_or(By::Start, |earlier| earlier.by),
         });
         let started = Started::with(&config);
         note_accepted(&metrics);
+        if earlier.is_some_and(|earlier| earlier.by == By::AutoRollback) {
+            // The file is not what is in use.
+            metrics.config_last_reload_successful.set(0);
+        }
         metrics
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -457,7 +489,7 @@ impl Daemon {
             refused_tls_files: None,
             tried,
             trials: Trials::default(),
-            given_up: None,
+            given_up,
             finished: Finished { sender, receiver },
             notify: Arc::new(Notify::from_environment()),
         })

@@ -26,6 +26,9 @@ pub struct Remembered {
     /// Unix time in milliseconds.
     since: u64,
     ejected: Option<(String, u64)>,
+    /// Most requests at once within the last minute, and the last day.
+    #[serde(default)]
+    peaks: (u32, u32),
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
@@ -61,6 +64,7 @@ impl Endpoint {
             ejected: state
                 .ejected
                 .map(|it| (it.line.as_str().to_owned(), millis(it.until))),
+            peaks: self.peaks.remember(),
         }
     }
 
@@ -70,6 +74,7 @@ impl Endpoint {
         if known.contact != contact(self) {
             return false;
         }
+        self.peaks.recall(Instant::now(), known.peaks);
         let is_checked = self.state().health == Health::Unknown;
         let health = match known.health {
             _ if !is_checked => None,

@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 use rustix::stdio::dup2_stdin;
@@ -19,7 +19,8 @@ use super::message::{FORMAT, FromNew, FromOld, Hello, Heritage, Modes};
 use super::series;
 use crate::admin::Admin;
 use crate::admin::before::Ids;
-use crate::admin::history::{Accepted, History};
+use crate::admin::history::{Accepted, By, History};
+use crate::daemon::auto_rollback::GivenUp;
 use crate::daemon::inherit::{Inherited, Passed, Whose};
 use crate::daemon::wishes::Wishes;
 use crate::daemon::{Daemon, Signals, end};
@@ -38,6 +39,15 @@ pub(super) const VARIABLE: &str = "BALANCER_TAKES_OVER_FROM";
 pub(in crate::daemon) struct Heir {
     channel: Channel,
     heritage: Rest,
+}
+
+/// An earlier file that is in use.
+#[derive(Debug)]
+pub(in crate::daemon) struct RolledBackTo {
+    pub(in crate::daemon) text: String,
+    /// The generation whose file it is.
+    pub(in crate::daemon) origin: u64,
+    pub(in crate::daemon) by: By,
 }
 
 /// What is not given to somebody else yet.
@@ -92,6 +102,22 @@ impl Heir {
         Wishes::listed(&self.heritage.0.wishes)
     }
 
+    /// The file to go on with, where that is not `file`: one that was rolled back to, unasked or not, is in use until a reload.
+    pub(in crate::daemon) fn rolled_back_to(&self, file: &str) -> Option<RolledBackTo> {
+        let current = self.heritage.0.history.last()?;
+        let is_other = current.by.is_back() && current.text != file;
+        is_other.then(|| RolledBackTo {
+            text: current.text.clone(),
+            origin: current.origin,
+            by: current.by,
+        })
+    }
+
+    /// A file that is not taken again unasked, once.
+    pub(in crate::daemon) fn given_up(&mut self) -> Option<GivenUp> {
+        self.heritage.0.given_up.take().map(GivenUp::heard)
+    }
+
     /// The files accepted so far, once.
     pub(in crate::daemon) fn history(&mut self) -> History {
         let files = self.heritage.0.history.drain(..);
@@ -112,6 +138,7 @@ impl Heir {
             generation,
             endpoints,
             ids: earlier,
+            peaks,
             ..
         } = &self.heritage.0;
         let mut ids = Ids::new();
@@ -128,6 +155,9 @@ impl Heir {
                 {
                     ids.insert(known.id, endpoint.id().get());
                 }
+            }
+            if let Some((_, seen)) = peaks.iter().find(|(name, _)| **name == *upstream.name) {
+                upstream.peaks.recall(Instant::now(), *seen);
             }
             upstream.refresh();
         }

@@ -42,6 +42,12 @@ pub(super) struct Heritage {
     pub(super) last_id: u64,
     #[serde(default)]
     pub(super) ids: Ids,
+    /// Most requests at once within the last minute, and the last day, by upstream.
+    #[serde(default)]
+    pub(super) peaks: Vec<(String, (u32, u32))>,
+    /// A file that was rolled back by itself, and why: it is not taken again unasked.
+    #[serde(default)]
+    pub(super) given_up: Option<(String, String)>,
     /// Without them clients shake hands in full.
     pub(super) tickets: Option<TicketSecrets>,
 }

@@ -28,10 +28,11 @@ use tracing::{error, info, warn};
 
 use self::conversation::Conversation;
 pub(super) use self::conversation::Successor;
-pub(super) use self::heir::Heir;
+pub(super) use self::heir::{Heir, RolledBackTo};
 pub(super) use self::message::Modes;
 use self::message::{FORMAT, File, FromNew, FromOld, Heritage, Socket};
 use super::Daemon;
+use super::auto_rollback::GivenUp;
 use super::wishes::Wishes;
 use crate::admin::before::{Busy, Left};
 use crate::admin::command::{Operator, Refused, Reply};
@@ -267,6 +268,12 @@ impl Daemon {
             endpoints: endpoints.map(|endpoint| endpoint.remember()).collect(),
             last_id: EndpointId::last(),
             ids: self.admin.ids(),
+            peaks: snapshot
+                .upstreams
+                .iter()
+                .map(|it| (it.name.to_string(), it.peaks.remember()))
+                .collect(),
+            given_up: self.given_up.as_ref().map(GivenUp::told),
             tickets: self.compiler.as_ref().map(|it| it.tickets.secrets()),
         };
         Ok((heritage, descriptors))
