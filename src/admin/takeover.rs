@@ -41,7 +41,7 @@ pub enum Succession {
 #[derive(Debug, Default)]
 pub struct Neighbours {
     /// About to take over.
-    starting: Option<u32>,
+    pub(super) starting: Option<u32>,
     /// Was before this one, and finishes what it has.
     pub(super) draining: Option<Before>,
     /// Words about modes that it was sent.
