@@ -10,6 +10,8 @@ use crate::support::{Balancer, eventually};
 
 mod failing;
 mod load;
+mod operators;
+mod rollbacks;
 mod state;
 
 /// Ends every process that has taken over from another, when dropped: nobody else would.

@@ -102,12 +102,13 @@ pub(super) async fn set_mode(
         reply,
     };
     let before = admin.ask(by, command).await?;
+    admin.heard_before().await;
     let snapshot = admin.publisher.current();
     let endpoint = Status::endpoint(&snapshot, &upstream, &endpoint)
         .map_err(|unknown| ApiError::new(StatusCode::NOT_FOUND, unknown))?;
     Ok(Json(Changed {
         before: before.as_str(),
-        endpoint,
+        endpoint: endpoint.and_before(&admin.neighbours()),
     }))
 }
 
@@ -123,7 +124,8 @@ impl Admin {
         // Nobody is left to obey once the process is about to end.
         let ending = || {
             let detail = "the balancer is shutting down";
-            ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail)
+            // Where another process takes over, that one may.
+            ApiError::for_now(StatusCode::SERVICE_UNAVAILABLE, detail)
         };
         if self.commands.send(Asked { by, command }).is_err() {
             return Err(ending());

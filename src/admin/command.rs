@@ -128,6 +128,9 @@ pub enum Refused {
     /// It is so already, or cannot be now.
     #[error("{0}")]
     Conflict(String),
+    /// Not now, but soon: nothing is wrong with it.
+    #[error("{0}")]
+    Later(String),
     /// Not for who asks.
     #[error("{0}")]
     Forbidden(String),

@@ -63,7 +63,7 @@ impl By {
     }
 
     /// Whether an earlier file was taken over.
-    fn is_back(self) -> bool {
+    pub fn is_back(self) -> bool {
         match self {
             Self::Start | Self::Signal | Self::Watch | Self::Reload(_) => false,
             Self::Rollback(_) | Self::AutoRollback => true,

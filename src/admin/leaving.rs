@@ -21,6 +21,12 @@ impl Leaving {
         leaving.extend(gone.map(Arc::downgrade));
     }
 
+    /// All that something is left of.
+    pub fn all(&self) -> Vec<Arc<Endpoint>> {
+        let leaving = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        leaving.iter().filter_map(Weak::upgrade).collect()
+    }
+
     /// The one with `id`, if anything of it is left.
     pub fn find(&self, id: u64) -> Option<Arc<Endpoint>> {
         let leaving = self.0.lock().unwrap_or_else(PoisonError::into_inner);

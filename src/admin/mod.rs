@@ -2,6 +2,7 @@
 //! no traffic: an address, where everything is only read, and a unix socket, over which things are changed as well.
 
 mod actions;
+pub mod before;
 pub mod command;
 pub mod configuration;
 pub mod events;
@@ -227,6 +228,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
     let snapshot = admin.publisher.current();
     let mut status = status::Status::of(&snapshot, &addresses, admin.started).after(last_reload);
     status.upgrade = admin.succession();
+    status.add_before(&admin.neighbours());
     Json(status)
 }
 
@@ -247,14 +249,17 @@ async fn endpoint(
     if let Some(id) = names::number(query.as_deref(), "id")? {
         let current = admin.publisher.current();
         let among = (&*current, &admin.leaving);
-        let found = status::Status::endpoint_with(among, (&upstream, &endpoint), id);
+        let (names, id) = ((&*upstream, &*endpoint), admin.own_id(id));
+        let found = status::Status::endpoint_with(among, names, id);
+        let found = found.map(|found| found.and_before(&admin.neighbours()));
+        let found = found.or_else(|| admin.only_before(names, id));
         return found.map(Json).ok_or_else(|| {
             let detail = "nothing of this endpoint is left";
             ApiError::new(StatusCode::GONE, detail)
         });
     }
     status::Status::endpoint(&admin.publisher.current(), &upstream, &endpoint)
-        .map(Json)
+        .map(|found| Json(found.and_before(&admin.neighbours())))
         .map_err(|unknown| ApiError::new(StatusCode::NOT_FOUND, unknown))
 }
 

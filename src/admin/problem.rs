@@ -16,6 +16,9 @@ pub struct ApiError {
     status: u16,
     /// What is wrong, in a sentence.
     detail: String,
+    /// Whether the same may be asked again in a moment (`Retry-After`).
+    #[serde(skip)]
+    is_for_now: bool,
     /// Every problem of a configuration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<ProblemView>,
@@ -38,7 +41,16 @@ impl ApiError {
             title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),
             detail: detail.into(),
+            is_for_now: false,
             problems: Vec::new(),
+        }
+    }
+
+    /// One that may be over in a moment.
+    pub fn for_now(status: StatusCode, detail: impl Into<String>) -> Self {
+        Self {
+            is_for_now: true,
+            ..Self::new(status, detail)
         }
     }
 }
@@ -55,6 +67,7 @@ impl From<Refused> for ApiError {
             },
             Refused::Unknown(what) => Self::new(StatusCode::NOT_FOUND, what),
             Refused::Conflict(what) => Self::new(StatusCode::CONFLICT, what),
+            Refused::Later(what) => Self::for_now(StatusCode::CONFLICT, what),
             Refused::Forbidden(what) => Self::new(StatusCode::FORBIDDEN, what),
             Refused::Failed(what) => Self::new(StatusCode::INTERNAL_SERVER_ERROR, what),
         }
@@ -77,9 +90,14 @@ impl From<&Problem> for ProblemView {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        let is_for_now = self.is_for_now;
         let mut response = (status, axum::Json(self)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
-        response.headers_mut().insert(header::CONTENT_TYPE, kind);
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, kind);
+        if is_for_now {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        }
         response
     }
 }

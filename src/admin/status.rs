@@ -7,10 +7,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::before::Busy;
 use super::leaving::Leaving;
 use super::reloads::{LastReload, LastReloadView};
-use super::takeover::Succession;
-use crate::config::hint;
+use super::takeover::{Neighbours, Succession};
+use crate::config::{self, hint};
 use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
 use crate::upstream::outlier::Ejection;
@@ -276,6 +277,56 @@ impl Status {
             |it: &Arc<Endpoint>| **it.upstream() == *upstream && **it.name() == *endpoint;
         let found = leaving.find(id).filter(is_meant)?;
         Some(endpoint_status(&found, None))
+    }
+}
+
+impl Status {
+    /// Adds what the process before this one has in flight.
+    pub(super) fn add_before(&mut self, neighbours: &Neighbours) {
+        for endpoint in self.upstreams.iter_mut().flat_map(|it| &mut it.endpoints) {
+            endpoint.add_before(neighbours);
+        }
+    }
+}
+
+impl EndpointStatus {
+    /// The same, with what the process before this one has in flight.
+    pub(super) fn and_before(mut self, neighbours: &Neighbours) -> Self {
+        self.add_before(neighbours);
+        self
+    }
+
+    fn add_before(&mut self, neighbours: &Neighbours) {
+        let (in_flight, tunnels) = neighbours.in_flight(self.id);
+        self.in_flight = self.in_flight.saturating_add(in_flight);
+        self.tunnels += tunnels;
+    }
+
+    /// Of one that the process before this one alone has, and that gets nothing new.
+    pub(super) fn of_gone(busy: &Busy) -> Self {
+        let state = config::Mode::Draining.as_str();
+        Self {
+            id: busy.id,
+            gone: true,
+            name: busy.endpoint.clone(),
+            address: busy.address.clone(),
+            resolved: None,
+            weight: 1,
+            backup: false,
+            slow_start: None,
+            mode: state,
+            health: Health::Unknown.as_str(),
+            evidence: None,
+            ejected: None,
+            state,
+            reason: Some("in flight in the process before this one".to_owned()),
+            since: unix_seconds(SystemTime::now()),
+            in_flight: busy.in_flight,
+            max_in_flight: None,
+            peak_in_flight: busy.in_flight,
+            tunnels: busy.tunnels,
+            eligible: false,
+        }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Arc, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Json;
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use super::Admin;
 use super::actions::read;
+use super::before::{Before, Ids};
 use super::command::{Command, Operator};
 use super::problem::ApiError;
 
@@ -40,9 +41,13 @@ pub enum Succession {
 #[derive(Debug, Default)]
 pub struct Neighbours {
     /// About to take over.
-    starting: Option<u32>,
-    /// Was before this one, and has so many client connections yet.
-    draining: Option<(u32, usize)>,
+    pub(super) starting: Option<u32>,
+    /// Was before this one, and finishes what it has.
+    pub(super) draining: Option<Before>,
+    /// Words about modes that it was sent.
+    pub(super) told: u64,
+    /// How endpoints of processes before are numbered here.
+    pub(super) ids: Ids,
 }
 
 /// What is to take over.
@@ -98,30 +103,17 @@ impl Admin {
         self.neighbours().starting = pid;
     }
 
-    /// Says which process was before this one, and how many client connections it has yet; nothing: it has ended.
-    pub fn set_draining(&self, draining: Option<(u32, usize)>) {
-        self.neighbours().draining = draining;
-    }
-
     /// How far a change of processes has come.
     pub fn succession(&self) -> Option<Succession> {
         let neighbours = self.neighbours();
-        match (neighbours.starting, neighbours.draining) {
+        match (neighbours.starting, &neighbours.draining) {
             (Some(pid), _) => Some(Succession::Starting { pid }),
-            (None, Some((pid, connections))) => Some(Succession::Draining { pid, connections }),
+            (None, Some(before)) => Some(Succession::Draining {
+                pid: before.pid,
+                connections: before.left.connections,
+            }),
             (None, None) => None,
         }
-    }
-
-    /// Client connections of the process before this one, while there is one.
-    pub fn left_before(&self) -> Option<usize> {
-        let (_, connections) = self.neighbours().draining?;
-        Some(connections)
-    }
-
-    fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
-        let neighbours = self.neighbours.lock();
-        neighbours.unwrap_or_else(PoisonError::into_inner)
     }
 }
 

@@ -63,6 +63,9 @@ pub(super) enum AskError {
     /// Its name, and one like it.
     #[error("no upstream is named {0:?}{1}")]
     NoUpstream(String, String),
+    /// What the balancer says that may be asked again in a moment.
+    #[error("{}", refused(.0))]
+    Later(Problem),
     /// What the balancer says, and every problem of its file.
     #[error("{}", refused(.0))]
     Refused(Problem),
@@ -171,11 +174,13 @@ impl Running {
         let Answer {
             status,
             server,
+            is_for_now,
             body,
         } = answer;
         if !status.is_success() {
             return Err(match serde_json::from_slice::<Problem>(&body) {
                 Ok(problem) if status == StatusCode::GONE => AskError::Gone(problem.detail),
+                Ok(problem) if is_for_now => AskError::Later(problem),
                 Ok(problem) if problem.detail != NOTHING_THERE => AskError::Refused(problem),
                 _ => AskError::Version(server),
             });
@@ -213,6 +218,7 @@ impl Running {
         let server = server.and_then(|server| server.to_str().ok());
         Ok(Answer {
             status: head.status,
+            is_for_now: head.headers.contains_key(header::RETRY_AFTER),
             server: server.unwrap_or("of an unknown version").to_owned(),
             body,
         })
@@ -234,6 +240,8 @@ impl Running {
 struct Answer {
     status: StatusCode,
     server: String,
+    /// Whether the same may be asked again in a moment.
+    is_for_now: bool,
     body: Bytes,
 }
 

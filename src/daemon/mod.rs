@@ -44,18 +44,20 @@ pub use self::inherit::Inherited;
 use self::notify::Notify;
 use self::reload::Cause;
 use self::retire::{Gone, Pending};
-use self::upgrade::{Heir, Successor, Upgrade};
+use self::upgrade::{Heir, RolledBackTo, Successor, Upgrade};
 use self::watch::{Tried, Watch};
 use self::wishes::Wishes;
 use crate::admin::Admin;
+use crate::admin::before::Ids;
 use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
 use crate::admin::history::{Accepted, By, History};
 use crate::admin::leaving::Leaving;
-use crate::config::{Config, ConfigErrors, Problem};
+use crate::config::{self, Config, ConfigErrors, Problem};
 use crate::health::{self, Checker};
 use crate::metrics::Metrics;
 use crate::net::listen;
+use crate::net::pass::Channel;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::plan::restart::Started;
 use crate::snapshot::{Instance, Publisher, Snapshot};
@@ -93,10 +95,30 @@ pub fn run(
             return ExitCode::FAILURE;
         }
     };
+    if let Some(heir) = &inherited.heir {
+        heir.number_on();
+    }
     let mut wishes = inherited
         .heir
         .as_ref()
         .map_or_else(Wishes::default, Heir::wishes);
+    let tried = Tried::of(&config, path);
+    let heir = inherited.heir.as_ref();
+    let earlier = heir.and_then(|heir| heir.rolled_back_to(&config.text.0));
+    if let Some(earlier) = &earlier {
+        match config::parse(&earlier.text, path) {
+            Ok(parsed) => config = parsed,
+            Err(problems) => {
+                let code = refuse(&problems);
+                inherited.give_up(&problems.to_string());
+                return code;
+            }
+        }
+        warn!(
+            "the rollback to generation {} goes on; a reload takes the file as it is now",
+            earlier.origin
+        );
+    }
     wishes.lay_over(&mut config);
     let compiled = match compiler.compile(&config, None) {
         Ok(compiled) => compiled,
@@ -129,6 +151,8 @@ pub fn run(
         let read = Read {
             path,
             config,
+            tried,
+            earlier,
             wishes,
         };
         let starting = Daemon::start(read, compiled, (compiler, metrics), &mut inherited);
@@ -160,6 +184,10 @@ fn refuse(problems: &ConfigErrors) -> ExitCode {
 struct Read<'a> {
     path: &'a Path,
     config: Config,
+    /// What the files hold.
+    tried: Tried,
+    /// Where `config` is not what the file at `path` says.
+    earlier: Option<RolledBackTo>,
     /// Those of operators, which are in `config` by now.
     wishes: Wishes,
 }
@@ -265,6 +293,8 @@ pub struct Daemon {
     unopened: Vec<Opened>,
     /// This process takes over from another, or is about to hand over to one.
     heir: Option<Heir>,
+    /// Where the process before this one is told things.
+    predecessor: Option<Channel>,
     upgrade: Option<Upgrade>,
     /// What the process was started with, of all that no reload changes.
     started: Started,
@@ -332,10 +362,11 @@ impl Daemon {
         let Read {
             path,
             config,
+            tried,
+            earlier,
             wishes,
         } = read;
         warn_of(&compiled.warnings);
-        let tried = Tried::of(&config, path);
         let Compiled {
             mut snapshot,
             files,
@@ -369,9 +400,12 @@ impl Daemon {
 
         apply(&snapshot, &config);
         let mut history = History::default();
+        let mut ids = Ids::new();
+        let mut given_up = None;
         if let Some(heir) = &mut inherited.heir {
-            heir.brief(&mut snapshot);
+            ids = heir.brief(&mut snapshot);
             history = heir.history();
+            given_up = heir.given_up();
         }
         names::resolve(&snapshot).await;
         publish_gauges(&metrics, &snapshot);
@@ -379,14 +413,20 @@ impl Daemon {
         farewells.follow(&snapshot, Instant::now());
         history.push(Accepted {
             generation: snapshot.generation,
-            origin: snapshot.generation,
+            origin: earlier
+                .as_ref()
+                .map_or(snapshot.generation, |earlier| earlier.origin),
             text: Arc::clone(&config.text.0),
             files: files.clone(),
             at: SystemTime::now(),
-            by: By::Start,
+            by: earlier.as_ref().map_or(By::Start, |earlier| earlier.by),
         });
         let started = Started::with(&config);
         note_accepted(&metrics);
+        if earlier.is_some_and(|earlier| earlier.by == By::AutoRollback) {
+            // The file is not what is in use.
+            metrics.config_last_reload_successful.set(0);
+        }
         metrics
             .build_info
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
@@ -408,6 +448,7 @@ impl Daemon {
             neighbours: Mutex::default(),
             left: tokio::sync::watch::Sender::new(false),
         });
+        admin.set_ids(ids);
         let doors = Doors::new(admin_listener, socket);
         if inherited.heir.is_none() {
             doors.answer(&admin);
@@ -446,6 +487,7 @@ impl Daemon {
             addresses,
             unopened,
             heir: inherited.heir.take(),
+            predecessor: None,
             upgrade: None,
             started,
             files,
@@ -453,7 +495,7 @@ impl Daemon {
             tried,
             gone_back_from: None,
             trials: Trials::default(),
-            given_up: None,
+            given_up,
             finished: Finished { sender, receiver },
             pending: Pending::default(),
             notify: Arc::new(Notify::from_environment()),

@@ -39,8 +39,8 @@ impl Daemon {
             }
             let command = match self.upgrade {
                 Some(_) => match put_off(command) {
-                    Ok((action, refused)) => {
-                        self.note(by, (action, ""), Some(&refused));
+                    Ok((action, target, refused)) => {
+                        self.note(by, (action, &target), Some(&refused));
                         continue;
                     }
                     Err(command) => command,
@@ -78,9 +78,8 @@ impl Daemon {
                     reply,
                 } => {
                     let outcome = self.set_mode(&upstream, &endpoint, mode);
-                    let action = mode_name(mode);
                     let target = format!("{upstream}/{endpoint}");
-                    self.note(by, (action, &target), outcome.as_ref().err());
+                    self.note(by, (action(mode), &target), outcome.as_ref().err());
                     // Who has left need not be told; this holds for every reply.
                     let _ = reply.send(outcome);
                 }
@@ -133,7 +132,7 @@ impl Daemon {
         reply: Reply<Reloaded>,
     ) {
         let outcome = self.rollback(by, generation).await;
-        let target = generation.map(|it| it.to_string()).unwrap_or_default();
+        let target = rollback_target(generation);
         self.note(by, ("rollback", &target), outcome.as_ref().err());
         let _ = reply.send(outcome);
     }
@@ -178,6 +177,7 @@ impl Daemon {
             // Idle connections to it are closed.
             worker.tell(worker::Command::Follow);
         }
+        self.tell_modes();
         Ok(before)
     }
 
@@ -242,13 +242,45 @@ fn name(command: &Command) -> &'static str {
     match command {
         Command::Reload(..) => "reload",
         Command::Rollback(..) => "rollback",
-        Command::SetMode { mode, .. } => mode_name(*mode),
+        Command::SetMode { mode, .. } => action(*mode),
         Command::Upgrade(..) => "upgrade",
         Command::Plan(..) => "plan",
     }
 }
 
-fn mode_name(mode: Mode) -> &'static str {
+/// Refuses what would change something: the process that is about to take over would know nothing of it. What was asked for, of
+/// what, and why not; or the command, if it changes nothing.
+fn put_off(command: Command) -> Result<(&'static str, String, Refused), Command> {
+    let refused = || {
+        let why = "an upgrade is under way; ask again when it is over";
+        Refused::Later(why.to_owned())
+    };
+    // Who has left need not be told.
+    let (action, target) = match command {
+        Command::Reload(_, reply) => {
+            let _ = reply.send(Err(refused()));
+            ("reload", String::new())
+        }
+        Command::Rollback(generation, reply) => {
+            let _ = reply.send(Err(refused()));
+            ("rollback", rollback_target(generation))
+        }
+        Command::SetMode {
+            upstream,
+            endpoint,
+            mode,
+            reply,
+        } => {
+            let _ = reply.send(Err(refused()));
+            (action(mode), format!("{upstream}/{endpoint}"))
+        }
+        Command::Upgrade(..) | Command::Plan(..) => return Err(command),
+    };
+    Ok((action, target, refused()))
+}
+
+/// What an operator does to have an endpoint in `mode`.
+fn action(mode: Mode) -> &'static str {
     match mode {
         Mode::Active => "resume",
         Mode::Draining => "drain",
@@ -256,26 +288,8 @@ fn mode_name(mode: Mode) -> &'static str {
     }
 }
 
-/// Refuses what would change something: the process that is about to take over would know nothing of it. What was asked for, and
-/// why not; or the command, if it changes nothing.
-fn put_off(command: Command) -> Result<(&'static str, Refused), Command> {
-    let refused = || {
-        let why = "an upgrade is under way; ask again when it is over";
-        Refused::Conflict(why.to_owned())
-    };
-    let action = match command {
-        Command::Reload(_, reply) | Command::Rollback(_, reply) => {
-            // Who has left need not be told.
-            let _ = reply.send(Err(refused()));
-            "reload"
-        }
-        Command::SetMode { reply, .. } => {
-            let _ = reply.send(Err(refused()));
-            "mode"
-        }
-        Command::Upgrade(..) | Command::Plan(..) => return Err(command),
-    };
-    Ok((action, refused()))
+fn rollback_target(generation: Option<u64>) -> String {
+    generation.map(|it| it.to_string()).unwrap_or_default()
 }
 
 /// What taking `next` over would change, with the modes that operators have set.

@@ -103,6 +103,7 @@ impl Daemon {
         match &outcome {
             Ok(reloaded) => {
                 self.put_on_trial(before, is_from_file);
+                self.tell_modes();
                 note_accepted(&self.metrics);
                 match &why {
                     None => self.notify.ready(&self.summary()),

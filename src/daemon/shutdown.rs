@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::upgrade::Successor;
 use super::{Daemon, Signals, end};
+use crate::admin::before::Left;
 use crate::health::Checker;
 use crate::worker::{Command, Worker};
 
@@ -37,6 +38,7 @@ impl Daemon {
         if let Some(upgrade) = self.upgrade.take() {
             upgrade.abandon().await;
         }
+        let mut modes = None;
         let (delay, grace) = match &mut successor {
             None => {
                 let (delay, grace) = (process.shutdown_delay, process.shutdown_grace);
@@ -47,7 +49,8 @@ impl Daemon {
                 self.doors.leave(&self.admin, successor.keeps_admin_socket);
                 // It checks endpoints now.
                 self.checker = Checker::new(self.publisher.clone());
-                successor.tell(self.connections(), &self.metrics);
+                modes = Some(successor.hear());
+                successor.tell(self.left(0), &self.metrics);
                 let longest = process.shutdown_grace.max(process.drain_tunnel_timeout);
                 (Duration::ZERO, longest)
             }
@@ -78,10 +81,15 @@ impl Daemon {
             pending().await
         };
         let reports = async {
-            while let Some(successor) = &mut successor {
-                sleep(REPORT).await;
-                let before = self.admin.left_before().unwrap_or_default();
-                successor.tell(self.connections() + before, &self.metrics);
+            while let (Some(successor), Some(modes)) = (&mut successor, &mut modes) {
+                tokio::select! {
+                    Some(modes) = modes.recv() => {
+                        self.obey_successor(&modes);
+                        successor.heard = modes.number;
+                    }
+                    () = sleep(REPORT) => {}
+                }
+                successor.tell(self.left(successor.heard), &self.metrics);
             }
             pending().await
         };
@@ -110,7 +118,12 @@ impl Daemon {
             let _ = timeout(STOP_WITHIN, ended(&self.workers)).await;
         }
         if let Some(successor) = &mut successor {
-            successor.tell(0, &self.metrics);
+            // What is cut is in flight no more.
+            let left = Left {
+                heard: successor.heard,
+                ..Left::default()
+            };
+            successor.tell(left, &self.metrics);
         }
         self.log_writer.finish_within(STOP_WITHIN);
         self.audit.finish_within(STOP_WITHIN);

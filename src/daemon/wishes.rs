@@ -55,6 +55,12 @@ impl Wishes {
         true
     }
 
+    /// What is wanted of one.
+    pub(super) fn of(&self, upstream: &Name, endpoint: &Name) -> Option<Mode> {
+        let key = (Name::clone(upstream), Name::clone(endpoint));
+        self.0.get(&key).copied()
+    }
+
     /// Those of a [`list`](Self::list).
     pub(super) fn listed(list: &[ByOperator]) -> Self {
         let modes = [Mode::Active, Mode::Draining, Mode::Disabled];

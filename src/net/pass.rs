@@ -44,6 +44,12 @@ impl Channel {
         self.0.set_write_timeout(limit)
     }
 
+    /// From now on writing waits no longer than this, and reading for ever. For both ends of a conversation that has no turns.
+    pub fn set_patience_to_write(&self, limit: Duration) -> io::Result<()> {
+        self.0.set_read_timeout(None)?;
+        self.0.set_write_timeout(Some(limit))
+    }
+
     /// Sends a message. It is the last one where it did not go through as a whole: what came after would be read as the rest of
     /// it.
     pub fn send(&self, message: &impl Serialize) -> io::Result<()> {

@@ -31,7 +31,20 @@ use crate::units::{Name, Weight};
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub struct EndpointId(u64);
 
+/// The number of the next one.
+static NEXT: AtomicU64 = AtomicU64::new(1);
+
 impl EndpointId {
+    /// Makes those that are made from now on greater than `last`: another process has given the others.
+    pub fn begin_after(last: u64) {
+        NEXT.fetch_max(last.saturating_add(1), Relaxed);
+    }
+
+    /// The greatest that was given.
+    pub fn last() -> u64 {
+        NEXT.load(Relaxed).saturating_sub(1)
+    }
+
     /// As a number, from 1.
     pub fn get(self) -> u64 {
         self.0
@@ -124,7 +137,6 @@ impl Endpoint {
         (contact, health): (Contact, Health),
         (queue, metrics): (Arc<Queue>, EndpointMetrics),
     ) -> Self {
-        static NEXT: AtomicU64 = AtomicU64::new(1);
         let resolved = match contact.address {
             Address::Socket(address) => Some(address),
             Address::Name(..) => None,

@@ -31,8 +31,21 @@ impl Peaks {
     pub(super) fn note(&self, now: Instant, number: u32) {
         let passed = now.saturating_duration_since(self.begun);
         let mut seen = self.seen();
-        seen.minute.note(passed, Duration::from_secs(10), number);
-        seen.day.note(passed, Duration::from_secs(3600), number);
+        seen.minute.note(passed, SPAN_OF_MINUTE, number);
+        seen.day.note(passed, SPAN_OF_DAY, number);
+    }
+
+    /// Another process saw these within the last minute and the last day: they count from `now`.
+    pub fn recall(&self, now: Instant, (minute, day): (u32, u32)) {
+        let passed = now.saturating_duration_since(self.begun);
+        let mut seen = self.seen();
+        seen.minute.note(passed, SPAN_OF_MINUTE, minute);
+        seen.day.note(passed, SPAN_OF_DAY, day);
+    }
+
+    /// What was seen within the last minute and the last day.
+    pub fn remember(&self) -> (u32, u32) {
+        (self.last_minute(), self.last_day())
     }
 
     /// The highest of the last minute, within ten seconds.
@@ -50,6 +63,9 @@ impl Peaks {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+const SPAN_OF_MINUTE: Duration = Duration::from_secs(10);
+const SPAN_OF_DAY: Duration = Duration::from_secs(3600);
 
 /// The highest numbers of the last `N` spans of time.
 #[derive(Debug)]
@@ -88,6 +104,21 @@ impl<const N: usize> Window<N> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_what_another_process_saw_counts_from_now() {
+        let (before, peaks) = (Peaks::default(), Peaks::default());
+        before.note(before.begun, 40);
+        before.note(before.begun + Duration::from_secs(600), 7);
+        let at = |seconds| peaks.begun + Duration::from_secs(seconds);
+        peaks.note(at(1), 3);
+        peaks.recall(at(1), before.remember());
+        assert_eq!(peaks.remember(), (7, 40));
+        peaks.note(at(61), 0);
+        assert_eq!(peaks.remember(), (0, 40));
+        peaks.note(at(25 * 3600), 0);
+        assert_eq!(peaks.remember(), (0, 0));
+    }
 
     #[test]
     fn peaks_are_forgotten_after_their_time() {

@@ -16,6 +16,9 @@ pub struct Remembered {
     pub upstream: String,
     /// Its name.
     pub endpoint: String,
+    /// Its number in that process.
+    #[serde(default)]
+    pub id: u64,
     /// How it is reached: another address, or another protocol, is another endpoint.
     contact: (String, bool, bool),
     /// The rest of how it is reached, in a word that is equal for equals; one of an earlier version says nothing of it.
@@ -26,6 +29,9 @@ pub struct Remembered {
     /// Unix time in milliseconds.
     since: u64,
     ejected: Option<(String, u64)>,
+    /// Most requests at once within the last minute, and the last day.
+    #[serde(default)]
+    peaks: (u32, u32),
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
@@ -46,6 +52,7 @@ impl Endpoint {
         Remembered {
             upstream: self.upstream().to_string(),
             endpoint: self.name().to_string(),
+            id: self.id().get(),
             contact: contact(self),
             manner: Some(manner(self)),
             health: match state.health {
@@ -61,16 +68,18 @@ impl Endpoint {
             ejected: state
                 .ejected
                 .map(|it| (it.line.as_str().to_owned(), millis(it.until))),
+            peaks: self.peaks.remember(),
         }
     }
 
     /// Believes what another process knew of it. Not what checks have found where there are none any more, nor an ejection that
-    /// is over, or where `ejects` says that nothing is ejected here. Nothing of it where it is another endpoint by now.
-    pub fn recall(&self, known: &Remembered, ejects: bool) {
+    /// is over, or where `ejects` says that nothing is ejected here. Nothing of it, and false, where it is another endpoint by now.
+    pub fn recall(&self, known: &Remembered, ejects: bool) -> bool {
         let is_as_before = |before: &String| *before == manner(self);
         if known.contact != contact(self) || !known.manner.as_ref().is_none_or(is_as_before) {
-            return;
+            return false;
         }
+        self.peaks.recall(Instant::now(), known.peaks);
         let is_checked = self.state().health == Health::Unknown;
         let health = match known.health {
             _ if !is_checked => None,
@@ -104,6 +113,7 @@ impl Endpoint {
                 false
             });
         }
+        true
     }
 }
 

@@ -237,16 +237,29 @@ impl Roll<'_> {
         self.running.get(&self.target(endpoint).path())
     }
 
+    /// Asked again and again while an upgrade is under way.
     fn post(&self, endpoint: &str, action: &str) -> Result<Member, AskError> {
         #[derive(Deserialize)]
         struct Changed {
             endpoint: Member,
         }
         let path = format!("{}/{action}", self.target(endpoint).path());
-        let Changed { endpoint } = self.running.post(&path, Bytes::new())?;
-        Ok(endpoint)
+        let begun = Instant::now();
+        loop {
+            match self.running.post(&path, Bytes::new()) {
+                Ok(Changed { endpoint }) => return Ok(endpoint),
+                // Also where a signal has asked for the end: an endpoint that is well shall not be left out.
+                Err(AskError::Later(_)) if begun.elapsed() < self.args.timeout => {
+                    std::thread::sleep(AGAIN);
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 }
+
+/// Between two tries of what is put off.
+const AGAIN: Duration = Duration::from_millis(200);
 
 fn of(error: &AskError, batch: &[String]) -> Ended {
     stopped(1, batch, error.to_string())

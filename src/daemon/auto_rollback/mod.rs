@@ -75,6 +75,18 @@ pub(super) struct GivenUp {
 }
 
 impl GivenUp {
+    /// As one process tells another.
+    pub(super) fn told(&self) -> (String, String) {
+        (self.text.to_string(), self.why.clone())
+    }
+
+    pub(super) fn heard((text, why): (String, String)) -> Self {
+        Self {
+            text: text.into(),
+            why,
+        }
+    }
+
     /// Why a reload does not take `config` once more, if it is this.
     pub(super) fn refuses(&self, config: &Config) -> Option<String> {
         let why = &self.why;

@@ -35,6 +35,8 @@ pub(in crate::daemon) struct Successor {
     pub(super) channel: Channel,
     /// What it has been told was counted.
     pub(super) told: Totals,
+    /// The last word about modes that this process has heard.
+    pub(in crate::daemon) heard: u64,
 }
 
 impl Conversation {
@@ -87,8 +89,11 @@ impl Conversation {
                 channel: Channel::clone_of(&self.channel)
                     .map_err(|error| Some(self.trouble(&error)))?,
                 told,
+                heard: 0,
             }),
-            FromNew::Ready {} | FromNew::Failed { .. } => Err(Some(OUT_OF_TURN.to_owned())),
+            FromNew::Ready {} | FromNew::Failed { .. } | FromNew::Modes(_) => {
+                Err(Some(OUT_OF_TURN.to_owned()))
+            }
         }
     }
 
@@ -96,7 +101,9 @@ impl Conversation {
     fn answer(&self, until: Instant) -> Result<FromNew, Option<String>> {
         match self.receive(until)? {
             FromNew::Failed { why } => Err(Some(format!("the new process gave up: {why}"))),
-            answer @ (FromNew::Ready {} | FromNew::Serving { .. }) => Ok(answer),
+            answer @ (FromNew::Ready {} | FromNew::Serving { .. } | FromNew::Modes(_)) => {
+                Ok(answer)
+            }
         }
     }
 

@@ -8,23 +8,28 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 use rustix::stdio::dup2_stdin;
 use tracing::{error, info, warn};
 
-use super::message::{FORMAT, FromNew, FromOld, Hello, Heritage};
+use super::TELL_WITHIN;
+use super::message::{FORMAT, FromNew, FromOld, Hello, Heritage, Modes};
 use super::series;
 use crate::admin::Admin;
-use crate::admin::history::{Accepted, History};
+use crate::admin::before::Ids;
+use crate::admin::history::{Accepted, By, History};
+use crate::daemon::auto_rollback::GivenUp;
 use crate::daemon::inherit::{Inherited, Passed, Whose};
 use crate::daemon::wishes::Wishes;
 use crate::daemon::{Daemon, Signals, end};
 use crate::metrics::totals::Totals;
 use crate::net::pass::Channel;
 use crate::snapshot::Snapshot;
+use crate::snapshot::plan::ByOperator;
 use crate::tls::TicketSecrets;
+use crate::upstream::EndpointId;
 
 /// Says to a process that it takes over, and from whom.
 pub(super) const VARIABLE: &str = "BALANCER_TAKES_OVER_FROM";
@@ -34,6 +39,15 @@ pub(super) const VARIABLE: &str = "BALANCER_TAKES_OVER_FROM";
 pub(in crate::daemon) struct Heir {
     channel: Channel,
     heritage: Rest,
+}
+
+/// An earlier file that is in use.
+#[derive(Debug)]
+pub(in crate::daemon) struct RolledBackTo {
+    pub(in crate::daemon) text: String,
+    /// The generation whose file it is.
+    pub(in crate::daemon) origin: u64,
+    pub(in crate::daemon) by: By,
 }
 
 /// What is not given to somebody else yet.
@@ -67,6 +81,12 @@ impl Heir {
         });
     }
 
+    /// Numbers the endpoints of this process on from the other's: whoever waits for one shall not find another. Before any is
+    /// made.
+    pub(in crate::daemon) fn number_on(&self) {
+        EndpointId::begin_after(self.heritage.0.last_id);
+    }
+
     /// Ticket keys, once.
     pub(in crate::daemon) fn tickets(&mut self) -> Option<TicketSecrets> {
         self.heritage.0.tickets.take()
@@ -80,6 +100,22 @@ impl Heir {
     /// What operators want of endpoints.
     pub(in crate::daemon) fn wishes(&self) -> Wishes {
         Wishes::listed(&self.heritage.0.wishes)
+    }
+
+    /// The file to go on with, where that is not `file`: one that was rolled back to, unasked or not, is in use until a reload.
+    pub(in crate::daemon) fn rolled_back_to(&self, file: &str) -> Option<RolledBackTo> {
+        let current = self.heritage.0.history.last()?;
+        let is_other = current.by.is_back() && current.text != file;
+        is_other.then(|| RolledBackTo {
+            text: current.text.clone(),
+            origin: current.origin,
+            by: current.by,
+        })
+    }
+
+    /// A file that is not taken again unasked, once.
+    pub(in crate::daemon) fn given_up(&mut self) -> Option<GivenUp> {
+        self.heritage.0.given_up.take().map(GivenUp::heard)
     }
 
     /// The files accepted so far, once.
@@ -96,13 +132,16 @@ impl Heir {
     }
 
     /// Numbers `snapshot`, the first here, on from the other's, and believes what that one knew of endpoints. Before anything
-    /// is checked.
-    pub(in crate::daemon) fn brief(&self, snapshot: &mut Snapshot) {
+    /// is checked. How that one's endpoints are numbered here.
+    pub(in crate::daemon) fn brief(&self, snapshot: &mut Snapshot) -> Ids {
         let Heritage {
             generation,
             endpoints,
+            ids: earlier,
+            peaks,
             ..
         } = &self.heritage.0;
+        let mut ids = Ids::new();
         snapshot.generation = generation + 1;
         let known: std::collections::HashMap<_, _> = endpoints
             .iter()
@@ -110,12 +149,24 @@ impl Heir {
             .collect();
         for upstream in &snapshot.upstreams {
             for endpoint in &upstream.endpoints {
-                if let Some(known) = known.get(&(&**endpoint.upstream(), &**endpoint.name())) {
-                    endpoint.recall(known, upstream.passive.is_some());
+                let known = known.get(&(&**endpoint.upstream(), &**endpoint.name()));
+                if let Some(known) = known
+                    && endpoint.recall(known, upstream.passive.is_some())
+                {
+                    ids.insert(known.id, endpoint.id().get());
                 }
+            }
+            if let Some((_, seen)) = peaks.iter().find(|(name, _)| **name == *upstream.name) {
+                upstream.peaks.recall(Instant::now(), *seen);
             }
             upstream.refresh();
         }
+        let earlier = earlier.iter();
+        let still: Vec<_> = earlier
+            .filter_map(|(earlier, theirs)| Some((*earlier, *ids.get(theirs)?)))
+            .collect();
+        ids.extend(still);
+        ids
     }
 
     /// Says that all is prepared, and waits for the word to accept. Blocks. What has been counted until then.
@@ -132,31 +183,28 @@ impl Heir {
     }
 
     /// Says that connections are accepted, and follows the other process to its end: what it still has, and counts. `on_main`
-    /// is called once this process is the one that counts for the service manager.
+    /// is called once this process is the one that counts for the service manager. Where the other process is told things.
     pub(in crate::daemon) fn follow(
         self,
         (generation, keeps_admin_socket): (u64, bool),
         admin: Arc<Admin>,
         on_main: impl FnOnce() + Send + 'static,
-    ) -> io::Result<()> {
+    ) -> io::Result<Channel> {
+        self.channel.set_patience_to_write(TELL_WITHIN)?;
         self.channel.send(&FromNew::Serving {
             generation,
             keeps_admin_socket,
         })?;
         let pid = self.heritage.0.pid;
-        admin.set_draining(Some((pid, 0)));
+        let other_end = Channel::clone_of(&self.channel)?;
         let follow = move || {
             let mut on_main = Some(on_main);
             // An end that is no good one is an end.
             while let Ok(Some(said)) = self.channel.receive() {
-                if let FromOld::Left {
-                    connections,
-                    totals,
-                } = said
-                {
+                if let FromOld::Left { left, totals } = said {
                     let is_known = series::known(&admin.publisher.current());
                     admin.metrics.go_on_from(totals, is_known);
-                    admin.set_draining(Some((pid, connections)));
+                    admin.set_left(left);
                 }
                 if let Some(on_main) = on_main.take() {
                     on_main();
@@ -165,13 +213,13 @@ impl Heir {
             if let Some(on_main) = on_main.take() {
                 on_main();
             }
-            admin.set_draining(None);
+            admin.end_draining();
             info!(pid, "the process before this one has ended");
         };
         std::thread::Builder::new()
             .name("predecessor".to_owned())
-            .spawn(follow)
-            .map(drop)
+            .spawn(follow)?;
+        Ok(other_end)
     }
 }
 
@@ -192,6 +240,7 @@ impl Daemon {
             Ok((Ok(totals), heir)) => {
                 let is_known = series::known(&self.publisher.current());
                 self.metrics.go_on_from(totals, is_known);
+                self.admin.begin_draining(heir.heritage.0.pid);
                 self.doors.answer(&self.admin);
                 Ok(heir)
             }
@@ -203,18 +252,48 @@ impl Daemon {
     }
 
     /// Says that this process serves, and follows the other one to its end.
-    pub(in crate::daemon) fn follow(&self, heir: Heir) {
+    pub(in crate::daemon) fn follow(&mut self, heir: Heir) {
         let keeps = heir.keeps(self.doors.path());
         let (notify, summary) = (Arc::clone(&self.notify), self.summary());
         let generation = self.publisher.current().generation;
         let followed = heir.follow((generation, keeps), Arc::clone(&self.admin), move || {
             notify.ready(&summary);
         });
-        if let Err(error) = followed {
-            // It has ended this very moment: then this one is all there is.
-            warn!(%error, "the process before this one cannot be told that it is relieved");
-            self.admin.set_draining(None);
-            self.notify.ready(&self.summary());
+        match followed {
+            Ok(other_end) => {
+                self.predecessor = Some(other_end);
+                self.tell_modes();
+            }
+            Err(error) => {
+                // It has ended this very moment: then this one is all there is.
+                warn!(%error, "the process before this one cannot be told that it is relieved");
+                self.admin.end_draining();
+                self.notify.ready(&self.summary());
+            }
+        }
+    }
+
+    /// Tells the process before this one, while there is one, what is wanted of endpoints by now: it has requests to send yet.
+    pub(in crate::daemon) fn tell_modes(&self) {
+        let Some(predecessor) = &self.predecessor else {
+            return;
+        };
+        let Some(number) = self.admin.next_word() else {
+            return;
+        };
+        let snapshot = self.publisher.current();
+        let endpoints = snapshot.upstreams.iter().flat_map(|it| &it.endpoints);
+        let modes = endpoints.map(|endpoint| ByOperator {
+            upstream: endpoint.upstream().to_string(),
+            endpoint: endpoint.name().to_string(),
+            mode: endpoint.state().mode.as_str().to_owned(),
+        });
+        let modes = Modes {
+            number,
+            modes: modes.collect(),
+        };
+        if let Err(error) = predecessor.send(&FromNew::Modes(modes)) {
+            warn!(%error, "the process before this one cannot be told what is wanted of endpoints");
         }
     }
 }

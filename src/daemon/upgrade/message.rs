@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::admin::before::{Ids, Left};
 use crate::admin::history::By;
 use crate::metrics::totals::Totals;
 use crate::snapshot::plan::ByOperator;
@@ -36,6 +37,17 @@ pub(super) struct Heritage {
     pub(super) history: Vec<File>,
     pub(super) wishes: Vec<ByOperator>,
     pub(super) endpoints: Vec<Remembered>,
+    /// The greatest number that an endpoint has there, and how those of processes before that one are numbered there.
+    #[serde(default)]
+    pub(super) last_id: u64,
+    #[serde(default)]
+    pub(super) ids: Ids,
+    /// Most requests at once within the last minute, and the last day, by upstream.
+    #[serde(default)]
+    pub(super) peaks: Vec<(String, (u32, u32))>,
+    /// A file that was rolled back by itself, and why: it is not taken again unasked.
+    #[serde(default)]
+    pub(super) given_up: Option<(String, String)>,
     /// Without them clients shake hands in full.
     pub(super) tickets: Option<TicketSecrets>,
 }
@@ -73,6 +85,15 @@ pub(super) enum FromNew {
         /// Whether the admin's unix socket is still in use.
         keeps_admin_socket: bool,
     },
+    /// What is wanted of endpoints by now, of all; one that is not among them goes on as it was.
+    Modes(Modes),
+}
+
+/// The modes of endpoints, and which word this is.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::daemon) struct Modes {
+    pub(in crate::daemon) number: u64,
+    pub(super) modes: Vec<ByOperator>,
 }
 
 /// What the old one answers.
@@ -82,7 +103,11 @@ pub(super) enum FromOld {
     /// Begin to accept, and count from here.
     Take { totals: Totals },
     /// What is left, and what has been counted since the last word.
-    Left { connections: usize, totals: Totals },
+    Left {
+        #[serde(flatten)]
+        left: Left,
+        totals: Totals,
+    },
 }
 
 #[cfg(test)]

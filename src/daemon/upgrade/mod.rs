@@ -22,20 +22,25 @@ use std::time::Duration;
 use rustix::process::{Pid, geteuid, kill_process};
 use serde_json::json;
 use tokio::signal::unix::Signal;
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use self::conversation::Conversation;
 pub(super) use self::conversation::Successor;
-pub(super) use self::heir::Heir;
-use self::message::{FORMAT, File, FromOld, Heritage, Socket};
+pub(super) use self::heir::{Heir, RolledBackTo};
+pub(super) use self::message::Modes;
+use self::message::{FORMAT, File, FromNew, FromOld, Heritage, Socket};
 use super::Daemon;
+use super::auto_rollback::GivenUp;
+use super::wishes::Wishes;
+use crate::admin::before::{Busy, Left};
 use crate::admin::command::{Operator, Refused, Reply};
 use crate::admin::takeover::{Upgraded, Wanted};
 use crate::metrics::Metrics;
 use crate::metrics::totals::Totals;
 use crate::net::pass::Channel;
+use crate::upstream::EndpointId;
 use crate::worker;
 
 /// An upgrade under way.
@@ -261,9 +266,63 @@ impl Daemon {
                 .collect(),
             wishes: self.wishes.list(),
             endpoints: endpoints.map(|endpoint| endpoint.remember()).collect(),
+            last_id: EndpointId::last(),
+            ids: self.admin.ids(),
+            peaks: snapshot
+                .upstreams
+                .iter()
+                .map(|it| (it.name.to_string(), it.peaks.remember()))
+                .collect(),
+            given_up: self.given_up.as_ref().map(GivenUp::told),
             tickets: self.compiler.as_ref().map(|it| it.tickets.secrets()),
         };
         Ok((heritage, descriptors))
+    }
+}
+
+impl Daemon {
+    /// Does with endpoints what the process that serves now wants: requests come here yet, over connections that are open.
+    pub(super) fn obey_successor(&self, Modes { modes, .. }: &Modes) {
+        let wanted = Wishes::listed(modes);
+        let snapshot = self.publisher.current();
+        for upstream in &snapshot.upstreams {
+            for endpoint in &upstream.endpoints {
+                if let Some(mode) = wanted.of(endpoint.upstream(), endpoint.name()) {
+                    endpoint.set_mode(mode);
+                }
+            }
+            upstream.refresh();
+        }
+        for worker in &self.workers {
+            // Idle connections to endpoints that are out are closed.
+            worker.tell(worker::Command::Follow);
+        }
+        self.tell_modes();
+    }
+
+    /// What is left here, and in processes before this one. `heard`: the last word about modes, which counts once those know it
+    /// too.
+    pub(super) fn left(&self, heard: u64) -> Left {
+        let mut left = self.admin.left_before().unwrap_or_default();
+        left.connections += self.connections();
+        left.heard = if self.admin.before_has_heard() {
+            heard
+        } else {
+            0
+        };
+        let snapshot = self.publisher.current();
+        let endpoints = snapshot.upstreams.iter().flat_map(|it| &it.endpoints);
+        let all = endpoints.cloned().chain(self.admin.leaving.all());
+        let busy = all.filter(|endpoint| endpoint.in_flight() > 0);
+        left.busy.extend(busy.map(|endpoint| Busy {
+            id: endpoint.id().get(),
+            upstream: endpoint.upstream().to_string(),
+            endpoint: endpoint.name().to_string(),
+            address: endpoint.address().to_string(),
+            in_flight: endpoint.in_flight(),
+            tunnels: endpoint.metrics.tunnels.get(),
+        }));
+        left
     }
 }
 
@@ -282,17 +341,33 @@ impl Successor {
         }
     }
 
+    /// Hears what it says of endpoints, on a thread of its own.
+    pub(super) fn hear(&self) -> mpsc::UnboundedReceiver<Modes> {
+        let (sender, heard) = mpsc::unbounded_channel();
+        let listen = Channel::clone_of(&self.channel).and_then(|channel| {
+            channel.set_patience_to_write(TELL_WITHIN)?;
+            let hear = move || {
+                while let Ok(Some(FromNew::Modes(modes))) = channel.receive() {
+                    if sender.send(modes).is_err() {
+                        return;
+                    }
+                }
+            };
+            let thread = std::thread::Builder::new().name("successor".to_owned());
+            thread.spawn(hear)
+        });
+        if let Err(error) = listen {
+            warn!(%error, "what the process that serves now wants of endpoints cannot be heard");
+        }
+        heard
+    }
+
     /// Tells it what is left here, and what has been counted since the last time.
-    pub(super) fn tell(&mut self, connections: usize, metrics: &Metrics) {
+    pub(super) fn tell(&mut self, left: Left, metrics: &Metrics) {
         let counted = Totals::of(metrics);
         let totals = counted.since(&self.told);
         self.told = counted;
-        let told = self.channel.set_patience(Some(TELL_WITHIN)).and_then(|()| {
-            self.channel.send(&FromOld::Left {
-                connections,
-                totals,
-            })
-        });
+        let told = self.channel.send(&FromOld::Left { left, totals });
         if let Err(error) = told {
             warn!(%error, "the process that serves now cannot be told what is left here");
         }
