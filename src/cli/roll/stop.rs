@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::mpsc::{Sender, channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -22,18 +23,21 @@ impl Stop {
     pub(super) fn on_signals() -> Self {
         let stop = Self::default();
         let wanted = stop.clone();
+        let (noting, is_noting) = channel();
         thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_io()
                 .build();
             if let Ok(runtime) = runtime {
-                runtime.block_on(wanted.follow());
+                runtime.block_on(wanted.follow(noting));
             }
         });
+        // Until they are taken note of, or cannot be, nothing is begun: a signal would leave it half done.
+        let _ = is_noting.recv();
         stop
     }
 
-    async fn follow(&self) {
+    async fn follow(&self, noting: Sender<()>) {
         let (Ok(mut interrupt), Ok(mut terminate)) = (
             signal(SignalKind::interrupt()),
             signal(SignalKind::terminate()),
@@ -49,13 +53,18 @@ impl Stop {
             Some(hangup) => hangup.recv().await,
             None => std::future::pending().await,
         };
-        for _ in 0..2 {
-            tokio::select! {
-                _ = interrupt.recv() => {}
-                _ = terminate.recv() => {}
-                _ = hung_up(&mut hangup) => {}
-            }
+        drop(noting);
+        loop {
+            let is_hangup = tokio::select! {
+                _ = interrupt.recv() => false,
+                _ = terminate.recv() => false,
+                _ = hung_up(&mut hangup) => true,
+            };
             if self.0.swap(true, Relaxed) {
+                if is_hangup {
+                    // A terminal that is closed says so more than once.
+                    continue;
+                }
                 complain(
                     "ended at once; a hook that runs goes on, and `balancer status` shows which endpoints are out",
                 );
