@@ -21,6 +21,7 @@ mod racing;
 mod refusing;
 mod reloading;
 mod rolling;
+mod rolling_with_others;
 mod socket;
 mod storm;
 mod watching;

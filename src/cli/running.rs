@@ -12,6 +12,7 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use tokio::net::UnixStream;
 
+use super::table::complain;
 use crate::admin::{NOTHING_THERE, SERVER};
 use crate::config;
 
@@ -148,6 +149,11 @@ impl Running {
         meant.map(at).ok_or_else(off)
     }
 
+    /// Where it is asked.
+    pub(super) fn socket(&self) -> &Path {
+        &self.socket
+    }
+
     /// Reads `path`.
     pub(super) fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, AskError> {
         self.ask(Method::GET, path, Bytes::new())
@@ -248,7 +254,7 @@ struct Answer {
 /// Prints why nothing came of it; the exit code.
 pub(super) fn finished(outcome: Result<ExitCode, AskError>) -> ExitCode {
     outcome.unwrap_or_else(|error| {
-        eprintln!("balancer: {error}");
+        complain(&error.to_string());
         ExitCode::FAILURE
     })
 }

@@ -1,6 +1,6 @@
 //! Columns for people to read, in colour where somebody looks at a terminal.
 
-use std::io::{IsTerminal, Write, stdout};
+use std::io::{IsTerminal, Write, stderr, stdout};
 
 /// How a cell is shown.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,6 +90,11 @@ pub(super) fn in_colour() -> bool {
 /// Writes `text` to standard output. Who reads no further need not be told.
 pub(super) fn say(text: &str) {
     let _ = stdout().write_all(text.as_bytes());
+}
+
+/// Writes what is wrong to standard error, which may be closed: that is no reason to leave something half done.
+pub(super) fn complain(text: &str) {
+    let _ = stderr().write_all(format!("balancer: {text}\n").as_bytes());
 }
 
 #[cfg(test)]

@@ -401,6 +401,7 @@ impl Daemon {
         apply(&snapshot, &config);
         let mut history = History::default();
         let mut ids = Ids::new();
+        let gone_back_from = earlier.is_some().then(|| tried.clone());
         let mut given_up = None;
         if let Some(heir) = &mut inherited.heir {
             ids = heir.brief(&mut snapshot);
@@ -493,7 +494,7 @@ impl Daemon {
             files,
             refused_tls_files: None,
             tried,
-            gone_back_from: None,
+            gone_back_from,
             trials: Trials::default(),
             given_up,
             finished: Finished { sender, receiver },

@@ -24,6 +24,11 @@ struct Load {
 /// What is read of one endpoint.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Member {
+    /// Its identity: another one under its name has another.
+    pub(super) id: u64,
+    /// Whether a reload has removed it.
+    #[serde(default)]
+    pub(super) gone: bool,
     pub(super) name: String,
     pub(super) address: String,
     backup: bool,
@@ -201,22 +206,27 @@ pub(super) fn refusal(group: &Group, batch: &[String]) -> Option<Refusal> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use serde_json::json;
 
     use super::*;
 
-    fn member(name: &str, state: &str, limit: Option<u32>, peak: u32) -> serde_json::Value {
+    pub(in super::super) fn member(
+        name: &str,
+        state: &str,
+        limit: Option<u32>,
+        peak: u32,
+    ) -> serde_json::Value {
         let mode = match state {
             "draining" | "disabled" => state,
             _ => "active",
         };
-        json!({ "name": name, "address": "127.0.0.1:1", "backup": name.starts_with("spare"), "mode": mode,
+        json!({ "id": 1, "name": name, "address": "127.0.0.1:1", "backup": name.starts_with("spare"), "mode": mode,
             "state": state, "reason": null, "eligible": state == "up" && !name.starts_with("spare"), "in_flight": 0,
             "tunnels": 0, "max_in_flight": limit, "peak_in_flight": peak, "slow_start": null })
     }
 
-    fn group(load: u64, members: &[serde_json::Value]) -> Group {
+    pub(in super::super) fn group(load: u64, members: &[serde_json::Value]) -> Group {
         let group = json!({ "name": "app", "headroom": { "load": load }, "endpoints": members });
         serde_json::from_value(group).unwrap()
     }

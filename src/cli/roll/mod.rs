@@ -2,11 +2,13 @@
 //! running balancer step by step: whoever ends this command at any moment leaves nothing but endpoints that are out, which
 //! `status` shows and `resume` ends.
 
+mod alone;
 mod decide;
 mod hook;
 mod steps;
 mod stop;
 mod tell;
+mod turn;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,9 +18,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::Value;
 
+use self::alone::{Alone, Taken};
 use self::decide::{Group, MaxUnavailable, Member, batches, chosen, refusal};
 use self::stop::Stop;
 use self::tell::{Step, Teller};
+use self::turn::{Turn, names, turns};
 use super::running::{AskError, At, Running, Target, finished};
 use super::status::ago;
 use crate::config::{duration, hint};
@@ -33,6 +37,9 @@ pub struct Args {
     /// each is only drained and resumed.
     #[arg(long, value_name = "COMMAND")]
     hook: Option<String>,
+    /// How long the hook may take; then it is ended, and has failed. Without it as long as it likes.
+    #[arg(long, value_name = "DURATION", requires = "hook", value_parser = duration)]
+    hook_timeout: Option<Duration>,
     /// How many may be out at once: a number, or a share of all such as 25%.
     #[arg(long, value_name = "N|P%", default_value = "1")]
     max_unavailable: MaxUnavailable,
@@ -127,6 +134,7 @@ impl Roll<'_> {
                 .of_all(Step::Begin, &format!("{all}; nothing is changed"));
             return self.dry(&group, &batches);
         }
+        let _alone = self.alone()?;
         self.teller.of_all(Step::Begin, &all);
         let mut done = 0;
         for batch in &batches {
@@ -138,12 +146,19 @@ impl Roll<'_> {
                 return Err(stopped(1, &[], why));
             }
             let group = self.group().map_err(|error| of(&error, &[]))?;
-            self.may_go(&group, batch)?;
-            self.one(&group, batch)?;
-            done += batch.len();
-            for name in batch {
+            let (turns, left_out) = self.turns(&group, batch);
+            for (name, why) in left_out {
+                self.teller.of(&name, Step::LeftOut, &why);
+            }
+            if turns.is_empty() {
+                continue;
+            }
+            self.may_go(&group, &names(&turns))?;
+            self.one(&group, &turns)?;
+            done += turns.len();
+            for turn in &turns {
                 let text = format!("done, {done} of {}", chosen.len());
-                self.teller.of(name, Step::Done, &text);
+                self.teller.of(&turn.name, Step::Done, &text);
             }
         }
         let long = ago(begun.elapsed().as_secs());
@@ -156,14 +171,28 @@ impl Roll<'_> {
     fn dry(&self, group: &Group, batches: &[Vec<String>]) -> Result<(), Ended> {
         let mut is_refused = false;
         for batch in batches {
-            let why = refusal(group, batch);
+            let (turns, left_out) = self.turns(group, batch);
+            for (name, why) in left_out {
+                self.teller.of(&name, Step::LeftOut, &why);
+            }
+            if turns.is_empty() {
+                continue;
+            }
+            let batch = names(&turns);
+            let why = refusal(group, &batch);
             let text = match &why {
                 None => "would be drained, restarted and resumed".to_owned(),
                 Some(why) if self.args.force => format!("would be taken out although {why}"),
                 Some(why) => format!("would be refused: {why}"),
             };
-            for name in batch {
-                self.teller.of(name, Step::Planned, &text);
+            for turn in &turns {
+                let text = match &why {
+                    None if !turn.was_active() => {
+                        format!("would be restarted, and stay {}", turn.before)
+                    }
+                    _ => text.clone(),
+                };
+                self.teller.of(&turn.name, Step::Planned, &text);
             }
             is_refused |= why.is_some() && !self.args.force;
         }
@@ -171,6 +200,27 @@ impl Roll<'_> {
             return Err(stopped(1, &[], "it would be refused".to_owned()));
         }
         Ok(())
+    }
+
+    fn turns(&self, group: &Group, batch: &[String]) -> (Vec<Turn>, Vec<(String, String)>) {
+        turns(group, batch, !self.args.only.is_empty())
+    }
+
+    /// Nobody else may roll through the same endpoints meanwhile.
+    fn alone(&self) -> Result<Option<Alone>, Ended> {
+        match Alone::with(self.running.socket(), &self.args.upstream) {
+            Ok(alone) => Ok(Some(alone)),
+            Err(Taken::Held) => {
+                let why = "another roll goes through this upstream; wait for its end";
+                Err(stopped(1, &[], why.to_owned()))
+            }
+            Err(Taken::Io(path, error)) => {
+                let path = path.display();
+                let text = format!("nothing keeps a second roll away: {path}: {error}");
+                self.teller.of_all(Step::Forced, &text);
+                Ok(None)
+            }
+        }
     }
 
     fn may_go(&self, group: &Group, batch: &[String]) -> Result<(), Ended> {
@@ -192,7 +242,7 @@ impl Roll<'_> {
         self.teller.of_all(Step::Stopped, why);
         for name in batch {
             let target = self.target(name);
-            let text = match self.get(name) {
+            let text = match self.get(name, None) {
                 Ok(member) if member.mode == "active" => {
                     format!("left in use, {}", member.state)
                 }
@@ -233,21 +283,25 @@ impl Roll<'_> {
         Group::deserialize(found).map_err(|_| AskError::Version(format!("balancer/{version}")))
     }
 
-    fn get(&self, endpoint: &str) -> Result<Member, AskError> {
-        self.running.get(&self.target(endpoint).path())
+    /// The one of this name, or of this name and `id`.
+    fn get(&self, endpoint: &str, id: Option<u64>) -> Result<Member, AskError> {
+        let id = id.map_or_else(String::new, |id| format!("?id={id}"));
+        let path = format!("{}{id}", self.target(endpoint).path());
+        self.running.get(&path)
     }
 
-    /// Asked again and again while an upgrade is under way.
-    fn post(&self, endpoint: &str, action: &str) -> Result<Member, AskError> {
+    /// The mode before, and how it is now. Asked again and again while an upgrade is under way.
+    fn post(&self, endpoint: &str, action: &str) -> Result<(String, Member), AskError> {
         #[derive(Deserialize)]
         struct Changed {
+            before: String,
             endpoint: Member,
         }
         let path = format!("{}/{action}", self.target(endpoint).path());
         let begun = Instant::now();
         loop {
             match self.running.post(&path, Bytes::new()) {
-                Ok(Changed { endpoint }) => return Ok(endpoint),
+                Ok(Changed { before, endpoint }) => return Ok((before, endpoint)),
                 // Also where a signal has asked for the end: an endpoint that is well shall not be left out.
                 Err(AskError::Later(_)) if begun.elapsed() < self.args.timeout => {
                     std::thread::sleep(AGAIN);

@@ -1,63 +1,126 @@
 //! What is done with the endpoints that are out together: drain, wait, hook, resume, wait. Each step tells what it has come to.
 
-use std::io;
 use std::time::{Duration, Instant};
 
-use super::decide::Group;
+use super::decide::{Group, Member, Refusal, refusal};
 use super::tell::Step;
-use super::{Ended, Roll, hook, of, stopped};
+use super::turn::{Turn, action, names};
+use super::{Ended, Roll, hook, stopped};
 use crate::cli::EXIT_TIMEOUT;
 use crate::cli::running::AskError;
 use crate::cli::status::{ago, in_flight};
 
 /// Between two looks at an endpoint.
 const LOOK: Duration = Duration::from_millis(100);
+/// Between two looks at the others, which cost more.
+const LOOK_AT_OTHERS: Duration = Duration::from_secs(1);
 
 impl Roll<'_> {
     /// Takes those of `batch` through all of it.
-    pub(super) fn one(&self, group: &Group, batch: &[String]) -> Result<(), Ended> {
-        let failed = |error: AskError| of(&error, batch);
-        for name in batch {
-            let member = self.post(name, "drain").map_err(failed)?;
+    pub(super) fn one(&self, group: &Group, batch: &[Turn]) -> Result<(), Ended> {
+        for (index, turn) in batch.iter().enumerate() {
+            let member = match self.change(turn, action(turn.out()), &turn.before) {
+                Ok(member) => member,
+                Err(why) => {
+                    self.put_back(&batch[..index]);
+                    return Err(stopped(1, &names(batch), why));
+                }
+            };
             let left = in_flight(member.in_flight, member.tunnels);
-            self.teller
-                .of(name, Step::Draining, &format!("draining, {left}"));
+            let text = format!("{}, {left}", turn.out());
+            self.teller.of(&turn.name, Step::Draining, &text);
         }
         self.wait_empty(batch)?;
         if let Some(hook) = &self.args.hook {
             self.run_hook(hook, group, batch)?;
         }
-        for name in batch {
-            self.post(name, "resume").map_err(failed)?;
-            self.teller.of(name, Step::Resumed, "resumed");
+        for turn in batch {
+            let mode = match self.args.hook {
+                Some(_) => "disabled",
+                None => turn.out(),
+            };
+            self.change(turn, action(&turn.before), mode)
+                .map_err(|why| stopped(1, &names(batch), why))?;
+            if turn.was_active() {
+                self.teller.of(&turn.name, Step::Resumed, "resumed");
+            } else {
+                let text = format!("{} as before", turn.before);
+                self.teller.of(&turn.name, Step::AsBefore, &text);
+            }
         }
         self.wait_well(batch)
     }
 
-    fn wait_empty(&self, batch: &[String]) -> Result<(), Ended> {
+    /// Has `action` done to the one that is meant, if its mode was `expected` until then. Otherwise others are at work: what they
+    /// want is put back, and said.
+    fn change(&self, turn: &Turn, wanted: &str, expected: &str) -> Result<Member, String> {
+        let name = &turn.name;
+        let changed = self.post(name, wanted);
+        let (before, member) = changed.map_err(|error| error.to_string())?;
+        if member.id == turn.id && before == expected {
+            return Ok(member);
+        }
+        // What a reload gives another endpoint together with the name is what was done here.
+        let back = if before == expected {
+            &turn.before
+        } else {
+            &before
+        };
+        let _ = self.post(name, action(back));
+        Err(if member.id == turn.id {
+            format!("{name} was {before} and not {expected}: somebody else is at work")
+        } else {
+            replaced(name)
+        })
+    }
+
+    /// Gives those of `batch`, to which nothing else was done yet, the mode back that they had.
+    fn put_back(&self, batch: &[Turn]) {
+        for turn in batch {
+            let _ = self.change(turn, action(&turn.before), turn.out());
+        }
+    }
+
+    /// How it is, as long as it is the one that is meant.
+    fn look(&self, turn: &Turn) -> Result<Member, String> {
+        match self.get(&turn.name, Some(turn.id)) {
+            Ok(member) if !member.gone => Ok(member),
+            Ok(_) | Err(AskError::Gone(_)) => Err(replaced(&turn.name)),
+            Err(error) => Err(error.to_string()),
+        }
+    }
+
+    fn wait_empty(&self, batch: &[Turn]) -> Result<(), Ended> {
+        let names = names(batch);
+        let undone = |why: String| {
+            self.put_back(batch);
+            stopped(1, &names, why)
+        };
         let begun = Instant::now();
-        let mut waiting: Vec<&String> = batch.iter().collect();
+        let mut looked = begun;
+        let mut waiting: Vec<&Turn> = batch.iter().collect();
         loop {
             let mut left = Vec::new();
-            for name in waiting {
-                let member = self.get(name).map_err(|error| of(&error, batch))?;
+            for turn in waiting {
+                let name = &turn.name;
+                let member = self.look(turn).map_err(undone)?;
                 if member.mode == "active" {
                     let why = format!("{name} gets requests again: somebody has resumed it");
-                    return Err(stopped(1, batch, why));
+                    return Err(undone(why));
                 }
                 if member.in_flight == 0 {
                     self.teller.of(name, Step::Empty, "nothing is in flight");
                 } else {
-                    left.push((name, in_flight(member.in_flight, member.tunnels)));
+                    left.push((turn, in_flight(member.in_flight, member.tunnels)));
                 }
             }
             if self.stop.is_wanted() {
-                // Nothing was done to them yet: they are as they were before.
-                for name in batch {
-                    let _ = self.post(name, "resume");
-                }
-                let why = "stopped by a signal, before anything was restarted".to_owned();
-                return Err(stopped(1, batch, why));
+                let why = "stopped by a signal, before anything was restarted";
+                return Err(undone(why.to_owned()));
+            }
+            if left.is_empty() || looked.elapsed() >= LOOK_AT_OTHERS {
+                self.may_go_on(&names).map_err(undone)?;
+                looked = Instant::now();
             }
             if left.is_empty() {
                 return Ok(());
@@ -65,54 +128,82 @@ impl Roll<'_> {
             if begun.elapsed() >= self.args.timeout {
                 let left: Vec<_> = left
                     .iter()
-                    .map(|(name, left)| format!("{name} has {left}"))
+                    .map(|(turn, left)| format!("{} has {left}", turn.name))
                     .collect();
                 let long = ago(self.args.timeout.as_secs());
                 let why = format!("{} after {long}", left.join(", "));
-                return Err(stopped(EXIT_TIMEOUT, batch, why));
+                return Err(stopped(EXIT_TIMEOUT, &names, why));
             }
-            waiting = left.into_iter().map(|(name, _)| name).collect();
+            waiting = left.into_iter().map(|(turn, _)| turn).collect();
             self.stop.sleep(LOOK);
+        }
+    }
+
+    /// Whether the others are still well enough that `batch` may be out.
+    fn may_go_on(&self, batch: &[String]) -> Result<(), String> {
+        if self.args.force {
+            return Ok(());
+        }
+        let group = self.group().map_err(|error| error.to_string())?;
+        match refusal(&group, batch) {
+            // They carry it already: what was never seen before is seen now.
+            None | Some(Refusal::Overload { limited: false, .. }) => Ok(()),
+            Some(why) => Err(format!(
+                "{} not restarted: {why} (--force goes on all the same)",
+                batch.join(", ")
+            )),
         }
     }
 
     /// Runs the hook for all of `batch` at once. They are disabled meanwhile: no check finds them down, and after it only what a
     /// check finds anew counts.
-    fn run_hook(&self, hook: &str, group: &Group, batch: &[String]) -> Result<(), Ended> {
-        let mut hooks = Vec::with_capacity(batch.len());
-        for name in batch {
-            let disabled = self.post(name, "disable");
-            let started = match disabled {
-                Ok(member) => {
-                    self.teller.of(name, Step::Hook, "the hook runs");
-                    let whom = (&*group.name, &member);
-                    hook::start(hook, whom, self.teller.is_json())
+    fn run_hook(&self, hook: &str, group: &Group, batch: &[Turn]) -> Result<(), Ended> {
+        let mut members = Vec::with_capacity(batch.len());
+        for (index, turn) in batch.iter().enumerate() {
+            match self.change(turn, "disable", turn.out()) {
+                Ok(member) => members.push(member),
+                Err(why) => {
+                    for turn in &batch[..index] {
+                        let _ = self.change(turn, action(&turn.before), "disabled");
+                    }
+                    self.put_back(&batch[index + 1..]);
+                    return Err(stopped(1, &names(batch), why));
                 }
-                Err(error) => Err(io::Error::other(error.to_string())),
-            };
-            hooks.push((name, started));
+            }
+        }
+        let mut hooks = Vec::with_capacity(batch.len());
+        for (turn, member) in batch.iter().zip(&members) {
+            self.teller.of(&turn.name, Step::Hook, "the hook runs");
+            let whom = (&*group.name, member);
+            hooks.push((turn, hook::start(hook, whom, self.teller.is_json())));
         }
         let mut failures = Vec::new();
-        for (name, started) in hooks {
-            let ended = started.and_then(hook::wait);
+        for (turn, started) in hooks {
+            let name = &turn.name;
+            let ended = started.and_then(|hook| {
+                hook.wait(self.args.hook_timeout, || {
+                    let text = "the hook was stopped, as one is that asks the terminal: it goes on by SIGCONT, or never";
+                    self.teller.of(name, Step::HookStopped, text);
+                })
+            });
             match hook::failure(&ended) {
                 None => self.teller.of(name, Step::HookDone, "the hook is done"),
-                Some(why) => {
-                    // Checked again, so that `status` and `why` tell how it is.
-                    let _ = self.post(name, "drain");
-                    failures.push((name, format!("{name}: {why}")));
-                }
+                Some(why) => failures.push((turn, format!("{name}: {why}"))),
             }
         }
         let (has_failed, is_stopped) = (!failures.is_empty(), self.stop.is_wanted());
         if !has_failed && !is_stopped {
             return Ok(());
         }
-        for name in batch {
-            if !failures.iter().any(|(failed, _)| *failed == name) {
+        for turn in batch {
+            let back = if failures.iter().any(|(failed, _)| *failed == turn) {
+                // Checked again, so that `status` and `why` tell how it is.
+                action(turn.out())
+            } else {
                 // Restarted, and back as soon as a check says that it is well.
-                let _ = self.post(name, "resume");
-            }
+                action(&turn.before)
+            };
+            let _ = self.change(turn, back, "disabled");
         }
         let why = if has_failed {
             let failures: Vec<_> = failures.into_iter().map(|(_, why)| why).collect();
@@ -120,42 +211,44 @@ impl Roll<'_> {
         } else {
             "stopped by a signal, after the hook; nobody has waited until all is well".to_owned()
         };
-        Err(stopped(1, batch, why))
+        Err(stopped(1, &names(batch), why))
     }
 
-    /// Until all are well and have their full share. Those that do not get well are drained again.
-    fn wait_well(&self, batch: &[String]) -> Result<(), Ended> {
+    /// Until all that get requests again are well and have their full share. Those that do not get well are drained again.
+    fn wait_well(&self, batch: &[Turn]) -> Result<(), Ended> {
+        let names = names(batch);
         let begun = Instant::now();
-        let mut well: Vec<&String> = Vec::new();
+        let mut well: Vec<&Turn> = Vec::new();
         loop {
             let mut waiting = Vec::new();
-            for name in batch {
-                let member = self.get(name).map_err(|error| of(&error, batch))?;
+            for turn in batch.iter().filter(|turn| turn.was_active()) {
+                let name = &turn.name;
+                let member = self.look(turn).map_err(|why| stopped(1, &names, why))?;
                 if member.mode != "active" {
                     let why = format!("{name} is {}: somebody has taken it out", member.mode);
-                    return Err(stopped(1, batch, why));
+                    return Err(stopped(1, &names, why));
                 }
-                if member.is_well() && !well.contains(&name) {
+                if member.is_well() && !well.contains(&turn) {
                     let text = if member.is_settled() {
                         member.state.clone()
                     } else {
                         format!("{}, its share grows", member.state)
                     };
                     self.teller.of(name, Step::Well, &text);
-                    well.push(name);
+                    well.push(turn);
                 }
-                let has_fallen = well.contains(&name) && !member.is_well();
+                let has_fallen = well.contains(&turn) && !member.is_well();
                 let is_late = !member.is_well() && begun.elapsed() >= self.args.timeout;
                 if has_fallen || is_late {
-                    let _ = self.post(name, "drain");
+                    let _ = self.change(turn, "drain", "active");
                     let reason = member.reason.as_deref();
                     let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
                     let state = format!("{name} is {}{reason}", member.state);
                     return Err(if has_fallen {
-                        stopped(1, batch, format!("{state}, and was well a moment ago"))
+                        stopped(1, &names, format!("{state}, and was well a moment ago"))
                     } else {
                         let long = ago(self.args.timeout.as_secs());
-                        stopped(EXIT_TIMEOUT, batch, format!("{state} after {long}"))
+                        stopped(EXIT_TIMEOUT, &names, format!("{state} after {long}"))
                     });
                 }
                 if !member.is_settled() {
@@ -167,9 +260,13 @@ impl Roll<'_> {
             }
             if self.stop.is_wanted() {
                 let why = "stopped by a signal; nobody has waited until all is well".to_owned();
-                return Err(stopped(1, batch, why));
+                return Err(stopped(1, &names, why));
             }
             self.stop.sleep(LOOK);
         }
     }
+}
+
+fn replaced(name: &str) -> String {
+    format!("{name} is another or gone since a reload; what had its name is not looked after")
 }

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::status::now;
-use super::super::table::say;
+use super::super::table::{complain, say};
 
 /// How it is told.
 #[derive(Debug)]
@@ -17,11 +17,14 @@ pub(super) struct Teller {
 pub(super) enum Step {
     Begin,
     Forced,
+    LeftOut,
     Planned,
     Draining,
     Empty,
     Hook,
+    HookStopped,
     HookDone,
+    AsBefore,
     Resumed,
     Well,
     Done,
@@ -35,11 +38,14 @@ impl Step {
         match self {
             Self::Begin => "begin",
             Self::Forced => "forced",
+            Self::LeftOut => "left-out",
             Self::Planned => "planned",
             Self::Draining => "draining",
             Self::Empty => "empty",
             Self::Hook => "hook",
+            Self::HookStopped => "hook-stopped",
             Self::HookDone => "hook-done",
+            Self::AsBefore => "as-before",
             Self::Resumed => "resumed",
             Self::Well => "well",
             Self::Done => "done",
@@ -52,13 +58,15 @@ impl Step {
     /// Whether it is no good news.
     fn is_trouble(self) -> bool {
         match self {
-            Self::Forced | Self::Stopped | Self::Left => true,
+            Self::Forced | Self::HookStopped | Self::Stopped | Self::Left => true,
             Self::Begin
+            | Self::LeftOut
             | Self::Planned
             | Self::Draining
             | Self::Empty
             | Self::Hook
             | Self::HookDone
+            | Self::AsBefore
             | Self::Resumed
             | Self::Well
             | Self::Done
@@ -94,7 +102,7 @@ impl Teller {
         if self.json {
             say(&format!("{}\n", self.object(step, endpoint, text)));
         } else if step.is_trouble() {
-            eprintln!("balancer: {}", self.line(endpoint, text));
+            complain(&self.line(endpoint, text));
         } else {
             say(&format!("{}\n", self.line(endpoint, text)));
         }
