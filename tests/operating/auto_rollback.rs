@@ -179,3 +179,26 @@ fn failures_of_the_application_count_where_they_are_asked_for() {
     });
     assert_eq!(ask_often(&balancer, 200), 40);
 }
+
+#[test]
+fn regression_reload_under_which_every_request_hangs_is_taken_back() {
+    let (a, gate) = (Origin::named("a"), Gate::new());
+    let silent = failing(&gate);
+    let short = |text: String| {
+        let timeouts = "timeouts.response_head = \"3s\"\n[[route]]";
+        text.replace("[[route]]", timeouts)
+    };
+    let balancer = Balancer::start(&short(watched(&[&a], 2, "")));
+    assert_eq!(ask_often(&balancer, 200), 40);
+    assert_eq!(balancer.reloaded(&short(watched(&[&silent], 2, ""))), 2);
+    // None of them has failed when the window is over.
+    std::thread::scope(|scope| {
+        for _ in 0..40 {
+            scope.spawn(|| get(balancer.http(), "/"));
+        }
+    });
+    eventually("it is taken back", || balancer.status()["generation"] == 3);
+    assert_eq!(ask_often(&balancer, 200), 40);
+    assert!(balancer.events("configuration kept").is_empty());
+    gate.open();
+}

@@ -6,6 +6,7 @@ mod tally;
 mod trials;
 
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
@@ -100,6 +101,7 @@ impl Daemon {
     pub(super) fn count_from_now(&mut self) {
         if let Some(limits) = &self.config.process.auto_rollback {
             let tally = Tally::take(&self.metrics);
+            let limits = (limits, patience(&self.config));
             self.trials.look(Instant::now(), tally, limits);
         }
     }
@@ -142,6 +144,7 @@ impl Daemon {
             self.trials.forget();
             return;
         };
+        let limits = (limits, patience(&self.config));
         match self.trials.look(Instant::now(), tally, limits) {
             Outcome::Open => {}
             Outcome::Kept(before, after) => {
@@ -153,6 +156,17 @@ impl Daemon {
                     requests_before = before.requests,
                     failed_before = before.errors,
                     "configuration kept"
+                );
+            }
+            Outcome::Unclear(before, after) => {
+                let generation = self.publisher.current().generation;
+                info!(
+                    generation,
+                    requests = after.requests,
+                    failed = after.errors,
+                    requests_before = before.requests,
+                    failed_before = before.errors,
+                    "not enough requests to tell whether the configuration is worse; it stays"
                 );
             }
             Outcome::Worse(verdict) => self.give_up(verdict).await,
@@ -184,6 +198,19 @@ impl Daemon {
         self.note(ourselves(), ("auto-rollback", &target), refused.as_ref());
     }
 }
+
+/// As long as a request may wait for its response before it has failed.
+fn patience(config: &Config) -> Duration {
+    let upstreams = config.upstreams.iter().map(|it| it.timeouts.response_head);
+    let routes = config
+        .routes
+        .iter()
+        .filter_map(|it| it.timeouts.response_head);
+    let longest = upstreams.chain(routes).max();
+    longest.unwrap_or_default().min(LONGEST_PATIENCE)
+}
+
+const LONGEST_PATIENCE: Duration = Duration::from_secs(3600); // as the longest window
 
 /// Who acts where nobody has asked.
 fn ourselves() -> Operator {

@@ -2,6 +2,8 @@
 
 use std::collections::HashMap;
 
+use prometheus::core::Collector;
+
 use super::judge::Counts;
 use crate::config::CountedErrors;
 use crate::metrics::Metrics;
@@ -17,6 +19,8 @@ struct Route {
     own: u64,
     /// With status 500 and above.
     all: u64,
+    /// Not finished yet.
+    in_flight: u64,
 }
 
 impl Tally {
@@ -24,7 +28,6 @@ impl Tally {
     pub(super) fn take(metrics: &Metrics) -> Self {
         let mut routes: HashMap<String, Route> = HashMap::new();
         let mut count = |family: &prometheus::IntCounterVec, add: fn(&mut Route, &str, u64)| {
-            use prometheus::core::Collector;
             for metric in family.collect().iter().flat_map(|it| it.get_metric()) {
                 let label = |name| {
                     let mut pairs = metric.get_label().iter();
@@ -51,10 +54,31 @@ impl Tally {
                 route.own += number;
             }
         });
+        let in_flight = metrics.requests_in_flight.collect();
+        for metric in in_flight.iter().flat_map(|it| it.get_metric()) {
+            if let Some(name) = metric.get_label().first() {
+                let route = routes.entry(name.value().to_owned()).or_default();
+                route.in_flight = metric.get_gauge().get_value().max(0.0) as u64;
+            }
+        }
         Self(routes)
     }
 
-    /// What has come since `earlier`. Series that were retired meanwhile count as nothing.
+    /// The same, if all that is in flight should fail.
+    pub(super) fn at_worst(&self) -> Self {
+        let routes = self.0.iter().map(|(name, route)| {
+            let route = Route {
+                requests: route.requests + route.in_flight,
+                own: route.own + route.in_flight,
+                all: route.all + route.in_flight,
+                in_flight: 0,
+            };
+            (name.clone(), route)
+        });
+        Self(routes.collect())
+    }
+
+    /// What has come since `earlier`, and what is in flight. Series that were retired meanwhile count as nothing.
     pub(super) fn since(&self, earlier: &Self) -> Self {
         let routes = self.0.iter().map(|(name, now)| {
             let before = earlier.0.get(name).copied().unwrap_or_default();
@@ -62,6 +86,7 @@ impl Tally {
                 requests: now.requests.saturating_sub(before.requests),
                 own: now.own.saturating_sub(before.own),
                 all: now.all.saturating_sub(before.all),
+                in_flight: now.in_flight,
             };
             (name.clone(), route)
         });

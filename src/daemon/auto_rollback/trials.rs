@@ -37,8 +37,10 @@ struct Trial {
 pub(super) enum Outcome {
     /// It goes on.
     Open,
-    /// The window is over: all requests together, before the reload and since.
+    /// Its time is over, and nothing is worse: all requests together, before the reload and since.
     Kept(Counts, Counts),
+    /// Its time is over, and there were too few requests to tell, or too many that have not ended; likewise.
+    Unclear(Counts, Counts),
     /// The reload is to be taken back.
     Worse(Verdict),
 }
@@ -108,19 +110,32 @@ impl Trials {
         *self = Self::default();
     }
 
-    /// Looks at the counts of `now`, whether or not something is on trial. A verdict ends the trial, as the window's end does.
-    pub(super) fn look(&mut self, now: Instant, tally: Tally, limits: &AutoRollback) -> Outcome {
+    /// Looks at the counts of `now`, whether or not something is on trial. A verdict ends the trial, as the window's end does;
+    /// where that is too early to tell it goes on for as long as a request may wait for its response, `patience`.
+    pub(super) fn look(
+        &mut self,
+        now: Instant,
+        tally: Tally,
+        (limits, patience): (&AutoRollback, Duration),
+    ) -> Outcome {
         let mut outcome = Outcome::Open;
         if let Some(trial) = self.trial.take() {
             if let Some(verdict) = trial.worst(now, &tally, limits) {
                 return Outcome::Worse(verdict);
             }
-            if now.saturating_duration_since(trial.since) < limits.window {
+            let age = now.saturating_duration_since(trial.since);
+            let is_early = trial.is_early(&tally, limits);
+            if age < limits.window || (is_early && age < limits.window + patience) {
                 self.trial = Some(trial);
                 return outcome;
             }
+            let before = trial.before.total(limits.errors);
             let after = tally.since(&trial.then).total(limits.errors);
-            outcome = Outcome::Kept(trial.before.total(limits.errors), after);
+            outcome = if is_early || before.requests < u64::from(limits.min_requests) {
+                Outcome::Unclear(before, after)
+            } else {
+                Outcome::Kept(before, after)
+            };
         }
         self.past.push_back((now, tally));
         // The second is old enough to begin with.
@@ -136,6 +151,27 @@ impl Trials {
 }
 
 impl Trial {
+    /// Whether what is yet to come, or has not ended, may show that something is worse: requests that hang have failed nowhere.
+    fn is_early(&self, tally: &Tally, limits: &AutoRollback) -> bool {
+        let (errors, least) = (limits.errors, u64::from(limits.min_requests));
+        let after = tally.since(&self.then);
+        let at_worst = after.at_worst();
+        let is_early = |before: Counts, after: Counts, at_worst: Counts| {
+            let is_known = before.requests >= least;
+            is_known && (after.requests < least || is_worse(before, at_worst, limits))
+        };
+        let total = |tally: &Tally| tally.total(errors);
+        is_early(total(&self.before), total(&after), total(&at_worst))
+            || after.routes(errors).any(|(name, after)| {
+                let (before, at_worst) = (&self.before, &at_worst);
+                is_early(
+                    before.route(name, errors),
+                    after,
+                    at_worst.route(name, errors),
+                )
+            })
+    }
+
     fn worst(&self, now: Instant, tally: &Tally, limits: &AutoRollback) -> Option<Verdict> {
         let errors = limits.errors;
         let after = tally.since(&self.then);
@@ -176,6 +212,7 @@ mod tests {
     use crate::tls::Contents;
 
     const SECOND: Duration = Duration::from_secs(1);
+    const PATIENCE: Duration = Duration::from_secs(60);
 
     fn limits() -> AutoRollback {
         AutoRollback {
@@ -191,6 +228,8 @@ mod tests {
         metrics: Metrics,
         trials: Trials,
         now: Instant,
+        /// What has become of a trial that no verdict has ended.
+        end: Option<&'static str>,
     }
 
     impl World {
@@ -199,6 +238,7 @@ mod tests {
                 metrics: Metrics::new(),
                 trials: Trials::default(),
                 now: Instant::now(),
+                end: None,
             }
         }
 
@@ -208,6 +248,12 @@ mod tests {
                 let code = if number < errors { 502 } else { 200 };
                 route.count(0, &Method::GET, code);
             }
+        }
+
+        /// So many more, or fewer, that have not ended.
+        fn hang(&self, route: &str, requests: i64) {
+            let route = RouteMetrics::new(&self.metrics, route, ["l"].into_iter());
+            route.in_flight.add(requests);
         }
 
         /// Lets time pass, with looks as often as they are due.
@@ -222,8 +268,11 @@ mod tests {
                 last = next;
                 self.now = next;
                 let tally = Tally::take(&self.metrics);
-                if let Outcome::Worse(verdict) = self.trials.look(next, tally, &limits()) {
-                    return Some(verdict);
+                match self.trials.look(next, tally, (&limits(), PATIENCE)) {
+                    Outcome::Worse(verdict) => return Some(verdict),
+                    Outcome::Kept(..) => self.end = Some("kept"),
+                    Outcome::Unclear(..) => self.end = Some("unclear"),
+                    Outcome::Open => {}
                 }
             }
         }
@@ -278,6 +327,68 @@ mod tests {
     }
 
     #[test]
+    fn regression_reload_under_which_every_request_hangs_is_not_kept() {
+        let mut world = World::new();
+        world.wait(SECOND);
+        world.ask("a", 1000, 0);
+        world.ask("b", 1000, 0);
+        world.wait(20 * SECOND);
+        world.reload(2, "old", "new");
+        // Of another route all is well.
+        world.ask("b", 1000, 0);
+        world.hang("a", 300);
+        assert!(world.wait(PATIENCE).is_none());
+        assert_eq!(world.end, None);
+        world.hang("a", -300);
+        world.ask("a", 300, 300);
+        let verdict = world.wait(2 * SECOND).expect("they have timed out");
+        assert_eq!(&*verdict.back_to.text, "old");
+    }
+
+    #[test]
+    fn regression_reload_under_which_some_requests_hang_is_not_kept() {
+        let mut world = World::new();
+        world.wait(SECOND);
+        world.ask("a", 1000, 0);
+        world.wait(20 * SECOND);
+        world.reload(2, "old", "new");
+        world.ask("a", 1000, 0);
+        world.hang("a", 300);
+        assert!(world.wait(PATIENCE).is_none());
+        assert_eq!(world.end, None);
+        world.hang("a", -300);
+        world.ask("a", 300, 300);
+        assert!(world.wait(2 * SECOND).is_some());
+    }
+
+    #[test]
+    fn regression_too_few_requests_are_no_reason_to_keep_and_are_waited_for_so_long_only() {
+        let mut world = World::new();
+        world.wait(SECOND);
+        world.ask("a", 1000, 0);
+        world.wait(20 * SECOND);
+        world.reload(2, "old", "new");
+        world.ask("a", 99, 0);
+        assert!(world.wait(80 * SECOND).is_none());
+        assert_eq!(world.end, None);
+        assert!(world.wait(12 * SECOND).is_none());
+        assert_eq!(world.end, Some("unclear"));
+    }
+
+    #[test]
+    fn few_that_have_not_ended_do_not_prolong_a_trial() {
+        let mut world = World::new();
+        world.wait(SECOND);
+        world.ask("a", 10_000, 0);
+        world.wait(20 * SECOND);
+        world.reload(2, "old", "new");
+        world.ask("a", 10_000, 0);
+        world.hang("a", 200);
+        assert!(world.wait(31 * SECOND).is_none());
+        assert_eq!(world.end, Some("kept"));
+    }
+
+    #[test]
     fn long_past_does_not_count() {
         let mut world = World::new();
         world.wait(SECOND);
@@ -326,5 +437,6 @@ mod tests {
         world.reload(2, "old", "new");
         world.ask("a", 5000, 5000);
         assert!(world.wait(40 * SECOND).is_none());
+        assert_eq!(world.end, Some("unclear"));
     }
 }
