@@ -18,12 +18,15 @@ use crate::worker::{Command, Worker};
 const LOOK: Duration = Duration::from_millis(10);
 /// How often a process that serves already is told what is left here.
 const REPORT: Duration = Duration::from_secs(1);
+/// What is in flight has no more where nobody accepts until this process has ended.
+const LOST_GRACE: Duration = Duration::from_secs(5);
 /// A worker that was told to stop does so at its next turn.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Drains and ends. Exit code 0, also when something had to be cut. Where a `successor` serves already nobody waits for the
-    /// end, and there is more time.
+    /// end, and there is more time; unless that one is lost: then this process ends soon and with 1, so that who watches over it
+    /// starts another.
     pub(super) async fn shut_down(
         mut self,
         signals: &mut Signals,
@@ -80,6 +83,10 @@ impl Daemon {
         let reports = async {
             while let Some(successor) = &mut successor {
                 sleep(REPORT).await;
+                if successor.is_lost() {
+                    sleep(process.shutdown_grace.min(LOST_GRACE)).await;
+                    return false;
+                }
                 let before = self.admin.left_before().unwrap_or_default();
                 successor.tell(self.connections() + before, &self.metrics);
             }
@@ -109,13 +116,18 @@ impl Daemon {
             self.tell(|| Command::Stop);
             let _ = timeout(STOP_WITHIN, ended(&self.workers)).await;
         }
+        let mut is_lost = false;
         if let Some(successor) = &mut successor {
             successor.tell(0, &self.metrics);
+            is_lost = successor.is_lost();
         }
         self.log_writer.finish_within(STOP_WITHIN);
         self.audit.finish_within(STOP_WITHIN);
         drop(self.doors);
         info!("stopped");
+        if is_lost {
+            return ExitCode::FAILURE;
+        }
         ExitCode::SUCCESS
     }
 
