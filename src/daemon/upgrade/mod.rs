@@ -6,6 +6,7 @@
 
 mod conversation;
 mod heir;
+mod manager;
 mod message;
 mod series;
 
@@ -30,6 +31,7 @@ use tracing::{error, info, warn};
 pub(super) use self::conversation::Successor;
 use self::conversation::{Conversation, Ended};
 pub(super) use self::heir::Heir;
+pub(super) use self::manager::Manager;
 use self::message::{FORMAT, File, FromOld, Heritage, Socket};
 use super::Daemon;
 use crate::admin::command::{Operator, Refused, Reply};
@@ -111,6 +113,9 @@ impl Daemon {
         if std::process::id() == 1 {
             let why = "this balancer is process 1: its container ends when it does; start a new container instead";
             return Err(Refused::Conflict(why.to_owned()));
+        }
+        if let Some(follows) = self.manager.follows_only_this().filter(|_| !wanted.force) {
+            return Err(Refused::Conflict(follows.to_owned()));
         }
         let failed =
             |what: &str, error: &dyn std::fmt::Display| Refused::Failed(format!("{what}: {error}"));
