@@ -24,6 +24,12 @@ impl Successors {
     pub(crate) fn upgrade(&mut self, balancer: &Balancer) -> Pid {
         let (code, text) = upgrade(balancer, &[]);
         assert_eq!(code, Some(0), "{text}");
+        self.add(&text)
+    }
+
+    /// The process that serves by what was said of an upgrade.
+    #[track_caller]
+    fn add(&mut self, text: &str) -> Pid {
         // process 12 (balancer 0.1.0) serves generation 2; process 11 finishes 3 connections
         let number = text.split(' ').nth(1).and_then(|it| it.parse().ok());
         let pid = Pid::from_raw(number.expect("a number")).expect("not 0");

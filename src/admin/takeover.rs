@@ -57,6 +57,8 @@ pub struct Wanted {
     pub binary: Option<PathBuf>,
     /// How long it may take to get ready.
     pub timeout: Duration,
+    /// Whether also where a manager follows the process that runs now.
+    pub force: bool,
 }
 
 /// The body of an upgrade.
@@ -65,6 +67,8 @@ pub struct Wanted {
 struct Upgrade {
     binary: Option<PathBuf>,
     timeout_seconds: Option<u64>,
+    #[serde(default)]
+    force: bool,
 }
 
 /// What an upgrade has come to.
@@ -139,6 +143,7 @@ pub(super) async fn upgrade(
     let Upgrade {
         binary,
         timeout_seconds,
+        force,
     } = read(body).await?;
     let refused = |detail| Err(ApiError::new(StatusCode::UNPROCESSABLE_ENTITY, detail));
     if binary.as_ref().is_some_and(|path| !path.is_absolute()) {
@@ -151,6 +156,7 @@ pub(super) async fn upgrade(
     let wanted = Wanted {
         binary,
         timeout: Duration::from_secs(seconds),
+        force,
     };
     let command = |reply| Command::Upgrade(wanted, reply);
     admin.ask(by, command).await.map(Json)

@@ -19,6 +19,9 @@ pub struct Args {
     /// How long the new one may take to get ready; then it is ended, and the running one goes on.
     #[arg(long, value_name = "TIME", value_parser = time, default_value_t = Seconds(DEFAULT_SECONDS))]
     timeout: Seconds,
+    /// Also where who has started the running one follows that process alone, and may end the service with it.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     at: At,
 }
@@ -63,7 +66,12 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let body = json!({ "binary": binary, "timeout_seconds": args.timeout.0 }).to_string();
+    let mut body = json!({ "binary": binary, "timeout_seconds": args.timeout.0 });
+    // One of an earlier version does not know of it.
+    if args.force {
+        body["force"] = true.into();
+    }
+    let body = body.to_string();
     let asked = Running::with(config, &args.at)
         .and_then(|running| running.post::<Upgraded>("/api/v1/upgrade", body.into()));
     finished(asked.map(|upgraded| {

@@ -268,6 +268,8 @@ pub struct Daemon {
     path: PathBuf,
     /// The program, as it was named at the start: by now there may be a newer one.
     binary: Option<PathBuf>,
+    /// Who has started this process.
+    manager: upgrade::Manager,
     config: Config,
     compiler: Option<Compiler>,
     metrics: Arc<Metrics>,
@@ -470,6 +472,7 @@ impl Daemon {
         Ok(Self {
             path: path.to_owned(),
             binary: upgrade::own_binary(),
+            manager: upgrade::Manager::of_this(),
             config,
             compiler: Some(compiler),
             metrics,

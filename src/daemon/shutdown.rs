@@ -19,12 +19,15 @@ use crate::worker::{Command, Worker};
 const LOOK: Duration = Duration::from_millis(10);
 /// How often a process that serves already is told what is left here.
 const REPORT: Duration = Duration::from_secs(1);
+/// What is in flight has no more where nobody accepts until this process has ended.
+const LOST_GRACE: Duration = Duration::from_secs(5);
 /// A worker that was told to stop does so at its next turn.
 const STOP_WITHIN: Duration = Duration::from_secs(1);
 
 impl Daemon {
     /// Drains and ends. Exit code 0, also when something had to be cut. Where a `successor` serves already nobody waits for the
-    /// end, and there is more time.
+    /// end, and there is more time; unless that one is lost: then this process ends soon and with 1, so that who watches over it
+    /// starts another.
     pub(super) async fn shut_down(
         mut self,
         signals: &mut Signals,
@@ -89,6 +92,10 @@ impl Daemon {
                     }
                     () = sleep(REPORT) => {}
                 }
+                if successor.is_lost() {
+                    sleep(process.shutdown_grace.min(LOST_GRACE)).await;
+                    return false;
+                }
                 successor.tell(self.left(successor.heard), &self.metrics);
             }
             pending().await
@@ -117,6 +124,7 @@ impl Daemon {
             self.tell(|| Command::Stop);
             let _ = timeout(STOP_WITHIN, ended(&self.workers)).await;
         }
+        let mut is_lost = false;
         if let Some(successor) = &mut successor {
             // What is cut is in flight no more.
             let left = Left {
@@ -124,11 +132,15 @@ impl Daemon {
                 ..Left::default()
             };
             successor.tell(left, &self.metrics);
+            is_lost = successor.is_lost();
         }
         self.log_writer.finish_within(STOP_WITHIN);
         self.audit.finish_within(STOP_WITHIN);
         drop(self.doors);
         info!("stopped");
+        if is_lost {
+            return ExitCode::FAILURE;
+        }
         ExitCode::SUCCESS
     }
 

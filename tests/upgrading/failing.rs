@@ -9,6 +9,7 @@ use std::process::Child;
 use rustix::process::{Pid, Signal};
 
 use super::{Successors, await_end, begin, command, said, upgrade};
+use crate::support::balancer::BINARY;
 use crate::support::{Balancer, Origin, eventually, eventually_some, get, simple};
 
 /// A program that is no balancer.
@@ -161,6 +162,54 @@ fn while_one_upgrade_is_under_way_nothing_else_changes_and_the_end_ends_both() {
     await_end(pid);
     let (code, text) = said(first.wait_with_output().unwrap());
     assert_eq!(code, Some(1), "{text}");
+}
+
+#[test]
+fn regression_loss_of_the_process_that_took_over_ends_the_one_before_soon_and_with_an_error() {
+    let origin = Origin::with("a", |exchange| exchange.echo());
+    let configuration = format!(
+        "[process]\nworkers = 1\nshutdown_grace = \"1s\"\n{}",
+        simple(&[&origin])
+    );
+    let mut balancer = Balancer::start(&configuration);
+    let mut connection = crate::support::Connection::open(balancer.http());
+    connection.send(
+        "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n",
+    );
+    connection.head().unwrap();
+    let mut successors = Successors::default();
+    let pid = successors.upgrade(&balancer);
+    rustix::process::kill_process(pid, Signal::KILL).unwrap();
+    // Long before the 10 minutes that the tunnel would have.
+    assert_eq!(balancer.wait_exit().code(), Some(1));
+    assert_eq!(balancer.events("the process that took over is lost; nobody accepts connections, and this one ends soon").len(), 1);
+    let told = "the process that serves now cannot be told what is left here";
+    assert!(balancer.events(told).len() <= 1);
+}
+
+#[test]
+fn regression_balancer_that_a_manager_follows_by_its_number_alone_is_upgraded_only_when_forced() {
+    let origin = Origin::named("a");
+    // As systemd starts a service with Type=exec.
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "SYSTEMD_EXEC_PID=$$ exec \"$0\" \"$@\"", BINARY]);
+    command.env_remove("NOTIFY_SOCKET");
+    let mut balancer = Balancer::spawn(&simple(&[&origin]), |_| {}, command).ready();
+    let (code, text) = upgrade(&balancer, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(
+        text.contains("systemd follows this process alone"),
+        "{text}"
+    );
+    assert!(text.contains("--force"), "{text}");
+    assert_eq!(get(balancer.http(), "/").text(), "a");
+    let (code, text) = upgrade(&balancer, &["--force"]);
+    assert_eq!(code, Some(0), "{text}");
+    let mut successors = Successors::default();
+    successors.add(&text);
+    assert_eq!(balancer.wait_exit().code(), Some(0));
+    assert_eq!(get(balancer.http(), "/").text(), "a");
 }
 
 #[test]

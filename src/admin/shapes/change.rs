@@ -22,6 +22,7 @@ pub(super) const SHAPES: &[Shape] = &[
         &[
             Field("binary", May, Maybe(&Text)),
             Field("timeout_seconds", May, Maybe(&Whole)),
+            Field("force", May, Yes),
         ],
     ),
     given(

@@ -6,29 +6,32 @@
 
 mod conversation;
 mod heir;
+mod manager;
 mod message;
 mod series;
 
+use std::ffi::OsStr;
 use std::future::{pending, ready};
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, geteuid, kill_process};
+use rustix::process::{Pid, WaitId, WaitIdOptions, geteuid, kill_process, waitid};
 use serde_json::json;
 use tokio::signal::unix::Signal;
 use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use self::conversation::Conversation;
 pub(super) use self::conversation::Successor;
+use self::conversation::{Conversation, Ended};
 pub(super) use self::heir::{Heir, RolledBackTo};
+pub(super) use self::manager::Manager;
 pub(super) use self::message::Modes;
 use self::message::{FORMAT, File, FromNew, FromOld, Heritage, Socket};
 use super::Daemon;
@@ -115,6 +118,9 @@ impl Daemon {
         if std::process::id() == 1 {
             let why = "this balancer is process 1: its container ends when it does; start a new container instead";
             return Err(Refused::Conflict(why.to_owned()));
+        }
+        if let Some(follows) = self.manager.follows_only_this().filter(|_| !wanted.force) {
+            return Err(Refused::Conflict(follows.to_owned()));
         }
         let failed =
             |what: &str, error: &dyn std::fmt::Display| Refused::Failed(format!("{what}: {error}"));
@@ -362,13 +368,50 @@ impl Successor {
         heard
     }
 
+    /// How it has ended, where it has. Says so in the log, once. It is not reaped: whoever this process leaves it to, such as a
+    /// service manager that has it for the main process, shall see how it ended.
+    fn ended(&mut self) -> Option<Ended> {
+        if self.ended.is_some() {
+            return self.ended;
+        }
+        let pid = i32::try_from(self.pid).ok().and_then(Pid::from_raw)?;
+        let look = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        // Of one that cannot be waited for nothing is known.
+        let status = waitid(WaitId::Pid(pid), look).ok().flatten()?;
+        self.ended = Some(match (status.exit_status(), status.terminating_signal()) {
+            (Some(0), _) => {
+                info!(self.pid, "the process that served has ended");
+                Ended::Well
+            }
+            (code, signal) => {
+                error!(
+                    self.pid,
+                    code,
+                    signal,
+                    "the process that took over is lost; nobody accepts connections, and this one ends soon"
+                );
+                Ended::Lost
+            }
+        });
+        self.ended
+    }
+
+    /// Whether it has ended, and not as it should.
+    pub(super) fn is_lost(&mut self) -> bool {
+        self.ended() == Some(Ended::Lost)
+    }
+
     /// Tells it what is left here, and what has been counted since the last time.
     pub(super) fn tell(&mut self, left: Left, metrics: &Metrics) {
+        if self.is_deaf || self.ended().is_some() {
+            return;
+        }
         let counted = Totals::of(metrics);
         let totals = counted.since(&self.told);
         self.told = counted;
         let told = self.channel.send(&FromOld::Left { left, totals });
         if let Err(error) = told {
+            self.is_deaf = true;
             warn!(%error, "the process that serves now cannot be told what is left here");
         }
     }
@@ -376,12 +419,23 @@ impl Successor {
 
 /// What this process was started from, as it was named: a link may lead elsewhere by now, a file may be another one.
 pub(super) fn own_binary() -> Option<PathBuf> {
-    let named = std::env::args_os().next().map(PathBuf::from);
-    match named.filter(|path| path.components().count() > 1) {
-        Some(path) => std::path::absolute(path).ok(),
-        // Found in the search path.
-        None => std::env::current_exe().ok(),
+    let named = PathBuf::from(std::env::args_os().next()?);
+    if named.components().count() > 1 {
+        return std::path::absolute(named).ok();
     }
+    let running = std::env::current_exe().ok();
+    let searched = std::env::var_os("PATH").unwrap_or_default();
+    let found = running
+        .as_deref()
+        .and_then(|running| found(&named, &searched, running));
+    found.or(running)
+}
+
+/// Where the search path leads to what runs, `running`, by the name `named`.
+fn found(named: &Path, searched: &OsStr, running: &Path) -> Option<PathBuf> {
+    std::env::split_paths(searched)
+        .filter_map(|folder| std::path::absolute(folder.join(named)).ok())
+        .find(|path| path.canonicalize().is_ok_and(|it| it == running))
 }
 
 /// Who may decide what runs in the place of this process: who could have started it, and root.
@@ -404,6 +458,26 @@ const TELL_WITHIN: Duration = Duration::from_millis(500);
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn regression_program_found_in_the_search_path_is_the_link_there_and_not_where_it_leads() {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path().canonicalize().unwrap();
+        let [old, other, bin] = ["old", "other", "bin"].map(|name| {
+            let path = folder.join(name);
+            std::fs::create_dir(&path).unwrap();
+            path
+        });
+        let running = old.join("balancer");
+        std::fs::write(&running, "").unwrap();
+        // Another program of that name comes first, but it is not the one that runs.
+        std::fs::write(other.join("balancer"), "").unwrap();
+        std::os::unix::fs::symlink(&running, bin.join("balancer")).unwrap();
+        let searched = std::env::join_paths([&other, &bin]).unwrap();
+        let found = |name: &str| found(Path::new(name), &searched, &running);
+        assert_eq!(found("balancer"), Some(bin.join("balancer")));
+        assert_eq!(found("balance"), None);
+    }
 
     #[test]
     fn only_the_own_user_and_root_may_upgrade() {
