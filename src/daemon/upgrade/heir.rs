@@ -203,13 +203,15 @@ impl Daemon {
     }
 
     /// Says that this process serves, and follows the other one to its end.
-    pub(in crate::daemon) fn follow(&self, heir: Heir) {
+    pub(in crate::daemon) fn follow(&mut self, heir: Heir) {
         let keeps = heir.keeps(self.doors.path());
         let (notify, summary) = (Arc::clone(&self.notify), self.summary());
         let generation = self.publisher.current().generation;
         let followed = heir.follow((generation, keeps), Arc::clone(&self.admin), move || {
             notify.ready(&summary);
         });
+        // Not before the other one knows that it is relieved, or has ended.
+        self.doors.own();
         if let Err(error) = followed {
             // It has ended this very moment: then this one is all there is.
             warn!(%error, "the process before this one cannot be told that it is relieved");
@@ -247,12 +249,11 @@ fn receive() -> io::Result<Inherited> {
     // From here on it is waited as long as the other process does.
     channel.set_patience(None)?;
     let sockets = heritage.sockets.drain(..).zip(descriptors.by_ref());
-    let sockets = sockets.map(|(socket, descriptor)| Passed {
-        whose: socket.listener.map_or(Whose::Admin, Whose::Listener),
-        address: socket.address,
-        socket: TcpListener::from(descriptor),
+    let sockets = sockets.map(|(socket, descriptor)| {
+        let whose = socket.listener.map_or(Whose::Admin, Whose::Listener);
+        Passed::new(whose, socket.address, TcpListener::from(descriptor))
     });
-    let sockets = sockets.collect();
+    let sockets = sockets.collect::<io::Result<_>>()?;
     let admin_socket = heritage.admin_socket.clone();
     let admin_socket = admin_socket.zip(descriptors.next().map(UnixListener::from));
     Ok(Inherited {
