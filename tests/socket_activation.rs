@@ -4,6 +4,8 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::process::{Command, Stdio};
 
+use rustix::process::Signal;
+
 use crate::support::balancer::BINARY;
 use crate::support::client::HOST;
 use crate::support::{Balancer, Connection, Origin, eventually, get};
@@ -79,4 +81,22 @@ fn socket_that_is_no_listeners_is_closed_and_named() {
     });
     let said = balancer.log().join("\n");
     assert!(said.contains(&address.to_string()) && said.contains("is no listener's and is closed"));
+}
+
+#[test]
+fn regression_admins_socket_of_the_manager_is_answered_on_and_does_not_stop_the_rest() {
+    let origin = Origin::named("a");
+    // One that blocks, as systemd passes them.
+    let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = socket.local_addr().unwrap();
+    let configuration = configuration(&origin, "127.0.0.1:0");
+    let configuration = format!("{configuration}[admin]\naddress = \"{address}\"\n");
+    let mut balancer = start(&configuration, socket, "balancer.socket");
+    assert_eq!(balancer.admin(), address);
+    for _ in 0..3 {
+        assert_eq!(get(address, "/livez").status, 200);
+    }
+    assert_eq!(get(balancer.http(), "/").text(), "a");
+    balancer.signal(Signal::TERM);
+    assert_eq!(balancer.wait_exit().code(), Some(0));
 }

@@ -15,6 +15,7 @@ pub mod openapi;
 mod patient;
 pub mod problem;
 pub mod reloads;
+mod room;
 mod serve;
 mod shapes;
 pub mod socket;

@@ -1,6 +1,7 @@
 //! Serves the admin's connections: so many at once, and none that does not say what it wants. What is asked over TCP has to be
 //! asked for by a name that is ours.
 
+use std::convert::Infallible;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,16 +13,18 @@ use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
 use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::Admin;
 use super::patient::Reading;
 use super::problem::ApiError;
+use super::room::{Answer, Room};
 use crate::message::authority;
 
-/// Connections at once; further ones wait until one ends. Twice as many as may watch.
+/// Connections at once. Twice as many as may watch.
 const MOST: usize = 128;
 /// Longest wait for a request, from its connection's beginning or the one before to the end of its head.
 const HEAD: Duration = Duration::from_secs(10);
@@ -33,18 +36,24 @@ pub(super) async fn serve<L: Listener>(
     router: impl Fn(L::Addr) -> Router,
     left: watch::Receiver<bool>,
 ) {
-    let room = Arc::new(Semaphore::new(MOST));
+    let room = Room::new(MOST);
     let mut over = left.clone();
     loop {
         let next = async {
-            let permit = Arc::clone(&room).acquire_owned().await;
-            (permit, listener.accept().await)
+            let accepted = listener.accept().await;
+            (accepted, Arc::new(room.enter().await))
         };
-        let (permit, (io, address)) = tokio::select! {
+        let ((io, address), place) = tokio::select! {
             next = next => next,
             () = until(&mut over) => return,
         };
-        let service = TowerToHyperService::new(router(address));
+        let router = TowerToHyperService::new(router(address));
+        let at = Arc::clone(&place);
+        let service = service_fn(move |request| {
+            let answering = at.answer();
+            let response = router.call(request);
+            async move { Ok::<_, Infallible>(response.await?.map(|body| Answer::new(body, answering))) }
+        });
         let mut left = left.clone();
         tokio::spawn(async move {
             let connection = http1::Builder::new()
@@ -54,13 +63,14 @@ pub(super) async fn serve<L: Listener>(
             tokio::pin!(connection);
             let served = tokio::select! {
                 served = connection.as_mut() => served,
+                () = place.is_needed() => return,
                 () = until(&mut left) => {
                     connection.as_mut().graceful_shutdown();
                     connection.await
                 }
             };
             // Who leaves early or says nothing is nobody's trouble.
-            drop((served, permit));
+            drop(served);
         });
     }
 }
@@ -113,7 +123,10 @@ fn is_known(asked: &str, hosts: &[Box<str>]) -> bool {
 mod tests {
     use std::future::pending;
     use std::io;
+    use std::pin::Pin;
+    use std::task::{Context, Poll};
 
+    use axum::body::Bytes;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
     use tokio::sync::mpsc;
@@ -140,8 +153,23 @@ mod tests {
         }
     }
 
+    /// An answer that goes on.
+    struct Endless;
+
+    impl http_body::Body for Endless {
+        type Data = Bytes;
+        type Error = Infallible;
+
+        fn poll_frame(
+            self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+        ) -> Poll<Option<Result<http_body::Frame<Bytes>, Infallible>>> {
+            Poll::Pending
+        }
+    }
+
     #[tokio::test(start_paused = true)]
-    async fn regression_connections_that_ask_nothing_end_and_make_room() {
+    async fn regression_connections_that_ask_nothing_end() {
         let (sender, receiver) = mpsc::unbounded_channel();
         let router = Router::new().route("/", get(|| async { "ok" }));
         let left = watch::Sender::new(false);
@@ -153,26 +181,71 @@ mod tests {
             sender.send(far).unwrap();
             near
         };
-        let mut silent: Vec<_> = (0..MOST).map(|_| connect()).collect();
-        for stream in &mut silent {
-            stream.write_all(b"GET / HT").await.unwrap();
-        }
+        let mut silent = connect();
+        silent.write_all(b"GET / HT").await.unwrap();
+        let mut rest = Vec::new();
+        silent.read_to_end(&mut rest).await.unwrap();
+        assert!(begun.elapsed() < HEAD + HEAD / 2);
+        // One that has asked once has to ask again.
         let mut asking = connect();
-        asking
+        ask(&mut asking).await;
+        asking.read_to_end(&mut rest).await.unwrap();
+        assert!(begun.elapsed() < 3 * HEAD);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_silent_connections_keep_nobody_out() {
+        let (sender, receiver) = mpsc::unbounded_channel();
+        let forever = || async { Response::new(axum::body::Body::new(Endless)) };
+        let router = Router::new().route("/", get(|| async { "ok" }));
+        let router = router.route("/watch", get(forever));
+        let left = watch::Sender::new(false);
+        let serving = serve(Given(receiver), move |()| router.clone(), left.subscribe());
+        tokio::spawn(serving);
+        let begun = Instant::now();
+        let connect = || {
+            let (near, far) = duplex(4096);
+            sender.send(far).unwrap();
+            near
+        };
+        // What is being answered stays, however long that takes.
+        let mut watching = connect();
+        watching
+            .write_all(b"GET /watch HTTP/1.1\r\nHost: a\r\n\r\n")
+            .await
+            .unwrap();
+        watching.read_exact(&mut [0; 15]).await.unwrap();
+        let mut silent: Vec<_> = (1..MOST).map(|_| connect()).collect();
+        let mut asking: Vec<_> = (0..3).map(|_| connect()).collect();
+        for stream in &mut asking {
+            ask(stream).await;
+        }
+        let mut byte = [0];
+        for stream in &mut silent[..3] {
+            assert_eq!(stream.read(&mut byte).await.unwrap(), 0);
+        }
+        // It asked last.
+        ask(&mut asking[0]).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO);
+        for stream in [&mut watching, &mut silent[3]] {
+            while let Ok(read) = timeout(HEAD / 2, stream.read(&mut [0; 4096])).await {
+                assert_ne!(read.unwrap(), 0, "it is still there");
+            }
+        }
+    }
+
+    async fn ask(stream: &mut DuplexStream) {
+        stream
             .write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
             .await
             .unwrap();
-        let mut word = [0; 15];
-        let early = timeout(HEAD / 2, asking.read_exact(&mut word)).await;
-        assert!(early.is_err(), "there is no room");
-        asking.read_exact(&mut word).await.unwrap();
-        assert_eq!(word, *b"HTTP/1.1 200 OK");
-        let mut rest = Vec::new();
-        silent[0].read_to_end(&mut rest).await.unwrap();
-        assert!(begun.elapsed() < HEAD + HEAD / 2);
-        // One that has asked once has to ask again.
-        asking.read_to_end(&mut rest).await.unwrap();
-        assert!(begun.elapsed() < 3 * HEAD);
+        let mut heard = Vec::new();
+        while !heard.ends_with(b"ok") {
+            let mut byte = [0];
+            stream.read_exact(&mut byte).await.unwrap();
+            heard.push(byte[0]);
+        }
+        assert!(heard.starts_with(b"HTTP/1.1 200 OK"));
     }
 
     #[test]

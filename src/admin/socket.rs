@@ -7,8 +7,9 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, Mode, fchmod, flock};
+use rustix::fs::{FlockOperation, Mode, OFlags, fchmod, flock, open};
 use rustix::io::Errno;
+use rustix::process::geteuid;
 use socket2::{Domain, SockAddr, Socket, Type};
 
 /// Connections that may wait to be accepted.
@@ -16,11 +17,12 @@ const BACKLOG: i32 = 64;
 /// Longest wait for others who start or end: each takes no time.
 const TURN: Duration = Duration::from_secs(2);
 
-/// A socket that is open; its file goes when this is dropped.
+/// A socket that is open; its file goes when this is dropped, where it is this one's.
 #[derive(Debug)]
 pub struct AdminSocket {
     path: PathBuf,
     file: Identity,
+    is_own: bool,
 }
 
 /// Device and number of a file, and when it was last changed, since numbers are used again: one that another process has put in
@@ -57,6 +59,7 @@ impl AdminSocket {
         let bound = Self {
             path: path.to_owned(),
             file: Identity::of(path)?,
+            is_own: true,
         };
         Ok((
             bound,
@@ -64,17 +67,24 @@ impl AdminSocket {
         ))
     }
 
-    /// The one at `path` that another process has opened and hands over: its file stays, and is this one's from now on.
+    /// The one at `path` that another process has opened and is about to hand over: its file is that one's until this is
+    /// [`own`](Self::own)ed.
     pub fn adopt(path: &Path) -> io::Result<Self> {
         Ok(Self {
             path: path.to_owned(),
             file: Identity::of(path)?,
+            is_own: false,
         })
+    }
+
+    /// The other process leaves its file, which is this one's from now on.
+    pub fn own(&mut self) {
+        self.is_own = true;
     }
 
     /// Leaves its file to the process that has adopted it.
     pub fn leave(mut self) {
-        self.file = Identity(0, 0, 0, 0); // no file has this number
+        self.is_own = false;
     }
 
     /// Where it is.
@@ -85,6 +95,9 @@ impl AdminSocket {
 
 impl Drop for AdminSocket {
     fn drop(&mut self) {
+        if !self.is_own {
+            return;
+        }
         // Who finds it left over replaces it.
         let Ok(_turn) = Turn::take(&self.path) else {
             return;
@@ -95,33 +108,68 @@ impl Drop for AdminSocket {
     }
 }
 
-/// The right to put a socket into a folder or take one out, until it is dropped: two balancers that start at once would each
+/// The right to put a socket at a path or take it away, until it is dropped: two balancers that start at once would each
 /// find the file of one that is gone, and the second remove what the first has put in its place.
+///
+/// Locks a file of its own beside the socket, which is there for as long. Others may be able to open the folder, and to lock
+/// whatever they can open.
 struct Turn {
-    /// The folder, locked; `None` where it may not be read, so that nobody can have a turn.
-    _folder: Option<File>,
+    /// `None` where there can be no such file: then nobody has a turn.
+    lock: Option<PathBuf>,
+    _locked: Option<File>,
 }
 
 impl Turn {
     fn take(path: &Path) -> io::Result<Self> {
-        let folder = path.parent().filter(|it| !it.as_os_str().is_empty());
-        let Ok(folder) = File::open(folder.unwrap_or_else(|| Path::new("."))) else {
-            return Ok(Self { _folder: None });
-        };
+        let mut lock = path.as_os_str().to_owned();
+        lock.push(".lock");
+        let lock = PathBuf::from(lock);
         let begun = Instant::now();
-        while let Err(error) = flock(&folder, FlockOperation::NonBlockingLockExclusive) {
-            if error != Errno::WOULDBLOCK || begun.elapsed() > TURN {
-                return Err(io::Error::new(
-                    io::Error::from(error).kind(),
-                    format!("another process keeps its folder locked: {error}"),
-                ));
+        loop {
+            let Some(file) = own_file(&lock) else {
+                return Ok(Self {
+                    lock: None,
+                    _locked: None,
+                });
+            };
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                // Whoever had it before may have taken it away since it was opened.
+                Ok(()) if file.metadata()?.nlink() > 0 => {
+                    return Ok(Self {
+                        lock: Some(lock),
+                        _locked: Some(file),
+                    });
+                }
+                Ok(()) => continue,
+                Err(Errno::WOULDBLOCK) if begun.elapsed() <= TURN => {}
+                Err(error) => {
+                    return Err(io::Error::new(
+                        io::Error::from(error).kind(),
+                        format!("another process keeps {} locked: {error}", lock.display()),
+                    ));
+                }
             }
             std::thread::sleep(Duration::from_millis(1));
         }
-        Ok(Self {
-            _folder: Some(folder),
-        })
     }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        if let Some(lock) = &self.lock {
+            // Still locked: the next one makes its own. One that stays does no harm.
+            let _ = fs::remove_file(lock);
+        }
+    }
+}
+
+/// Opens the file at `path`, which nobody else may open, and makes it where there is none. `None` where it is somebody else's,
+/// or a link.
+fn own_file(path: &Path) -> Option<File> {
+    let flags = OFlags::RDWR | OFlags::CREATE | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let file = File::from(open(path, flags, Mode::RUSR | Mode::WUSR).ok()?);
+    let metadata = file.metadata().ok()?;
+    (metadata.is_file() && metadata.uid() == geteuid().as_raw()).then_some(file)
 }
 
 /// Removes a socket that nobody listens on any more.
@@ -192,7 +240,10 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("b.sock");
         let (first, listener) = AdminSocket::bind(&path).unwrap();
-        let second = AdminSocket::adopt(&path).unwrap();
+        drop(AdminSocket::adopt(&path).unwrap());
+        assert!(path.exists(), "nothing was handed over");
+        let mut second = AdminSocket::adopt(&path).unwrap();
+        second.own();
         first.leave();
         assert!(UnixStream::connect(&path).is_ok());
         drop(listener);
@@ -221,6 +272,43 @@ mod tests {
             drop(bound);
             assert!(!path.exists());
         }
+    }
+
+    #[test]
+    fn regression_who_locks_the_folder_keeps_nobody_from_starting() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.sock");
+        let locked = File::open(folder.path()).unwrap();
+        flock(&locked, FlockOperation::NonBlockingLockExclusive).unwrap();
+        let (socket, _listener) = AdminSocket::bind(&path).unwrap();
+        let names = || fs::read_dir(folder.path()).unwrap().count();
+        assert_eq!(names(), 1, "nothing else stays");
+        drop(socket);
+        assert_eq!(names(), 0);
+        // A link that somebody has put there is not followed.
+        let precious = folder.path().join("precious");
+        fs::write(&precious, "text").unwrap();
+        std::os::unix::fs::symlink(&precious, folder.path().join("b.sock.lock")).unwrap();
+        let (_socket, _listener) = AdminSocket::bind(&path).unwrap();
+        assert_eq!(fs::read_to_string(&precious).unwrap(), "text");
+    }
+
+    #[test]
+    fn only_one_at_a_time_has_a_turn() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("b.sock");
+        let turn = Turn::take(&path).unwrap();
+        let lock = folder.path().join("b.sock.lock");
+        let mode = fs::metadata(&lock).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600);
+        std::thread::scope(|scope| {
+            let next = scope.spawn(|| Turn::take(&path).map(|_| Instant::now()));
+            std::thread::sleep(Duration::from_millis(20));
+            let end = Instant::now();
+            drop(turn);
+            assert!(next.join().unwrap().unwrap() >= end);
+        });
+        assert!(!lock.exists());
     }
 
     #[test]

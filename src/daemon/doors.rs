@@ -66,6 +66,13 @@ impl Doors {
         }
     }
 
+    /// The process before this one has been told to leave the unix socket's file: this one sees to it from now on.
+    pub(super) fn own(&mut self) {
+        if let Some((socket, _)) = &mut self.unix {
+            socket.own();
+        }
+    }
+
     /// Where commands are taken.
     pub(super) fn path(&self) -> Option<&Path> {
         self.unix.as_ref().map(|(socket, _)| socket.path())

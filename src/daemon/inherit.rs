@@ -34,6 +34,18 @@ pub(super) struct Passed {
     pub(super) socket: TcpListener,
 }
 
+impl Passed {
+    /// One that does not block, as whoever accepts from it waits for other things, too: a manager's usually does.
+    pub(super) fn new(whose: Whose, address: SocketAddr, socket: TcpListener) -> io::Result<Self> {
+        socket.set_nonblocking(true)?;
+        Ok(Self {
+            whose,
+            address,
+            socket,
+        })
+    }
+}
+
 /// Who had a socket opened.
 #[derive(Debug)]
 pub(super) enum Whose {
@@ -59,11 +71,10 @@ impl Inherited {
             let name = names.next().unwrap_or_default();
             let listener = passed.take_tcp_listener(index);
             match listener.map(|it| it.map(|socket| (socket.local_addr(), socket))) {
-                Ok(Some((Ok(address), socket))) => inherited.sockets.push(Passed {
-                    whose: Whose::Manager(name),
-                    address,
-                    socket,
-                }),
+                Ok(Some((Ok(address), socket))) => {
+                    let passed = Passed::new(Whose::Manager(name), address, socket)?;
+                    inherited.sockets.push(passed);
+                }
                 Ok(_) => inherited.unfit.push(name),
                 Err(_) => {
                     // Whatever it is instead, it is closed.
@@ -84,16 +95,37 @@ impl Inherited {
         }
     }
 
-    /// Those of the listener `name` at `address`. A manager's belongs to whom it is named after, or to whose address it has.
-    pub(super) fn of_listener(&mut self, name: &Name, address: SocketAddr) -> Vec<TcpListener> {
-        self.take(|passed| match &passed.whose {
+    /// Those of the listener `name` at `address`. A manager's belongs to whose address it has; to whom it is named after only
+    /// where that is nobody's, i.e. not among `configured`: all sockets of one unit share a name.
+    pub(super) fn of_listener(
+        &mut self,
+        name: &Name,
+        address: SocketAddr,
+        configured: &[SocketAddr],
+    ) -> Vec<TcpListener> {
+        let mut taken = self.take(|passed| match &passed.whose {
             Whose::Listener(before) => {
                 let before: Name = before.as_str().into();
                 is_same_address((passed.address, &before), (address, name))
             }
             Whose::Admin => false,
-            Whose::Manager(named) => **name == *named.as_str() || passed.address == address,
-        })
+            Whose::Manager(_) => passed.address == address,
+        });
+        taken.extend(self.take(|passed| match &passed.whose {
+            Whose::Listener(_) | Whose::Admin => false,
+            Whose::Manager(named) => {
+                let is_wanted =
+                    **name == *named.as_str() && !configured.contains(&passed.address);
+                if is_wanted && address.port() != 0 {
+                    warn!(
+                        listener = %name, configured = %address, address = %passed.address,
+                        "a socket of the service manager's has the listener's name and another address, and is used; make both the same"
+                    );
+                }
+                is_wanted
+            }
+        }));
+        taken
     }
 
     /// The admin's at `address`.
@@ -141,16 +173,11 @@ mod tests {
     fn passed(whose: Whose) -> (Passed, SocketAddr) {
         let socket = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = socket.local_addr().unwrap();
-        let passed = Passed {
-            whose,
-            address,
-            socket,
-        };
-        (passed, address)
+        (Passed::new(whose, address, socket).unwrap(), address)
     }
 
     #[test]
-    fn managers_socket_belongs_to_its_name_or_its_address_and_once() {
+    fn managers_socket_belongs_to_its_address_or_its_name_and_once() {
         let (named, _) = passed(Whose::Manager("web".to_owned()));
         let (unnamed, address) = passed(Whose::Manager("balancer.socket".to_owned()));
         let mut inherited = Inherited {
@@ -158,10 +185,44 @@ mod tests {
             ..Inherited::default()
         };
         let elsewhere: SocketAddr = "127.0.0.9:9".parse().unwrap();
-        assert!(inherited.of_listener(&"api".into(), elsewhere).is_empty());
-        assert_eq!(inherited.of_listener(&"web".into(), elsewhere).len(), 1);
-        assert_eq!(inherited.of_listener(&"api".into(), address).len(), 1);
-        assert!(inherited.of_listener(&"api".into(), address).is_empty());
+        let mut count = |name: &str, address| {
+            let taken = inherited.of_listener(&name.into(), address, &[address]);
+            taken.len()
+        };
+        assert_eq!(count("api", elsewhere), 0);
+        assert_eq!(count("web", elsewhere), 1);
+        assert_eq!(count("api", address), 1);
+        assert_eq!(count("api", address), 0);
+    }
+
+    #[test]
+    fn regression_sockets_that_share_a_name_go_where_their_addresses_are() {
+        let named = || passed(Whose::Manager("http".to_owned()));
+        let ((one, first), (other, second), (third, _)) = (named(), named(), named());
+        let mut inherited = Inherited {
+            sockets: vec![third, other, one],
+            ..Inherited::default()
+        };
+        let configured = [first, second];
+        let address = |socket: &TcpListener| socket.local_addr().unwrap();
+        let taken = inherited.of_listener(&"http".into(), first, &configured);
+        // What is nobody's by its address is the name's.
+        assert_eq!(taken.len(), 2);
+        assert_eq!(address(&taken[0]), first);
+        let taken = inherited.of_listener(&"internal".into(), second, &configured);
+        assert_eq!(taken.iter().map(address).collect::<Vec<_>>(), [second]);
+    }
+
+    #[test]
+    fn regression_nobody_blocks_on_what_was_passed() {
+        let (admin, address) = passed(Whose::Manager("admin".to_owned()));
+        let mut inherited = Inherited {
+            sockets: vec![admin],
+            ..Inherited::default()
+        };
+        let listener = inherited.of_admin(address).unwrap();
+        let error = listener.accept().unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::WouldBlock);
     }
 
     #[test]
@@ -180,7 +241,7 @@ mod tests {
             ],
             ..Inherited::default()
         };
-        assert_eq!(inherited.of_listener(&"a".into(), any).len(), 2);
+        assert_eq!(inherited.of_listener(&"a".into(), any, &[any]).len(), 2);
         assert!(inherited.of_admin(any).is_some());
         assert!(inherited.of_admin(any).is_none());
         assert_eq!(inherited.sockets.len(), 1);

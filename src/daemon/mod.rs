@@ -375,12 +375,14 @@ impl Daemon {
             ..
         } = compiled;
         let workers = config.process.workers.get();
+        // First: what has its address is no listener's, whatever its name is.
+        let admin_listener = inherited.of_admin(config.admin.address);
         let unopened = open(&snapshot, &[], workers, inherited)?;
         let addresses = unopened
             .iter()
             .map(|opened| (opened.slot, opened.address))
             .collect::<Vec<_>>();
-        let admin_listener = match inherited.of_admin(config.admin.address) {
+        let admin_listener = match admin_listener {
             Some(listener) => Ok(listener),
             None => listen::bind(config.admin.address, 1).map(|mut bound| bound.remove(0)),
         };
@@ -651,6 +653,7 @@ fn open(
     workers: usize,
     inherited: &mut Inherited,
 ) -> Result<Vec<Opened>, StartError> {
+    let configured: Vec<_> = snapshot.listeners.iter().map(|it| it.address).collect();
     let new = snapshot
         .listeners
         .iter()
@@ -661,7 +664,7 @@ fn open(
             address: listener.address,
             source,
         };
-        let there = inherited.of_listener(&listener.name, listener.address);
+        let there = inherited.of_listener(&listener.name, listener.address, &configured);
         let sockets = if there.is_empty() {
             let bound = listen::bind(listener.address, workers);
             bound.map(|bound| bound.into_iter().map(|socket| vec![socket]).collect())

@@ -75,6 +75,17 @@ fn regression_more_workers_take_no_connection_before_they_can_serve_it() {
 }
 
 #[test]
+fn regression_new_process_that_is_told_to_end_leaves_the_admin_socket() {
+    let origin = Origin::named("a");
+    let balancer = Balancer::start(&simple(&[&origin]));
+    for signal in [Signal::TERM, Signal::INT] {
+        begin_and_wait(&balancer, &origin, 2).end(signal);
+        let (code, text) = said(command(&balancer, "status").output().unwrap());
+        assert_eq!(code, Some(0), "{text}");
+    }
+}
+
+#[test]
 fn new_process_that_fails_leaves_the_running_one_as_it_was() {
     let origin = Origin::named("a");
     let configuration = simple(&[&origin]);

@@ -259,6 +259,8 @@ impl Daemon {
         let followed = heir.follow((generation, keeps), Arc::clone(&self.admin), move || {
             notify.ready(&summary);
         });
+        // Not before the other one knows that it is relieved, or has ended.
+        self.doors.own();
         match followed {
             Ok(other_end) => {
                 self.predecessor = Some(other_end);
@@ -326,12 +328,11 @@ fn receive() -> io::Result<Inherited> {
     // From here on it is waited as long as the other process does.
     channel.set_patience(None)?;
     let sockets = heritage.sockets.drain(..).zip(descriptors.by_ref());
-    let sockets = sockets.map(|(socket, descriptor)| Passed {
-        whose: socket.listener.map_or(Whose::Admin, Whose::Listener),
-        address: socket.address,
-        socket: TcpListener::from(descriptor),
+    let sockets = sockets.map(|(socket, descriptor)| {
+        let whose = socket.listener.map_or(Whose::Admin, Whose::Listener);
+        Passed::new(whose, socket.address, TcpListener::from(descriptor))
     });
-    let sockets = sockets.collect();
+    let sockets = sockets.collect::<io::Result<_>>()?;
     let admin_socket = heritage.admin_socket.clone();
     let admin_socket = admin_socket.zip(descriptors.next().map(UnixListener::from));
     Ok(Inherited {
