@@ -1,6 +1,5 @@
 //! Shutdown (semantics §11): what is in flight finishes, nothing new begins, and the exit is a clean one.
 
-use std::os::unix::fs::OpenOptionsExt;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -11,9 +10,7 @@ use crate::support::certificates::Authority;
 use crate::support::client::{HOST, Tls};
 use crate::support::h2::{Ending, Frames, H2, get as h2_get};
 use crate::support::http1::Framing;
-use crate::support::{
-    Balancer, Connection, Gate, Next, Origin, eventually, eventually_some, get, simple,
-};
+use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, get, simple};
 
 /// An origin that answers `/held` in two halves: the head and the first two bytes at once, the rest when the gate opens;
 /// `/late` only when the gate opens.
@@ -313,29 +310,4 @@ fn start_secure(origin: &Origin, authority: &Authority, more: &str) -> Balancer 
     Balancer::start_with(&config, |directory| {
         authority.issue(&[HOST]).write(directory, "server")
     })
-}
-
-#[test]
-fn regression_reload_that_hangs_does_not_hold_the_end_up() {
-    let origin = Origin::named("a");
-    let text = simple(&[&origin]);
-    let mut balancer = Balancer::start(&text);
-    // Whoever opens it waits for a writer, and whoever reads it for the writer's words.
-    let pipe = balancer.directory().join("affinity.key");
-    let made = Command::new("mkfifo").arg(&pipe).status();
-    assert!(made.unwrap().success());
-    let affinity = "affinity = { cookie = \"at\", key_file = \"affinity.key\" }\n";
-    let hanging = text.replace("[upstream.app]\n", &format!("[upstream.app]\n{affinity}"));
-    balancer.write_configuration(&hanging);
-    balancer.signal(Signal::HUP);
-    // Without a reader it cannot be opened.
-    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap();
-    let mut writing = std::fs::OpenOptions::new();
-    writing.write(true).custom_flags(flags);
-    let _writer = eventually_some("the reload is under way", || writing.open(&pipe).ok());
-    // What is asked meanwhile is answered as always.
-    assert_eq!(get(balancer.http(), "/").text(), "a");
-    balancer.signal(Signal::TERM);
-    assert!(balancer.wait_exit().success());
-    assert!(!balancer.events("stopped").is_empty());
 }
