@@ -69,7 +69,7 @@ pub(super) fn begun(balancer: &Balancer, arguments: &[&str]) -> Child {
 pub(super) fn restarting(directory: &Path) -> String {
     let directory = directory.display();
     format!(
-        "touch {directory}/stop-$BALANCER_ENDPOINT; until [ -e {directory}/started-$BALANCER_ENDPOINT ]; do sleep 0.01; done; echo restarted $BALANCER_UPSTREAM/$BALANCER_ENDPOINT"
+        "touch {directory}/stop-$BALANCER_ENDPOINT; until [ -e {directory}/started-$BALANCER_ENDPOINT ] || [ ! -d {directory} ]; do sleep 0.01; done; echo restarted $BALANCER_UPSTREAM/$BALANCER_ENDPOINT"
     )
 }
 
