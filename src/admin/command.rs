@@ -5,6 +5,7 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
+use super::flip::{self, Begun};
 use super::takeover::{self, Upgraded};
 use crate::config::{ConfigErrors, Mode};
 use crate::snapshot::plan::Plan;
@@ -48,6 +49,17 @@ pub enum Command {
         /// The mode before.
         reply: Reply<Mode>,
     },
+    /// Let another set of an upstream's endpoints serve.
+    Flip {
+        /// Of which upstream.
+        upstream: String,
+        /// Which set, and how.
+        wanted: flip::Wanted,
+        /// What has begun.
+        reply: Reply<Begun>,
+    },
+    /// End a flip of this upstream that is under way.
+    AbortFlip(String, Reply<Begun>),
     /// Let another process take the place of this one.
     Upgrade(takeover::Wanted, Reply<Upgraded>),
     /// Tell what a reload would change; of this generation, where one is named.
@@ -60,6 +72,7 @@ impl Command {
         match self {
             Self::Reload(_, reply) | Self::Rollback(_, reply) => reply.is_closed(),
             Self::SetMode { reply, .. } => reply.is_closed(),
+            Self::Flip { reply, .. } | Self::AbortFlip(_, reply) => reply.is_closed(),
             Self::Upgrade(_, reply) => reply.is_closed(),
             Self::Plan(_, reply) => reply.is_closed(),
         }

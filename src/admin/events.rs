@@ -63,7 +63,7 @@ impl Seen {
     fn of((upstream, endpoint): (&Upstream, &Endpoint)) -> Self {
         let state = endpoint.state();
         Self {
-            state: state.word(),
+            state: state.word_of(upstream.is_standby(endpoint)),
             reason: state.reason,
             eligible: upstream.would_pick(endpoint),
         }

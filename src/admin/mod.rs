@@ -8,6 +8,7 @@ pub mod configuration;
 pub mod events;
 pub mod explain;
 pub mod facts;
+pub mod flip;
 pub mod history;
 pub mod leaving;
 mod names;
@@ -117,6 +118,14 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
         .route("/api/v1/upgrade", post(only_over_the_socket))
         .route("/api/v1/plan", get(only_over_the_socket))
         .route(
+            "/api/v1/upstreams/{upstream}/flip",
+            post(only_over_the_socket),
+        )
+        .route(
+            "/api/v1/upstreams/{upstream}/flip/abort",
+            post(only_over_the_socket),
+        )
+        .route(
             "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
             post(only_over_the_socket),
         );
@@ -137,6 +146,8 @@ pub async fn serve_socket(listener: UnixListener, admin: Arc<Admin>) -> io::Resu
         .route("/api/v1/rollback", post(actions::rollback))
         .route("/api/v1/upgrade", post(takeover::upgrade))
         .route("/api/v1/plan", get(actions::plan))
+        .route("/api/v1/upstreams/{upstream}/flip", post(flip::begin))
+        .route("/api/v1/upstreams/{upstream}/flip/abort", post(flip::abort))
         .route(
             "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
             post(actions::set_mode),
@@ -190,6 +201,7 @@ fn router() -> Router<Arc<Admin>> {
         .route("/api/v1/status", get(status))
         .route("/api/v1/endpoints/{upstream}/{endpoint}/facts", get(facts))
         .route("/api/v1/explain", get(explained))
+        .route("/api/v1/upstreams/{upstream}/flip", get(flip::show))
         .route("/api/v1/endpoints/{upstream}/{endpoint}", get(endpoint))
 }
 

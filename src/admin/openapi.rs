@@ -305,6 +305,34 @@ const OPERATIONS: &[Operation] = &[
         problems: &[403, 409, 422, 500, ENDING],
     },
     Operation {
+        problems: &[400, 404],
+        ..read(
+            "/api/v1/upstreams/{upstream}/flip",
+            "Which set of an upstream's endpoints serves, and what the last flip has come to.",
+            Answer::Json("Sets"),
+        )
+    },
+    Operation {
+        method: Method::Post,
+        path: "/api/v1/upstreams/{upstream}/flip",
+        summary: "Begins to let another set of endpoints serve.",
+        changes: true,
+        query: &[],
+        body: Some("FlipWanted"),
+        answer: Answer::Json("Sets"),
+        problems: &[404, 409, ENDING],
+    },
+    Operation {
+        method: Method::Post,
+        path: "/api/v1/upstreams/{upstream}/flip/abort",
+        summary: "Ends a flip that is under way.",
+        changes: true,
+        query: &[],
+        body: Some("Nothing"),
+        answer: Answer::Json("Sets"),
+        problems: &[404, 409, ENDING],
+    },
+    Operation {
         method: Method::Post,
         path: "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
         summary: "Takes an endpoint out, or gives it requests again.",

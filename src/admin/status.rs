@@ -8,11 +8,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use serde::Serialize;
 
 use super::before::Busy;
+use super::flip::{self, FlipStatus};
 use super::leaving::Leaving;
 use super::reloads::{LastReload, LastReloadView};
 use super::takeover::{Neighbours, Succession};
 use crate::config::{self, hint};
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, UpstreamMetrics};
 use crate::snapshot::{Action, Snapshot};
 use crate::upstream::outlier::Ejection;
 use crate::upstream::state::WORDS;
@@ -65,6 +66,10 @@ struct UpstreamStatus {
     /// Requests that wait for the end of a pause.
     held: usize,
     headroom: HeadroomStatus,
+    /// The set that serves, where there are sets.
+    active_set: Option<String>,
+    /// The last flip from one to another in this process.
+    flip: Option<FlipStatus>,
     endpoints: Vec<EndpointStatus>,
 }
 
@@ -111,6 +116,8 @@ pub struct EndpointStatus {
     weight: u32,
     /// Whether it is for when others are out.
     backup: bool,
+    /// The set it is in.
+    set: Option<String>,
     /// How far it has come to its full share, from 0 to 1, where it was added or is back.
     slow_start: Option<f64>,
     mode: &'static str,
@@ -201,6 +208,8 @@ impl Status {
                 paused: upstream.hold.is_paused(),
                 held: upstream.hold.held(),
                 headroom: upstream.headroom().into(),
+                active_set: upstream.active_set().map(|set| set.to_string()),
+                flip: flip::last(upstream),
                 endpoints: upstream
                     .endpoints
                     .iter()
@@ -313,6 +322,7 @@ impl EndpointStatus {
             resolved: None,
             weight: 1,
             backup: false,
+            set: None,
             slow_start: None,
             mode: state,
             health: Health::Unknown.as_str(),
@@ -363,6 +373,9 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
         resolved: endpoint.socket_address().map(|address| address.to_string()),
         weight: endpoint.weight(),
         backup: endpoint.is_backup(),
+        set: upstream
+            .and_then(|upstream| upstream.set_of(endpoint))
+            .map(|set| set.to_string()),
         slow_start: (progress < 1.0).then(|| (progress * 100.0).round() / 100.0),
         mode: state.mode.as_str(),
         health: state.health.as_str(),
@@ -371,7 +384,10 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
             Health::Unchecked | Health::Unknown | Health::Up | Health::Draining => None,
         },
         ejected: state.ejected.map(EjectionStatus::from),
-        state: state.word(),
+        state: match upstream {
+            Some(upstream) => state.word_of(upstream.is_standby(endpoint)),
+            None => state.word(),
+        },
         reason: state.reason,
         since: unix_seconds(state.since),
         in_flight: endpoint.in_flight(),
@@ -384,6 +400,11 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
 
 /// Sets the gauges that are read from endpoints only when somebody looks.
 pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
+    UpstreamMetrics::retire_sets(metrics, |upstream, set| {
+        let mut upstreams = snapshot.upstreams.iter();
+        let found = upstreams.find(|other| *other.name == *upstream);
+        found.is_none_or(|upstream| upstream.members(set).next().is_none())
+    });
     for upstream in &snapshot.upstreams {
         upstream
             .metrics
@@ -397,17 +418,24 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
             .queue_length
             .with_label_values(&[&*upstream.name])
             .set(i64::try_from(upstream.queue.len()).unwrap_or(i64::MAX));
+        for set in upstream.set_names() {
+            metrics
+                .active_set
+                .with_label_values(&[&*upstream.name, &*set])
+                .set(i64::from(upstream.percent_of(&set) > 0));
+        }
         for endpoint in &upstream.endpoints {
             let name = [&**endpoint.upstream(), &**endpoint.name()];
-            let word = endpoint.state().word();
+            let word = upstream.word(endpoint);
             for state in WORDS {
                 metrics
                     .endpoint_state
                     .with_label_values(&[name[0], name[1], state])
                     .set(i64::from(state == word));
             }
-            // A backup that waits is well, and no reason for alarm.
-            let waits = upstream.waits(endpoint) && endpoint.tier() == Tier::Eligible;
+            // A backup that waits is well, and no reason for alarm; nor is a set on standby.
+            let waits = upstream.waits(endpoint) || upstream.is_standby(endpoint);
+            let waits = waits && endpoint.tier() == Tier::Eligible;
             let eligible = waits || upstream.would_pick(endpoint);
             metrics
                 .endpoint_up

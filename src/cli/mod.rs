@@ -1,4 +1,5 @@
-//! The command line: one file per command. Exit codes: 0 done, 1 refused or failed, 2 there would be changes, 4 not in time, 64 wrong
+//! The command line: one file per command. Exit codes: 0 done, 1 refused or failed, 2 there would be changes, 3 flipped
+//! back, 4 not in time, 64 wrong
 //! usage, 78 invalid configuration.
 
 pub mod certs;
@@ -6,6 +7,7 @@ pub mod check;
 pub mod completions;
 pub mod demo;
 pub mod explain;
+pub mod flip;
 pub mod mode;
 pub mod plan;
 pub mod reload;
@@ -77,6 +79,8 @@ enum Action {
     Disable(mode::One),
     /// Restart an upstream's endpoints one after the other, each out of use meanwhile.
     Roll(roll::Args),
+    /// Let another set of an upstream's endpoints serve, and go back where that is worse.
+    Flip(flip::Args),
     /// Tell why an endpoint is as it is: its last checks, failures and changes.
     Why(why::Args),
     /// Print completions for a shell.
@@ -117,6 +121,7 @@ pub fn run() -> ExitCode {
         Action::Resume(args) => mode::resume(&args, &command.config),
         Action::Disable(args) => mode::disable(&args, &command.config),
         Action::Roll(args) => roll::run(&args, &command.config),
+        Action::Flip(args) => flip::run(&args, &command.config),
         Action::Why(args) => why::run(&args, &command.config),
         Action::Completions(args) => completions::completions(&args),
         Action::Man => completions::man(),

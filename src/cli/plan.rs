@@ -86,6 +86,18 @@ fn text(plan: &Plan, in_colour: bool) -> String {
             Cell::new(&kept_mode.mode, Tone::Doubtful),
         ]);
     }
+    for kept_set in &plan.sets_by_operator {
+        kept.push(vec![
+            Cell::plain(&kept_set.upstream),
+            Cell::new(
+                format!(
+                    "set {} serves, the file says {}",
+                    kept_set.set, kept_set.file
+                ),
+                Tone::Doubtful,
+            ),
+        ]);
+    }
     section("stay as an operator has set them", kept);
     text
 }

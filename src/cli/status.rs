@@ -12,6 +12,7 @@ use serde_json::Value;
 use super::running::{AskError, At, Running, finished};
 use super::table::{Cell, Table, Tone, in_colour};
 use crate::config::hint;
+use crate::upstream::state::STANDBY;
 
 /// Between two looks.
 const WATCH: Duration = Duration::from_secs(1);
@@ -107,6 +108,10 @@ struct Upstream {
     available: usize,
     /// Balancers before it was told say nothing of it.
     headroom: Option<Headroom>,
+    #[serde(default)]
+    active_set: Option<String>,
+    #[serde(default)]
+    flip: Option<super::flip::Flip>,
     endpoints: Vec<Endpoint>,
 }
 
@@ -153,6 +158,8 @@ pub(super) struct Endpoint {
     #[serde(default)]
     pub(super) gone: bool,
     name: String,
+    #[serde(default)]
+    set: Option<String>,
     weight: u32,
     pub(super) mode: String,
     pub(super) state: String,
@@ -166,6 +173,11 @@ pub(super) struct Endpoint {
 impl Endpoint {
     /// `draining (3 in flight, 2 tunnels)`: what is left, where it shall be left.
     pub(super) fn state_with_rest(&self) -> String {
+        if let Some(set) = &self.set
+            && self.state == STANDBY
+        {
+            return format!("{STANDBY} (set {set})");
+        }
         if self.mode == "active" || self.in_flight == 0 {
             return self.state.clone();
         }
@@ -179,7 +191,7 @@ impl Endpoint {
     fn tone(&self) -> Tone {
         match &*self.state {
             "down" | "unresolved" => Tone::Bad,
-            "up" | "unchecked" => Tone::Good,
+            "up" | "unchecked" | STANDBY => Tone::Good,
             _ => Tone::Doubtful,
         }
     }
@@ -277,6 +289,7 @@ impl Status {
                     .as_ref()
                     .map_or_else(String::new, Headroom::text)
             ));
+            text.push_str(&upstream.sets());
             text.push_str(&upstream.endpoints(now).text("  ", in_colour));
         }
         text
@@ -284,6 +297,17 @@ impl Status {
 }
 
 impl Upstream {
+    /// Which set serves, and what the last flip has come to.
+    fn sets(&self) -> String {
+        let Some(active) = &self.active_set else {
+            return String::new();
+        };
+        match &self.flip {
+            None => format!("  set {active} serves\n"),
+            Some(flip) => format!("  set {active} serves; last flip: {}\n", flip.text(active)),
+        }
+    }
+
     fn endpoints(&self, now: u64) -> Table {
         let mut table = Table::with_heading(&[
             "endpoint",

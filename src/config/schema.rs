@@ -206,6 +206,7 @@ const UPSTREAM: &[Key] = &[
     Key("hash", May, Table(HASH)),
     Key("slow_start", May, Duration),
     Key("spill_below", May, Number(0.0, 1.0)),
+    Key("active_set", May, Text),
     Key("protocol", May, Words(&["http/1.1", "h2"])),
     Key("tls", May, Table(UPSTREAM_TLS)),
     Key("proxy_protocol", May, Words(&["off", "v1", "v2"])),
@@ -228,6 +229,7 @@ const ENDPOINT: &[Key] = &[
     Key("state", May, Words(&["active", "draining", "disabled"])),
     Key("max_in_flight", May, Whole(1, ANY)),
     Key("backup", May, Yes),
+    Key("set", May, Text),
 ];
 
 const HASH: &[Key] = &[

@@ -29,6 +29,8 @@ pub struct Upstream {
     pub spill_below: Option<f64>,
     /// `endpoints`, in file order; at least one; names are unique within the upstream.
     pub endpoints: Vec<Endpoint>,
+    /// `active_set`: which set of endpoints serves. `None`: they are in no sets.
+    pub active_set: Option<Name>,
     /// `protocol` is `"h2"`, not `"http/1.1"`. Default false. Without `tls` by prior knowledge (RFC 9113 §3.3).
     pub http2: bool,
     /// `tls`. Default: plain.
@@ -115,6 +117,8 @@ pub struct Endpoint {
     pub max_in_flight: Option<NonZeroU32>,
     /// `backup`: for when primaries are out. Default false.
     pub backup: bool,
+    /// `set`: one of several sets of which one serves. Default: none; then no other endpoint of the upstream has one.
+    pub set: Option<Name>,
     /// `state`. Default active. `None` where the file does not set it: a mode set by the operator then survives a reload.
     pub mode: Option<Mode>,
     /// Where the entry stands.

@@ -6,6 +6,7 @@ mod auto_rollback;
 mod certificates;
 mod doors;
 mod farewell;
+mod flip;
 mod in_time;
 mod inherit;
 pub mod log_writer;
@@ -19,6 +20,7 @@ mod socket;
 mod tick;
 mod upgrade;
 mod watch;
+mod wilson;
 mod wishes;
 
 use std::io;
@@ -40,6 +42,7 @@ use self::audit::Audit;
 use self::auto_rollback::{Counting, GivenUp, Trials};
 use self::doors::Doors;
 use self::farewell::Farewells;
+use self::flip::Flips;
 pub use self::inherit::Inherited;
 use self::notify::Notify;
 use self::reload::Cause;
@@ -283,6 +286,8 @@ pub struct Daemon {
     commands: mpsc::UnboundedReceiver<Asked>,
     /// What they want of endpoints.
     wishes: Wishes,
+    /// Sets of endpoints that operators have begun to let serve.
+    flips: Flips,
     /// Endpoints whose tunnels are to end.
     farewells: Farewells,
     audit: Audit,
@@ -407,9 +412,11 @@ impl Daemon {
         let mut ids = Ids::new();
         let gone_back_from = earlier.is_some().then(|| tried.clone());
         let mut given_up = None;
+        let mut flips = Flips::new();
         if let Some(heir) = &mut inherited.heir {
             ids = heir.brief(&mut snapshot);
             history = heir.history();
+            flips.resume(heir.flips(), &snapshot);
             given_up = heir.given_up();
         }
         names::resolve(&snapshot).await;
@@ -485,6 +492,7 @@ impl Daemon {
             doors,
             commands,
             wishes,
+            flips,
             farewells,
             audit,
             checker,
@@ -586,6 +594,7 @@ impl Daemon {
             }
             Some(asked) = self.commands.recv() => self.obey(asked).await,
             () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
+            () = self.flips.due(), if self.upgrade.is_none() => self.tend_flips().await,
             found = files.look(&self.config), if self.upgrade.is_none() => self.follow_certificates(found).await,
             found = watch.change(self.config.process.config_poll, &self.tried), if self.upgrade.is_none() => self.follow_files(found).await,
             tally = counting.next(&self.config, &self.trials, &self.metrics), if self.upgrade.is_none() => self.judge(tally).await,

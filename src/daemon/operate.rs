@@ -83,6 +83,21 @@ impl Daemon {
                     // Who has left need not be told; this holds for every reply.
                     let _ = reply.send(outcome);
                 }
+                Command::Flip {
+                    upstream,
+                    wanted,
+                    reply,
+                } => {
+                    let outcome = self.begin_flip(by, (&upstream, &wanted));
+                    let target = format!("{upstream} to {}", wanted.to);
+                    self.note(by, ("flip", &target), outcome.as_ref().err());
+                    let _ = reply.send(outcome);
+                }
+                Command::AbortFlip(upstream, reply) => {
+                    let outcome = self.abort_flip(by, &upstream);
+                    self.note(by, ("abort-flip", &upstream), outcome.as_ref().err());
+                    let _ = reply.send(outcome);
+                }
                 Command::Upgrade(wanted, reply) => self.begin_upgrade(by, wanted, reply).await,
                 Command::Plan(expected, reply) => {
                     let outcome = match self.is_expected(expected) {
@@ -243,6 +258,8 @@ fn name(command: &Command) -> &'static str {
         Command::Reload(..) => "reload",
         Command::Rollback(..) => "rollback",
         Command::SetMode { mode, .. } => action(*mode),
+        Command::Flip { .. } => "flip",
+        Command::AbortFlip(..) => "abort-flip",
         Command::Upgrade(..) => "upgrade",
         Command::Plan(..) => "plan",
     }
@@ -273,6 +290,18 @@ fn put_off(command: Command) -> Result<(&'static str, String, Refused), Command>
         } => {
             let _ = reply.send(Err(refused()));
             (action(mode), format!("{upstream}/{endpoint}"))
+        }
+        Command::Flip {
+            upstream,
+            wanted,
+            reply,
+        } => {
+            let _ = reply.send(Err(refused()));
+            ("flip", format!("{upstream} to {}", wanted.to))
+        }
+        Command::AbortFlip(upstream, reply) => {
+            let _ = reply.send(Err(refused()));
+            ("abort-flip", upstream)
         }
         Command::Upgrade(..) | Command::Plan(..) => return Err(command),
     };
@@ -311,6 +340,7 @@ fn plan(
     let changed = compiled.files.changed(files);
     plan.files = changed.map(|file| file.display().to_string()).collect();
     plan.by_operator = wishes.list();
+    plan.sets_by_operator = wishes.sets();
     plan.warnings = compiled.warnings.iter().map(ToString::to_string).collect();
     Ok(plan)
 }

@@ -4,18 +4,36 @@
 use std::collections::HashMap;
 
 use crate::config::{Config, Mode};
-use crate::snapshot::plan::ByOperator;
+use crate::snapshot::plan::{ByOperator, SetByOperator};
 use crate::units::Name;
 
-/// Modes by upstream and endpoint.
+/// Modes by upstream and endpoint, and sets by upstream.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Wishes(HashMap<(Name, Name), Mode>);
+pub(super) struct Wishes(HashMap<(Name, Name), Mode>, HashMap<Name, SetWish>);
+
+/// The set that is to serve, and the one that the file named then: as long as it names that one, the wish holds.
+#[derive(Clone, Debug, PartialEq)]
+struct SetWish {
+    set: Name,
+    file: Name,
+}
 
 impl Wishes {
     /// Writes them into `config`, as it was read from its file, and forgets those that it contradicts or has no endpoint for.
     pub(super) fn lay_over(&mut self, config: &mut Config) {
         let mut left = std::mem::take(&mut self.0);
+        let mut sets = std::mem::take(&mut self.1);
         for upstream in &mut config.upstreams {
+            if let Some(wish) = sets.remove(&upstream.name)
+                && upstream.active_set.as_ref() == Some(&wish.file)
+                && upstream
+                    .endpoints
+                    .iter()
+                    .any(|it| it.set.as_ref() == Some(&wish.set))
+            {
+                upstream.active_set = Some(Name::clone(&wish.set));
+                self.1.insert(Name::clone(&upstream.name), wish);
+            }
             for endpoint in &mut upstream.endpoints {
                 let key = (Name::clone(&upstream.name), Name::clone(&endpoint.name));
                 if let Some(mode) = left.remove(&key)
@@ -55,6 +73,50 @@ impl Wishes {
         true
     }
 
+    /// The set of an upstream that is to serve, in `config` too.
+    pub(super) fn set_active(&mut self, config: &mut Config, upstream: &str, set: &Name) {
+        let mut upstreams = config.upstreams.iter_mut();
+        let Some(found) = upstreams.find(|other| *other.name == *upstream) else {
+            return;
+        };
+        let Some(active) = found.active_set.replace(Name::clone(set)) else {
+            return;
+        };
+        let before = self.1.remove(&found.name);
+        let file = before.map_or(active, |before| before.file);
+        // As without a word.
+        if file != *set {
+            let set = Name::clone(set);
+            self.1
+                .insert(Name::clone(&found.name), SetWish { set, file });
+        }
+    }
+
+    /// What is wanted of sets, in order of the upstreams' names.
+    pub(super) fn sets(&self) -> Vec<SetByOperator> {
+        let wish = |(upstream, wish): (&Name, &SetWish)| SetByOperator {
+            upstream: upstream.to_string(),
+            set: wish.set.to_string(),
+            file: wish.file.to_string(),
+        };
+        let mut list: Vec<_> = self.1.iter().map(wish).collect();
+        list.sort_by(|a, b| a.upstream.cmp(&b.upstream));
+        list
+    }
+
+    /// And these, as [`sets`](Self::sets) lists them.
+    pub(super) fn with_sets(mut self, sets: &[SetByOperator]) -> Self {
+        let wishes = sets.iter().map(|one| {
+            let wish = SetWish {
+                set: one.set.as_str().into(),
+                file: one.file.as_str().into(),
+            };
+            (one.upstream.as_str().into(), wish)
+        });
+        self.1 = wishes.collect();
+        self
+    }
+
     /// What is wanted of one.
     pub(super) fn of(&self, upstream: &Name, endpoint: &Name) -> Option<Mode> {
         let key = (Name::clone(upstream), Name::clone(endpoint));
@@ -71,7 +133,7 @@ impl Wishes {
                 mode,
             ))
         };
-        Self(list.iter().filter_map(wish).collect())
+        Self(list.iter().filter_map(wish).collect(), HashMap::new())
     }
 
     /// All, in order of their names.

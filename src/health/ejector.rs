@@ -250,7 +250,8 @@ impl Company {
             eligible: 0,
             has_backup: false,
         };
-        for other in &upstream.endpoints {
+        let others = upstream.endpoints.iter();
+        for other in others.filter(|other| upstream.is_together(endpoint, other)) {
             let state = other.state();
             company.active += usize::from(state.is_wanted());
             company.ejected += usize::from(state.ejected.is_some());

@@ -105,6 +105,8 @@ families! {
     health_transitions: IntCounterVec = "balancer_health_transitions_total" ["upstream", "endpoint", "to"] "Changes of an endpoint's health.";
     available_endpoints: IntGaugeVec = "balancer_upstream_available_endpoints" ["upstream"] "Endpoints of an upstream that may be picked now.";
     headroom_endpoints: IntGaugeVec = "balancer_upstream_headroom_endpoints" ["upstream"] "Endpoints of an upstream that could be lost, whichever they are, with its load still carried.";
+    active_set: IntGaugeVec = "balancer_upstream_active_set" ["upstream", "set"] "Whether requests go to a set of endpoints: 1 or 0.";
+    flips: IntCounterVec = "balancer_flips_total" ["upstream", "result"] "Flips from one set of endpoints to another, by what came of them.";
     endpoint_ejections: IntCounterVec = "balancer_endpoint_ejections_total" ["upstream", "endpoint", "reason"] "Times that an endpoint was set aside for what clients' requests came to.";
     degraded_picks: IntCounterVec = "balancer_degraded_picks_total" ["upstream"] "Requests assigned to endpoints that seem unwell, for want of others.";
     access_log_dropped: IntCounter = "balancer_access_log_dropped_lines_total" [] "Access log lines dropped because they could not be written fast enough.";

@@ -11,6 +11,7 @@ use prometheus::core::Collector as _;
 use prometheus::{Histogram, IntCounter, IntCounterVec, IntGauge};
 
 use super::Metrics;
+use super::attempts::Attempts;
 
 /// The label of a route where there is none: requests refused before routing, or that no route takes.
 pub const NO_ROUTE: &str = "(none)";
@@ -382,6 +383,17 @@ const HEDGES: [(HedgeResult, &str); 5] = [
     (HedgeResult::NoEndpoint, "no_endpoint"),
 ];
 
+/// What can come of a flip.
+pub const FLIPS: [&str; 7] = [
+    "kept",
+    "unclear",
+    "flipped-back",
+    "aborted",
+    "refused",
+    "stranded",
+    "overtaken",
+];
+
 impl UpstreamMetrics {
     /// Of the upstream `name`.
     pub fn new(metrics: &Metrics, name: &str) -> Self {
@@ -422,6 +434,27 @@ impl UpstreamMetrics {
             .inc();
     }
 
+    /// Takes the series of sets away that are gone, told by their upstream's name and their own.
+    pub fn retire_sets(metrics: &Metrics, is_gone: impl Fn(&str, &str) -> bool) {
+        for metric in metrics
+            .active_set
+            .collect()
+            .iter()
+            .flat_map(|it| it.get_metric())
+        {
+            let value = |label| {
+                let mut all = metric.get_label().iter();
+                all.find(|pair| pair.name() == label)
+                    .map_or("", |pair| pair.value())
+            };
+            let (upstream, set) = (value("upstream"), value("set"));
+            if is_gone(upstream, set) {
+                // One that is not there any more is as good as removed.
+                let _ = metrics.active_set.remove_label_values(&[upstream, set]);
+            }
+        }
+    }
+
     /// Takes the series of the upstream `name` away; `repins` are the reasons for which its clients may have been sent
     /// elsewhere.
     pub fn retire(metrics: &Metrics, name: &str, repins: &[&str]) {
@@ -434,6 +467,10 @@ impl UpstreamMetrics {
         let _ = metrics.available_endpoints.remove_label_values(&[name]);
         let _ = metrics.degraded_picks.remove_label_values(&[name]);
         let _ = metrics.headroom_endpoints.remove_label_values(&[name]);
+        Self::retire_sets(metrics, |upstream, _| upstream == name);
+        for result in FLIPS {
+            let _ = metrics.flips.remove_label_values(&[name, result]);
+        }
         let _ = metrics.queue_length.remove_label_values(&[name]);
         let _ = metrics.queue_seconds.remove_label_values(&[name]);
         for why in ["full", "timeout"] {
@@ -459,6 +496,8 @@ pub struct EndpointMetrics {
     codes: CodeCounters,
     requests: IntCounterVec,
     failures: IntCounterVec,
+    /// Attempts that went wrong.
+    pub attempts: Attempts,
     /// Seconds to the head of a response.
     pub response: Histogram,
     /// Connections in use.
@@ -504,6 +543,7 @@ impl EndpointMetrics {
             codes: CodeCounters::new(),
             requests: metrics.upstream_requests.clone(),
             failures: metrics.upstream_failures.clone(),
+            attempts: Attempts::default(),
             response: metrics.upstream_response.with_label_values(&name),
             connections_active: metrics
                 .upstream_connections
@@ -539,6 +579,9 @@ impl EndpointMetrics {
 
     /// Counts a response.
     pub fn count(&self, code: u16) {
+        if code >= 500 {
+            self.attempts.count_failed();
+        }
         self.codes.count(code, |code| {
             self.requests
                 .with_label_values(&[&self.upstream, &self.endpoint, code])

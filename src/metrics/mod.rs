@@ -1,5 +1,6 @@
 //! What is counted. The registry is made once; handles are resolved when a snapshot is compiled, never per request.
 
+pub mod attempts;
 pub mod catalogue;
 pub mod encode;
 pub mod handles;

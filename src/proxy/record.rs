@@ -673,10 +673,9 @@ impl Guard for Exchange {
         if let Some(from) = record.from.take() {
             // hyper #4176: a connection whose request body was not wanted whole never becomes ready again.
             if let Err(error) = result {
-                from.lease
-                    .endpoint()
-                    .metrics
-                    .count_failure(cut(error).reason());
+                let metrics = &from.lease.endpoint().metrics;
+                metrics.count_failure(cut(error).reason());
+                metrics.attempts.count_failed();
             } else if !record.upload_is_unread()
                 && let Some(max_age) = from.max_age
             {

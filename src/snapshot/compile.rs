@@ -30,7 +30,7 @@ use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Server, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{
-    Affinity, Alarm, Contact, Endpoint, Floor, Health, Hold, Shares, Upstream, Watch,
+    Affinity, Alarm, Contact, Division, Endpoint, Floor, Health, Hold, Shares, Upstream, Watch,
 };
 
 /// What compiling needs beside the configuration; made once per process. A clone goes on where this one is.
@@ -392,6 +392,13 @@ impl Compiler {
             queueing: upstream.queue,
             adaptive: upstream.adaptive,
             policy: policy(upstream, before.map(|before| &before.policy)),
+            division: upstream.active_set.as_ref().map(|_| {
+                let before = before.and_then(|before| before.division.as_deref());
+                Box::new(Division {
+                    sets: before.map_or_else(Arc::default, |before| Arc::clone(&before.sets)),
+                    spare: policy(upstream, before.map(|before| &before.spare)),
+                })
+            }),
             cursor: before.map_or_else(
                 || Arc::new(Cursor::new(self.seed)),
                 |before| Arc::clone(&before.cursor),
@@ -566,8 +573,8 @@ pub fn is_same_address(one: (SocketAddr, &Name), other: (SocketAddr, &Name)) -> 
     one.0 == other.0 && (one.0.port() != 0 || one.1 == other.1)
 }
 
-/// Sets what the file says of endpoints that `snapshot` may share with the one before: weights, modes, whether they are
-/// checked; and of upstreams whether they are paused; and lets the policies see it. Directly before publishing: from here on there is no way back.
+/// Sets what the file says of endpoints that `snapshot` may share with the one before: weights, modes, sets, whether they
+/// are checked; and of upstreams whether they are paused; and lets the policies see it. Directly before publishing: from here on there is no way back.
 pub fn apply(snapshot: &Snapshot, config: &Config) {
     for (upstream, configured) in snapshot.upstreams.iter().zip(&config.upstreams) {
         for (endpoint, configured) in upstream.endpoints.iter().zip(&configured.endpoints) {
@@ -575,6 +582,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             let limit = configured.max_in_flight;
             endpoint.set_limits(limit, upstream.adaptive.as_ref());
             endpoint.set_backup(configured.backup);
+            upstream.assign(endpoint, configured.set.as_ref());
             // What neither the file nor an operator says is active.
             let mode = configured.mode.unwrap_or(config::Mode::Active);
             let before = endpoint.state();
@@ -596,6 +604,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             // Last, so that nobody picks it for what was found before it was disabled.
             endpoint.set_mode(mode);
         }
+        upstream.adopt(configured.active_set.as_ref());
         upstream.set_paused(configured.paused);
         upstream.refresh();
     }

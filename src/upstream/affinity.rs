@@ -181,7 +181,9 @@ impl Upstream {
     fn why_not(&self, pin: Pin) -> &'static str {
         match self.find(pin) {
             None => "gone",
-            Some(endpoint) if endpoint.tier() != Tier::Eligible => endpoint.state().word(),
+            Some(endpoint) if endpoint.tier() != Tier::Eligible || self.is_standby(endpoint) => {
+                self.word(endpoint)
+            }
             Some(endpoint) if endpoint.is_backup() && self.shares.holds_back() => "backup",
             Some(endpoint) if !endpoint.has_room() => "full",
             Some(_) => "failed",

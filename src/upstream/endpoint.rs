@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
@@ -18,6 +18,7 @@ use super::load::{Ease, STEPS};
 use super::outlier::Outlier;
 use super::peaks::Peaks;
 use super::queue::Queue;
+use super::sets::SetId;
 use super::state::{Health, State, Tier};
 use crate::balance::{Candidate, stable_hash};
 use crate::config::{Adaptive, Address, Mode};
@@ -125,6 +126,8 @@ pub(super) struct Load {
     pub(super) latency: Latency,
     /// Whether it is for when others are out. Written by the control thread, read by picks. Relaxed, likewise.
     is_backup: AtomicBool,
+    /// Its set, where its upstream has some. Written by the control thread, read by picks. Relaxed, likewise.
+    set: AtomicU16,
     /// [`Tier`] of the state, or [`KEPT`]. Written by the control thread with every change, read by policies. Relaxed, likewise.
     tier: AtomicU8,
 }
@@ -161,6 +164,7 @@ impl Endpoint {
                 ghosts: Ghosts::new(),
                 latency: Latency::new(),
                 is_backup: AtomicBool::new(false),
+                set: AtomicU16::new(0),
                 tier: AtomicU8::new(packed_tier(&state)),
             },
             id: EndpointId(NEXT.fetch_add(1, Relaxed)),
@@ -365,6 +369,15 @@ impl Endpoint {
     /// Says whether it is for when others are out.
     pub fn set_backup(&self, is_backup: bool) {
         self.load.is_backup.store(is_backup, Relaxed);
+    }
+
+    /// Its set within its upstream; 0: none.
+    pub(super) fn set(&self) -> SetId {
+        self.load.set.load(Relaxed)
+    }
+
+    pub(super) fn set_set(&self, set: SetId) {
+        self.load.set.store(set, Relaxed);
     }
 
     /// It was added beside others of its kind that stay: it eases in.

@@ -112,7 +112,15 @@ impl Upstream {
         {
             return;
         }
-        let kept = self.floor.kept(&endpoints);
+        // Each set by itself, those on standby not at all.
+        let mut kept = vec![false; endpoints.len()];
+        for open in self.each_open() {
+            let members = || (0..endpoints.len()).filter(|it| open.takes(&self.endpoints[*it]));
+            let standings: Vec<_> = members().map(|it| endpoints[it]).collect();
+            for (index, is_kept) in members().zip(self.floor.kept(&standings)) {
+                kept[index] = is_kept;
+            }
+        }
         let was_degraded = endpoints.iter().any(|standing| standing.kept);
         for (endpoint, kept) in self.endpoints.iter().zip(&kept) {
             endpoint.set_kept(*kept);

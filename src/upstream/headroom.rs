@@ -84,6 +84,7 @@ impl Upstream {
         let (mut limited, mut all) = (0, 0);
         for endpoint in &self.endpoints {
             let list = match endpoint.tier() {
+                _ if self.is_standby(endpoint) => continue,
                 Tier::Eligible if self.waits(endpoint) => &mut reserve,
                 Tier::Eligible => &mut in_use,
                 Tier::IfNoneEligible => &mut unproven,
@@ -135,7 +136,7 @@ impl Upstream {
 
 impl Endpoint {
     /// How many requests at once it can carry: its limit, or what it was seen to carry within the last day.
-    fn can_carry(&self) -> u32 {
+    pub(super) fn can_carry(&self) -> u32 {
         match self.max_in_flight() {
             Some(limit) => limit.get(),
             None => self.peak_in_flight(),

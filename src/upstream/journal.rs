@@ -32,6 +32,8 @@ pub enum Fact {
     Kept(bool),
     /// What the operator wants.
     Mode(Mode),
+    /// Whether requests go to its set of endpoints.
+    Serves(bool),
     /// Its share.
     Weight(u32),
     /// Where its name leads, or why nowhere.
@@ -92,6 +94,7 @@ impl Fact {
             Self::Ejected(..) | Self::Spared(_) | Self::Returned(_) => "ejection",
             Self::Kept(_) => "degraded",
             Self::Mode(_) => "mode",
+            Self::Serves(_) => "set",
             Self::Weight(_) => "weight",
             Self::Resolved(_) => "address",
         }
@@ -114,6 +117,8 @@ impl fmt::Display for Fact {
             Self::Kept(true) => f.write_str("kept in use: min_available is reached"),
             Self::Kept(false) => f.write_str("not kept in use any more"),
             Self::Mode(mode) => f.write_str(mode.as_str()),
+            Self::Serves(true) => f.write_str("its set serves"),
+            Self::Serves(false) => f.write_str("its set is on standby"),
             Self::Weight(weight) => write!(f, "weight {weight}"),
             Self::Resolved(Ok(address)) => write!(f, "resolved to {address}"),
             Self::Resolved(Err(why)) => f.write_str(why),
@@ -188,6 +193,7 @@ impl Fact {
             | Self::Returned(_)
             | Self::Kept(_)
             | Self::Mode(_)
+            | Self::Serves(_)
             | Self::Weight(_)
             | Self::Resolved(Ok(_)) => true,
         }

@@ -117,7 +117,7 @@ impl Upstream {
         if self.shares.has_newcomers.load(Relaxed) && self.set_shares(Some(now)) {
             // Backups may have waited for this.
             self.hold_back();
-            self.refresh_policy();
+            self.refresh_policies();
             self.queue.freed();
         }
         // Whoever reported them: a request that began before a reload knows another snapshot's upstream.
@@ -217,7 +217,9 @@ impl Upstream {
     fn in_flight_per_weight(&self) -> f64 {
         let settled = || {
             self.endpoints.iter().filter(|endpoint| {
-                endpoint.tier() == Tier::Eligible && !matches!(endpoint.ease(), Ease::In(_))
+                endpoint.tier() == Tier::Eligible
+                    && !self.is_standby(endpoint)
+                    && !matches!(endpoint.ease(), Ease::In(_))
             })
         };
         let in_flight: u64 = settled().map(|it| u64::from(it.in_flight())).sum();
@@ -232,7 +234,12 @@ impl Upstream {
     /// eased in, but this is no reason to begin. A primary that seems unwell and is in use all the same does not count.
     fn hold_back(&self) {
         let (mut all, mut eligible, mut settled) = (0_u32, 0_u32, 0_u32);
-        for endpoint in self.endpoints.iter().filter(|it| !it.is_backup()) {
+        let (open, mut serving) = (self.open(), 0_u32);
+        for endpoint in self.endpoints.iter().filter(|it| open.takes(it)) {
+            serving += 1;
+            if endpoint.is_backup() {
+                continue;
+            }
             all += 1;
             if endpoint.tier() == Tier::Eligible && !endpoint.is_kept() {
                 eligible += 1;
@@ -243,7 +250,7 @@ impl Upstream {
             self.shares.stand_in.store(eligible == 0, Relaxed);
         }
         let share = f64::from(eligible) / f64::from(all.max(1));
-        let holds_back = all < self.endpoints.len() as u32
+        let holds_back = all < serving
             && !self.shares.stand_in.load(Relaxed)
             && self.shares.spill_below.is_none_or(|least| share >= least);
         self.shares.holds_back.store(holds_back, Relaxed);

@@ -6,6 +6,7 @@ pub mod budget;
 pub mod copies;
 mod counters;
 pub mod endpoint;
+pub mod flip;
 pub mod floor;
 pub mod headroom;
 pub mod hold;
@@ -19,6 +20,7 @@ mod peaks;
 mod preview;
 pub mod queue;
 pub mod remembered;
+pub mod sets;
 pub mod state;
 pub mod tried;
 
@@ -32,6 +34,7 @@ pub use affinity::{Affinity, Pin, Wanted};
 pub use budget::Budget;
 pub use copies::Copies;
 pub use endpoint::{Contact, Endpoint, EndpointId};
+pub use flip::Flip;
 pub use floor::Floor;
 pub use headroom::Headroom;
 pub use hold::Hold;
@@ -43,6 +46,7 @@ pub use outlier::{Alarm, Watch};
 pub use peaks::Peaks;
 pub use queue::{Denied, Queue};
 pub use remembered::Remembered;
+pub use sets::{Division, Sets};
 pub use state::{Evidence, Health, Tier};
 pub use tried::Tried;
 
@@ -50,6 +54,7 @@ use crate::balance::{Cursor, Policy};
 use crate::config;
 use crate::metrics::UpstreamMetrics;
 use crate::units::Name;
+use sets::{Open, Way};
 
 /// A named group of endpoints, as one snapshot has it.
 #[derive(Debug)]
@@ -62,6 +67,8 @@ pub struct Upstream {
     pub policy: Policy,
     /// Where the policy stands; survives reloads.
     pub cursor: Arc<Cursor>,
+    /// Where one of several sets of endpoints serves: which.
+    pub division: Option<Box<Division>>,
     /// What the policy picks by, where it wants to know something of a request.
     pub hash_key: Option<config::HashKey>,
     /// What beside the policy decides on endpoints' shares.
@@ -128,23 +135,26 @@ impl Upstream {
     fn pick_now(&self, wish: Wish) -> Result<Lease, Denied> {
         let tried = wish.tried;
         let holds_back = self.shares.holds_back();
+        let way = self.way(&wish, true);
         if let Some(pin) = wish.preferred
-            && let Some(endpoint) = self.preferred(pin, tried, holds_back)
-            && let Some(lease) = self.take(endpoint)
+            && let Some(endpoint) = self.preferred(pin, tried, holds_back, way.all)
+            && let Some(lease) = self.take(endpoint, way.policy)
         {
             return Ok(lease);
         }
-        let best = |endpoint: &Arc<Endpoint>| is_best(endpoint, tried, holds_back);
-        let aside = (!tried.is_empty()).then(|| self.cursor.aside());
-        let cursor = aside.as_ref().unwrap_or(&self.cursor);
+        let best = |endpoint: &Arc<Endpoint>| {
+            is_best(endpoint, tried, holds_back) && way.open.takes(endpoint)
+        };
+        let aside = (!tried.is_empty()).then(|| way.cursor.aside());
+        let cursor = aside.as_ref().unwrap_or(way.cursor);
         // Who loses a last place to another worker looks again: each time somebody has got one.
         loop {
-            let index = self
+            let index = way
                 .policy
                 .pick(&self.endpoints, cursor, wish.key, best)
-                .map_or_else(|| self.second_best(wish, holds_back, &self.cursor), Ok)?;
+                .map_or_else(|| self.second_best(wish, holds_back, way), Ok)?;
             let endpoint = &self.endpoints[index];
-            if let Some(lease) = self.take(endpoint) {
+            if let Some(lease) = self.take(endpoint, way.policy) {
                 return Ok(lease);
             }
         }
@@ -157,33 +167,61 @@ impl Upstream {
             return None;
         }
         let holds_back = self.shares.holds_back();
-        let best = |endpoint: &Arc<Endpoint>| is_best(endpoint, tried, holds_back);
-        let cursor = self.cursor.aside();
+        let wish = Wish {
+            key,
+            ..Wish::default()
+        };
+        let way = self.way(&wish, true);
+        let best = |endpoint: &Arc<Endpoint>| {
+            is_best(endpoint, tried, holds_back) && way.open.takes(endpoint)
+        };
+        let cursor = way.cursor.aside();
         loop {
-            let index = self.policy.pick(&self.endpoints, &cursor, key, best)?;
-            if let Some(lease) = self.take(&self.endpoints[index]) {
+            let index = way.policy.pick(&self.endpoints, &cursor, key, best)?;
+            if let Some(lease) = self.take(&self.endpoints[index], way.policy) {
                 return Some(lease);
             }
         }
     }
 
     /// One request more at `endpoint`, if that has room.
-    fn take(&self, endpoint: &Arc<Endpoint>) -> Option<Lease> {
-        let lease = Lease::take(endpoint, self.policy.in_flight())?;
+    fn take(&self, endpoint: &Arc<Endpoint>, policy: &Policy) -> Option<Lease> {
+        let lease = Lease::take(endpoint, policy.in_flight())?;
         if endpoint.is_kept() {
             self.metrics.degraded_picks.inc();
         }
         Some(lease)
     }
 
-    fn preferred(&self, pin: Pin, tried: Tried, holds_back: bool) -> Option<&Arc<Endpoint>> {
+    fn preferred(
+        &self,
+        pin: Pin,
+        tried: Tried,
+        holds_back: bool,
+        all: Open,
+    ) -> Option<&Arc<Endpoint>> {
         self.find(pin)
-            .filter(|endpoint| is_best(endpoint, tried, holds_back))
+            .filter(|endpoint| is_best(endpoint, tried, holds_back) && all.takes(endpoint))
     }
 
     /// Backups, where no other is eligible, whether they are wanted yet or not; then those who are not known to be up; then those that were tried.
+    /// Where requests are shared between two sets and one has nobody: of the other.
     #[cold]
-    fn second_best(&self, wish: Wish, holds_back: bool, cursor: &Cursor) -> Result<usize, Denied> {
+    fn second_best(&self, wish: Wish, holds_back: bool, way: Way<'_>) -> Result<usize, Denied> {
+        match self.second_best_in(way.open, wish, (holds_back, way)) {
+            Err(Denied::Nobody) if way.all != way.open => {
+                self.second_best_in(way.all, wish, (holds_back, way))
+            }
+            found => found,
+        }
+    }
+
+    fn second_best_in(
+        &self,
+        open: Open,
+        wish: Wish,
+        (holds_back, way): (bool, Way<'_>),
+    ) -> Result<usize, Denied> {
         let choices = [
             (Tier::Eligible, wish.tried, holds_back),
             (Tier::Eligible, wish.tried, false),
@@ -194,11 +232,12 @@ impl Upstream {
         for (tier, tried, holds_back) in choices {
             let is_one = |endpoint: &Arc<Endpoint>| {
                 endpoint.tier() == tier
+                    && open.takes(endpoint)
                     && !tried.contains(endpoint.id())
                     && !(holds_back && endpoint.is_backup())
             };
             let fits = |endpoint: &Arc<Endpoint>| is_one(endpoint) && endpoint.has_room();
-            let found = self.policy.pick(&self.endpoints, cursor, wish.key, fits);
+            let found = way.policy.pick(&self.endpoints, way.cursor, wish.key, fits);
             if let Some(index) = found {
                 return Ok(index);
             }
@@ -230,7 +269,7 @@ impl Upstream {
     pub fn refresh(&self) {
         self.keep_enough();
         self.follow();
-        self.refresh_policy();
+        self.refresh_policies();
         self.metrics.available.set(self.available() as i64);
         self.queue.freed();
     }
@@ -250,14 +289,9 @@ impl Upstream {
         }
     }
 
-    fn refresh_policy(&self) {
-        self.policy
-            .refresh(&self.endpoints, |endpoint| self.is_eligible(endpoint));
-    }
-
     /// Whether `endpoint`, one of its own, may be picked before others.
     fn is_eligible(&self, endpoint: &Endpoint) -> bool {
-        endpoint.tier() == Tier::Eligible && !self.waits(endpoint)
+        endpoint.tier() == Tier::Eligible && !self.waits(endpoint) && !self.is_standby(endpoint)
     }
 
     /// Whether `endpoint`, one of its own, is a backup that is not wanted now.
@@ -268,10 +302,11 @@ impl Upstream {
     /// Whether `endpoint`, one of its own, would be picked now.
     pub fn would_pick(&self, endpoint: &Endpoint) -> bool {
         match endpoint.tier() {
+            _ if self.is_standby(endpoint) => false,
             Tier::Eligible => !self.waits(endpoint),
             Tier::IfNoneEligible => {
                 let mut others = self.endpoints.iter();
-                others.all(|other| other.tier() != Tier::Eligible)
+                others.all(|other| other.tier() != Tier::Eligible || self.is_standby(other))
             }
             Tier::Never => false,
         }
@@ -287,7 +322,9 @@ impl Upstream {
             0 => self
                 .endpoints
                 .iter()
-                .filter(|endpoint| endpoint.tier() == Tier::IfNoneEligible)
+                .filter(|endpoint| {
+                    endpoint.tier() == Tier::IfNoneEligible && !self.is_standby(endpoint)
+                })
                 .count(),
             eligible => eligible,
         }

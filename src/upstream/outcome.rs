@@ -56,9 +56,14 @@ impl Upstream {
                 }
             }
             Outcome::Failed {
-                reason, is_telling, ..
+                reason,
+                is_excused,
+                is_telling,
             } => {
                 endpoint.metrics.count_failure(reason);
+                if !is_excused {
+                    endpoint.metrics.attempts.count_unanswered();
+                }
                 if is_telling {
                     self.note_failure(endpoint, Fact::Failed(reason));
                 }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::sets::Way;
 use super::{Denied, Tier, Upstream, Wish};
 
 impl Upstream {
@@ -11,22 +12,28 @@ impl Upstream {
             return Err(Denied::Full);
         }
         let holds_back = self.shares.holds_back();
+        let way = self.way(&wish, false);
         if let Some(pin) = wish.preferred
-            && let Some(endpoint) = self.preferred(pin, wish.tried, holds_back)
+            && let Some(endpoint) = self.preferred(pin, wish.tried, holds_back, way.all)
         {
             let mut endpoints = self.endpoints.iter();
             let index = endpoints.position(|other| Arc::ptr_eq(other, endpoint));
             return index.ok_or(Denied::Nobody);
         }
-        let cursor = self.cursor.peek();
-        let found = self
+        let cursor = way.cursor.peek();
+        let way = Way {
+            cursor: &cursor,
+            ..way
+        };
+        let found = way
             .policy
             .pick(&self.endpoints, &cursor, wish.key, |endpoint| {
                 endpoint.tier() == Tier::Eligible
+                    && way.open.takes(endpoint)
                     && !wish.tried.contains(endpoint.id())
                     && !(holds_back && endpoint.is_backup())
                     && endpoint.has_room()
             });
-        found.map_or_else(|| self.second_best(wish, holds_back, &cursor), Ok)
+        found.map_or_else(|| self.second_best(wish, holds_back, way), Ok)
     }
 }

@@ -145,8 +145,21 @@ impl State {
     }
 }
 
-/// Every word of [`State::word`].
-pub const WORDS: [&str; 9] = [
+impl State {
+    /// The same of an endpoint whose set gets no requests, where `is_standby`: as long as nothing is wrong with it.
+    pub fn word_of(&self, is_standby: bool) -> &'static str {
+        match self.word() {
+            "up" | "unchecked" | "unknown" if is_standby => STANDBY,
+            word => word,
+        }
+    }
+}
+
+/// Of an endpoint that is well, in a set that gets no requests.
+pub const STANDBY: &str = "standby";
+
+/// Every word of [`State::word_of`].
+pub const WORDS: [&str; 10] = [
     "unchecked",
     "unknown",
     "up",
@@ -156,6 +169,7 @@ pub const WORDS: [&str; 9] = [
     "unresolved",
     "draining",
     "disabled",
+    STANDBY,
 ];
 
 impl fmt::Display for State {

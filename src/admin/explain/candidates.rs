@@ -4,6 +4,7 @@ use std::num::NonZeroU32;
 
 use serde::Serialize;
 
+use crate::units::Name;
 use crate::upstream::{Endpoint, Tier, Upstream};
 
 /// An endpoint, as far as it matters whether it would be asked.
@@ -29,12 +30,22 @@ pub(super) fn candidates(upstream: &Upstream) -> Vec<Candidate> {
 impl Candidate {
     fn of(endpoint: &Endpoint, upstream: &Upstream) -> Self {
         let state = endpoint.state();
-        let word = state.word();
+        let is_standby = upstream.is_standby(endpoint);
+        let word = state.word_of(is_standby);
         let why_not = match endpoint.tier() {
             Tier::Never => Some(match state.reason {
                 Some(reason) => format!("{word}: {reason}"),
                 None => word.to_owned(),
             }),
+            Tier::Eligible | Tier::IfNoneEligible if is_standby => {
+                let name = |name: Option<Name>| name.unwrap_or_else(|| "none".into());
+                let (own, active) = (upstream.set_of(endpoint), upstream.active_set());
+                Some(format!(
+                    "of set {}, and set {} serves",
+                    name(own),
+                    name(active)
+                ))
+            }
             Tier::IfNoneEligible if !upstream.would_pick(endpoint) => {
                 Some("no check has passed yet, and others are up".to_owned())
             }

@@ -1,6 +1,6 @@
 //! The configuration, what would change and what has, and what is wrong.
 
-use super::Kind::{Is, List, Maybe, Text, Whole, Words, Yes};
+use super::Kind::{Is, List, Maybe, Number, Text, Whole, Words, Yes};
 use super::Need::{May, Must};
 use super::{CAUSES, Field, Kind, MODES, Shape, TEXTS, given, taken};
 
@@ -15,6 +15,19 @@ pub(super) const SHAPES: &[Shape] = &[
         &[
             Field("expect_generation", May, Maybe(&Whole)),
             Field("force", May, Yes),
+        ],
+    ),
+    taken(
+        "FlipWanted",
+        &[
+            Field("to", Must, Text),
+            Field("force", May, Yes),
+            Field("watch_seconds", May, Maybe(&Number)),
+            Field("percent", May, List(&Whole)),
+            Field("min_requests", May, Maybe(&Whole)),
+            Field("tolerance", May, Maybe(&Number)),
+            Field("ignore_latency", May, Yes),
+            Field("expect_version", May, Maybe(&Text)),
         ],
     ),
     taken(
@@ -70,6 +83,7 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("files", Must, TEXTS),
             Field("counts", Must, Is("Counts")),
             Field("by_operator", Must, List(&Is("ByOperator"))),
+            Field("sets_by_operator", Must, List(&Is("SetByOperator"))),
             Field("restart", Must, DIFFERENCES),
             Field("warnings", Must, TEXTS),
         ],
@@ -108,6 +122,14 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("added", Must, Whole),
             Field("removed", Must, Whole),
             Field("in_flight", Must, Whole),
+        ],
+    ),
+    given(
+        "SetByOperator",
+        &[
+            Field("upstream", Must, Text),
+            Field("set", Must, Text),
+            Field("file", Must, Text),
         ],
     ),
     given(

@@ -66,6 +66,8 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("paused", Must, Yes),
             Field("held", Must, Whole),
             Field("headroom", Must, Is("Headroom")),
+            Field("active_set", Must, Maybe(&Text)),
+            Field("flip", Must, Maybe(&Is("Flip"))),
             Field("endpoints", Must, List(&Is("Endpoint"))),
         ],
     ),
@@ -95,6 +97,7 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("resolved", Must, Maybe(&Text)),
             Field("weight", Must, Whole),
             Field("backup", Must, Yes),
+            Field("set", Must, Maybe(&Text)),
             Field("slow_start", Must, Maybe(&Number)),
             Field("mode", Must, MODES),
             Field(
@@ -112,6 +115,50 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("peak_in_flight", Must, Whole),
             Field("tunnels", Must, Whole),
             Field("eligible", Must, Yes),
+        ],
+    ),
+    given(
+        "Sets",
+        &[
+            Field("upstream", Must, Text),
+            Field("active_set", Must, Maybe(&Text)),
+            Field("sets", Must, List(&Is("Set"))),
+            Field("flip", Must, Maybe(&Is("Flip"))),
+        ],
+    ),
+    given(
+        "Set",
+        &[
+            Field("name", Must, Text),
+            Field("percent", Must, Whole),
+            Field("endpoints", Must, Whole),
+            Field("well", Must, Whole),
+        ],
+    ),
+    given(
+        "Flip",
+        &[
+            Field("number", Must, Whole),
+            Field("from", Must, Text),
+            Field("to", Must, Text),
+            Field("phase", Must, Text),
+            Field("over", Must, Yes),
+            Field("percent", Must, Whole),
+            Field("begun_ms", Must, Whole),
+            Field("since_ms", Must, Whole),
+            Field("watch_seconds", Must, Number),
+            Field("before", Must, Is("Figures")),
+            Field("after", Must, Is("Figures")),
+            Field("verdict", Must, Maybe(&Text)),
+            Field("change_seconds", Must, Maybe(&Number)),
+        ],
+    ),
+    given(
+        "Figures",
+        &[
+            Field("requests", Must, Whole),
+            Field("errors", Must, Whole),
+            Field("p99_seconds", Must, Maybe(&Number)),
         ],
     ),
     given(

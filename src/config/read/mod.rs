@@ -24,6 +24,7 @@ pub(super) mod process;
 mod retry;
 mod rewrite;
 mod route;
+mod sets;
 mod split;
 mod tls;
 mod upstream;

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use super::{affinity, hash, health, host, limits, name, passive, pause, retry, upstream_tls};
+use super::{
+    affinity, hash, health, host, limits, name, passive, pause, retry, sets, upstream_tls,
+};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Budget, Endpoint, Hash, Mode, Policy, Retry, Upstream, UpstreamTimeouts};
@@ -22,6 +24,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         let policy = policy.unwrap_or(Policy::RoundRobin);
         let slow_start = slow_start(table, policy);
         let spill_below = spill_below(table, endpoints.as_deref());
+        let active_set = sets::active(table, endpoints.as_deref());
         let http2 = table
             .get("protocol")
             .and_then(|value| value.one_of(&[("http/1.1", false), ("h2", true)], &[]))
@@ -86,6 +89,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             slow_start,
             spill_below,
             endpoints: endpoints?,
+            active_set,
             http2,
             tls,
             health,
@@ -192,6 +196,7 @@ fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
             weight: Weight::ONE,
             max_in_flight: None,
             backup: false,
+            set: None,
             mode: None,
             place: value.place(),
         });
@@ -232,6 +237,7 @@ fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
             .get("backup")
             .and_then(|value| value.bool())
             .unwrap_or(false);
+        let set = sets::of_endpoint(table);
         let name = explicit.or_else(|| written.map(Name::from))?;
         Some(Endpoint {
             name,
@@ -239,6 +245,7 @@ fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
             weight,
             max_in_flight,
             backup,
+            set,
             mode,
             place: table.place(),
         })

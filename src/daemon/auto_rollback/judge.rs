@@ -1,30 +1,7 @@
 //! Judges whether failures have become more, or only seem to have. Pure: numbers in, an answer out.
 
+use super::super::wilson::Counts;
 use crate::config::AutoRollback;
-
-/// Requests, and how many of them failed.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Counts {
-    pub(super) requests: u64,
-    pub(super) errors: u64,
-}
-
-impl Counts {
-    /// Between which shares the true one is, all but certainly (Wilson's interval). Of few requests it says little: it is wide.
-    fn bounds(self) -> (f64, f64) {
-        if self.requests == 0 {
-            return (0.0, 1.0);
-        }
-        let number = self.requests as f64;
-        // A cut response may be counted a moment before its request is.
-        let share = self.errors.min(self.requests) as f64 / number;
-        let square = Z * Z;
-        let middle = share + square / (2.0 * number);
-        let spread = Z * (share * (1.0 - share) / number + square / (4.0 * number * number)).sqrt();
-        let whole = 1.0 + square / number;
-        ((middle - spread) / whole, (middle + spread) / whole)
-    }
-}
 
 /// Standard deviations: one judgement in a thousand is mistaken, and to be acted on it takes two of them. It is looked again
 /// and again, at every route.
@@ -36,7 +13,7 @@ pub(super) fn is_worse(before: Counts, after: Counts, limits: &AutoRollback) -> 
     if before.requests < least || after.requests < least {
         return false;
     }
-    let (at_most_before, at_least_after) = (before.bounds().1, after.bounds().0);
+    let (at_most_before, at_least_after) = (before.bounds(Z).1, after.bounds(Z).0);
     at_least_after > limits.ratio && at_least_after > at_most_before
 }
 
@@ -115,16 +92,5 @@ mod tests {
             let (before, after) = (drawn(150, 0.1), drawn(150, 0.1));
             assert!(!is_worse(before, after, &limits), "{before:?} {after:?}");
         }
-    }
-
-    #[test]
-    fn bounds_are_wilsons() {
-        let (low, high) = Counts {
-            requests: 100,
-            errors: 10,
-        }
-        .bounds();
-        assert!((low - 0.0407).abs() < 0.001, "{low}");
-        assert!((high - 0.2253).abs() < 0.001, "{high}");
     }
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use prometheus::core::Collector;
 
-use super::judge::Counts;
+use super::super::wilson::Counts;
 use crate::config::CountedErrors;
 use crate::metrics::Metrics;
 

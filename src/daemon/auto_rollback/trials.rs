@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::judge::{Counts, is_worse};
+use super::super::wilson::Counts;
+use super::judge::is_worse;
 use super::tally::Tally;
 use crate::admin::history::Accepted;
 use crate::config::AutoRollback;

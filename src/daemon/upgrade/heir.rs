@@ -15,12 +15,13 @@ use rustix::stdio::dup2_stdin;
 use tracing::{error, info, warn};
 
 use super::TELL_WITHIN;
-use super::message::{FORMAT, FromNew, FromOld, Hello, Heritage, Modes};
+use super::message::{FORMAT, FromNew, FromOld, Hello, Heritage, Modes, Serving};
 use super::series;
 use crate::admin::Admin;
 use crate::admin::before::Ids;
 use crate::admin::history::{Accepted, By, History};
 use crate::daemon::auto_rollback::GivenUp;
+use crate::daemon::flip::Handed;
 use crate::daemon::inherit::{Inherited, Passed, Whose};
 use crate::daemon::wishes::Wishes;
 use crate::daemon::{Daemon, Signals, end};
@@ -99,7 +100,7 @@ impl Heir {
 
     /// What operators want of endpoints.
     pub(in crate::daemon) fn wishes(&self) -> Wishes {
-        Wishes::listed(&self.heritage.0.wishes)
+        Wishes::listed(&self.heritage.0.wishes).with_sets(&self.heritage.0.sets)
     }
 
     /// The file to go on with, where that is not `file`: one that was rolled back to, unasked or not, is in use until a reload.
@@ -111,6 +112,11 @@ impl Heir {
             origin: current.origin,
             by: current.by,
         })
+    }
+
+    /// Flips that are under way, once.
+    pub(in crate::daemon) fn flips(&mut self) -> Vec<Handed> {
+        std::mem::take(&mut self.heritage.0.flips)
     }
 
     /// A file that is not taken again unasked, once.
@@ -290,9 +296,19 @@ impl Daemon {
             endpoint: endpoint.name().to_string(),
             mode: endpoint.state().mode.as_str().to_owned(),
         });
+        let sets = snapshot.upstreams.iter().filter_map(|upstream| {
+            Some(Serving {
+                upstream: upstream.name.to_string(),
+                set: upstream.active_set()?.to_string(),
+                next: upstream
+                    .next_set()
+                    .map(|(set, percent)| (set.to_string(), percent)),
+            })
+        });
         let modes = Modes {
             number,
             modes: modes.collect(),
+            sets: sets.collect(),
         };
         if let Err(error) = predecessor.send(&FromNew::Modes(modes)) {
             warn!(%error, "the process before this one cannot be told what is wanted of endpoints");

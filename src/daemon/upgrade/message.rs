@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::admin::before::{Ids, Left};
 use crate::admin::history::By;
+use crate::daemon::flip::Handed;
 use crate::metrics::totals::Totals;
-use crate::snapshot::plan::ByOperator;
+use crate::snapshot::plan::{ByOperator, SetByOperator};
 use crate::tls::{Contents, TicketSecrets};
 use crate::upstream::Remembered;
 
@@ -36,6 +37,11 @@ pub(super) struct Heritage {
     /// Files that were accepted, oldest first.
     pub(super) history: Vec<File>,
     pub(super) wishes: Vec<ByOperator>,
+    /// Of sets of endpoints, and flips from one to another that are under way.
+    #[serde(default)]
+    pub(super) sets: Vec<SetByOperator>,
+    #[serde(default)]
+    pub(super) flips: Vec<Handed>,
     pub(super) endpoints: Vec<Remembered>,
     /// The greatest number that an endpoint has there, and how those of processes before that one are numbered there.
     #[serde(default)]
@@ -94,6 +100,17 @@ pub(super) enum FromNew {
 pub(in crate::daemon) struct Modes {
     pub(in crate::daemon) number: u64,
     pub(super) modes: Vec<ByOperator>,
+    /// Which sets serve.
+    #[serde(default)]
+    pub(super) sets: Vec<Serving>,
+}
+
+/// The set of an upstream that serves, and the one that gets a share of a hundred requests.
+#[derive(Debug, Deserialize, Serialize)]
+pub(super) struct Serving {
+    pub(super) upstream: String,
+    pub(super) set: String,
+    pub(super) next: Option<(String, u8)>,
 }
 
 /// What the old one answers.

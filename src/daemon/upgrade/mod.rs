@@ -271,6 +271,8 @@ impl Daemon {
                 })
                 .collect(),
             wishes: self.wishes.list(),
+            sets: self.wishes.sets(),
+            flips: self.flips.hand_over(),
             endpoints: endpoints.map(|endpoint| endpoint.remember()).collect(),
             last_id: EndpointId::last(),
             ids: self.admin.ids(),
@@ -288,7 +290,7 @@ impl Daemon {
 
 impl Daemon {
     /// Does with endpoints what the process that serves now wants: requests come here yet, over connections that are open.
-    pub(super) fn obey_successor(&self, Modes { modes, .. }: &Modes) {
+    pub(super) fn obey_successor(&self, Modes { modes, sets, .. }: &Modes) {
         let wanted = Wishes::listed(modes);
         let snapshot = self.publisher.current();
         for upstream in &snapshot.upstreams {
@@ -298,6 +300,12 @@ impl Daemon {
                 }
             }
             upstream.refresh();
+            if let Some(serving) = sets.iter().find(|it| *it.upstream == *upstream.name) {
+                upstream.switch(&serving.set);
+                if let Some((next, percent)) = &serving.next {
+                    upstream.share(next, *percent);
+                }
+            }
         }
         for worker in &self.workers {
             // Idle connections to endpoints that are out are closed.

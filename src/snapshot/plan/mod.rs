@@ -38,6 +38,9 @@ pub struct Plan {
     pub counts: Counts,
     /// What an operator has set and the file does not: it stays.
     pub by_operator: Vec<ByOperator>,
+    /// Sets that an operator has let serve and the file does not: they stay, as long as the file names the same as before.
+    #[serde(default)]
+    pub sets_by_operator: Vec<SetByOperator>,
     /// Settings that need a restart: those that are not as the process was started.
     pub restart: Vec<Difference>,
     /// What is doubtful about the file.
@@ -93,6 +96,17 @@ pub struct ByOperator {
     pub endpoint: String,
     /// The mode.
     pub mode: String,
+}
+
+/// A set that an operator has let serve.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct SetByOperator {
+    /// Of this upstream.
+    pub upstream: String,
+    /// The set.
+    pub set: String,
+    /// The one that the file names.
+    pub file: String,
 }
 
 /// What becomes of endpoints, in numbers.
@@ -158,6 +172,7 @@ impl Plan {
             files: Vec::new(),
             counts: Counts::between(running.snapshot, next.snapshot),
             by_operator: Vec::new(),
+            sets_by_operator: Vec::new(),
             restart,
             warnings: Vec::new(),
         }
@@ -175,6 +190,7 @@ impl Plan {
             files,
             counts: _,
             by_operator: _,
+            sets_by_operator: _,
             restart: _,
             warnings: _,
         } = self;

@@ -1,0 +1,101 @@
+//! Whether a set of endpoints may take over: whether all of it is well, runs the version that is expected, and could carry the
+//! load. Looks; changes nothing.
+
+use crate::admin::command::Refused;
+use crate::config::{Mode, hint};
+use crate::units::Name;
+use crate::upstream::{Endpoint, Tier, Upstream};
+
+/// The set of this name, and the one that serves; or why there is none.
+pub(super) fn sets(upstream: &Upstream, to: &str) -> Result<(Name, Name), Refused> {
+    let name = &upstream.name;
+    let Some(from) = upstream.active_set() else {
+        return Err(Refused::Conflict(format!(
+            "upstream {name:?} has no sets: give each of its endpoints a `set`, and it `active_set`"
+        )));
+    };
+    let names = upstream.set_names();
+    let Some(found) = names.iter().find(|set| ***set == *to) else {
+        let hint = hint(to, names.iter().map(|set| &**set));
+        return Err(Refused::Unknown(format!(
+            "upstream {name:?} has no endpoint in set {to:?}{hint}"
+        )));
+    };
+    Ok((from, Name::clone(found)))
+}
+
+/// Why the set `to` may not take over from `from`, in as many words as there are reasons.
+pub(super) fn doubts(
+    upstream: &Upstream,
+    (from, to): (&str, &str),
+    expected_version: Option<&str>,
+) -> Vec<String> {
+    let wanted = || upstream.members(to).filter(|it| is_wanted(it));
+    let mut doubts: Vec<_> = wanted()
+        .filter(|endpoint| endpoint.tier() != Tier::Eligible || endpoint.is_kept())
+        .map(|endpoint| {
+            let state = endpoint.state();
+            let reason = state.reason.as_deref().map(|reason| format!(" ({reason})"));
+            let (name, word) = (endpoint.name(), state.word());
+            format!("{name} is {word}{}", reason.unwrap_or_default())
+        })
+        .collect();
+    if let Some(expected) = expected_version {
+        let others = wanted().filter_map(|endpoint| {
+            let version = version(endpoint);
+            (version.as_deref() != Some(expected)).then(|| {
+                let version = version.as_deref().unwrap_or("an unknown version");
+                format!("{} runs {version}, not {expected}", endpoint.name())
+            })
+        });
+        doubts.extend(others);
+    }
+    let load = upstream.headroom().load;
+    let can_carry = capacity(upstream, from, to);
+    if can_carry < load {
+        doubts.push(format!(
+            "set {to} could carry {can_carry} requests at once, by max_in_flight or by what the endpoints of {from} have carried, and {load} were in flight within the last minute"
+        ));
+    }
+    doubts
+}
+
+/// Whether somebody of the set may be asked at all.
+pub(super) fn has_anybody(upstream: &Upstream, set: &str) -> bool {
+    upstream.members(set).any(|it| it.tier() != Tier::Never)
+}
+
+/// Those that neither an operator nor the file has taken out: who is out on purpose is none that is missing.
+pub(super) fn is_wanted(endpoint: &Endpoint) -> bool {
+    endpoint.state().mode == Mode::Active
+}
+
+/// How many requests at once the set `to` can carry. One without a limit has carried nothing as yet: it is taken to carry as
+/// much as the best of `from`, by its weight.
+fn capacity(upstream: &Upstream, from: &str, to: &str) -> u64 {
+    let per_weight = upstream
+        .members(from)
+        .map(|endpoint| f64::from(endpoint.peak_in_flight()) / f64::from(endpoint.weight()));
+    let per_weight = per_weight.fold(0.0, f64::max);
+    let in_use = upstream
+        .members(to)
+        .filter(|it| it.tier() == Tier::Eligible && !it.is_backup());
+    let each = in_use.map(|endpoint| match endpoint.max_in_flight() {
+        Some(limit) => u64::from(limit.get()),
+        None => {
+            let by_others = (per_weight * f64::from(endpoint.weight())) as u64;
+            by_others
+                .max(u64::from(endpoint.peak_in_flight()))
+                .max(ANYBODY)
+        }
+    });
+    each.sum()
+}
+
+/// So many requests at once anybody can carry.
+const ANYBODY: u64 = 10;
+
+/// The version that `endpoint` is known to run.
+fn version(_endpoint: &Endpoint) -> Option<String> {
+    None
+}

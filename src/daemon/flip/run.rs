@@ -1,0 +1,230 @@
+//! One flip under way: what it is about, how far it is, and what is told of it.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use super::judge::p99;
+use super::trial::Trial;
+use super::warm;
+use crate::metrics::attempts::Answers;
+use crate::units::Name;
+use crate::upstream::Upstream;
+use crate::upstream::flip::{Figures, Flip, Phase};
+
+/// A flip under way.
+#[derive(Debug)]
+pub(super) struct Run {
+    pub(super) number: u64,
+    uid: u32,
+    pub(super) upstream: Name,
+    pub(super) from: Name,
+    pub(super) to: Name,
+    pub(super) trial: Trial,
+    pub(super) stage: Stage,
+    /// Also where a probe fails.
+    pub(super) force: bool,
+    begun: SystemTime,
+    /// When its stage began, or its share.
+    pub(super) since: SystemTime,
+    /// When it is looked at next.
+    pub(super) next: Instant,
+    pub(super) verdict: Option<String>,
+    pub(super) took: Option<Duration>,
+    /// Whether the old set has all requests again.
+    pub(super) is_back: bool,
+}
+
+/// How far it is.
+#[derive(Debug)]
+pub(super) enum Stage {
+    /// Endpoints are probed; what comes of it are those that have not passed, and why.
+    Warming(JoinHandle<Vec<String>>),
+    /// The new set gets its share.
+    Watching {
+        since: Instant,
+        /// What had been counted of the old set and of the new one at the last look.
+        told: (Answers, Answers),
+    },
+}
+
+/// A flip under way, as one process tells another.
+#[derive(Debug, Deserialize, Serialize)]
+pub(in crate::daemon) struct Handed {
+    upstream: String,
+    number: u64,
+    uid: u32,
+    from: String,
+    to: String,
+    force: bool,
+    verdict: Option<String>,
+    trial: Trial,
+    /// How long it has been at its share; none: it gets none yet.
+    watched: Option<Duration>,
+    /// Unix time in milliseconds.
+    begun: u64,
+}
+
+impl Handed {
+    pub(in crate::daemon) fn upstream(&self) -> &str {
+        &self.upstream
+    }
+
+    pub(in crate::daemon) fn number(&self) -> u64 {
+        self.number
+    }
+}
+
+impl Run {
+    pub(super) fn new(
+        (number, uid): (u64, u32),
+        upstream: &Upstream,
+        (from, to): (Name, Name),
+        trial: Trial,
+    ) -> Self {
+        let now = SystemTime::now();
+        Self {
+            number,
+            uid,
+            upstream: Name::clone(&upstream.name),
+            from,
+            to,
+            trial,
+            stage: Stage::Warming(tokio::spawn(std::future::ready(Vec::new()))),
+            force: false,
+            begun: now,
+            since: now,
+            next: Instant::now(),
+            verdict: None,
+            took: None,
+            is_back: false,
+        }
+    }
+
+    /// Has every endpoint of the new set probed once more.
+    pub(super) fn warm(&mut self, upstream: &Upstream) {
+        self.stage = Stage::Warming(warm::begin(upstream, &self.to));
+    }
+
+    /// What another process goes on with.
+    pub(super) fn hand_over(&self) -> Handed {
+        let begun = self.begun.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Handed {
+            upstream: self.upstream.to_string(),
+            number: self.number,
+            uid: self.uid,
+            from: self.from.to_string(),
+            to: self.to.to_string(),
+            force: self.force,
+            verdict: self.verdict.clone(),
+            trial: self.trial.clone(),
+            watched: match &self.stage {
+                Stage::Warming(_) => None,
+                Stage::Watching { since, .. } => Some(since.elapsed()),
+            },
+            begun: u64::try_from(begun.as_millis()).unwrap_or(u64::MAX),
+        }
+    }
+
+    /// Goes on with one of another process: where that was watched it is watched for the rest of the time, and where endpoints
+    /// were probed they are once more.
+    pub(super) fn resumed(handed: Handed, upstream: &Upstream) -> Self {
+        let sets = (handed.from.as_str().into(), handed.to.as_str().into());
+        let mut run = Self::new((handed.number, handed.uid), upstream, sets, handed.trial);
+        run.force = handed.force;
+        run.verdict = handed.verdict;
+        run.begun = UNIX_EPOCH + Duration::from_millis(handed.begun);
+        match handed.watched {
+            None => run.warm(upstream),
+            Some(watched) => {
+                if run.trial.percent() < 100 {
+                    upstream.share(&run.to, run.trial.percent());
+                }
+                let now = Instant::now();
+                let told = (Answers::default(), Answers::default());
+                let since = now.checked_sub(watched).unwrap_or(now);
+                run.stage = Stage::Watching { since, told };
+                run.since = SystemTime::now().checked_sub(watched).unwrap_or(UNIX_EPOCH);
+            }
+        }
+        run
+    }
+
+    /// Who has begun it, when, and how far it is: for who would begin another.
+    pub(super) fn is_under_way(&self) -> String {
+        let ago = self.begun.elapsed().unwrap_or_default().as_secs();
+        let (uid, from, to) = (self.uid, &self.from, &self.to);
+        format!(
+            "user {uid} has begun to flip it from {from} to {to} {ago} s ago, and that is {}; `balancer flip {} --abort` ends it",
+            self.phase().as_str(),
+            self.upstream
+        )
+    }
+
+    /// Why nothing is left of it to do: what serves is not what it has left, or one of its sets is gone.
+    pub(super) fn is_overtaken(&self, upstream: &Upstream) -> Option<String> {
+        let to = &self.to;
+        let is_there = |set: &Name| upstream.members(set).next().is_some();
+        let Some(active) = upstream.active_set() else {
+            return Some("a reload has removed the sets of this upstream".to_owned());
+        };
+        if !is_there(to) {
+            return Some(format!(
+                "a reload has removed set {to}; set {active} serves"
+            ));
+        }
+        let percent = self.trial.percent();
+        let is_watched = matches!(self.stage, Stage::Watching { .. });
+        let expected = if is_watched && percent == 100 {
+            to
+        } else {
+            &self.from
+        };
+        let next = (is_watched && percent < 100).then(|| (Name::clone(to), percent));
+        if active == *expected && upstream.next_set() == next {
+            return None;
+        }
+        Some(format!("a reload says otherwise; set {active} serves"))
+    }
+
+    fn phase(&self) -> Phase {
+        match self.stage {
+            Stage::Warming(_) => Phase::Warming,
+            Stage::Watching { .. } => Phase::Watching,
+        }
+    }
+
+    /// What is told of it.
+    pub(super) fn told(&self) -> Flip {
+        let (before, after) = self.trial.answers();
+        Flip {
+            number: self.number,
+            uid: self.uid,
+            from: Name::clone(&self.from),
+            to: Name::clone(&self.to),
+            phase: self.phase(),
+            percent: match self.stage {
+                Stage::Warming(_) => 0,
+                Stage::Watching { .. } if self.is_back => 0,
+                Stage::Watching { .. } => self.trial.percent(),
+            },
+            begun: self.begun,
+            since: self.since,
+            window: self.trial.window(),
+            before: figures(before),
+            after: figures(after),
+            verdict: self.verdict.clone(),
+            took: self.took,
+        }
+    }
+}
+
+fn figures(answers: &Answers) -> Figures {
+    Figures {
+        requests: answers.requests,
+        errors: answers.errors,
+        p99: p99(answers),
+    }
+}
