@@ -13,6 +13,8 @@ use crate::support::{Balancer, Origin};
 mod api;
 mod auto_rollback;
 mod explaining;
+mod flipping;
+mod flipping_refused;
 mod keeping;
 mod modes;
 mod openapi;

@@ -7,12 +7,16 @@ use serde::Deserialize;
 
 use crate::config::hint;
 use crate::upstream::headroom::carries;
+use crate::upstream::state::STANDBY;
 
 /// What is read of an upstream in the status; there may be more.
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct Group {
     pub(super) name: String,
     headroom: Load,
+    /// The set of endpoints that serves, where there are sets.
+    #[serde(default)]
+    active_set: Option<String>,
     pub(super) endpoints: Vec<Member>,
 }
 
@@ -32,6 +36,8 @@ pub(super) struct Member {
     pub(super) name: String,
     pub(super) address: String,
     backup: bool,
+    #[serde(default)]
+    set: Option<String>,
     pub(super) mode: String,
     pub(super) state: String,
     pub(super) reason: Option<String>,
@@ -46,7 +52,7 @@ pub(super) struct Member {
 impl Member {
     /// Whether nothing is wrong with it, as far as is known.
     pub(super) fn is_well(&self) -> bool {
-        matches!(&*self.state, "up" | "unchecked")
+        matches!(&*self.state, "up" | "unchecked" | STANDBY)
     }
 
     /// Whether it is well and has its full share.
@@ -175,10 +181,16 @@ pub(super) fn batches(
 
 /// Why those of `batch` may not be taken out of `group` as it is now. What is disabled is out on purpose, and asked for nothing.
 pub(super) fn refusal(group: &Group, batch: &[String]) -> Option<Refusal> {
-    let others = || {
-        let members = group.endpoints.iter();
-        members.filter(|member| !batch.contains(&member.name) && member.mode != "disabled")
+    // Nobody misses a set that gets no requests, and it carries nothing for others.
+    let serves = |member: &&Member| {
+        group.active_set.is_none() || member.set == group.active_set || member.eligible
     };
+    let serving = || group.endpoints.iter().filter(serves);
+    if !serving().any(|member| batch.contains(&member.name)) {
+        return None;
+    }
+    let others =
+        || serving().filter(|member| !batch.contains(&member.name) && member.mode != "disabled");
     let unwell: Vec<_> = others()
         .filter(|member| !member.is_well())
         .map(|member| format!("{} is {}", member.name, member.state))
@@ -281,6 +293,28 @@ pub(super) mod tests {
         }
         let disabled = group(0, &members("disabled"));
         assert_eq!(refusal(&disabled, &names(&["a"])), Some(Refusal::Nobody));
+    }
+
+    #[test]
+    fn set_on_standby_is_restarted_at_will_and_stands_in_for_nobody() {
+        let in_set = |name, set: &str, state| {
+            let mut member = member(name, state, Some(10), 3);
+            member["set"] = set.into();
+            member
+        };
+        let members = [
+            in_set("a", "blue", "up"),
+            in_set("b", "blue", "up"),
+            in_set("c", "green", "standby"),
+            in_set("d", "green", "down"),
+        ];
+        let group = json!({ "name": "app", "active_set": "blue", "headroom": { "load": 10 }, "endpoints": members });
+        let mut group: Group = serde_json::from_value(group).unwrap();
+        assert_eq!(refusal(&group, &names(&["c", "d"])), None);
+        assert_eq!(refusal(&group, &names(&["a"])), None);
+        assert_eq!(refusal(&group, &names(&["a", "b"])), Some(Refusal::Nobody));
+        group.headroom.load = 11;
+        assert!(refusal(&group, &names(&["a"])).is_some());
     }
 
     #[test]

@@ -373,7 +373,7 @@ impl Daemon {
         flip.phase = phase;
         if !phase.is_over() {
             let (from, to, percent) = (&flip.from, &flip.to, flip.percent);
-            info!(upstream = %upstream.name, %from, %to, percent, took = ?flip.took, phase = phase.as_str(), "flip");
+            info!(upstream = %upstream.name, %from, %to, percent, took = ?flip.took.unwrap_or_default(), phase = phase.as_str(), "flip");
         }
         let told = json!({
             "upstream": &*upstream.name,

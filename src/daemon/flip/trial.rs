@@ -110,7 +110,9 @@ impl Trial {
         let is_over = age >= self.window;
         let is_worth_it = self.after.requests as f64 >= self.judged as f64 * GROWTH;
         if is_over || is_worth_it {
-            self.judged = self.after.requests;
+            if is_enough(&self.after, &self.limits) {
+                self.judged = self.after.requests;
+            }
             let after = (&self.after, &self.settled);
             if let Some(fault) = fault(&self.before, after, &self.limits) {
                 return Look::Worse(fault);

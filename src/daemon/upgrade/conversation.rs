@@ -242,6 +242,8 @@ mod tests {
                 admin_socket: None,
                 history: Vec::new(),
                 wishes: Vec::new(),
+                sets: Vec::new(),
+                flips: Vec::new(),
                 endpoints: Vec::new(),
                 last_id: 0,
                 ids: Default::default(),
