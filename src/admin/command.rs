@@ -54,7 +54,7 @@ pub enum Command {
         /// Of which upstream.
         upstream: String,
         /// Which set, and how.
-        wanted: flip::Wanted,
+        wanted: Box<flip::Wanted>,
         /// What has begun.
         reply: Reply<Begun>,
     },

@@ -201,7 +201,7 @@ pub(super) async fn begin(
     let name = upstream.clone();
     let command = |reply| Command::Flip {
         upstream,
-        wanted,
+        wanted: Box::new(wanted),
         reply,
     };
     admin.ask(by, command).await?;

@@ -216,4 +216,38 @@ mod tests {
         assert_eq!(modes(&back), [None, None]);
         assert!(wishes.list().is_empty());
     }
+
+    #[test]
+    fn set_that_an_operator_lets_serve_holds_as_long_as_the_file_names_the_same() {
+        let (a, b) = (
+            A.replace(" }", ", set = \"blue\" }"),
+            B.replace(" }", ", set = \"green\" }"),
+        );
+        let file = |active: &str| {
+            let text = format!(
+                "[listener.l]\naddress = \"127.0.0.1:1\"\n[upstream.app]\nactive_set = \"{active}\"\nendpoints = [{a}, {b}]\n[[route]]\nupstream = \"app\"\n"
+            );
+            config::parse(&text, Path::new("f")).unwrap()
+        };
+        let active = |config: &Config| config.upstreams[0].active_set.clone().unwrap();
+        let mut wishes = Wishes::default();
+        let mut running = file("blue");
+        wishes.set_active(&mut running, "app", &"green".into());
+        assert_eq!(&*active(&running), "green");
+        let told = wishes.sets();
+        wishes = Wishes::default().with_sets(&told);
+        let mut next = file("blue");
+        wishes.lay_over(&mut next);
+        assert_eq!(&*active(&next), "green");
+        // Back to what the file says: nothing is left to remember.
+        wishes.set_active(&mut next, "app", &"blue".into());
+        assert!(wishes.sets().is_empty());
+        wishes.set_active(&mut next, "app", &"green".into());
+        let mut other = file("green");
+        wishes.lay_over(&mut other);
+        assert!(wishes.sets().is_empty(), "the file says so itself");
+        let mut back = file("blue");
+        wishes.lay_over(&mut back);
+        assert_eq!(&*active(&back), "blue");
+    }
 }

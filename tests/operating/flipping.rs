@@ -1,6 +1,7 @@
 //! `flip`: another set of endpoints serves, from one request to the next; one that is worse goes back by itself.
 
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::io::{BufRead, BufReader, Write};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
 use serde_json::{Value, json};
@@ -418,4 +419,80 @@ fn set_whose_connections_are_reset_is_flipped_back() {
         assert_eq!(code, Some(3), "{said}");
     });
     assert_eq!(asked(&balancer, 5, "blue"), 5);
+}
+
+/// Answers every request on `listener`, of whatever endpoint, with this text.
+fn serve_all(listener: std::net::TcpListener, text: &'static str, count: &'static AtomicUsize) {
+    thread::spawn(move || {
+        for stream in listener.incoming().map_while(Result::ok) {
+            thread::spawn(move || {
+                let mut reader = BufReader::new(stream);
+                let mut line = String::new();
+                while reader.read_line(&mut line).is_ok_and(|read| read > 0) {
+                    if line == "\r\n" {
+                        count.fetch_add(1, SeqCst);
+                        let length = text.len();
+                        let answer =
+                            format!("HTTP/1.1 200 OK\r\nContent-Length: {length}\r\n\r\n{text}");
+                        if reader.get_mut().write_all(answer.as_bytes()).is_err() {
+                            return;
+                        }
+                    }
+                    line.clear();
+                }
+            });
+        }
+    });
+}
+
+/// Flips `count` endpoints under load. How long the change took.
+fn flip_many(count: usize) -> f64 {
+    let counts: [&AtomicUsize; 2] = [(); 2].map(|()| &*Box::leak(Box::default()));
+    let ports = [("blue", counts[0]), ("green", counts[1])].map(|(name, count)| {
+        let listener = std::net::TcpListener::bind("0.0.0.0:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        serve_all(listener, name, count);
+        port
+    });
+    let endpoint = |number: usize| {
+        let (set, port) = [("blue", ports[0]), ("green", ports[1])][number % 2];
+        let (high, low) = (number / 250, number % 250 + 1);
+        format!("{{ address = \"127.0.{high}.{low}:{port}\", set = \"{set}\" }}")
+    };
+    let endpoints: Vec<_> = (0..count).map(endpoint).collect();
+    let balancer = Balancer::start(&format!(
+        "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nactive_set = \"blue\"\nendpoints = [{}]\n[[route]]\nupstream = \"app\"\n",
+        endpoints.join(", ")
+    ));
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        let clients: Vec<_> = (0..4).map(|_| load(scope, &balancer, &stop)).collect();
+        eventually("they ask", || counts[0].load(SeqCst) > 200);
+        let flip = ["flip", "app", "--to", "green", "--watch", "0s"];
+        done(&command(&balancer, &flip));
+        let green = counts[1].load(SeqCst);
+        eventually("they go on", || counts[1].load(SeqCst) > green + 50);
+        let blue = counts[0].load(SeqCst);
+        let green = counts[1].load(SeqCst);
+        eventually("they go on", || counts[1].load(SeqCst) > green + 1000);
+        assert_eq!(counts[0].load(SeqCst), blue, "requests to the old set");
+        stop.store(true, SeqCst);
+        for client in clients {
+            assert_eq!(client.join().unwrap(), 0, "requests failed");
+        }
+    });
+    shown(&balancer)["flip"]["change_seconds"].as_f64().unwrap()
+}
+
+#[test]
+fn flip_of_many_endpoints_is_one_change_too() {
+    flip_many(60);
+}
+
+#[test]
+#[ignore = "a figure, for a machine at rest: cargo test --release --test balancer flip_of_a_thousand -- --ignored --nocapture"]
+fn flip_of_a_thousand_endpoints_takes_five_milliseconds_at_most() {
+    let seconds = flip_many(1000);
+    println!("1000 endpoints: {:.3} ms", seconds * 1000.0);
+    assert!(seconds <= 0.005, "{seconds}");
 }

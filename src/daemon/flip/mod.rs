@@ -236,7 +236,7 @@ impl Daemon {
                     new: totals.1.since(&told.1),
                     in_flight: in_flight.map(|it| u64::from(it.in_flight())).sum(),
                 };
-                *told = totals;
+                **told = totals;
                 let patience = upstream.timeouts.response_head.min(LONGEST_PATIENCE);
                 let look = run.trial.look((age, patience), &news);
                 self.act(upstream, run, look);
@@ -305,7 +305,7 @@ impl Daemon {
             self.wish_for_set(upstream, &run.to);
         }
         self.tell_modes();
-        let told = self.flips.totals(&upstream.name, (&run.from, &run.to));
+        let told = Box::new(self.flips.totals(&upstream.name, (&run.from, &run.to)));
         let now = Instant::now();
         run.stage = Stage::Watching { since: now, told };
         run.since = SystemTime::now();
@@ -337,7 +337,7 @@ impl Daemon {
             .set_active(&mut self.config, &upstream.name, set);
     }
 
-    fn end_flip(&mut self, upstream: &Arc<Upstream>, run: Run, phase: Phase) {
+    fn end_flip(&self, upstream: &Arc<Upstream>, run: Run, phase: Phase) {
         let (from, to) = (&run.from, &run.to);
         let (name, why) = (&upstream.name, run.verdict.as_deref().unwrap_or_default());
         let (before, after) = run.trial.answers();

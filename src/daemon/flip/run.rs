@@ -46,7 +46,7 @@ pub(super) enum Stage {
     Watching {
         since: Instant,
         /// What had been counted of the old set and of the new one at the last look.
-        told: (Answers, Answers),
+        told: Box<(Answers, Answers)>,
     },
 }
 
@@ -143,7 +143,7 @@ impl Run {
                     upstream.share(&run.to, run.trial.percent());
                 }
                 let now = Instant::now();
-                let told = (Answers::default(), Answers::default());
+                let told = Box::default();
                 let since = now.checked_sub(watched).unwrap_or(now);
                 run.stage = Stage::Watching { since, told };
                 run.since = SystemTime::now().checked_sub(watched).unwrap_or(UNIX_EPOCH);

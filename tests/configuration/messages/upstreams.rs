@@ -316,6 +316,42 @@ fn policies_and_backups() {
 }
 
 #[test]
+fn sets() {
+    let (blue, green) = (
+        "{ address = \"h:1\", set = \"blue\" }",
+        "{ address = \"h:2\", set = \"green\" }",
+    );
+    each_value_has(
+        &format!("[upstream.b]\nendpoints = [{blue}, {green}]\n"),
+        &[
+            (
+                "active_set = \"gren\"",
+                "must be the set of an endpoint, \"blue\" or \"green\", got \"gren\"; did you mean \"green\"?",
+            ),
+            ("active_set = 1", "must be a string, got 1"),
+        ],
+    );
+    each_has(&[
+        (
+            "[upstream.b]\nendpoints = [{ address = \"h:1\", set = \"blue\" }]\n",
+            "1:1: upstream.b: endpoints are in sets; say which of them serves: active_set = \"blue\"",
+        ),
+        (
+            "[upstream.b]\nendpoints = [\"h:1\"]\nactive_set = \"blue\"\n",
+            "3:1: upstream.b.active_set: no endpoint is in a set; give each its `set`, or leave this out",
+        ),
+        (
+            "[upstream.b]\nactive_set = \"blue\"\nendpoints = [\"h:1\", { address = \"h:2\", set = \"blue\" }]\n",
+            "endpoint \"h:1\" (line 3) is in no `set`, and others are; give it one, too",
+        ),
+        (
+            "[upstream.b]\nactive_set = \"a b\"\nendpoints = [{ address = \"h:2\", set = \"a b\" }]\n",
+            "upstream.b.endpoints[0].set: a name has 1–64 characters",
+        ),
+    ]);
+}
+
+#[test]
 fn tls() {
     each_value_has(
         "[upstream.b]\nendpoints = [\"h:1\"]\n",
