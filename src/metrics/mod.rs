@@ -4,6 +4,7 @@ pub mod attempts;
 pub mod catalogue;
 pub mod encode;
 pub mod handles;
+pub mod recent;
 pub mod totals;
 
 pub use catalogue::Metrics;
