@@ -329,7 +329,7 @@ impl Flip {
 /// Between two looks.
 const LOOK: Duration = Duration::from_millis(100);
 /// So long nobody need answer.
-const LOST: Duration = Duration::from_secs(5);
+const LOST: Duration = Duration::from_secs(2);
 
 #[cfg(test)]
 mod tests {

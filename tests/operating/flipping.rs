@@ -101,6 +101,17 @@ fn every_request_goes_to_the_new_set_from_one_moment_to_the_next_and_none_fails(
             assert_eq!(client.join().unwrap(), 0, "requests failed");
         }
     });
+    let whole = ask(&balancer, "GET", "/api/v1/openapi.json", "").1;
+    for (path, real) in [
+        (
+            "/api/v1/upstreams/{upstream}/flip",
+            "/api/v1/upstreams/app/flip",
+        ),
+        ("/api/v1/status", "/api/v1/status"),
+    ] {
+        let answer = ask(&balancer, "GET", real, "");
+        super::openapi::hold(&whole, "get", path, answer);
+    }
     let told = shown(&balancer);
     assert_eq!(told["active_set"], "green");
     assert_eq!(told["flip"]["phase"], "kept");

@@ -148,7 +148,8 @@ impl Daemon {
             )));
         };
         let number = run.number;
-        run.verdict = Some(format!("aborted by user {}", by.uid));
+        info!(upstream = %name, number, uid = by.uid, "flip aborted");
+        run.verdict = Some("an operator wanted it back".to_owned());
         let phase = match run.stage {
             Stage::Warming(_) => Phase::Aborted,
             Stage::Watching { .. } => self.go_back(upstream, &mut run, Phase::Aborted),

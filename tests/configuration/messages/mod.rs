@@ -196,7 +196,7 @@ fn types() {
         ),
         (
             "log = 1\n",
-            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `protocol`, `tls`, `proxy_protocol`, `health`, `passive`, `min_available`, `timeouts`, `adaptive`, `queue`, `affinity`, `state`, `pause`, `retry`",
+            "1:1: upstream.app.log: unknown key; allowed here: `endpoints`, `policy`, `hash`, `slow_start`, `spill_below`, `active_set`, `protocol`, `tls`, `proxy_protocol`, `health`, `passive`, `min_available`, `timeouts`, `adaptive`, `queue`, `affinity`, `state`, `pause`, `retry`",
         ),
         (
             "[access_log]\nsample = 0\n",

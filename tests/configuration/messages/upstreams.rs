@@ -342,7 +342,7 @@ fn sets() {
         ),
         (
             "[upstream.b]\nactive_set = \"blue\"\nendpoints = [\"h:1\", { address = \"h:2\", set = \"blue\" }]\n",
-            "endpoint \"h:1\" (line 3) is in no `set`, and others are; give it one, too",
+            "1:1: upstream.b: endpoint \"h:1\" (line 10) is in no `set`, and others are; give it one, too",
         ),
         (
             "[upstream.b]\nactive_set = \"a b\"\nendpoints = [{ address = \"h:2\", set = \"a b\" }]\n",
