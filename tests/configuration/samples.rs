@@ -72,6 +72,7 @@ fn the_defaults_of_the_default_file_are_the_defaults() {
             is_example_table = [
                 "#[[route]]",
                 "#[upstream.weighted]",
+                "#[upstream.halves]",
                 "#[upstream.calls]",
                 "#[upstream.app.tls]",
             ]

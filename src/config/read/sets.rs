@@ -21,7 +21,7 @@ pub(super) fn active(table: &mut Table<'_>, endpoints: Option<&[Endpoint]>) -> O
         }
     }
     let Some(first) = sets.first() else {
-        if let Some(value) = &value {
+        if let Some(value) = value.filter(|_| !endpoints.is_empty()) {
             value.source.report(
                 value.key_place(),
                 "no endpoint is in a set; give each its `set`, or leave this out",
@@ -62,7 +62,6 @@ fn among(value: &Value<'_>, sets: &[&Name]) -> Option<Name> {
 }
 
 /// `set` of an endpoint.
-pub(super) fn of_endpoint(table: &mut Table<'_>) -> Option<Name> {
-    let value = table.get("set")?;
+pub(super) fn set(value: &Value<'_>) -> Option<Name> {
     value.noted(name::valid(value.string()?))
 }

@@ -237,7 +237,10 @@ fn endpoint(value: &Value<'_>) -> Option<Endpoint> {
             .get("backup")
             .and_then(|value| value.bool())
             .unwrap_or(false);
-        let set = sets::of_endpoint(table);
+        let set = match table.get("set") {
+            Some(value) => Some(sets::set(&value)?),
+            None => None,
+        };
         let name = explicit.or_else(|| written.map(Name::from))?;
         Some(Endpoint {
             name,

@@ -346,7 +346,7 @@ fn sets() {
         ),
         (
             "[upstream.b]\nactive_set = \"a b\"\nendpoints = [{ address = \"h:2\", set = \"a b\" }]\n",
-            "upstream.b.endpoints[0].set: a name has 1–64 characters",
+            "3:39: upstream.b.endpoints[0].set: a name has 1–64 characters of A-Z, a-z, 0-9, \"_\", \".\" and \"-\", got \"a b\"",
         ),
     ]);
 }
