@@ -101,3 +101,116 @@ fn of(family: &Family, sizes: &Sizes, mix: Mix) -> usize {
     };
     values.fold(per_series, usize::saturating_mul)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, HashSet};
+
+    use http::Method;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::metrics::encode::{Format, text};
+    use crate::metrics::labels::{REASONS, REPINS};
+    use crate::metrics::{
+        EndpointMetrics, ListenerMetrics, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics,
+    };
+
+    /// Lines of each family.
+    fn lines(metrics: &Metrics) -> BTreeMap<String, usize> {
+        let text = text(metrics, Format::Text);
+        let mut families = BTreeMap::new();
+        let mut count = &mut 0;
+        for line in text.lines() {
+            if let Some(head) = line.strip_prefix("# TYPE ") {
+                let name = head.split(' ').next().unwrap_or_default();
+                count = families.entry(name.to_owned()).or_default();
+            } else if !line.starts_with('#') {
+                *count += 1;
+            }
+        }
+        families
+    }
+
+    fn names(count: usize) -> Vec<String> {
+        (0..count).map(|index| format!("n{index}")).collect()
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn no_family_ever_has_more_series_than_are_said(
+            (listeners, routes, mirrors) in (1..4_usize, 0..4_usize, 0..4_usize),
+            endpoints in proptest::collection::vec(0..4_usize, 0..3),
+            events in proptest::collection::vec((any::<prop::sample::Index>(), 0..1000_u16, 0..12_usize), 0..200),
+        ) {
+            let metrics = Metrics::new();
+            let listeners = names(listeners);
+            let mirrors = mirrors.min(routes);
+            for name in &listeners {
+                ListenerMetrics::new(&metrics, name);
+                metrics.tls_certificate_not_after.with_label_values(&[name, "a.pem"]);
+            }
+            let made: Vec<_> = names(routes)
+                .iter()
+                .map(String::as_str)
+                .chain(["(none)"])
+                .map(|name| RouteMetrics::new(&metrics, name, listeners.iter().map(String::as_str)))
+                .collect();
+            for name in &names(routes)[..mirrors] {
+                MirrorMetrics::new(&metrics, name);
+            }
+            let upstreams: Vec<_> = names(endpoints.len())
+                .iter()
+                .zip(&endpoints)
+                .map(|(name, endpoints)| {
+                    let endpoints = names(*endpoints);
+                    let endpoints = endpoints.iter().map(|it| EndpointMetrics::new(&metrics, name, it));
+                    (UpstreamMetrics::new(&metrics, name), endpoints.collect::<Vec<_>>())
+                })
+                .collect();
+            for name in names(upstreams.len()) {
+                metrics.paused.with_label_values(&[&name]);
+                metrics.held_requests.with_label_values(&[&name]);
+            }
+            let asked = ["GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS", "CONNECT", "TRACE", "BREW", "STEEP", "SIP"];
+            let (mut codes, mut methods) = (HashSet::new(), HashSet::new());
+            for (which, code, method) in &events {
+                let route = which.get(&made);
+                let method = Method::from_bytes(asked[*method].as_bytes()).unwrap();
+                route.count(which.index(listeners.len()), &method, *code);
+                route.count_error(which.get(REASONS));
+                codes.insert(code.clamp(&LOWEST_CODE, &HIGHEST_CODE));
+                methods.insert(METHODS.iter().position(|known| *known == method.as_str()));
+                if !upstreams.is_empty() {
+                    let (upstream, endpoints) = which.get(&upstreams);
+                    upstream.count_repin(which.get(&REPINS));
+                    if !endpoints.is_empty() {
+                        which.get(endpoints).count(*code);
+                        which.get(endpoints).count_failure(which.get(REASONS));
+                    }
+                }
+            }
+            let sizes = Sizes {
+                listeners: listeners.len(),
+                certificates: listeners.len(),
+                routes,
+                mirrors,
+                upstreams: upstreams.len(),
+                endpoints: endpoints.iter().sum(),
+                workers: 1,
+            };
+            let mix = Mix { codes: codes.len(), methods: methods.len() };
+            let found = lines(&metrics);
+            for (family, most) in families(&sizes, mix) {
+                let found = found.get(family.name).copied().unwrap_or_default();
+                prop_assert!(found <= most, "{}: {found} and not {most}", family.name);
+            }
+            let found: usize = found.values().sum();
+            prop_assert!(found <= total(&sizes, mix) && total(&sizes, mix) <= total(&sizes, Mix::ANY));
+            // And nowhere near nothing.
+            prop_assert!(total(&sizes, mix) <= found * 8 + 500, "{found} of {}", total(&sizes, mix));
+        }
+    }
+}
