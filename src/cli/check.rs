@@ -65,8 +65,8 @@ fn sizes(config: &Config, snapshot: &Snapshot) -> Sizes {
 fn print_series(sizes: &Sizes) {
     let Mix { codes, methods } = Mix::USUAL;
     println!(
-        "metrics: {} series at most where no route is asked with more than {methods} methods, nor answers with more than \
-         {codes} statuses; {} with all there are",
+        "metrics: {} series at most while no route is asked with more than {methods} methods nor answers with more than \
+         {codes} statuses, {} with all there are",
         census::total(sizes, Mix::USUAL),
         census::total(sizes, Mix::ANY),
     );
