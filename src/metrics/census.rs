@@ -180,15 +180,15 @@ mod tests {
                 let route = which.get(&made);
                 let method = Method::from_bytes(asked[*method].as_bytes()).unwrap();
                 route.count(which.index(listeners.len()), &method, *code);
-                route.count_error(which.get(REASONS));
+                route.count_error(REASONS[which.index(REASONS.len())]);
                 codes.insert(code.clamp(&LOWEST_CODE, &HIGHEST_CODE));
                 methods.insert(METHODS.iter().position(|known| *known == method.as_str()));
                 if !upstreams.is_empty() {
                     let (upstream, endpoints) = which.get(&upstreams);
-                    upstream.count_repin(which.get(&REPINS));
+                    upstream.count_repin(REPINS[which.index(REPINS.len())]);
                     if !endpoints.is_empty() {
                         which.get(endpoints).count(*code);
-                        which.get(endpoints).count_failure(which.get(REASONS));
+                        which.get(endpoints).count_failure(REASONS[which.index(REASONS.len())]);
                     }
                 }
             }

@@ -9,6 +9,7 @@ pub mod handles;
 pub mod labels;
 mod measured;
 pub mod owners;
+pub mod recent;
 mod retire;
 pub mod totals;
 pub mod vector;
