@@ -207,10 +207,14 @@ mod tests {
                 let found = found.get(family.name).copied().unwrap_or_default();
                 prop_assert!(found <= most, "{}: {found} and not {most}", family.name);
             }
+            // Where nothing depends on what requests turn out to be, it is as many as that.
+            for (family, most) in families(&sizes, mix) {
+                let is_certain = family.name.starts_with("balancer_endpoint_state") || family.kind == Kind::Histogram;
+                let found = found.get(family.name).copied().unwrap_or_default();
+                prop_assert!(found == most || !is_certain, "{}: {found} of {most}", family.name);
+            }
             let found: usize = found.values().sum();
             prop_assert!(found <= total(&sizes, mix) && total(&sizes, mix) <= total(&sizes, Mix::ANY));
-            // And nowhere near nothing.
-            prop_assert!(total(&sizes, mix) <= found * 8 + 500, "{found} of {}", total(&sizes, mix));
         }
     }
 }
