@@ -211,7 +211,7 @@ async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Respons
     let format = Format::preferred(accept.map_or(&[], HeaderValue::as_bytes));
     // Not here: with thousands of endpoints it takes long, and checks would wait for it.
     let text = tokio::task::spawn_blocking(move || {
-        status::refresh_gauges(&admin.publisher.current());
+        status::refresh_gauges(&admin.publisher.current(), &admin.metrics);
         encode::text(&admin.metrics, format)
     });
     match text.await {

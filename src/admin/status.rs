@@ -12,6 +12,7 @@ use super::leaving::Leaving;
 use super::reloads::{LastReload, LastReloadView};
 use super::takeover::{Neighbours, Succession};
 use crate::config::{self, hint};
+use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
 use crate::upstream::outlier::Ejection;
 use crate::upstream::{Endpoint, Headroom, Health, Tier, Upstream};
@@ -381,14 +382,17 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
 }
 
 /// Sets the gauges that are read from endpoints only when somebody looks.
-pub fn refresh_gauges(snapshot: &Snapshot) {
+pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
     for upstream in &snapshot.upstreams {
-        let metrics = &upstream.metrics;
-        metrics.available.set(gauge(upstream.available()));
-        metrics.headroom.set(gauge(upstream.headroom().could_lose));
-        metrics.queue_length.set(gauge(upstream.queue.len()));
+        let name = [&*upstream.name];
+        let available = gauge(upstream.available());
+        upstream.metrics.available.set(available);
+        let headroom = metrics.headroom_endpoints.with_label_values(&name);
+        headroom.set(gauge(upstream.headroom().could_lose));
+        let queue_length = metrics.queue_length.with_label_values(&name);
+        queue_length.set(gauge(upstream.queue.len()));
         for endpoint in &upstream.endpoints {
-            let shown = &endpoint.metrics.shown;
+            let shown = endpoint.metrics.shown(metrics);
             shown.set_state(endpoint.state().word());
             // A backup that waits is well, and no reason for alarm.
             let waits = upstream.waits(endpoint) && endpoint.tier() == Tier::Eligible;

@@ -159,8 +159,8 @@ impl<C: Cell> Vector<C> {
         self.0.family
     }
 
-    /// Shows all in the order of their values, a few at a time: a worker that needs a new one waits for microseconds, however many
-    /// there are.
+    /// Shows all in the order of their values, a few at a time: a worker that needs a new one waits for a fraction of a millisecond,
+    /// however many there are.
     pub(super) fn walk(&self, mut see: impl FnMut(&[&str], &Series<C>)) {
         let mut last: Option<Box<str>> = None;
         loop {

@@ -1,5 +1,7 @@
 //! What an endpoint counts.
 
+use std::sync::OnceLock;
+
 use prometheus::{Histogram, IntCounter, IntGauge};
 
 use super::codes::CodeCounters;
@@ -47,8 +49,7 @@ pub struct EndpointMetrics {
     pub ejected_consecutive: IntCounter,
     /// Ejections for such a share of failures.
     pub ejected_ratio: IntCounter,
-    /// How it is.
-    pub shown: Box<Shown>,
+    shown: OnceLock<Box<Shown>>,
 }
 
 impl EndpointMetrics {
@@ -92,16 +93,25 @@ impl EndpointMetrics {
                 .endpoint_ejections
                 .with_label_values(&with("consecutive")),
             ejected_ratio: metrics.endpoint_ejections.with_label_values(&with("ratio")),
-            shown: Box::new(Shown {
+            shown: OnceLock::new(),
+        }
+    }
+
+    /// How it is, to be set before somebody sees it. Not there until somebody looks: a snapshot that is only being made says
+    /// nothing of its endpoints.
+    pub fn shown(&self, metrics: &Metrics) -> &Shown {
+        self.shown.get_or_init(|| {
+            let name = [&*self.upstream, &*self.endpoint];
+            Box::new(Shown {
                 up: metrics.endpoint_up.with_label_values(&name),
                 weight: metrics.endpoint_weight.with_label_values(&name),
                 in_flight: metrics.upstream_in_flight.with_label_values(&name),
                 states: STATES.map(|state| {
-                    let gauge = metrics.endpoint_state.with_label_values(&with(state));
-                    (state, gauge)
+                    let name = [name[0], name[1], state];
+                    (state, metrics.endpoint_state.with_label_values(&name))
                 }),
-            }),
-        }
+            })
+        })
     }
 
     /// Counts a response.
@@ -125,7 +135,7 @@ impl EndpointMetrics {
     }
 }
 
-/// How an endpoint is. Set when somebody looks.
+/// How an endpoint is.
 #[derive(Debug)]
 pub struct Shown {
     /// Whether it may be picked now.

@@ -15,10 +15,6 @@ pub struct UpstreamMetrics {
     pub connect: Histogram,
     /// Endpoints that may be picked.
     pub available: IntGauge,
-    /// Endpoints that could be lost. Set when somebody looks, as the next.
-    pub headroom: IntGauge,
-    /// Requests that wait for an endpoint with room.
-    pub queue_length: IntGauge,
     /// Seconds that requests waited for an endpoint with room.
     pub queue_seconds: Histogram,
     /// Requests refused because nobody more may wait.
@@ -43,8 +39,6 @@ impl UpstreamMetrics {
             sticky_repins: metrics.sticky_repins.clone(),
             connect: metrics.upstream_connect.with_label_values(&[name]),
             available: metrics.available_endpoints.with_label_values(&[name]),
-            headroom: metrics.headroom_endpoints.with_label_values(&[name]),
-            queue_length: metrics.queue_length.with_label_values(&[name]),
             queue_seconds: metrics.queue_seconds.with_label_values(&[name]),
             queue_full: metrics.queue_rejected.with_label_values(&[name, "full"]),
             queue_late: metrics.queue_rejected.with_label_values(&[name, "timeout"]),
