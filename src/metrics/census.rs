@@ -166,7 +166,7 @@ mod tests {
                 .zip(&endpoints)
                 .map(|(name, endpoints)| {
                     let endpoints = names(*endpoints);
-                    let endpoints = endpoints.iter().map(|it| EndpointMetrics::new(&metrics, name, it));
+                    let endpoints = endpoints.iter().map(|it| EndpointMetrics::new(&metrics, name, it)).inspect(|it| { it.shown(&metrics); });
                     (UpstreamMetrics::new(&metrics, name), endpoints.collect::<Vec<_>>())
                 })
                 .collect();

@@ -168,8 +168,8 @@ impl Page {
                     Kind::Gauge | Kind::Histogram => metric.get_gauge().get_value(),
                 };
                 let base = family.name().trim_end_matches("_total");
-                let unit = ["seconds", "bytes"].into_iter();
-                let unit = unit.filter(|unit| base.ends_with(unit)).last();
+                let mut units = ["seconds", "bytes"].into_iter();
+                let unit = units.find(|unit| base.ends_with(unit));
                 self.head(&Head {
                     name: family.name(),
                     kind,
