@@ -45,6 +45,7 @@ mod reload;
 mod retries;
 mod rewriting;
 mod routing;
+mod series;
 mod service_manager;
 mod serving;
 mod shutdown;

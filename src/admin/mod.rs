@@ -34,7 +34,7 @@ use std::time::SystemTime;
 use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -52,7 +52,8 @@ use self::problem::ApiError;
 use self::recent::Recent;
 use self::reloads::LastReload;
 use self::takeover::Neighbours;
-use crate::metrics::{Metrics, encode};
+use crate::metrics::Metrics;
+use crate::metrics::encode::{self, Format};
 use crate::snapshot::Publisher;
 
 /// What the admin listener can tell of.
@@ -205,19 +206,18 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    status::refresh_gauges(&admin.publisher.current(), &admin.metrics);
-    let metrics = Arc::clone(&admin.metrics);
+async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT);
+    let format = Format::preferred(accept.map_or(&[], HeaderValue::as_bytes));
     // Not here: with thousands of endpoints it takes long, and checks would wait for it.
-    match tokio::task::spawn_blocking(move || encode::text(&metrics)).await {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, encode::CONTENT_TYPE)], text).into_response(),
-        Ok(Err(error)) => failed(&error),
-        Err(error) => failed(&error),
+    let text = tokio::task::spawn_blocking(move || {
+        status::refresh_gauges(&admin.publisher.current(), &admin.metrics);
+        encode::text(&admin.metrics, format)
+    });
+    match text.await {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
-}
-
-fn failed(error: &dyn std::error::Error) -> Response {
-    (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
 }
 
 async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {

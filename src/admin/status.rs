@@ -15,7 +15,6 @@ use crate::config::{self, hint};
 use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
 use crate::upstream::outlier::Ejection;
-use crate::upstream::state::WORDS;
 use crate::upstream::{Endpoint, Headroom, Health, Tier, Upstream};
 
 /// `GET /api/v1/status`
@@ -385,44 +384,28 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
 /// Sets the gauges that are read from endpoints only when somebody looks.
 pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
     for upstream in &snapshot.upstreams {
-        upstream
-            .metrics
-            .available
-            .set(i64::try_from(upstream.available()).unwrap_or(i64::MAX));
-        metrics
-            .headroom_endpoints
-            .with_label_values(&[&*upstream.name])
-            .set(i64::try_from(upstream.headroom().could_lose).unwrap_or(i64::MAX));
-        metrics
-            .queue_length
-            .with_label_values(&[&*upstream.name])
-            .set(i64::try_from(upstream.queue.len()).unwrap_or(i64::MAX));
+        let name = [&*upstream.name];
+        let available = gauge(upstream.available());
+        upstream.metrics.available.set(available);
+        let headroom = metrics.headroom_endpoints.with_label_values(&name);
+        headroom.set(gauge(upstream.headroom().could_lose));
+        let queue_length = metrics.queue_length.with_label_values(&name);
+        queue_length.set(gauge(upstream.queue.len()));
         for endpoint in &upstream.endpoints {
-            let name = [&**endpoint.upstream(), &**endpoint.name()];
-            let word = endpoint.state().word();
-            for state in WORDS {
-                metrics
-                    .endpoint_state
-                    .with_label_values(&[name[0], name[1], state])
-                    .set(i64::from(state == word));
-            }
+            let shown = endpoint.metrics.shown(metrics);
+            shown.set_state(endpoint.state().word());
             // A backup that waits is well, and no reason for alarm.
             let waits = upstream.waits(endpoint) && endpoint.tier() == Tier::Eligible;
             let eligible = waits || upstream.would_pick(endpoint);
-            metrics
-                .endpoint_up
-                .with_label_values(&name)
-                .set(i64::from(eligible));
-            metrics
-                .endpoint_weight
-                .with_label_values(&name)
-                .set(i64::from(endpoint.weight()));
-            metrics
-                .upstream_in_flight
-                .with_label_values(&name)
-                .set(i64::from(endpoint.in_flight()));
+            shown.up.set(i64::from(eligible));
+            shown.weight.set(i64::from(endpoint.weight()));
+            shown.in_flight.set(i64::from(endpoint.in_flight()));
         }
     }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
 }
 
 pub(super) fn unix_millis(time: SystemTime) -> u64 {

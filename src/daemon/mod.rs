@@ -12,6 +12,7 @@ pub mod log_writer;
 pub mod names;
 pub mod notify;
 mod operate;
+mod owners;
 pub mod reload;
 pub mod retire;
 pub mod shutdown;
@@ -428,14 +429,14 @@ impl Daemon {
             by: earlier.as_ref().map_or(By::Start, |earlier| earlier.by),
         });
         let started = Started::with(&config);
-        note_accepted(&metrics);
+        note_accepted(&metrics, &history);
         if earlier.is_some_and(|earlier| earlier.by == By::AutoRollback) {
             // The file is not what is in use.
             metrics.config_last_reload_successful.set(0);
         }
         metrics
             .build_info
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .only(&[env!("CARGO_PKG_VERSION"), env!("BALANCER_RUSTC")])
             .set(1);
         let publisher = Publisher::new(snapshot);
         let (asking, commands) = mpsc::unbounded_channel();
@@ -765,8 +766,11 @@ fn publish_gauges(metrics: &Metrics, snapshot: &Snapshot) {
     }
 }
 
-/// A configuration was accepted, just now.
-fn note_accepted(metrics: &Metrics) {
+/// A configuration was accepted, just now: the last of `history`.
+fn note_accepted(metrics: &Metrics, history: &History) {
+    if let Some(current) = history.current() {
+        metrics.config_hash.only(&[current.hash()]).set(1);
+    }
     metrics.config_last_reload_successful.set(1);
     metrics
         .config_last_reload_success_timestamp

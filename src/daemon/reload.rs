@@ -104,7 +104,11 @@ impl Daemon {
             Ok(reloaded) => {
                 self.put_on_trial(before, is_from_file);
                 self.tell_modes();
-                note_accepted(&self.metrics);
+                let history = self.admin.history.lock();
+                note_accepted(
+                    &self.metrics,
+                    &history.unwrap_or_else(PoisonError::into_inner),
+                );
                 match &why {
                     None => self.notify.ready(&self.summary()),
                     Some(why) => {

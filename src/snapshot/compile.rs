@@ -22,9 +22,9 @@ use crate::balance::{
 use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::filter::limit::Limits;
 use crate::message::upgrade;
+use crate::metrics::labels::NO_ROUTE;
 use crate::metrics::{
     EndpointMetrics, ListenerMetrics, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics,
-    handles,
 };
 use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Server, Tickets, server};
@@ -231,7 +231,7 @@ impl Compiler {
             listeners,
             router,
             routes,
-            no_route: Arc::new(route(&handles::NO_ROUTE.into(), Action::NotFound)),
+            no_route: Arc::new(route(&NO_ROUTE.into(), Action::NotFound)),
             upstreams,
             alarm: Arc::clone(&self.alarm),
             access_log: AccessLogRule {

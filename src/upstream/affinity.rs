@@ -199,9 +199,6 @@ impl Upstream {
     }
 }
 
-/// Beside the words of an endpoint's state, why a client was sent elsewhere.
-pub const REPINS: [&str; 5] = ["backup", "failed", "full", "gone", "unknown_cookie"];
-
 /// The same on every balancer with the same key and names.
 fn value(key: &hmac::Key, upstream: &str, endpoint: &str) -> [u8; SELECTOR + PROOF] {
     // No name holds a zero: what goes in can be read in one way only.

@@ -128,7 +128,7 @@ impl State {
         }
     }
 
-    /// The one word that says it all.
+    /// The one word that says it all. A closed set: [`STATES`](crate::metrics::labels::STATES).
     pub fn word(&self) -> &'static str {
         match (self.mode, self.resolved) {
             (Mode::Disabled, _) => "disabled",
@@ -144,19 +144,6 @@ impl State {
         }
     }
 }
-
-/// Every word of [`State::word`].
-pub const WORDS: [&str; 9] = [
-    "unchecked",
-    "unknown",
-    "up",
-    "down",
-    "ejected",
-    "degraded",
-    "unresolved",
-    "draining",
-    "disabled",
-];
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -16,18 +16,18 @@ use tracing::{error, info, warn};
 
 use super::TELL_WITHIN;
 use super::message::{FORMAT, FromNew, FromOld, Hello, Heritage, Modes};
-use super::series;
 use crate::admin::Admin;
 use crate::admin::before::Ids;
 use crate::admin::history::{Accepted, By, History};
 use crate::daemon::auto_rollback::GivenUp;
 use crate::daemon::inherit::{Inherited, Passed, Whose};
 use crate::daemon::wishes::Wishes;
-use crate::daemon::{Daemon, Signals, end};
+use crate::daemon::{Daemon, Signals, end, owners};
+use crate::metrics::Metrics;
 use crate::metrics::totals::Totals;
 use crate::net::pass::Channel;
-use crate::snapshot::Snapshot;
 use crate::snapshot::plan::ByOperator;
+use crate::snapshot::{Publisher, Snapshot};
 use crate::tls::TicketSecrets;
 use crate::upstream::EndpointId;
 
@@ -202,8 +202,7 @@ impl Heir {
             // An end that is no good one is an end.
             while let Ok(Some(said)) = self.channel.receive() {
                 if let FromOld::Left { left, totals } = said {
-                    let is_known = series::known(&admin.publisher.current());
-                    admin.metrics.go_on_from(totals, is_known);
+                    go_on(&admin.metrics, totals, &admin.publisher);
                     admin.set_left(left);
                 }
                 if let Some(on_main) = on_main.take() {
@@ -238,8 +237,7 @@ impl Daemon {
         };
         match taken.map_err(io::Error::other) {
             Ok((Ok(totals), heir)) => {
-                let is_known = series::known(&self.publisher.current());
-                self.metrics.go_on_from(totals, is_known);
+                go_on(&self.metrics, totals, &self.publisher);
                 self.admin.begin_draining(heir.heritage.0.pid);
                 self.doors.answer(&self.admin);
                 Ok(heir)
@@ -298,6 +296,13 @@ impl Daemon {
             warn!(%error, "the process before this one cannot be told what is wanted of endpoints");
         }
     }
+}
+
+/// Goes on from `totals`, of what is in use.
+fn go_on(metrics: &Metrics, totals: Totals, publisher: &Publisher) {
+    let current = publisher.current();
+    let owners = owners::of(&current);
+    metrics.go_on_from(totals, |labels| owners.own_all(labels));
 }
 
 fn receive() -> io::Result<Inherited> {

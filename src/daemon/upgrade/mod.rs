@@ -8,7 +8,6 @@ mod conversation;
 mod heir;
 mod manager;
 mod message;
-mod series;
 
 use std::ffi::OsStr;
 use std::future::{pending, ready};
