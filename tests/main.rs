@@ -9,6 +9,7 @@
 
 mod support;
 
+mod access_log;
 mod affinity;
 mod architecture;
 mod balancing;

@@ -247,3 +247,15 @@ fn quick_start_shows_what_the_shipped_file_sets() {
     };
     assert_eq!(meaning(shown), meaning(&shipped));
 }
+
+#[test]
+fn readme_says_what_every_field_of_the_access_log_is() {
+    let readme = text("README.md");
+    let (_, section) = readme.split_once("\n## Access log\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let named: Vec<&str> = rows(section)
+        .flat_map(|row| row[0].split('`').skip(1).step_by(2))
+        .collect();
+    let fields = balancer::config::Field::ALL.map(|(name, _)| name);
+    assert_eq!(named, fields, "in the order in which they are written");
+}

@@ -3,6 +3,7 @@
 //! [`load`] reads the file; every problem in it is reported at once. Names resolve, lists that must hold something do,
 //! units are typed. Knows nothing of sockets; certificates are read later, when the snapshot is compiled.
 
+mod access_log;
 pub mod affinity;
 mod alike;
 pub mod auto_rollback;
@@ -36,6 +37,9 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+pub use access_log::{
+    AccessLog, AccessLogFormat, AccessLogOnly, AccessLogTarget, Field, Fields, Redact,
+};
 pub use affinity::Affinity;
 pub use alike::first_of_each_kind;
 pub use auto_rollback::{AutoRollback, CountedErrors};
@@ -52,10 +56,7 @@ pub use mirror::Mirror;
 pub use named_file::read_file;
 pub use passive::Passive;
 pub use pause::Pause;
-pub use process::{
-    AccessLog, AccessLogOnly, AccessLogTarget, Admin, AdminSocket, Log, LogFormat, LogLevel,
-    Process,
-};
+pub use process::{Admin, AdminSocket, Log, LogFormat, LogLevel, Process};
 pub use quantity::duration;
 pub use retry::{Budget, Retry, RouteRetry};
 pub use route::{

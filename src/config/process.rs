@@ -1,4 +1,4 @@
-//! `[process]`, `[log]`, `[access_log]`, `[admin]`.
+//! `[process]`, `[log]`, `[admin]`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -63,39 +63,6 @@ pub enum LogFormat {
     Text,
     /// `"json"`: one object per line.
     Json,
-}
-
-/// `[access_log]`
-#[derive(Clone, Debug)]
-pub struct AccessLog {
-    /// `target`. Default off.
-    pub target: AccessLogTarget,
-    /// `sample`: share of requests logged, above 0 to 1; errors (status 500 and above, and requests without an answer) are always logged. Default 1.
-    pub sample: f64,
-    /// `only`. Default all.
-    pub only: AccessLogOnly,
-    /// Where `target` stands.
-    pub place: Place,
-}
-
-/// `access_log.target`
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum AccessLogTarget {
-    /// `"off"`
-    Off,
-    /// `"stdout"`
-    Stdout,
-    /// A file, appended to.
-    File(PathBuf),
-}
-
-/// `access_log.only`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AccessLogOnly {
-    /// `"all"`
-    All,
-    /// `"errors"`: status 500 and above, and requests without an answer.
-    Errors,
 }
 
 /// `[admin]`

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Policy;
+use super::{Field, Policy};
 use Kind::{
     Duration, List, Named, No, Number, Or, Policy as Policies, Size, Table, Text, Whole, Words, Yes,
 };
@@ -127,8 +127,18 @@ const LOG: &[Key] = &[
 
 const ACCESS_LOG: &[Key] = &[
     Key("target", May, Text),
+    Key("format", May, Words(&["json", "combined"])),
+    Key("fields", May, List(&Words(&Field::NAMES))),
+    Key("headers", May, WORDS),
+    Key("redact", May, Table(REDACT)),
     Key("sample", May, Number(0.0, 1.0)),
     Key("only", May, Words(&["all", "errors"])),
+    Key("slow", May, Duration),
+];
+
+const REDACT: &[Key] = &[
+    Key("query", May, Or(&[Words(&["all"]), WORDS])),
+    Key("headers", May, WORDS),
 ];
 
 const ADMIN: &[Key] = &[

@@ -22,7 +22,7 @@ mod upgrade;
 mod watch;
 mod wishes;
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -93,7 +93,10 @@ pub fn run(
     let mut compiler = match tickets {
         Ok(tickets) => Compiler::new(Arc::clone(&metrics), tickets, fastrand::usize(..)),
         Err(error) => {
-            eprintln!("balancer: no random bytes for ticket keys: {error}");
+            let _ = writeln!(
+                io::stderr(),
+                "balancer: no random bytes for ticket keys: {error}"
+            );
             return ExitCode::FAILURE;
         }
     };
@@ -137,7 +140,7 @@ pub fn run(
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("balancer: {error}");
+            let _ = writeln!(io::stderr(), "balancer: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -178,7 +181,7 @@ pub fn run(
 }
 
 fn refuse(problems: &ConfigErrors) -> ExitCode {
-    eprintln!("{problems}");
+    let _ = writeln!(io::stderr(), "{problems}");
     EXIT_CONFIG.into()
 }
 
@@ -248,6 +251,11 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
+        // A file has grown as large as the system lets it: who writes is told, and that is enough. Whoever has asked for a
+        // signal once, does not end of it any more.
+        drop(signal(SignalKind::from_raw(
+            rustix::process::Signal::XFSZ.as_raw(),
+        ))?);
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
@@ -468,7 +476,7 @@ impl Daemon {
             publisher: publisher.clone(),
             instance: Arc::clone(&instance),
             metrics: Arc::clone(&metrics),
-            log_writer: log_writer.sender(),
+            log_writer: log_writer.outlet(),
             seed: fastrand::u64(..),
         })
         .map_err(system("worker thread"))?;

@@ -18,7 +18,6 @@ use crate::admin::command::{Operator, Reloaded};
 use crate::admin::history::{Accepted, By};
 use crate::admin::reloads::LastReload;
 use crate::config::{self, Config, ConfigErrors};
-use crate::proxy::access_log::LogTarget;
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::plan::Counts;
@@ -343,10 +342,10 @@ impl Daemon {
         &self,
         config: &Config,
         snapshot: &Snapshot,
-    ) -> Result<(Option<Box<dyn LogTarget>>, Vec<Opened>), ConfigErrors> {
+    ) -> Result<(log_writer::Target, Vec<Opened>), ConfigErrors> {
         let log = config.access_log.clone();
         // Not here: a file system that hangs would hold everything else up.
-        let target = in_time(PATIENCE, move || log_writer::open(&log))
+        let target = in_time(PATIENCE, move || log_writer::Target::open(&log))
             .await
             .unwrap_or_else(|why| Err(std::io::Error::other(why)))
             .map_err(|error| {

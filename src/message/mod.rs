@@ -16,6 +16,7 @@ pub mod negotiate;
 pub mod pause;
 pub mod proxy_protocol;
 pub mod received;
+pub mod redact;
 pub mod replay;
 pub mod sent_head;
 pub mod tee;

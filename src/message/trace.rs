@@ -16,6 +16,15 @@ pub fn has_valid_parent(headers: &HeaderMap) -> bool {
         && values.next().is_none()
 }
 
+/// Which trace a request belongs to, where it has a valid `traceparent`: 32 hexadecimal digits.
+pub fn trace_id(headers: &HeaderMap) -> Option<[u8; 32]> {
+    let parent = headers.get(TRACEPARENT)?;
+    if !has_valid_parent(headers) {
+        return None;
+    }
+    parent.as_bytes().get(3..35)?.try_into().ok()
+}
+
 /// `00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01`: version, trace, parent, flags. A later version may go on
 /// after a further `-` (§3.2.4).
 fn is_valid(value: &[u8]) -> bool {
@@ -93,6 +102,22 @@ mod tests {
             assert_eq!(has_valid_parent(&headers), expected, "{value}");
         }
         assert!(!has_valid_parent(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn trace_is_named_by_a_valid_parent_only() {
+        let headers = |value: &str| -> HeaderMap {
+            [(TRACEPARENT, HeaderValue::from_str(value).unwrap())]
+                .into_iter()
+                .collect()
+        };
+        let valid = headers(&format!("00-{TRACE}-{PARENT}-01"));
+        assert_eq!(
+            trace_id(&valid).as_ref().map(|id| &id[..]),
+            Some(TRACE.as_bytes())
+        );
+        assert_eq!(trace_id(&headers(&format!("00-{TRACE}-{PARENT}"))), None);
+        assert_eq!(trace_id(&HeaderMap::new()), None);
     }
 
     #[test]

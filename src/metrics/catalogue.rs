@@ -132,7 +132,7 @@ families! {
     headroom_endpoints: IntGaugeVec = "balancer_upstream_headroom_endpoints" Endpoints [UPSTREAM] "Endpoints of an upstream that could be lost, whichever they are, with its load still carried.";
     endpoint_ejections: IntCounterVec = "balancer_endpoint_ejections_total" Times [UPSTREAM, ENDPOINT, EJECTION] "Times that an endpoint was set aside for what clients' requests came to.";
     degraded_picks: IntCounterVec = "balancer_degraded_picks_total" Requests [UPSTREAM] "Requests assigned to endpoints that seem unwell, for want of others.";
-    access_log_dropped: IntCounter = "balancer_access_log_dropped_lines_total" Lines [] "Access log lines dropped because they could not be written fast enough.";
+    access_log_dropped: IntCounter = "balancer_access_log_dropped_lines_total" Lines [] "Access log lines dropped because they could not be written, or not fast enough.";
     panics: IntCounterVec = "balancer_panics_total" Times [THREAD] "Panics survived: of a connection or of a whole worker.";
 }
 

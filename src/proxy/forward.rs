@@ -85,6 +85,7 @@ pub(super) async fn ask<const HEDGED: bool>(
             .await
             {
                 Ok(opened) => {
+                    record.note_connected(sent);
                     sent = Instant::now();
                     opened
                 }
@@ -172,10 +173,14 @@ pub(super) async fn ask<const HEDGED: bool>(
             }
         }
         let was_reused = reused;
+        let begun = Instant::now();
         local.pool.purge(&connection);
         // Connections that need a preface are not reused, and so not replaced.
         match open(local, asking(false, sent), record.timeouts(upstream), None).await {
-            Ok(opened) => (connection, reused) = opened,
+            Ok(opened) => {
+                record.note_connected(begun);
+                (connection, reused) = opened;
+            }
             Err(error) => {
                 return Err(asking(false, sent).not_opened(error, request.is_some(), record));
             }

@@ -10,8 +10,10 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue};
+use http::header::{HeaderMap, HeaderValue, REFERER, USER_AGENT};
+use http::uri::PathAndQuery;
 use http::{Method, Response, StatusCode, Uri, Version};
+use smallvec::SmallVec;
 
 use super::access_log::Line;
 use super::client::Client;
@@ -19,17 +21,17 @@ use super::error::{Fault, ProxyError};
 use super::local::{Local, RequestId};
 use super::reply::Asker;
 use super::tunnel::Asked;
-use crate::config::UpstreamTimeouts;
+use crate::config::{Field, UpstreamTimeouts};
 use crate::filter::headers::Facts;
 use crate::filter::limit::InFlight;
 use crate::message::body::{Body, BodyError, Guard, retain};
-use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::upload::{Progress, Stage};
+use crate::message::{hop_by_hop, trace};
 use crate::net::relay::Limits;
 use crate::net::shared::SharedStream;
 use crate::pool::Connection;
-use crate::snapshot::{Held, Listener, Own, Route};
+use crate::snapshot::{AccessLogRule, Held, Listener, Own, Route};
 use crate::units::ByteSize;
 use crate::upstream::{Endpoint, Lease, Upstream, Wanted};
 
@@ -83,21 +85,56 @@ pub struct Record {
 /// What only the access log wants to know.
 #[derive(Debug)]
 struct Details {
-    generation: u64,
-    sample: f64,
-    only_errors: bool,
     version: Version,
-    uri: Uri,
+    target: Option<PathAndQuery>,
+    sent: Sent,
     /// As trusted proxies name it, where there are any.
     client: Option<IpAddr>,
-    host: Box<str>,
+    /// Usually it needs no memory of its own.
+    host: SmallVec<[u8; 40]>,
     path: Option<Box<str>>,
+    /// How long the handshake took that has ended right before.
+    tls: Option<Duration>,
     /// Who was asked last.
     endpoint: RefCell<Option<Arc<Endpoint>>>,
     failed: RefCell<Vec<FailedAttempt>>,
+    connect: Cell<Option<Duration>>,
     head: Cell<Option<Duration>>,
     /// Waiting for an endpoint with room.
     queued: Duration,
+}
+
+/// What only the access log wants to know of a request's fields.
+#[derive(Debug, Default)]
+struct Sent {
+    trace_id: Option<[u8; 32]>,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    /// Those that the rule names, each with its place there.
+    headers: Vec<(usize, HeaderValue)>,
+}
+
+impl Sent {
+    fn of(headers: &HeaderMap, rule: &AccessLogRule) -> Self {
+        let value = |field, name| {
+            let value = rule.fields.has(field).then(|| headers.get(name));
+            value.flatten().cloned()
+        };
+        let chosen = rule.headers.iter().enumerate();
+        Self {
+            trace_id: (rule.fields.has(Field::TraceId))
+                .then(|| trace::trace_id(headers))
+                .flatten(),
+            user_agent: value(Field::UserAgent, USER_AGENT),
+            referer: value(Field::Referer, REFERER),
+            headers: chosen
+                .flat_map(|(index, (name, _))| {
+                    let values = headers.get_all(name).iter();
+                    values.map(move |value| (index, value.clone()))
+                })
+                .collect(),
+        }
+    }
 }
 
 /// An attempt that came to nothing.
@@ -123,20 +160,20 @@ impl Record {
     ) -> Box<Self> {
         let begun = Instant::now();
         client.begin_exchange();
-        let rule = snapshot.access_log;
         let request_id = local.request_id();
-        let details = rule.on.then(|| {
+        let listener = snapshot.listener(listener_index).clone();
+        let details = listener.access_log.as_deref().map(|rule| {
             Box::new(Details {
-                generation: snapshot.generation,
-                sample: rule.sample,
-                only_errors: rule.only_errors,
                 version: request.version(),
-                uri: request.uri().clone(),
+                target: request.uri().path_and_query().cloned(),
+                sent: Sent::of(request.headers(), rule),
                 client: None,
-                host: Box::default(),
+                host: SmallVec::new(),
                 path: None,
+                tls: client.take_handshake(),
                 endpoint: RefCell::default(),
                 failed: RefCell::default(),
+                connect: Cell::default(),
                 head: Cell::default(),
                 queued: Duration::ZERO,
             })
@@ -144,7 +181,7 @@ impl Record {
         Box::new(Self {
             local: Rc::clone(local),
             client: Rc::clone(client),
-            listener: snapshot.listener(listener_index).clone(),
+            listener,
             listener_index,
             begun,
             ready: begun,
@@ -245,7 +282,7 @@ impl Record {
     /// The host asked for.
     pub fn set_host(&mut self, host: &str) {
         if let Some(details) = &mut self.details {
-            details.host = host.into();
+            details.host = SmallVec::from_slice(host.as_bytes());
         }
     }
 
@@ -392,6 +429,13 @@ impl Record {
         }
     }
 
+    /// A connection to the endpoint was opened, from `begun` on until now.
+    pub fn note_connected(&self, begun: Instant) {
+        if let Some(details) = &self.details {
+            details.connect.set(Some(begun.elapsed()));
+        }
+    }
+
     /// The request failed before any response.
     pub fn set_error(&mut self, error: ProxyError) {
         self.error = Some(error);
@@ -521,33 +565,35 @@ impl Record {
     }
 
     fn log(&self, error: Option<ProxyError>, request_bytes: u64, total: Duration) {
-        let Some(details) = &self.details else { return };
+        let (Some(details), Some(rule)) = (&self.details, &self.listener.access_log) else {
+            return;
+        };
         // 499: the client left; below that only what an endpoint cut on its way.
         let failed =
             self.status >= 499 || error.is_some_and(|error| error.fault() == Fault::Endpoint);
-        if !failed
-            && (details.only_errors
-                || (details.sample < 1.0 && self.local.random() >= details.sample))
-        {
+        if !rule.keeps(failed, total, || self.local.random()) {
             return;
         }
-        let raw_path = details.uri.path();
+        let target = details.target.as_ref();
         let endpoint = details.endpoint.borrow();
         let named = details.client.map(|address| address.to_string());
-        let client = named
-            .as_deref()
-            .unwrap_or_else(|| self.client.address_text());
-        self.local.access_log.write(&Line {
-            generation: details.generation,
+        let line = Line {
             request_id: self.request_id.as_str(),
-            client,
+            trace_id: details.sent.trace_id.as_ref(),
+            client: named
+                .as_deref()
+                .unwrap_or_else(|| self.client.address_text()),
             listener: &self.listener.name,
+            sni: self.client.server_name(),
             protocol: protocol(details.version),
             method: self.method.as_str(),
             host: &details.host,
-            path: details.path.as_deref().unwrap_or(raw_path),
-            raw_path: details.path.is_some().then_some(raw_path),
-            query: details.uri.query(),
+            path: details.path.as_deref(),
+            raw_path: target.map_or("", PathAndQuery::path),
+            query: target.and_then(PathAndQuery::query),
+            user_agent: details.sent.user_agent.as_ref(),
+            referer: details.sent.referer.as_ref(),
+            headers: &details.sent.headers,
             route: &self.route.name,
             upstream: self.upstream().map(|upstream| &*upstream.name),
             endpoint: endpoint.as_ref().map(|endpoint| &**endpoint.name()),
@@ -562,10 +608,13 @@ impl Record {
             reason: error.map(ProxyError::reason),
             request_bytes,
             response_bytes: self.response_bytes,
+            tls: details.tls,
             queued: (details.queued > Duration::ZERO).then_some(details.queued),
+            connect: details.connect.get(),
             head: details.head.get(),
             total,
-        });
+        };
+        self.local.access_log.write(&line, rule);
     }
 }
 

@@ -19,7 +19,7 @@ use crate::balance::{
     Bound, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random, RoundRobin,
     TwoChoices,
 };
-use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
+use crate::config::{self, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::filter::limit::Limits;
 use crate::message::upgrade;
 use crate::metrics::labels::NO_ROUTE;
@@ -154,11 +154,13 @@ impl Compiler {
             .map(|upstream| (&*upstream.name, &**upstream))
             .collect();
         let turns = split::turns(previous);
+        let generation = previous.map_or(1, |previous| previous.generation + 1);
+        let access_log = AccessLogRule::of(&config.access_log, generation);
         // From here on handles are made, and with them series: not for what is not going to be.
         let listeners = config.listeners.iter().zip(secured).enumerate();
         let listeners = listeners
             .map(|(index, (listener, tls))| {
-                let made = (tls, Arc::clone(&error_pages));
+                let made = (tls, Arc::clone(&error_pages), access_log.clone());
                 Arc::new(self.listener((index, listener), made, config, previous))
             })
             .collect();
@@ -227,18 +229,13 @@ impl Compiler {
             })
             .collect();
         let snapshot = Snapshot {
-            generation: previous.map_or(1, |previous| previous.generation + 1),
+            generation,
             listeners,
             router,
             routes,
             no_route: Arc::new(route(&NO_ROUTE.into(), Action::NotFound)),
             upstreams,
             alarm: Arc::clone(&self.alarm),
-            access_log: AccessLogRule {
-                on: config.access_log.target != AccessLogTarget::Off,
-                only_errors: config.access_log.only == AccessLogOnly::Errors,
-                sample: config.access_log.sample,
-            },
             identity_fields: identity_fields(config),
         };
         Ok(Compiled {
@@ -268,7 +265,7 @@ impl Compiler {
     fn listener(
         &mut self,
         (index, listener): (usize, &config::Listener),
-        (tls, error_pages): (Option<Server>, Arc<Pages>),
+        (tls, error_pages, access_log): (Option<Server>, Arc<Pages>, Option<Arc<AccessLogRule>>),
         config: &Config,
         previous: Option<&Snapshot>,
     ) -> Listener {
@@ -327,6 +324,7 @@ impl Compiler {
             forwarded: listener.forwarded,
             hsts: listener.hsts.as_ref().and_then(hsts),
             error_pages,
+            access_log,
             redirect_to_https: listener.redirect_to_https.then_some(https),
             timeouts: listener.timeouts,
             limits: listener.limits,

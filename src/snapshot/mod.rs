@@ -1,5 +1,6 @@
 //! All that a request may consult: compiled, immutable, numbered. Replaced as a whole, never changed.
 
+mod access_log;
 mod affinity;
 pub mod compile;
 mod contacts;
@@ -17,6 +18,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+pub use access_log::AccessLogRule;
 pub use mirror::Mirror;
 pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
@@ -48,8 +50,6 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Raised by workers when an endpoint should be ejected; the same through all generations.
     pub alarm: Arc<Alarm>,
-    /// Which requests are logged.
-    pub access_log: AccessLogRule,
     /// Fields in which endpoints are told who a client is: no client may send them, to any listener. None where there are none.
     pub identity_fields: Option<Arc<[HeaderName]>>,
 }
@@ -61,17 +61,6 @@ impl Snapshot {
             .iter()
             .position(|listener| listener.slot == slot)
     }
-}
-
-/// Which requests are logged.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AccessLogRule {
-    /// Whether there is an access log at all.
-    pub on: bool,
-    /// Only those that failed.
-    pub only_errors: bool,
-    /// Share of the others.
-    pub sample: f64,
 }
 
 /// A listener, as its connections see it.
@@ -105,6 +94,8 @@ pub struct Listener {
     pub hsts: Option<HeaderValue>,
     /// What is said in the place of short error messages; the same on all listeners.
     pub error_pages: Arc<Pages>,
+    /// What is logged of requests, where something is; the same on all listeners.
+    pub access_log: Option<Arc<AccessLogRule>>,
     /// The port of the TLS listener to send clients to, where every request is redirected.
     pub redirect_to_https: Option<u16>,
     /// Its time limits.

@@ -11,7 +11,6 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -23,7 +22,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tracing::error;
 
 use crate::metrics::Metrics;
-use crate::proxy::access_log::{AccessLog, Block};
+use crate::proxy::access_log::{AccessLog, Outlet};
 use crate::proxy::drain::Drain;
 use crate::proxy::local::Local;
 use crate::snapshot::{Instance, Publisher, Snapshot};
@@ -83,7 +82,7 @@ pub struct Setup {
     /// For what is counted rarely.
     pub metrics: Arc<Metrics>,
     /// Where access log lines go.
-    pub log_writer: SyncSender<Block>,
+    pub log_writer: Outlet,
     /// Different for each worker and start.
     pub seed: u64,
 }
@@ -178,10 +177,7 @@ fn run(
         .enable_all()
         .build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let access_log = AccessLog::new(
-            setup.log_writer.clone(),
-            setup.metrics.access_log_dropped.clone(),
-        );
+        let access_log = AccessLog::new(setup.log_writer.clone());
         let local = Local::new(
             setup.publisher.reader(),
             access_log,

@@ -247,6 +247,17 @@ fn a_file_that_looks_like_a_slip_and_a_star_that_means_nothing() {
     );
 }
 
+#[test]
+fn a_sample_of_nothing_but_errors() {
+    let config = valid_behind_base("[access_log]\nonly = \"errors\"\nsample = 0.5\n");
+    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    let said = "f:10:10: access_log.sample: changes nothing: only = \"errors\" logs nothing but errors, and all of them";
+    assert!(
+        warnings.iter().any(|warning| warning == said),
+        "{warnings:?}"
+    );
+}
+
 /// Warnings for an exclusive route (lines 5 to 8) followed by another route (from line 9).
 fn shadowed(exclusive: &str, route: &str) -> Vec<String> {
     warnings(&format!(
