@@ -25,6 +25,7 @@ mod rolling;
 mod rolling_with_others;
 mod socket;
 mod storm;
+mod top;
 mod watching;
 
 /// Runs a command against `balancer`, to its end.

@@ -9,6 +9,7 @@ pub(crate) mod h2_origin;
 pub(crate) mod http1;
 pub(crate) mod origin;
 pub(crate) mod peers;
+pub(crate) mod terminal;
 pub(crate) mod tls_origin;
 
 pub(crate) use balancer::{Balancer, Outcome, simple};
