@@ -5,6 +5,7 @@ mod actions;
 pub mod before;
 pub mod command;
 pub mod configuration;
+mod dashboard;
 pub mod events;
 pub mod explain;
 pub mod facts;
@@ -174,6 +175,9 @@ pub const NOTHING_THERE: &str = "there is nothing at this path";
 async fn name_server(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    // What is said to be text or JSON is no page, whatever it holds.
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
 }
 
@@ -187,6 +191,7 @@ async fn only_over_the_socket() -> ApiError {
 
 fn router() -> Router<Arc<Admin>> {
     Router::new()
+        .route("/", get(dashboard::serve))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))

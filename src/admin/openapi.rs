@@ -193,6 +193,7 @@ const fn read(path: &'static str, summary: &'static str, answer: Answer) -> Oper
 }
 
 const OPERATIONS: &[Operation] = &[
+    read("/", "The dashboard.", Answer::Other("text/html")),
     read(
         "/livez",
         "200 while the process runs.",
