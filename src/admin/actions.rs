@@ -1,12 +1,15 @@
-//! What changes something: read strictly, handed to the daemon, answered with what came of it. Over the unix socket only.
+//! What changes something: read strictly, handed to the daemon, answered with what came of it. Over the unix socket; over TCP
+//! only what concerns one endpoint, and with a token.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -110,6 +113,19 @@ pub(super) async fn set_mode(
         before: before.as_str(),
         endpoint: endpoint.and_before(&admin.neighbours()),
     }))
+}
+
+/// The same over TCP, for who knows the token.
+pub(super) async fn set_mode_by_token(
+    State(admin): Shared,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    names: Names<(String, String, String)>,
+    body: Body,
+) -> Result<Json<Changed>, Response> {
+    let by = admin.authorize(client, &headers)?;
+    let changed = set_mode(State(admin), ConnectInfo(by), names, body).await;
+    changed.map_err(IntoResponse::into_response)
 }
 
 impl Admin {

@@ -19,13 +19,14 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 
 use super::Admin;
+use super::events::VIEWERS;
 use super::patient::Reading;
 use super::problem::ApiError;
 use super::room::{Answer, Room};
 use crate::message::authority;
 
 /// Connections at once. Twice as many as may watch.
-const MOST: usize = 128;
+const MOST: usize = 2 * VIEWERS;
 /// Longest wait for a request, from its connection's beginning or the one before to the end of its head.
 const HEAD: Duration = Duration::from_secs(10);
 

@@ -54,7 +54,7 @@ pub use passive::Passive;
 pub use pause::Pause;
 pub use process::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, AdminSocket, Log, LogFormat, LogLevel,
-    Process,
+    Process, TokenFile,
 };
 pub use quantity::duration;
 pub use retry::{Budget, Retry, RouteRetry};
@@ -97,7 +97,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Every file that it names to be read: certificates, keys, authorities, revocation lists, error pages.
+    /// Every file that it names to be read: certificates, keys, authorities, revocation lists, error pages, the token.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let listeners = self.listeners.iter().filter_map(|it| it.tls.as_ref());
         let upstreams = self.upstreams.iter();
@@ -107,10 +107,12 @@ impl Config {
             tls.chain(keys)
         });
         let pages = self.error_pages.iter().map(|page| page.path.as_path());
+        let token = self.admin.token_file.iter().map(|it| it.path.as_path());
         listeners
             .flat_map(ListenerTls::files)
             .chain(of_upstreams)
             .chain(pages)
+            .chain(token)
     }
 }
 

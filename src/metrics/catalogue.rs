@@ -108,6 +108,7 @@ families! {
     endpoint_ejections: IntCounterVec = "balancer_endpoint_ejections_total" ["upstream", "endpoint", "reason"] "Times that an endpoint was set aside for what clients' requests came to.";
     degraded_picks: IntCounterVec = "balancer_degraded_picks_total" ["upstream"] "Requests assigned to endpoints that seem unwell, for want of others.";
     access_log_dropped: IntCounter = "balancer_access_log_dropped_lines_total" [] "Access log lines dropped because they could not be written fast enough.";
+    admin_wrong_tokens: IntCounter = "balancer_admin_wrong_tokens_total" [] "Requests to the admin address with a token that is not that of admin.token_file.";
     panics: IntCounterVec = "balancer_panics_total" ["where"] "Panics survived: of a connection or of a whole worker.";
 }
 

@@ -10,7 +10,7 @@ use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{
     AccessLog, AccessLogOnly, AccessLogTarget, Admin, AdminSocket, Log, LogFormat, LogLevel,
-    Process,
+    Process, TokenFile,
 };
 use crate::message::authority;
 
@@ -179,13 +179,13 @@ pub(in crate::config) fn admin(root: &mut Table<'_>) -> Admin {
         socket: AdminSocket::Usual(root.own_path("run", "sock")),
         hosts: Vec::new(),
         audit: None,
+        token_file: None,
     };
     let Some(value) = root.get("admin") else {
         return default;
     };
     let read = |table: &mut Table<'_>| {
         let address = table.get("address");
-        table.not_yet(&["token_file"]);
         Admin {
             place: address.as_ref().map_or_else(|| table.place(), Value::place),
             address: address
@@ -201,6 +201,10 @@ pub(in crate::config) fn admin(root: &mut Table<'_>) -> Admin {
                 .and_then(|value| admin_hosts(&value))
                 .unwrap_or_default(),
             audit: table.get("audit").and_then(|value| value.path()),
+            token_file: table.get("token_file").and_then(|value| {
+                let (path, place) = (value.path()?, value.place());
+                Some(TokenFile { path, place })
+            }),
         }
     };
     value.table(read).unwrap_or_else(|| default.clone())
