@@ -25,6 +25,8 @@ mod rolling;
 mod rolling_with_others;
 mod socket;
 mod storm;
+mod token;
+mod viewers;
 mod watching;
 
 /// Runs a command against `balancer`, to its end.

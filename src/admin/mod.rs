@@ -42,6 +42,7 @@ use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use socket2::SockRef;
 use tokio::sync::{mpsc, watch};
 
 use self::authority::Guesses;
@@ -134,6 +135,8 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
     let left = admin.left();
     let router = router.layer(from_fn_with_state(Arc::clone(&admin), serve::check_host));
     let router = finished(router, admin);
+    // The system would keep megabytes for a viewer that does not read. Whom it accepts inherits this.
+    SockRef::from(&listener).set_send_buffer_size(serve::BUFFER)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
     let router = |client: SocketAddr| router.clone().layer(Extension(ConnectInfo(client)));
     serve::serve(listener, router, left).await;
