@@ -9,7 +9,6 @@ use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{RawQuery, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::{IntoResponse, Response};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -122,10 +121,9 @@ pub(super) async fn set_mode_by_token(
     headers: HeaderMap,
     names: Names<(String, String, String)>,
     body: Body,
-) -> Result<Json<Changed>, Response> {
+) -> Answer<Changed> {
     let by = admin.authorize(client, &headers)?;
-    let changed = set_mode(State(admin), ConnectInfo(by), names, body).await;
-    changed.map_err(IntoResponse::into_response)
+    set_mode(State(admin), ConnectInfo(by), names, body).await
 }
 
 impl Admin {

@@ -6,12 +6,11 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse, Response};
 use tracing::warn;
 
 use super::Admin;
 use super::command::Operator;
-use super::problem::ApiError;
+use super::problem::{Again, ApiError};
 
 /// Wrong tokens of a client within a minute, after which no other is looked at.
 const MOST_WRONG: u32 = 10;
@@ -78,23 +77,20 @@ impl Admin {
         &self,
         client: SocketAddr,
         headers: &HeaderMap,
-    ) -> Result<Operator, Response> {
-        let refuse = |status, detail: &str| ApiError::new(status, detail).into_response();
+    ) -> Result<Operator, ApiError> {
         let snapshot = self.publisher.current();
         let Some(token) = &snapshot.admin_token else {
-            return Err(refuse(StatusCode::FORBIDDEN, READ_ONLY));
+            return Err(ApiError::new(StatusCode::FORBIDDEN, READ_ONLY));
         };
         if is_of_another_page(headers) {
             let detail = "asked by a page of another origin";
-            return Err(refuse(StatusCode::FORBIDDEN, detail));
+            return Err(ApiError::new(StatusCode::FORBIDDEN, detail));
         }
         let (client, now) = (client.ip().to_canonical(), Instant::now());
         if let Some(wait) = self.guesses.wait(client, now) {
             let detail = "too many wrong tokens came from this address";
-            let mut response = refuse(StatusCode::TOO_MANY_REQUESTS, detail);
-            let seconds = HeaderValue::from(wait.as_secs() + 1);
-            response.headers_mut().insert(header::RETRY_AFTER, seconds);
-            return Err(response);
+            let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, detail);
+            return Err(error.again(Again::After(wait.as_secs() + 1)));
         }
         let given = given(headers);
         if given.is_some_and(|given| token.is(given)) {
@@ -106,12 +102,8 @@ impl Admin {
             warn!(%client, "wrong token for the admin address");
         }
         let detail = "needs the token of admin.token_file: Authorization: Bearer TOKEN";
-        let mut response = refuse(StatusCode::UNAUTHORIZED, detail);
-        let scheme = HeaderValue::from_static("Bearer");
-        response
-            .headers_mut()
-            .insert(header::WWW_AUTHENTICATE, scheme);
-        Err(response)
+        let error = ApiError::new(StatusCode::UNAUTHORIZED, detail);
+        Err(error.again(Again::WithToken))
     }
 }
 

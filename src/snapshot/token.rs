@@ -81,9 +81,8 @@ mod tests {
         let path = folder.path().join("token");
         fs::write(&path, text).unwrap();
         fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-        let config =
-            format!("[admin]\ntoken_file = \"token\"\n[listener.l]\naddress = \"127.0.0.1:1\"\n");
-        let config = config::parse(&config, &folder.path().join("f")).unwrap();
+        let config = "[admin]\ntoken_file = \"token\"\n[listener.l]\naddress = \"127.0.0.1:1\"\n";
+        let config = config::parse(config, &folder.path().join("f")).unwrap();
         token(&config.admin.token_file.unwrap()).map_err(|problem| problem.to_string())
     }
 

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
@@ -111,4 +112,49 @@ fn who_comes_back_is_told_what_it_has_missed_and_over_tcp_not_who_did_it() {
     write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
     let (_, begin) = event(stream, "begin");
     assert!(begin["recent_events"].to_string().contains("\"uid\":"));
+}
+
+/// Clock ticks that the process has used, in user and system.
+fn ticks(balancer: &Balancer) -> u64 {
+    let path = format!("/proc/{}/stat", balancer.pid().as_raw_nonzero());
+    let stat = std::fs::read_to_string(path).unwrap();
+    let (_, fields) = stat.rsplit_once(')').unwrap();
+    let fields: Vec<&str> = fields.split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+}
+
+#[test]
+#[ignore = "a figure: 40 seconds on a machine at rest, with --release --nocapture"]
+fn a_hundred_viewers_of_a_thousand_endpoints_cost_a_hundredth_of_a_core() {
+    let of_upstream = |upstream: usize| {
+        let endpoints =
+            (0..100).map(|port| format!("\"127.0.0.1:{}\"", 20_000 + upstream * 100 + port));
+        let endpoints: Vec<String> = endpoints.collect();
+        format!(
+            "[upstream.u{upstream}]\nendpoints = [{}]\n[[route]]\npath = \"/{upstream}\"\nupstream = \"u{upstream}\"\n",
+            endpoints.join(", ")
+        )
+    };
+    let upstreams: String = (0..10).map(of_upstream).collect();
+    let text = format!("[listener.http]\naddress = \"127.0.0.1:0\"\n{upstreams}");
+    let balancer = Balancer::start(&text);
+    let long = Duration::from_secs(20);
+    // So many ticks a second: a hundredth of a core each, on every Linux there is.
+    let share = |begin: u64| (ticks(&balancer) - begin) as f64 / long.as_secs_f64();
+    let begin = ticks(&balancer);
+    std::thread::sleep(long);
+    let alone = share(begin);
+    for _ in 0..VIEWERS {
+        let mut stream = TcpStream::connect(balancer.admin()).unwrap();
+        write!(stream, "GET /api/v1/events HTTP/1.1\r\nHost: b\r\n\r\n").unwrap();
+        std::thread::spawn(move || std::io::copy(&mut stream, &mut std::io::sink()));
+    }
+    let begin = ticks(&balancer);
+    std::thread::sleep(long);
+    let watched = share(begin);
+    println!(
+        "without viewers {alone:.2} %, with {VIEWERS} {watched:.2} % of a core, {} KiB",
+        balancer.resident() >> 10
+    );
+    assert!(watched - alone <= 1.0);
 }

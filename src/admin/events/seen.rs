@@ -102,7 +102,7 @@ impl Seen {
         self.paused = upstreams
             .map(|upstream| {
                 let seen = known.remove(&*upstream.name);
-                let seen = seen.unwrap_or(is_first && upstream.hold.is_paused());
+                let seen = seen.unwrap_or_else(|| is_first && upstream.hold.is_paused());
                 ((*upstream.name).into(), seen)
             })
             .collect();
