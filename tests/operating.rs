@@ -26,6 +26,8 @@ mod rolling_with_others;
 mod socket;
 mod storm;
 mod top;
+mod token;
+mod viewers;
 mod watching;
 
 /// Runs a command against `balancer`, to its end.

@@ -10,10 +10,11 @@ use serde::Serialize;
 use super::before::Busy;
 use super::leaving::Leaving;
 use super::reloads::{LastReload, LastReloadView};
+use super::routes::RouteStatus;
 use super::takeover::{Neighbours, Succession};
 use crate::config::{self, hint};
 use crate::metrics::Metrics;
-use crate::snapshot::{Action, Snapshot};
+use crate::snapshot::Snapshot;
 use crate::upstream::outlier::Ejection;
 use crate::upstream::{Endpoint, Headroom, Health, Tier, Upstream};
 
@@ -29,9 +30,17 @@ pub struct Status {
     last_reload: Option<LastReloadView>,
     /// While another process takes the place of this one, or the one before still has connections.
     pub(super) upgrade: Option<Succession>,
+    admin: AdminStatus,
     listeners: Vec<ListenerStatus>,
     upstreams: Vec<UpstreamStatus>,
     routes: Vec<RouteStatus>,
+}
+
+/// What may be done where this was asked.
+#[derive(Debug, Serialize)]
+struct AdminStatus {
+    /// Whether endpoints can be drained and the like; over TCP it takes a token.
+    writable: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -129,6 +138,8 @@ pub struct EndpointStatus {
     /// Most requests at once within the last day.
     peak_in_flight: u32,
     tunnels: i64,
+    /// Requests that failed here and were sent again, here or elsewhere.
+    retries: u64,
     eligible: bool,
 }
 
@@ -147,22 +158,6 @@ impl From<Ejection> for EjectionStatus {
             until: unix_seconds(ejection.until),
         }
     }
-}
-
-#[derive(Debug, Serialize)]
-struct RouteStatus {
-    name: String,
-    /// Where there is one.
-    upstream: Option<String>,
-    /// Where there are several.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    split: Vec<ShareStatus>,
-}
-
-#[derive(Debug, Serialize)]
-struct ShareStatus {
-    upstream: String,
-    weight: u32,
 }
 
 impl Status {
@@ -207,25 +202,16 @@ impl Status {
                     .collect(),
             }
         });
-        let routes = snapshot.routes.iter().map(|route| RouteStatus {
-            name: route.name.to_string(),
-            upstream: match &route.action {
-                Action::Forward(upstream) => Some(upstream.name.to_string()),
-                Action::Split(_) | Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
-                    None
-                }
-            },
-            split: shares(&route.action),
-        });
         Self {
             version: env!("CARGO_PKG_VERSION"),
             generation: snapshot.generation,
             started: unix_seconds(started),
             last_reload: None,
             upgrade: None,
+            admin: AdminStatus { writable: false },
             listeners: listeners.collect(),
             upstreams: upstreams.collect(),
-            routes: routes.collect(),
+            routes: RouteStatus::all(snapshot),
         }
     }
 }
@@ -236,17 +222,12 @@ impl Status {
         self.last_reload = last.map(LastReloadView::from);
         self
     }
-}
 
-fn shares(action: &Action) -> Vec<ShareStatus> {
-    let Action::Split(split) = action else {
-        return Vec::new();
-    };
-    let shares = split.shares().map(|(upstream, weight)| ShareStatus {
-        upstream: upstream.name.to_string(),
-        weight,
-    });
-    shares.collect()
+    /// The same, where something may be changed or not.
+    pub(super) fn writable(mut self, writable: bool) -> Self {
+        self.admin = AdminStatus { writable };
+        self
+    }
 }
 
 impl Status {
@@ -324,6 +305,7 @@ impl EndpointStatus {
             max_in_flight: None,
             peak_in_flight: busy.in_flight,
             tunnels: busy.tunnels,
+            retries: 0,
             eligible: false,
         }
     }
@@ -375,6 +357,7 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
         since: unix_seconds(state.since),
         in_flight: endpoint.in_flight(),
         tunnels: endpoint.metrics.tunnels.get(),
+        retries: endpoint.retried(),
         max_in_flight: endpoint.max_in_flight().map(NonZeroU32::get),
         peak_in_flight: endpoint.peak_in_flight(),
         eligible: upstream.is_some_and(|upstream| upstream.would_pick(endpoint)),

@@ -56,7 +56,7 @@ pub use mirror::Mirror;
 pub use named_file::read_file;
 pub use passive::Passive;
 pub use pause::Pause;
-pub use process::{Admin, AdminSocket, Log, LogFormat, LogLevel, Process};
+pub use process::{Admin, AdminSocket, Log, LogFormat, LogLevel, Process, TokenFile};
 pub use quantity::duration;
 pub use retry::{Budget, Retry, RouteRetry};
 pub use route::{
@@ -98,7 +98,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Every file that it names to be read: certificates, keys, authorities, revocation lists, error pages.
+    /// Every file that it names to be read: certificates, keys, authorities, revocation lists, error pages, the token.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let listeners = self.listeners.iter().filter_map(|it| it.tls.as_ref());
         let upstreams = self.upstreams.iter();
@@ -108,10 +108,12 @@ impl Config {
             tls.chain(keys)
         });
         let pages = self.error_pages.iter().map(|page| page.path.as_path());
+        let token = self.admin.token_file.iter().map(|it| it.path.as_path());
         listeners
             .flat_map(ListenerTls::files)
             .chain(of_upstreams)
             .chain(pages)
+            .chain(token)
     }
 }
 

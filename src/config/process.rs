@@ -79,6 +79,17 @@ pub struct Admin {
     pub hosts: Vec<Box<str>>,
     /// `audit`: a file to which everything that an operator does is appended. Default: the log only.
     pub audit: Option<PathBuf>,
+    /// `token_file`: who knows the token in it may change endpoints' modes over `address`. Default: nobody may change anything there.
+    pub token_file: Option<TokenFile>,
+}
+
+/// `admin.token_file`
+#[derive(Clone, Debug)]
+pub struct TokenFile {
+    /// The file. Read when the snapshot is compiled.
+    pub path: PathBuf,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// `admin.socket`

@@ -146,6 +146,7 @@ const ADMIN: &[Key] = &[
     Key("socket", May, Text),
     Key("hosts", May, WORDS),
     Key("audit", May, Text),
+    Key("token_file", May, Text),
 ];
 
 const LISTENER: &[Key] = &[

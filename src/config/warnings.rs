@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Config, HostPattern, PathPattern, Problem, Rewrite, Route, Upstream};
+use super::{Admin, Config, HostPattern, PathPattern, Problem, Rewrite, Route, Upstream};
 use crate::units::Name;
 
 /// Every doubt about `config`, in no order.
@@ -22,7 +22,20 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
                 .filter_map(|route| mirrored(config, route)),
         )
         .chain(config.routes.iter().flat_map(|route| hedged(config, route)))
+        .chain(token_in_the_clear(&config.admin))
         .collect()
+}
+
+/// What changes endpoints is sent where others may listen.
+fn token_in_the_clear(admin: &Admin) -> Option<Problem> {
+    let file = admin.token_file.as_ref()?;
+    if admin.address.ip().to_canonical().is_loopback() {
+        return None;
+    }
+    Some(file.place.problem(format!(
+        "admin.address ({}) speaks no TLS: whoever listens on the way learns the token; use a loopback address, and something before it that does",
+        admin.address
+    )))
 }
 
 /// What routes use an upstream for.

@@ -49,6 +49,7 @@ use self::upgrade::{Heir, RolledBackTo, Successor, Upgrade};
 use self::watch::{Tried, Watch};
 use self::wishes::Wishes;
 use crate::admin::Admin;
+use crate::admin::authority::Guesses;
 use crate::admin::before::Ids;
 use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
@@ -455,11 +456,12 @@ impl Daemon {
             addresses: Mutex::new(addresses.clone()),
             unready: Mutex::new(Some("starting")),
             commands: asking,
-            events: Events::default(),
+            events: Events::since(SystemTime::now()),
             recent: Recent::since(SystemTime::now()),
             history: Mutex::new(history),
             last_reload: Mutex::new(None),
             leaving: Leaving::default(),
+            guesses: Guesses::default(),
             hosts: config.admin.hosts.clone(),
             neighbours: Mutex::default(),
             left: tokio::sync::watch::Sender::new(false),

@@ -48,8 +48,8 @@ impl Cause {
         match self {
             Self::Signal => By::Signal,
             Self::Watch => By::Watch,
-            Self::Operator { by, .. } => By::Reload(by.uid),
-            Self::Rollback(by, _) => By::Rollback(by.uid),
+            Self::Operator { by, .. } => By::Reload(by.uid()),
+            Self::Rollback(by, _) => By::Rollback(by.uid()),
             Self::AutoRollback(..) => By::AutoRollback,
         }
     }
@@ -119,7 +119,7 @@ impl Daemon {
                     }
                 }
                 let told = json!({ "by": by.as_str(), "result": "accepted", "previous": reloaded.previous, "generation": reloaded.generation, "kept": reloaded.kept, "added": reloaded.added, "draining": reloaded.draining, "why": why });
-                self.admin.events.publish("reload", &told);
+                self.admin.events.publish("reload", told);
                 self.metrics
                     .config_reloads
                     .with_label_values(&["accepted"])
@@ -135,8 +135,8 @@ impl Daemon {
                     .inc();
                 let generation = self.publisher.current().generation;
                 error!(generation, %problems, "configuration rejected");
-                let told = json!({ "by": by.as_str(), "result": "rejected", "generation": generation, "problems": problems.to_string() });
-                self.admin.events.publish("reload", &told);
+                let told = json!({ "by": by.as_str(), "result": "rejected", "generation": generation, "problem_count": problems.0.len(), "problems": problems.to_string() });
+                self.admin.events.publish("reload", told);
             }
         }
         outcome

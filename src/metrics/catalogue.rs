@@ -133,6 +133,7 @@ families! {
     endpoint_ejections: IntCounterVec = "balancer_endpoint_ejections_total" Times [UPSTREAM, ENDPOINT, EJECTION] "Times that an endpoint was set aside for what clients' requests came to.";
     degraded_picks: IntCounterVec = "balancer_degraded_picks_total" Requests [UPSTREAM] "Requests assigned to endpoints that seem unwell, for want of others.";
     access_log_dropped: IntCounter = "balancer_access_log_dropped_lines_total" Lines [] "Access log lines dropped because they could not be written, or not fast enough.";
+    admin_wrong_tokens: IntCounter = "balancer_admin_wrong_tokens_total" Requests [] "Requests to the admin address with a token that is not that of admin.token_file.";
     panics: IntCounterVec = "balancer_panics_total" Times [THREAD] "Panics survived: of a connection or of a whole worker.";
 }
 

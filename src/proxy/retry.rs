@@ -159,6 +159,7 @@ impl Trial<'_> {
             Allows::Another if !is_back => RetryDenied::Body,
             Allows::Another if self.upstream.may_retry(Instant::now()) => {
                 metrics.retries(moment.reason()).inc();
+                self.upstream.note_retried(self.course.tried.get());
                 return Some(moment.pace());
             }
             Allows::Another => RetryDenied::Budget,

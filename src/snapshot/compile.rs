@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     AccessLogRule, Action, Filters, Listener, Mirror, Pages, Route, Snapshot, Split, affinity,
-    contacts, mirror, split,
+    contacts, mirror, split, token,
 };
 use crate::balance::{
     Bound, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random, RoundRobin,
@@ -118,6 +118,11 @@ impl Compiler {
                 Err(problem) => problems.push(problem),
             }
         }
+        let admin_token = config.admin.token_file.as_ref().map(token::token);
+        let admin_token = admin_token.transpose().unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
         problems.extend(cannot_be_opened(config));
         if config.routes.is_empty()
             && let Some(listener) = config.listeners.first()
@@ -237,6 +242,7 @@ impl Compiler {
             upstreams,
             alarm: Arc::clone(&self.alarm),
             identity_fields: identity_fields(config),
+            admin_token,
         };
         Ok(Compiled {
             snapshot,

@@ -9,6 +9,7 @@ pub mod pages;
 pub mod plan;
 pub mod publish;
 mod split;
+mod token;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -23,6 +24,7 @@ pub use mirror::Mirror;
 pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
 pub use split::Split;
+pub use token::Token;
 
 use crate::config::{self, HeaderChanges, Rewrite};
 use crate::filter::limit::Limits;
@@ -52,6 +54,8 @@ pub struct Snapshot {
     pub alarm: Arc<Alarm>,
     /// Fields in which endpoints are told who a client is: no client may send them, to any listener. None where there are none.
     pub identity_fields: Option<Arc<[HeaderName]>>,
+    /// Who knows it may change something over the admin address. None: nobody may.
+    pub admin_token: Option<Token>,
 }
 
 impl Snapshot {

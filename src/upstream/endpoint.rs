@@ -87,6 +87,8 @@ pub struct Endpoint {
     /// What clients' requests tell of it.
     outlier: Outlier,
     journal: Journal,
+    /// Requests that failed here and were sent again. Written by workers, rarely, read for the status. Relaxed: a number to look at.
+    retried: AtomicU64,
     /// How its limit is found out, where it is.
     adapting: Adapting,
     /// What its upstream's budget for retries has seen of its answers.
@@ -176,6 +178,7 @@ impl Endpoint {
             made: Instant::now(),
             outlier: Outlier::new(metrics.response.get_sample_count()),
             journal: Journal::default(),
+            retried: AtomicU64::new(0),
             adapting: Adapting::default(),
             claimed: Claimed::up_to(metrics.response.get_sample_count()),
             queue,
@@ -342,6 +345,21 @@ impl Endpoint {
     /// All that is known of it.
     pub fn state(&self) -> State {
         lock(&self.state).clone()
+    }
+
+    /// The same, to look at: it is held meanwhile.
+    pub fn look<T>(&self, at: impl FnOnce(&State) -> T) -> T {
+        at(&lock(&self.state))
+    }
+
+    /// One request more that failed here was sent again, here or elsewhere.
+    pub(super) fn note_retried(&self) {
+        self.retried.fetch_add(1, Relaxed);
+    }
+
+    /// Requests that failed here and were sent again.
+    pub fn retried(&self) -> u64 {
+        self.retried.load(Relaxed)
     }
 
     /// Its share as configured.

@@ -265,6 +265,14 @@ impl Upstream {
         endpoint.is_backup() && self.shares.holds_back()
     }
 
+    /// A request that failed at the last of those it was `tried` at is sent again.
+    pub fn note_retried(&self, tried: Tried) {
+        let is_last = |endpoint: &&Arc<Endpoint>| Some(endpoint.id()) == tried.latest();
+        if let Some(endpoint) = self.endpoints.iter().find(is_last) {
+            endpoint.note_retried();
+        }
+    }
+
     /// Whether `endpoint`, one of its own, would be picked now.
     pub fn would_pick(&self, endpoint: &Endpoint) -> bool {
         match endpoint.tier() {

@@ -17,11 +17,13 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("started", Must, Whole),
             Field("last_reload", Must, Maybe(&Is("LastReload"))),
             Field("upgrade", Must, Maybe(&Is("Upgrade"))),
+            Field("admin", Must, Is("Admin")),
             Field("listeners", Must, List(&Is("Listener"))),
             Field("upstreams", Must, List(&Is("Upstream"))),
             Field("routes", Must, List(&Is("Route"))),
         ],
     ),
+    given("Admin", &[Field("writable", Must, Yes)]),
     given(
         "LastReload",
         &[
@@ -114,6 +116,7 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("max_in_flight", Must, Maybe(&Whole)),
             Field("peak_in_flight", Must, Whole),
             Field("tunnels", Must, Whole),
+            Field("retries", Must, Whole),
             Field("eligible", Must, Yes),
         ],
     ),
@@ -125,6 +128,11 @@ pub(super) const SHAPES: &[Shape] = &[
         "Route",
         &[
             Field("name", Must, Text),
+            Field("listeners", Must, TEXTS),
+            Field("hosts", Must, TEXTS),
+            Field("path", Must, Text),
+            Field("path_kind", Must, Words(&["prefix", "exact", "regex"])),
+            Field("in_flight", Must, Whole),
             Field("upstream", Must, Maybe(&Text)),
             Field("split", May, List(&Is("Share"))),
         ],

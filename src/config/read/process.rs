@@ -8,7 +8,7 @@ use super::auto_rollback::auto_rollback;
 use super::socket_address;
 use crate::config::file::Table;
 use crate::config::value::Value;
-use crate::config::{Admin, AdminSocket, Log, LogFormat, LogLevel, Process};
+use crate::config::{Admin, AdminSocket, Log, LogFormat, LogLevel, Process, TokenFile};
 use crate::message::authority;
 
 pub(super) fn process(table: &mut Table<'_>) -> Process {
@@ -114,13 +114,13 @@ pub(in crate::config) fn admin(root: &mut Table<'_>) -> Admin {
         socket: AdminSocket::Usual(root.own_path("run", "sock")),
         hosts: Vec::new(),
         audit: None,
+        token_file: None,
     };
     let Some(value) = root.get("admin") else {
         return default;
     };
     let read = |table: &mut Table<'_>| {
         let address = table.get("address");
-        table.not_yet(&["token_file"]);
         Admin {
             place: address.as_ref().map_or_else(|| table.place(), Value::place),
             address: address
@@ -136,6 +136,10 @@ pub(in crate::config) fn admin(root: &mut Table<'_>) -> Admin {
                 .and_then(|value| admin_hosts(&value))
                 .unwrap_or_default(),
             audit: table.get("audit").and_then(|value| value.path()),
+            token_file: table.get("token_file").and_then(|value| {
+                let (path, place) = (value.path()?, value.place());
+                Some(TokenFile { path, place })
+            }),
         }
     };
     value.table(read).unwrap_or_else(|| default.clone())

@@ -83,8 +83,10 @@ impl Daemon {
     ) {
         match self.try_begin(by, &wanted).await {
             Ok((pid, channel, outcome)) => {
-                info!(pid, uid = by.uid, timeout = ?wanted.timeout, "upgrade begun");
+                info!(pid, uid = by.uid(), timeout = ?wanted.timeout, "upgrade begun");
                 self.admin.set_starting(Some(pid));
+                let told = json!({ "result": "begun", "pid": pid });
+                self.admin.events.publish("upgrade", told);
                 self.upgrade = Some(Upgrade {
                     by,
                     reply,
@@ -107,7 +109,7 @@ impl Daemon {
         by: Operator,
         wanted: &Wanted,
     ) -> Result<(u32, Channel, oneshot::Receiver<Result<Successor, String>>), Refused> {
-        may(by.uid, geteuid().as_raw())?;
+        may(by.uid(), geteuid().as_raw())?;
         if let Some(upgrade) = &self.upgrade {
             let pid = upgrade.pid;
             return Err(Refused::Conflict(format!(
@@ -189,7 +191,7 @@ impl Daemon {
                 json!({ "result": "failed", "pid": upgrade.pid, "why": why })
             }
         };
-        self.admin.events.publish("upgrade", &told);
+        self.admin.events.publish("upgrade", told);
         self.admin.set_starting(None);
         let (answer, successor) = match outcome {
             Ok(successor) => {
@@ -438,12 +440,14 @@ fn found(named: &Path, searched: &OsStr, running: &Path) -> Option<PathBuf> {
 }
 
 /// Who may decide what runs in the place of this process: who could have started it, and root.
-fn may(uid: u32, own: u32) -> Result<(), Refused> {
-    if uid == own || uid == 0 {
-        return Ok(());
-    }
+fn may(uid: Option<u32>, own: u32) -> Result<(), Refused> {
+    let who = match uid {
+        Some(uid) if uid == own || uid == 0 => return Ok(()),
+        Some(uid) => format!("user {uid}"),
+        None => "nobody by token".to_owned(),
+    };
     Err(Refused::Forbidden(format!(
-        "user {uid} may not upgrade the balancer of user {own}: ask as that one, or as root"
+        "{who} may not upgrade the balancer of user {own}: ask as that one, or as root"
     )))
 }
 
@@ -480,9 +484,9 @@ mod tests {
 
     #[test]
     fn only_the_own_user_and_root_may_upgrade() {
-        assert!(may(1000, 1000).is_ok() && may(0, 1000).is_ok());
+        assert!(may(Some(1000), 1000).is_ok() && may(Some(0), 1000).is_ok());
         for (uid, own) in [(1001, 1000), (1000, 0), (u32::MAX, 1000)] {
-            assert!(matches!(may(uid, own), Err(Refused::Forbidden(_))));
+            assert!(matches!(may(Some(uid), own), Err(Refused::Forbidden(_))));
         }
     }
 }
