@@ -25,8 +25,8 @@ mod rolling;
 mod rolling_with_others;
 mod socket;
 mod storm;
-mod top;
 mod token;
+mod top;
 mod viewers;
 mod watching;
 

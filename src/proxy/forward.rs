@@ -24,7 +24,7 @@ use crate::message::received::ReceiveError;
 use crate::message::upload::{RequestBody, Stage};
 use crate::metrics::RetryReason;
 use crate::pool::http2::Refusal;
-use crate::pool::{Connection, NotOpened, SendError};
+use crate::pool::{Connection, NotOpened, Opened, SendError};
 use crate::upstream::{Endpoint, Lease, Outcome};
 
 /// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
@@ -401,7 +401,7 @@ fn open<'a>(
     asking: Asking<'a>,
     timeouts: UpstreamTimeouts,
     preface: Option<Vec<u8>>,
-) -> Pin<Box<dyn Future<Output = Result<(Connection, bool), NotOpened>> + 'a>> {
+) -> Pin<Box<dyn Future<Output = Opened> + 'a>> {
     Box::pin(async move {
         let (upstream, endpoint) = (asking.trial.upstream, asking.endpoint);
         let begun = Instant::now();

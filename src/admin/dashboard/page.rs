@@ -142,7 +142,7 @@ mod tests {
 
     #[test]
     fn every_state_of_an_endpoint_has_its_shape() {
-        for word in crate::upstream::state::WORDS {
+        for word in crate::metrics::labels::STATES {
             assert!(SCRIPT.contains(&format!("  {word}: {{ shape: ")), "{word}");
             assert!(SCRIPT.contains(&format!("\"{word}\"")), "{word} has a rank");
         }
