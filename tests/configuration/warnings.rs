@@ -22,6 +22,25 @@ fn an_upstream_nobody_uses() {
 }
 
 #[test]
+fn a_token_that_is_sent_where_others_may_listen() {
+    let with = |address: &str| {
+        warnings(&format!(
+            "[admin]\naddress = \"{address}\"\ntoken_file = \"t\"\n"
+        ))
+    };
+    let found = with("0.0.0.0:9900");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0]
+            .starts_with("7:14: admin.token_file: admin.address (0.0.0.0:9900) speaks no TLS: "),
+        "{found:?}"
+    );
+    for loopback in ["127.0.0.1:9900", "[::1]:9900"] {
+        assert!(with(loopback).is_empty(), "{loopback}");
+    }
+}
+
+#[test]
 fn one_endpoint_without_being_an_authority() {
     let text = "[upstream.a]\nendpoints = [\"h:1\"]\n[[route]]\nupstream = \"a\"\n";
     assert_eq!(
