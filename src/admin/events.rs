@@ -57,6 +57,7 @@ struct Seen {
     state: &'static str,
     reason: Option<String>,
     eligible: bool,
+    version: Option<String>,
 }
 
 impl Seen {
@@ -64,8 +65,9 @@ impl Seen {
         let state = endpoint.state();
         Self {
             state: state.word(),
-            reason: state.reason,
+            reason: state.why(),
             eligible: upstream.would_pick(endpoint),
+            version: endpoint.version().map(|version| version.to_string()),
         }
     }
 }
@@ -118,11 +120,14 @@ impl Events {
             let now = Seen::of((upstream, endpoint));
             let known = before.remove(&endpoint.id());
             if known.as_ref() != Some(&now) {
+                let before = known.as_ref().and_then(|known| known.version.as_ref());
                 let data = json!({
                     "generation": snapshot.generation,
                     "upstream": &**endpoint.upstream(),
                     "endpoint": &**endpoint.name(),
-                    "before": known.map(|known| known.state),
+                    "before": known.as_ref().map(|known| known.state),
+                    "version_before": before,
+                    "version": now.version,
                     "state": now.state,
                     "reason": now.reason,
                     "eligible": now.eligible,

@@ -16,7 +16,7 @@ use crate::metrics::Metrics;
 use crate::snapshot::{Action, Snapshot};
 use crate::upstream::outlier::Ejection;
 use crate::upstream::state::WORDS;
-use crate::upstream::{Endpoint, Headroom, Health, Tier, Upstream};
+use crate::upstream::{Endpoint, Evidence, Headroom, Health, Tier, Upstream, versions};
 
 /// `GET /api/v1/status`
 #[derive(Debug, Serialize)]
@@ -65,7 +65,32 @@ struct UpstreamStatus {
     /// Requests that wait for the end of a pause.
     held: usize,
     headroom: HeadroomStatus,
+    /// Which versions of their code its endpoints run, where they are asked.
+    versions: Option<Vec<VersionStatus>>,
+    /// Unix time in seconds since when endpoints of more than one serve, if they do.
+    skew_since: Option<u64>,
+    /// The one that they must run to be used.
+    expect_version: Option<String>,
     endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct VersionStatus {
+    version: String,
+    /// How many run it.
+    endpoints: usize,
+    /// How many of them may be picked now.
+    serving: usize,
+}
+
+impl From<versions::Share> for VersionStatus {
+    fn from(share: versions::Share) -> Self {
+        Self {
+            version: share.version.to_string(),
+            endpoints: share.endpoints,
+            serving: share.serving,
+        }
+    }
 }
 
 /// How many endpoints could be lost with the load still carried.
@@ -131,6 +156,10 @@ pub struct EndpointStatus {
     peak_in_flight: u32,
     tunnels: i64,
     eligible: bool,
+    /// Which version of its code it runs, where it says so.
+    version: Option<String>,
+    /// Why that is not known, where it is asked.
+    version_unknown: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -201,6 +230,16 @@ impl Status {
                 paused: upstream.hold.is_paused(),
                 held: upstream.hold.held(),
                 headroom: upstream.headroom().into(),
+                versions: upstream.asks_version().then(|| {
+                    let shares = upstream.shares_of_versions().into_iter();
+                    shares.map(VersionStatus::from).collect()
+                }),
+                skew_since: upstream.versions.skew_since().map(unix_seconds),
+                expect_version: upstream
+                    .health
+                    .as_ref()
+                    .and_then(|health| health.expect_version.as_ref())
+                    .map(ToString::to_string),
                 endpoints: upstream
                     .endpoints
                     .iter()
@@ -326,6 +365,8 @@ impl EndpointStatus {
             peak_in_flight: busy.in_flight,
             tunnels: busy.tunnels,
             eligible: false,
+            version: None,
+            version_unknown: None,
         }
     }
 }
@@ -368,22 +409,28 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
         health: state.health.as_str(),
         evidence: match state.health {
             Health::Down(evidence) => Some(evidence.as_str()),
+            Health::Unchecked | Health::Unknown | Health::Up if state.is_held() => {
+                Some(Evidence::Hard.as_str())
+            }
             Health::Unchecked | Health::Unknown | Health::Up | Health::Draining => None,
         },
         ejected: state.ejected.map(EjectionStatus::from),
         state: state.word(),
-        reason: state.reason,
+        reason: state.why(),
         since: unix_seconds(state.since),
         in_flight: endpoint.in_flight(),
         tunnels: endpoint.metrics.tunnels.get(),
         max_in_flight: endpoint.max_in_flight().map(NonZeroU32::get),
         peak_in_flight: endpoint.peak_in_flight(),
         eligible: upstream.is_some_and(|upstream| upstream.would_pick(endpoint)),
+        version: endpoint.version().map(|version| version.to_string()),
+        version_unknown: state.version.why_unknown().map(str::to_owned),
     }
 }
 
 /// Sets the gauges that are read from endpoints only when somebody looks.
 pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
+    refresh_versions(snapshot, metrics);
     for upstream in &snapshot.upstreams {
         upstream
             .metrics
@@ -421,6 +468,40 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
                 .upstream_in_flight
                 .with_label_values(&name)
                 .set(i64::from(endpoint.in_flight()));
+        }
+    }
+}
+
+/// The series of versions that are gone are gone with them.
+fn refresh_versions(snapshot: &Snapshot, metrics: &Metrics) {
+    metrics.endpoint_version_info.reset();
+    metrics.upstream_versions.reset();
+    metrics.upstream_skew_seconds.reset();
+    let upstreams = snapshot.upstreams.iter();
+    for upstream in upstreams.filter(|upstream| upstream.asks_version()) {
+        let shares = upstream.shares_of_versions();
+        let serving = shares.iter().filter(|share| share.serving > 0).count();
+        let name = [&*upstream.name];
+        metrics
+            .upstream_versions
+            .with_label_values(&name)
+            .set(i64::try_from(serving).unwrap_or(i64::MAX));
+        let skew = upstream.versions.skew_since();
+        let skew = skew.and_then(|since| SystemTime::now().duration_since(since).ok());
+        metrics
+            .upstream_skew_seconds
+            .with_label_values(&name)
+            .set(skew.map_or(0, |skew| i64::try_from(skew.as_secs()).unwrap_or(i64::MAX)));
+        let present: Vec<_> = shares.into_iter().map(|share| share.version).collect();
+        let labels = upstream.versions.labels(&present);
+        for endpoint in &upstream.endpoints {
+            let version = endpoint.version();
+            if let Some(label) = version.and_then(|version| labels.get(&*version)) {
+                metrics
+                    .endpoint_version_info
+                    .with_label_values(&[name[0], endpoint.name(), label])
+                    .set(1);
+            }
         }
     }
 }

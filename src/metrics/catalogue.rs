@@ -99,6 +99,9 @@ families! {
     retries_denied: IntCounterVec = "balancer_retries_denied_total" ["upstream", "why"] "Failed attempts that could have been followed by another, and were not.";
     endpoint_up: IntGaugeVec = "balancer_endpoint_up" ["upstream", "endpoint"] "Whether an endpoint may be picked now: 1 or 0.";
     endpoint_state: IntGaugeVec = "balancer_endpoint_state" ["upstream", "endpoint", "state"] "State of an endpoint; 1 for the one that holds.";
+    endpoint_version_info: IntGaugeVec = "balancer_endpoint_version_info" ["upstream", "endpoint", "version"] "Version of its code that an endpoint runs, where it says so; always 1. Of many versions of an upstream the ninth and later are `other`.";
+    upstream_versions: IntGaugeVec = "balancer_upstream_versions" ["upstream"] "Versions of their code that those endpoints run that may be picked now.";
+    upstream_skew_seconds: IntGaugeVec = "balancer_upstream_skew_seconds" ["upstream"] "For how long endpoints of more than one version have been picked; 0 while they are not.";
     endpoint_weight: IntGaugeVec = "balancer_endpoint_weight" ["upstream", "endpoint"] "Weight of an endpoint.";
     health_checks: IntCounterVec = "balancer_health_checks_total" ["upstream", "endpoint", "result"] "Health checks, passed or failed.";
     health_check: HistogramVec = "balancer_health_check_seconds" ["upstream", "endpoint"] "Duration of health checks.";

@@ -31,7 +31,7 @@ use crate::net::shared::SharedStream;
 use crate::pool::Connection;
 use crate::snapshot::{Held, Listener, Own, Route};
 use crate::units::ByteSize;
-use crate::upstream::{Endpoint, Lease, Upstream, Wanted};
+use crate::upstream::{Endpoint, Lease, Upstream, Wanted, Wish};
 
 /// The body of a response to a client.
 pub type ResponseBody = Body<Exchange>;
@@ -181,9 +181,13 @@ impl Record {
         self.hash_key = Some(key);
     }
 
-    /// What the upstream's policy picks by, if by something of the request.
-    pub fn hash_key(&self) -> Option<u64> {
-        self.hash_key
+    /// What every pick for it goes by.
+    pub fn wish(&self) -> Wish {
+        Wish {
+            version: self.affinity.version().map(|pin| pin.mark),
+            key: self.hash_key,
+            ..Wish::default()
+        }
     }
 
     /// Since when it waits for nothing but endpoints: when it arrived, or has waited for its turn or for the end of a pause.
@@ -309,10 +313,10 @@ impl Record {
     }
 
     /// What the client is told of who has answered it, where its upstream keeps clients.
-    pub fn affinity_cookie(&self) -> Option<&HeaderValue> {
+    pub fn affinity_cookie(&self) -> Option<HeaderValue> {
         let upstream = self.upstream()?;
         upstream.affinity.as_ref()?;
-        let answered = self.from.get()?.lease.endpoint().id();
+        let answered = self.from.get()?.lease.endpoint();
         upstream.keep(self.affinity, answered, self.listener.tls.is_some())
     }
 

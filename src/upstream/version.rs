@@ -1,0 +1,279 @@
+//! Which version of its code an endpoint runs: what is believed, and what requests and workers read of it.
+//!
+//! Checks say it, on the control thread; where the upstream asks for that, clients' responses say it too, on workers. These
+//! change at once what picks read, and leave the rest to the control thread, which they wake.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::time::Instant;
+
+use arc_swap::ArcSwapOption;
+use http::{HeaderMap, HeaderName};
+use tracing::{info, warn};
+
+use super::journal::Fact;
+use super::outlier::Alarm;
+use super::state::State;
+use super::{Endpoint, Upstream};
+use crate::balance::stable_hash;
+use crate::units::AppVersion;
+
+/// What is known of the version that an endpoint runs.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Runs {
+    /// Nobody asks.
+    Unasked,
+    /// It does not say, or has not been asked yet; why.
+    Unknown(Box<str>),
+    /// This one.
+    Version(AppVersion),
+}
+
+impl Runs {
+    /// The version, where it is known.
+    pub fn version(&self) -> Option<&AppVersion> {
+        match self {
+            Self::Version(version) => Some(version),
+            Self::Unasked | Self::Unknown(_) => None,
+        }
+    }
+
+    /// Why it is not known, where it is asked for.
+    pub fn why_unknown(&self) -> Option<&str> {
+        match self {
+            Self::Unknown(why) => Some(why),
+            Self::Unasked | Self::Version(_) => None,
+        }
+    }
+
+    fn unchecked() -> Self {
+        Self::Unknown(NOT_CHECKED.into())
+    }
+}
+
+impl fmt::Display for Runs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unasked => f.write_str("version unknown"),
+            Self::Unknown(why) => write!(f, "version unknown: {why}"),
+            Self::Version(version) => write!(f, "version {version}"),
+        }
+    }
+}
+
+/// A version in one word, to be compared: of equals the same, and never that of none.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Mark(u64);
+
+impl Mark {
+    /// That of endpoints of which no version is known.
+    pub(super) const NONE: Self = Self(0);
+
+    /// Of `version`.
+    pub fn of(version: &AppVersion) -> Self {
+        Self(stable_hash(version.as_str().as_bytes()).max(1))
+    }
+}
+
+/// What is read of an endpoint's version without a lock.
+#[derive(Debug, Default)]
+pub(super) struct Shown {
+    text: ArcSwapOption<AppVersion>,
+    /// Its [`Mark`]. Written with `text`, by the control thread and, at what responses say, by workers; read by picks and for the
+    /// log. Relaxed: one that misses the latest change is one a moment earlier.
+    mark: AtomicU64,
+    /// Whether a response has said something that the control thread has not heard of yet. Written by workers, taken by the
+    /// control thread. Relaxed: who sees it sees the text in time, or is woken again.
+    is_news: AtomicBool,
+    /// When a response has last changed it, by the endpoint's clock, and never 0. Written by workers. Relaxed: the worst is one
+    /// change too many.
+    changed: AtomicU32,
+}
+
+impl Shown {
+    fn set(&self, version: Option<&AppVersion>) {
+        self.text.store(version.cloned().map(Arc::new));
+        self.mark
+            .store(version.map_or(Mark::NONE, Mark::of).0, Relaxed);
+    }
+}
+
+/// In which field responses to clients say it, and who is woken when it is another one.
+#[derive(Debug)]
+pub struct LiveVersion {
+    /// The field.
+    pub field: HeaderName,
+    /// Wakes the control thread.
+    pub alarm: Arc<Alarm>,
+}
+
+impl Endpoint {
+    /// The version it runs, where it is known.
+    pub fn version(&self) -> Option<Arc<AppVersion>> {
+        self.shown.text.load_full()
+    }
+
+    /// The same, to be compared.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.shown.mark.load(Relaxed))
+    }
+
+    /// Whether it runs that version.
+    pub fn runs(&self, mark: Mark) -> bool {
+        self.mark() == mark
+    }
+
+    /// Says whether anybody asks for its version, and which it must run to be used. For the control thread.
+    pub fn ask_version(&self, asks: bool, expected: Option<&AppVersion>) {
+        self.change_version(|state| {
+            state.expected = expected.cloned();
+            match (&state.version, asks) {
+                (_, false) => state.version = Runs::Unasked,
+                (Runs::Unasked, true) => state.version = Runs::unchecked(),
+                (Runs::Unknown(_) | Runs::Version(_), true) => {}
+            }
+        });
+    }
+
+    /// What it ran says nothing of now. For the control thread.
+    pub fn forget_version(&self) {
+        self.change_version(|state| {
+            if state.version != Runs::Unasked {
+                state.version = Runs::unchecked();
+            }
+        });
+    }
+
+    /// Says which version it runs. Returns whether that is another one. For the control thread.
+    pub fn set_version(&self, version: Runs) -> bool {
+        self.change_version(|state| state.version = version)
+    }
+
+    /// Changes what is known, and tells of what is new. Returns whether the version is another one.
+    fn change_version(&self, change: impl FnOnce(&mut State)) -> bool {
+        let (mut before, mut now, mut held) = (Runs::Unasked, Runs::Unasked, None);
+        self.change(|state| {
+            before = state.version.clone();
+            let was_held = state.is_held();
+            change(state);
+            now = state.version.clone();
+            held = (state.is_held() != was_held).then(|| state.held());
+            held.is_some()
+        });
+        let (upstream, endpoint) = (self.upstream(), self.name());
+        let is_other = before.version() != now.version();
+        if is_other {
+            self.shown.set(now.version());
+        }
+        // That nothing is known yet is no news.
+        if before != now && (is_other || now.why_unknown() != Some(NOT_CHECKED)) {
+            let fact = Fact::Version(before.version().cloned(), now.clone());
+            if is_other && before.version().is_some() {
+                let (before, version) = (
+                    before.version().map(tracing::field::display),
+                    now.version().map(tracing::field::display),
+                );
+                info!(%upstream, %endpoint, before, version, "endpoint runs another version");
+            }
+            if now != Runs::Unasked {
+                self.journal().note(fact);
+            }
+        }
+        match held {
+            Some(Some(why)) if now.why_unknown() != Some(NOT_CHECKED) => {
+                warn!(%upstream, %endpoint, reason = why, "endpoint held out");
+            }
+            Some(None) => info!(%upstream, %endpoint, "endpoint no longer held out"),
+            Some(Some(_)) | None => {}
+        }
+        is_other
+    }
+
+    /// A response of it says that it runs `said`. Returns whether the control thread has something to hear.
+    #[inline]
+    fn hear_version(&self, said: &[u8]) -> bool {
+        let known = self.shown.text.load();
+        if known
+            .as_deref()
+            .is_some_and(|known| known.as_str().as_bytes() == said)
+        {
+            return false;
+        }
+        self.change_live(said)
+    }
+
+    /// Believes it. Where the last change is a moment ago, nothing: an old process that ends has answered, or several stand
+    /// behind one address, and neither shall keep the control thread busy.
+    #[cold]
+    fn change_live(&self, said: &[u8]) -> bool {
+        let Ok(version) = AppVersion::try_from(said) else {
+            return false;
+        };
+        let now = self.clock(Instant::now()).max(1);
+        let last = self.shown.changed.load(Relaxed);
+        if last != 0 && now.wrapping_sub(last) < LIVE_CHANGE {
+            return false;
+        }
+        self.shown.changed.store(now, Relaxed);
+        self.shown.set(Some(&version));
+        self.shown.is_news.store(true, Relaxed);
+        true
+    }
+
+    /// Takes over what a response has said since the last time. Returns whether there was something.
+    fn adopt_version(&self) -> bool {
+        if !self.shown.is_news.swap(false, Relaxed) {
+            return false;
+        }
+        let Some(version) = self.version() else {
+            return false;
+        };
+        // Of who is not asked any more nothing is shown.
+        if self.state().version == Runs::Unasked {
+            self.shown.set(None);
+            return true;
+        }
+        self.set_version(Runs::Version((*version).clone()))
+    }
+}
+
+impl Upstream {
+    /// Looks what a response of `endpoint` says of the version it runs, where that is asked for.
+    #[inline]
+    pub fn hear_version(&self, endpoint: &Endpoint, headers: &HeaderMap) {
+        if let Some(live) = &self.live_version {
+            live.hear(endpoint, headers);
+        }
+    }
+
+    /// Takes over what responses have said of versions. For the control thread.
+    pub fn adopt_versions(&self) {
+        if self.live_version.is_none() {
+            return;
+        }
+        let mut is_news = false;
+        for endpoint in &self.endpoints {
+            is_news |= endpoint.adopt_version();
+        }
+        if is_news {
+            self.refresh();
+        }
+    }
+}
+
+impl LiveVersion {
+    #[inline(never)]
+    fn hear(&self, endpoint: &Endpoint, headers: &HeaderMap) {
+        // Not every response comes from the application.
+        let Some(said) = headers.get(&self.field) else {
+            return;
+        };
+        if endpoint.hear_version(said.as_bytes()) {
+            self.alarm.raise();
+        }
+    }
+}
+
+const NOT_CHECKED: &str = "not checked yet";
+const LIVE_CHANGE: u32 = 1000; // ms: an alarm a second and endpoint is nothing
