@@ -58,3 +58,4 @@ mod upgrading;
 mod upstream_faults;
 mod upstream_h2;
 mod upstream_tls;
+mod versions;

@@ -256,6 +256,24 @@ mod tests {
     }
 
     #[test]
+    fn version_goes_on_where_it_is_asked_for() {
+        let asked = "health = { version_header = \"x-v\" }";
+        let before = snapshot(ADDRESS, asked);
+        let before = &before.upstreams[0].endpoints[0];
+        before.ask_version(true, None);
+        let version = AppVersion::try_from(&b"42"[..]).unwrap();
+        before.set_version(Runs::Version(version));
+        for (asks, expected) in [(true, Some("42")), (false, None)] {
+            let after = snapshot(ADDRESS, asked);
+            let after = &after.upstreams[0].endpoints[0];
+            after.ask_version(asks, None);
+            after.recall(&passed(before), false);
+            let version = after.version();
+            assert_eq!(version.as_ref().map(|it| it.as_str()), expected);
+        }
+    }
+
+    #[test]
     fn ejection_goes_on_until_its_end_where_there_are_ejections() {
         let before = snapshot(ADDRESS, "");
         let before = &before.upstreams[0].endpoints[0];
