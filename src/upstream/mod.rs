@@ -176,7 +176,7 @@ impl Upstream {
         let holds_back = self.shares.holds_back();
         let best = |endpoint: &Arc<Endpoint>| {
             is_best(endpoint, tried, holds_back)
-                && wish.version.is_none_or(|mark| endpoint.mark() == mark)
+                && wish.version.is_none_or(|mark| endpoint.runs(mark))
         };
         let cursor = self.cursor.aside();
         loop {

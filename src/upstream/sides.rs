@@ -101,7 +101,7 @@ impl Sides {
         if is_mixed {
             for side in &sides {
                 side.policy.refresh(&upstream.endpoints, |endpoint| {
-                    upstream.serves(endpoint) && endpoint.mark() == side.mark
+                    upstream.serves(endpoint) && endpoint.runs(side.mark)
                 });
             }
         }
@@ -160,7 +160,7 @@ impl Upstream {
         let side = table.sides.iter().find(|side| side.mark == mark)?;
         let holds_back = self.shares.holds_back();
         let is_one = |endpoint: &Arc<Endpoint>| {
-            super::is_best(endpoint, wish.tried, holds_back) && endpoint.mark() == mark
+            super::is_best(endpoint, wish.tried, holds_back) && endpoint.runs(mark)
         };
         let aside = match (peeks, wish.tried.is_empty()) {
             (true, _) => Some(side.cursor.peek()),
@@ -194,7 +194,7 @@ impl Upstream {
         match wanted {
             Wanted::Nobody | Wanted::Pinned(_) => {}
             Wanted::Unknown => self.metrics.count_repin("unknown_cookie"),
-            Wanted::Version(pin) if pin.mark == mark => {
+            Wanted::Version(pin) if Some(pin.mark) == mark => {
                 if pin.is_current {
                     return None;
                 }
@@ -202,7 +202,7 @@ impl Upstream {
             Wanted::Version(_) => self.metrics.count_repin("version"),
         }
         // Of one that does not say what it runs, clients are told nothing.
-        sides.said(mark, tls)
+        sides.said(mark?, tls)
     }
 }
 
@@ -376,7 +376,7 @@ mod tests {
             assert_ne!(third.endpoint().mark(), first.endpoint().mark());
             // And so does the second attempt beside a first.
             let wish = Wish {
-                version: Some(first.endpoint().mark()),
+                version: first.endpoint().mark(),
                 tried,
                 ..Wish::default()
             };

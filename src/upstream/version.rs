@@ -4,6 +4,7 @@
 //! change at once what picks read, and leave the rest to the control thread, which they wake.
 
 use std::fmt;
+use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
@@ -62,17 +63,15 @@ impl fmt::Display for Runs {
     }
 }
 
-/// A version in one word, to be compared: of equals the same, and never that of none.
+/// A version in one word, to be compared: of equals the same.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Mark(u64);
+pub struct Mark(NonZeroU64);
 
 impl Mark {
-    /// That of endpoints of which no version is known.
-    pub(super) const NONE: Self = Self(0);
-
     /// Of `version`.
     pub fn of(version: &AppVersion) -> Self {
-        Self(stable_hash(version.as_str().as_bytes()).max(1))
+        let hash = stable_hash(version.as_str().as_bytes());
+        Self(NonZeroU64::new(hash).unwrap_or(NonZeroU64::MIN))
     }
 }
 
@@ -80,7 +79,7 @@ impl Mark {
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     text: ArcSwapOption<AppVersion>,
-    /// Its [`Mark`]. Written with `text`, by the control thread and, at what responses say, by workers; read by picks and for the
+    /// Its [`Mark`]; 0 where none is known. Written with `text`, by the control thread and, at what responses say, by workers; read by picks and for the
     /// log. Relaxed: one that misses the latest change is one a moment earlier.
     mark: AtomicU64,
     /// Whether a response has said something that the control thread has not heard of yet. Written by workers, taken by the
@@ -94,8 +93,8 @@ pub(super) struct Shown {
 impl Shown {
     fn set(&self, version: Option<&AppVersion>) {
         self.text.store(version.cloned().map(Arc::new));
-        self.mark
-            .store(version.map_or(Mark::NONE, Mark::of).0, Relaxed);
+        let mark = version.map_or(0, |version| Mark::of(version).0.get());
+        self.mark.store(mark, Relaxed);
     }
 }
 
@@ -111,17 +110,19 @@ pub struct LiveVersion {
 impl Endpoint {
     /// The version it runs, where it is known.
     pub fn version(&self) -> Option<Arc<AppVersion>> {
+        // Most endpoints are not asked: of those no more is looked at.
+        self.mark()?;
         self.shown.text.load_full()
     }
 
     /// The same, to be compared.
-    pub(super) fn mark(&self) -> Mark {
-        Mark(self.shown.mark.load(Relaxed))
+    pub(super) fn mark(&self) -> Option<Mark> {
+        NonZeroU64::new(self.shown.mark.load(Relaxed)).map(Mark)
     }
 
     /// Whether it runs that version.
     pub fn runs(&self, mark: Mark) -> bool {
-        self.mark() == mark
+        self.mark() == Some(mark)
     }
 
     /// Says whether anybody asks for its version, and which it must run to be used. For the control thread.
