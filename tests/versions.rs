@@ -11,7 +11,7 @@ use crate::support::balancer::BINARY;
 use crate::support::certificates::Authority;
 use crate::support::client::{HOST, Tls};
 use crate::support::h2::{H2, get as h2_get};
-use crate::support::{Balancer, Connection, Origin, Reply, eventually, get};
+use crate::support::{Balancer, Connection, Origin, Reply, eventually, eventually_some, get};
 
 /// Checks that notice within moments.
 const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", timeout = \"100ms\", fall = 1, rise = 1, version_header = \"X-App-Version\"";
@@ -71,9 +71,16 @@ fn said(balancer: &Balancer, arguments: &[&str]) -> String {
 #[test]
 fn operators_see_which_endpoint_runs_which_version_and_for_how_long_there_are_two() {
     let origins = [running("41"), running("42")];
-    let balancer = Balancer::start(&config(&origins, FAST, ""));
+    let log = "[access_log]\ntarget = \"access.log\"\n";
+    let balancer = Balancer::start(&format!("{log}{}", config(&origins, FAST, "")));
     await_version(&balancer, "e0", "41");
     await_version(&balancer, "e1", "42");
+    let answered = get(balancer.http(), "/").text();
+    let line = eventually_some("it is logged", || {
+        let text = fs::read_to_string(balancer.directory().join("access.log")).ok()?;
+        serde_json::from_str::<Value>(text.lines().next()?).ok()
+    });
+    assert_eq!(line["endpoint_version"], *answered);
     eventually("both serve", || {
         upstream(&balancer)["versions"]
             == json!([{ "version": "41", "endpoints": 1, "serving": 1 }, { "version": "42", "endpoints": 1, "serving": 1 }])

@@ -106,6 +106,7 @@ impl AccessLog {
         text(out, key!("route"), line.route);
         optional(out, key!("upstream"), line.upstream);
         optional(out, key!("endpoint"), line.endpoint);
+        optional(out, key!("endpoint_version"), line.endpoint_version);
         number(out, key!("attempts"), line.attempts);
         failed_attempts(out, line.failed);
         number(out, key!("status"), u64::from(line.status));
@@ -173,6 +174,8 @@ pub struct Line<'a> {
     pub upstream: Option<&'a str>,
     /// The endpoint asked last.
     pub endpoint: Option<&'a str>,
+    /// Which version of its code that runs, where it says so.
+    pub endpoint_version: Option<&'a str>,
     /// Endpoints asked.
     pub attempts: u64,
     /// Those of them that failed.
@@ -331,6 +334,7 @@ mod tests {
             route: "/",
             upstream: Some("app"),
             endpoint: Some("127.0.0.1:9001"),
+            endpoint_version: None,
             attempts: 1,
             failed: &[],
             status: 200,

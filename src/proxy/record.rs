@@ -541,6 +541,7 @@ impl Record {
         let client = named
             .as_deref()
             .unwrap_or_else(|| self.client.address_text());
+        let version = endpoint.as_ref().and_then(|endpoint| endpoint.version());
         self.local.access_log.write(&Line {
             generation: details.generation,
             request_id: self.request_id.as_str(),
@@ -555,6 +556,7 @@ impl Record {
             route: &self.route.name,
             upstream: self.upstream().map(|upstream| &*upstream.name),
             endpoint: endpoint.as_ref().map(|endpoint| &**endpoint.name()),
+            endpoint_version: version.as_ref().map(|version| version.as_str()),
             attempts: u64::from(self.attempts.get()),
             failed: &details.failed.borrow(),
             status: self.status,
