@@ -60,3 +60,4 @@ mod upgrading;
 mod upstream_faults;
 mod upstream_h2;
 mod upstream_tls;
+mod versions;

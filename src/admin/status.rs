@@ -1,5 +1,6 @@
 //! What is shown of a snapshot, as JSON. Own structs, so that the inside may change without the outside.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use crate::config::{self, hint};
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::upstream::outlier::Ejection;
-use crate::upstream::{Endpoint, Headroom, Health, Tier, Upstream};
+use crate::upstream::{Endpoint, Evidence, Headroom, Health, Tier, Upstream, versions};
 
 /// `GET /api/v1/status`
 #[derive(Debug, Serialize)]
@@ -73,7 +74,32 @@ struct UpstreamStatus {
     /// Requests that wait for the end of a pause.
     held: usize,
     headroom: HeadroomStatus,
+    /// Which versions of their code its endpoints run, where they are asked.
+    versions: Option<Vec<VersionStatus>>,
+    /// Unix time in seconds since when endpoints of more than one serve, if they do.
+    skew_since: Option<u64>,
+    /// The one that they must run to be used.
+    expect_version: Option<String>,
     endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct VersionStatus {
+    version: String,
+    /// How many run it.
+    endpoints: usize,
+    /// How many of them may be picked now.
+    serving: usize,
+}
+
+impl From<versions::Share> for VersionStatus {
+    fn from(share: versions::Share) -> Self {
+        Self {
+            version: share.version.to_string(),
+            endpoints: share.endpoints,
+            serving: share.serving,
+        }
+    }
 }
 
 /// How many endpoints could be lost with the load still carried.
@@ -141,6 +167,10 @@ pub struct EndpointStatus {
     /// Requests that failed here and were sent again, here or elsewhere.
     retries: u64,
     eligible: bool,
+    /// Which version of its code it runs, where it says so.
+    version: Option<String>,
+    /// Why that is not known, where it is asked.
+    version_unknown: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -195,6 +225,16 @@ impl Status {
                 paused: upstream.hold.is_paused(),
                 held: upstream.hold.held(),
                 headroom: upstream.headroom().into(),
+                versions: upstream.asks_version().then(|| {
+                    let shares = upstream.shares_of_versions().into_iter();
+                    shares.map(VersionStatus::from).collect()
+                }),
+                skew_since: upstream.versions.skew_since().map(unix_seconds),
+                expect_version: upstream
+                    .health
+                    .as_ref()
+                    .and_then(|health| health.expect_version.as_ref())
+                    .map(ToString::to_string),
                 endpoints: upstream
                     .endpoints
                     .iter()
@@ -307,6 +347,8 @@ impl EndpointStatus {
             tunnels: busy.tunnels,
             retries: 0,
             eligible: false,
+            version: None,
+            version_unknown: None,
         }
     }
 }
@@ -349,11 +391,14 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
         health: state.health.as_str(),
         evidence: match state.health {
             Health::Down(evidence) => Some(evidence.as_str()),
+            Health::Unchecked | Health::Unknown | Health::Up if state.is_held() => {
+                Some(Evidence::Hard.as_str())
+            }
             Health::Unchecked | Health::Unknown | Health::Up | Health::Draining => None,
         },
         ejected: state.ejected.map(EjectionStatus::from),
         state: state.word(),
-        reason: state.reason,
+        reason: state.why(),
         since: unix_seconds(state.since),
         in_flight: endpoint.in_flight(),
         tunnels: endpoint.metrics.tunnels.get(),
@@ -361,11 +406,14 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
         max_in_flight: endpoint.max_in_flight().map(NonZeroU32::get),
         peak_in_flight: endpoint.peak_in_flight(),
         eligible: upstream.is_some_and(|upstream| upstream.would_pick(endpoint)),
+        version: endpoint.version().map(|version| version.to_string()),
+        version_unknown: state.version.why_unknown().map(str::to_owned),
     }
 }
 
 /// Sets the gauges that are read from endpoints only when somebody looks.
 pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
+    refresh_versions(snapshot, metrics);
     for upstream in &snapshot.upstreams {
         let name = [&*upstream.name];
         let available = gauge(upstream.available());
@@ -389,6 +437,45 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
 
 fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The series of versions that are gone go with them.
+fn refresh_versions(snapshot: &Snapshot, metrics: &Metrics) {
+    let (mut upstreams, mut infos) = (HashSet::new(), HashSet::new());
+    let asking = snapshot.upstreams.iter();
+    for upstream in asking.filter(|upstream| upstream.asks_version()) {
+        let shares = upstream.shares_of_versions();
+        let serving = shares.iter().filter(|share| share.serving > 0).count();
+        let name = [&*upstream.name];
+        upstreams.insert(&*upstream.name);
+        let versions = metrics.upstream_versions.with_label_values(&name);
+        versions.set(gauge(serving));
+        let skew = upstream.versions.skew_since();
+        let skew = skew.and_then(|since| SystemTime::now().duration_since(since).ok());
+        let seconds = metrics.upstream_skew_seconds.with_label_values(&name);
+        seconds.set(skew.map_or(0, |skew| i64::try_from(skew.as_secs()).unwrap_or(i64::MAX)));
+        let present: Vec<_> = shares.into_iter().map(|share| share.version).collect();
+        let labels = upstream.versions.labels(&present);
+        for endpoint in &upstream.endpoints {
+            let version = endpoint.version();
+            if let Some(label) = version.and_then(|version| labels.get(&*version)) {
+                let values = [name[0], &**endpoint.name(), label];
+                metrics
+                    .endpoint_version_info
+                    .with_label_values(&values)
+                    .set(1);
+                infos.insert(values.map(str::to_owned));
+            }
+        }
+    }
+    // What stays is there all the time: somebody else may be reading.
+    let is_asked = |values: &[&str]| values.iter().all(|name| upstreams.contains(name));
+    metrics.upstream_versions.keep(is_asked);
+    metrics.upstream_skew_seconds.keep(is_asked);
+    metrics.endpoint_version_info.keep(|values| {
+        let values: Result<[&str; 3], _> = values.try_into();
+        values.is_ok_and(|values| infos.contains(&values.map(str::to_owned)))
+    });
 }
 
 pub(super) fn unix_millis(time: SystemTime) -> u64 {

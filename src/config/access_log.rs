@@ -96,6 +96,7 @@ pub enum Field {
     Route,
     Upstream,
     Endpoint,
+    EndpointVersion,
     Attempts,
     FailedAttempts,
     Status,
@@ -112,7 +113,7 @@ pub enum Field {
 
 impl Field {
     /// All there are, with their names.
-    pub const ALL: [(&'static str, Self); 31] = [
+    pub const ALL: [(&'static str, Self); 32] = [
         ("time", Self::Time),
         ("generation", Self::Generation),
         ("request_id", Self::RequestId),
@@ -132,6 +133,7 @@ impl Field {
         ("route", Self::Route),
         ("upstream", Self::Upstream),
         ("endpoint", Self::Endpoint),
+        ("endpoint_version", Self::EndpointVersion),
         ("attempts", Self::Attempts),
         ("failed_attempts", Self::FailedAttempts),
         ("status", Self::Status),

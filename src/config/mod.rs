@@ -40,7 +40,7 @@ use std::sync::Arc;
 pub use access_log::{
     AccessLog, AccessLogFormat, AccessLogOnly, AccessLogTarget, Field, Fields, Redact,
 };
-pub use affinity::Affinity;
+pub use affinity::{Affinity, KeptBy};
 pub use alike::first_of_each_kind;
 pub use auto_rollback::{AutoRollback, CountedErrors};
 pub use changes::{FieldValue, HeaderChanges, Part, Variable};
@@ -48,7 +48,7 @@ pub use differences::{Difference, differences};
 pub use error::{ConfigErrors, Place, Problem};
 pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use hash::{Hash, HashKey};
-pub use health::{Health, Probe, StatusRange};
+pub use health::{Health, Probe, StatusRange, VersionSource};
 pub use hedge::Hedge;
 pub use limits::{Adaptive, Queue, QueueOrder, Rate, RateKey, RouteLimits, RouteTimeouts};
 pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};

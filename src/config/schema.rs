@@ -272,6 +272,10 @@ const HEALTH: &[Key] = &[
     Key("host", May, Text),
     Key("headers", May, Named(&Text)),
     Key("service", May, Text),
+    Key("version_header", May, Text),
+    Key("version_pointer", May, Text),
+    Key("live_version", May, Yes),
+    Key("expect_version", May, Text),
 ];
 
 const PASSIVE: &[Key] = &[
@@ -318,6 +322,7 @@ const QUEUE: &[Key] = &[
 ];
 
 const AFFINITY: &[Key] = &[
+    Key("by", May, Words(&["endpoint", "version"])),
     Key("cookie", May, Text),
     Key("header", May, Text),
     Key("key_file", May, Text),

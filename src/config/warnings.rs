@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Admin, Config, HostPattern, PathPattern, Problem, Rewrite, Route, Upstream};
+use super::{
+    Admin, Affinity, Config, HostPattern, KeptBy, PathPattern, Problem, Rewrite, Route, Upstream,
+};
 use crate::units::Name;
 
 /// Every doubt about `config`, in no order.
@@ -155,12 +157,14 @@ fn hedged(config: &Config, route: &Route) -> Vec<Problem> {
     let Some(hedge) = &route.hedge else {
         return Vec::new();
     };
+    // With versions the second attempt stays where the first is.
+    let moves = |affinity: &Affinity| affinity.by == KeptBy::Endpoint;
     let warning = |upstream: &Upstream| {
         let name = &upstream.name;
         let mut others = upstream.endpoints.iter().filter(|other| !other.backup);
         let message = if others.nth(1).is_none() {
             format!("upstream {name:?} has no second endpoint to ask, backups not counted")
-        } else if upstream.affinity.is_some() {
+        } else if upstream.affinity.as_ref().is_some_and(moves) {
             format!(
                 "upstream {name:?} has `affinity`: a client whose second endpoint answers first moves there"
             )

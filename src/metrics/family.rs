@@ -51,6 +51,8 @@ pub enum Unit {
     Checks,
     /// Lines.
     Lines,
+    /// Versions of code.
+    Versions,
     /// Times that something happened.
     Times,
 }
@@ -80,6 +82,7 @@ impl Unit {
             Self::Endpoints => "endpoints",
             Self::Checks => "checks",
             Self::Lines => "lines",
+            Self::Versions => "versions",
             Self::Times => "times",
         }
     }

@@ -71,6 +71,8 @@ pub const CODE: Label = Label::new("code", Values::Codes);
 pub const METHOD: Label = Label::words("method", &METHODS);
 /// The `version` of balancer.
 pub const VERSION: Label = Label::new("version", Values::One);
+/// The `version` of its code that an endpoint runs.
+pub const APP_VERSION: Label = Label::new("version", Values::One);
 /// The compiler it was made with.
 pub const RUSTC: Label = Label::new("rustc", Values::One);
 /// Of the configuration in use.
@@ -143,26 +145,28 @@ pub(super) const HEDGES: [&str; 5] = ["won", "outrun", "failed", "budget", "no_e
 pub(super) const COPIES: [&str; 5] = ["answered", "failed", "too_large", "incomplete", "dropped"];
 
 /// Every state of an endpoint in one word.
-pub const STATES: [&str; 9] = [
+pub const STATES: [&str; 10] = [
     "unchecked",
     "unknown",
     "up",
     "down",
     "ejected",
     "degraded",
+    "held",
     "unresolved",
     "draining",
     "disabled",
 ];
 
-/// Why a client was sent to another endpoint than its cookie names: that one's state, or one of five others.
-pub const REPINS: [&str; 14] = [
+/// Why a client was sent to another endpoint than its cookie names: that one's state, or one of six others.
+pub const REPINS: [&str; 16] = [
     "unchecked",
     "unknown",
     "up",
     "down",
     "ejected",
     "degraded",
+    "held",
     "unresolved",
     "draining",
     "disabled",
@@ -171,6 +175,7 @@ pub const REPINS: [&str; 14] = [
     "full",
     "gone",
     "unknown_cookie",
+    "version",
 ];
 
 /// Every reason why a request failed: that of each `ProxyError`.

@@ -139,6 +139,11 @@ impl<C: Cell> Vector<C> {
         }
     }
 
+    /// Takes every series away but those for whose values `stays` holds.
+    pub fn keep(&self, stays: impl Fn(&[&str]) -> bool) {
+        self.remove_where(|values| !stays(values));
+    }
+
     /// Shows every series, by the values of its labels.
     pub fn each(&self, mut see: impl FnMut(&[&str], &C)) {
         self.walk(|values, series| see(values, &series.cell));

@@ -200,6 +200,7 @@ pub(super) async fn ask<const HEDGED: bool>(
         at: now,
     };
     upstream.report(endpoint, outcome);
+    upstream.hear_version(endpoint, response.headers());
     if let Some(moment) = trial.moment_of(status, response.headers()) {
         let asking = asking(reused, sent);
         if let Some(failed) = asking.answered(moment, &mut connection, request, record) {
@@ -349,7 +350,7 @@ impl Asking<'_> {
         }
         let is_back = connection.can_be_asked_again();
         let place = match is_back {
-            true => self.trial.place(moment, record.hash_key()),
+            true => self.trial.place(moment, record.wish()),
             false => None,
         };
         if let Some(None) = place {

@@ -33,7 +33,7 @@ use crate::net::shared::SharedStream;
 use crate::pool::Connection;
 use crate::snapshot::{AccessLogRule, Held, Listener, Own, Route};
 use crate::units::ByteSize;
-use crate::upstream::{Endpoint, Lease, Upstream, Wanted};
+use crate::upstream::{Endpoint, Lease, Upstream, Wanted, Wish};
 
 /// The body of a response to a client.
 pub type ResponseBody = Body<Exchange>;
@@ -218,9 +218,13 @@ impl Record {
         self.hash_key = Some(key);
     }
 
-    /// What the upstream's policy picks by, if by something of the request.
-    pub fn hash_key(&self) -> Option<u64> {
-        self.hash_key
+    /// What every pick for it goes by.
+    pub fn wish(&self) -> Wish {
+        Wish {
+            version: self.affinity.version().map(|pin| pin.mark),
+            key: self.hash_key,
+            ..Wish::default()
+        }
     }
 
     /// Since when it waits for nothing but endpoints: when it arrived, or has waited for its turn or for the end of a pause.
@@ -346,10 +350,10 @@ impl Record {
     }
 
     /// What the client is told of who has answered it, where its upstream keeps clients.
-    pub fn affinity_cookie(&self) -> Option<&HeaderValue> {
+    pub fn affinity_cookie(&self) -> Option<HeaderValue> {
         let upstream = self.upstream()?;
         upstream.affinity.as_ref()?;
-        let answered = self.from.get()?.lease.endpoint().id();
+        let answered = self.from.get()?.lease.endpoint();
         upstream.keep(self.affinity, answered, self.listener.tls.is_some())
     }
 
@@ -577,6 +581,7 @@ impl Record {
         let target = details.target.as_ref();
         let endpoint = details.endpoint.borrow();
         let named = details.client.map(|address| address.to_string());
+        let version = endpoint.as_ref().and_then(|endpoint| endpoint.version());
         let line = Line {
             request_id: self.request_id.as_str(),
             trace_id: details.sent.trace_id.as_ref(),
@@ -597,6 +602,7 @@ impl Record {
             route: &self.route.name,
             upstream: self.upstream().map(|upstream| &*upstream.name),
             endpoint: endpoint.as_ref().map(|endpoint| &**endpoint.name()),
+            endpoint_version: version.as_ref().map(|version| version.as_str()),
             attempts: u64::from(self.attempts.get()),
             failed: &details.failed.borrow(),
             status: self.status,

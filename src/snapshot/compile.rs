@@ -19,7 +19,7 @@ use crate::balance::{
     Bound, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random, RoundRobin,
     TwoChoices,
 };
-use crate::config::{self, AccessLogTarget, Config, ConfigErrors, Problem};
+use crate::config::{self, AccessLogTarget, Config, ConfigErrors, Problem, VersionSource};
 use crate::filter::limit::Limits;
 use crate::message::upgrade;
 use crate::metrics::labels::NO_ROUTE;
@@ -30,7 +30,7 @@ use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Server, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{
-    Affinity, Alarm, Contact, Endpoint, Floor, Health, Hold, Shares, Upstream, Watch,
+    Affinity, Alarm, Contact, Endpoint, Floor, Health, Hold, LiveVersion, Shares, Upstream, Watch,
 };
 
 /// What compiling needs beside the configuration; made once per process. A clone goes on where this one is.
@@ -343,7 +343,7 @@ impl Compiler {
     fn upstream(
         &self,
         (index, upstream): (usize, &config::Upstream),
-        (contacts, affinity): (Vec<Contact>, Option<Box<Affinity>>),
+        (contacts, affinity): (Vec<Contact>, Option<Affinity>),
         config: &Config,
         before: Option<&Upstream>,
     ) -> Upstream {
@@ -423,7 +423,15 @@ impl Compiler {
                     route.exclusive && route.action.upstreams().any(|asked| asked == index)
                 }),
             },
-            affinity,
+            affinity: affinity.map(|affinity| {
+                let before = before.and_then(|before| before.affinity.as_deref());
+                Box::new(affinity.following(before))
+            }),
+            live_version: live_version(upstream).map(|field| {
+                let alarm = Arc::clone(&self.alarm);
+                Box::new(LiveVersion { field, alarm })
+            }),
+            versions: before.map_or_else(Arc::default, |before| Arc::clone(&before.versions)),
             hold: before.map_or_else(
                 || self.hold(&upstream.name),
                 |before| Arc::clone(&before.hold),
@@ -441,6 +449,15 @@ impl Compiler {
             self.metrics.paused.with_label_values(&labels),
             self.metrics.held_requests.with_label_values(&labels),
         )
+    }
+}
+
+/// The field in which responses to clients say which version an endpoint runs, where they are looked at.
+fn live_version(upstream: &config::Upstream) -> Option<HeaderName> {
+    let health = upstream.health.as_ref().filter(|it| it.live_version)?;
+    match &health.version {
+        Some(VersionSource::Header(name)) => Some(name.clone()),
+        Some(VersionSource::Pointer(_)) | None => None,
     }
 }
 
@@ -579,6 +596,11 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             let limit = configured.max_in_flight;
             endpoint.set_limits(limit, upstream.adaptive.as_ref());
             endpoint.set_backup(configured.backup);
+            let expected = upstream
+                .health
+                .as_ref()
+                .and_then(|it| it.expect_version.as_ref());
+            endpoint.ask_version(upstream.asks_version(), expected);
             // What neither the file nor an operator says is active.
             let mode = configured.mode.unwrap_or(config::Mode::Active);
             let before = endpoint.state();
@@ -593,6 +615,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
                         Health::Unknown,
                         Some("not checked since it was disabled".to_owned()),
                     );
+                    endpoint.forget_version();
                 }
                 // Checks that begin on an endpoint in use leave it in use until they have found something.
                 (Some(_), _) => {}

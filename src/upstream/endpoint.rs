@@ -19,6 +19,7 @@ use super::outlier::Outlier;
 use super::peaks::Peaks;
 use super::queue::Queue;
 use super::state::{Health, State, Tier};
+use super::version::{Runs, Shown};
 use crate::balance::{Candidate, stable_hash};
 use crate::config::{Adaptive, Address, Mode};
 use crate::message::proxy_protocol;
@@ -89,6 +90,8 @@ pub struct Endpoint {
     journal: Journal,
     /// Requests that failed here and were sent again. Written by workers, rarely, read for the status. Relaxed: a number to look at.
     retried: AtomicU64,
+    /// Which version of its code it runs.
+    pub(super) shown: Shown,
     /// How its limit is found out, where it is.
     adapting: Adapting,
     /// What its upstream's budget for retries has seen of its answers.
@@ -149,6 +152,8 @@ impl Endpoint {
             kept: false,
             mode: Mode::Active,
             resolved: resolved.is_some(),
+            version: Runs::Unasked,
+            expected: None,
             reason: resolved
                 .is_none()
                 .then(|| "name not resolved yet".to_owned()),
@@ -179,6 +184,7 @@ impl Endpoint {
             outlier: Outlier::new(metrics.response.get_sample_count()),
             journal: Journal::default(),
             retried: AtomicU64::new(0),
+            shown: Shown::default(),
             adapting: Adapting::default(),
             claimed: Claimed::up_to(metrics.response.get_sample_count()),
             queue,

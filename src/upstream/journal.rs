@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use super::outlier::Line;
 use super::state::Health;
+use super::version::Runs;
 use crate::config::Mode;
+use crate::units::AppVersion;
 
 /// What became known of an endpoint.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +36,8 @@ pub enum Fact {
     Mode(Mode),
     /// Its share.
     Weight(u32),
+    /// It ran this version of its code, and runs that by now.
+    Version(Option<AppVersion>, Runs),
     /// Where its name leads, or why nowhere.
     Resolved(Result<SocketAddr, Box<str>>),
 }
@@ -93,6 +97,7 @@ impl Fact {
             Self::Kept(_) => "degraded",
             Self::Mode(_) => "mode",
             Self::Weight(_) => "weight",
+            Self::Version(..) => "version",
             Self::Resolved(_) => "address",
         }
     }
@@ -115,6 +120,10 @@ impl fmt::Display for Fact {
             Self::Kept(false) => f.write_str("not kept in use any more"),
             Self::Mode(mode) => f.write_str(mode.as_str()),
             Self::Weight(weight) => write!(f, "weight {weight}"),
+            Self::Version(Some(before), Runs::Version(now)) => {
+                write!(f, "version {before} → {now}")
+            }
+            Self::Version(_, now) => now.fmt(f),
             Self::Resolved(Ok(address)) => write!(f, "resolved to {address}"),
             Self::Resolved(Err(why)) => f.write_str(why),
         }
@@ -189,6 +198,7 @@ impl Fact {
             | Self::Kept(_)
             | Self::Mode(_)
             | Self::Weight(_)
+            | Self::Version(..)
             | Self::Resolved(Ok(_)) => true,
         }
     }

@@ -3,6 +3,7 @@
 pub mod adaptive;
 pub mod affinity;
 pub mod budget;
+pub mod cookies;
 pub mod copies;
 mod counters;
 pub mod endpoint;
@@ -19,11 +20,14 @@ mod peaks;
 mod preview;
 pub mod queue;
 pub mod remembered;
+pub mod sides;
 pub mod state;
 pub mod tried;
+pub mod version;
+pub mod versions;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::uri::Scheme;
 use tracing::info;
@@ -45,6 +49,8 @@ pub use queue::{Denied, Queue};
 pub use remembered::Remembered;
 pub use state::{Evidence, Health, Tier};
 pub use tried::Tried;
+pub use version::{LiveVersion, Mark, Runs};
+pub use versions::Versions;
 
 use crate::balance::{Cursor, Policy};
 use crate::config;
@@ -96,6 +102,10 @@ pub struct Upstream {
     pub pause: config::Pause,
     /// Room for copies of requests to others, where it is a mirror; the same through all generations.
     pub copies: Arc<Copies>,
+    /// Where responses to clients say which version an endpoint runs; `None`: only checks do.
+    pub live_version: Option<Box<LiveVersion>>,
+    /// What is kept of the versions that its endpoints run; survives reloads.
+    pub versions: Arc<Versions>,
     /// Most requests that it had at once; survives reloads.
     pub peaks: Arc<Peaks>,
     /// Its counters.
@@ -109,6 +119,8 @@ pub struct Wish {
     pub tried: Tried,
     /// This one, where it is eligible and was not tried.
     pub preferred: Option<Pin>,
+    /// One that runs this version, where such a one is eligible and was not tried.
+    pub version: Option<Mark>,
     /// The one whom this belongs to, where the policy hashes.
     pub key: Option<u64>,
 }
@@ -134,6 +146,9 @@ impl Upstream {
         {
             return Ok(lease);
         }
+        if let Some(lease) = self.take_side(wish) {
+            return Ok(lease);
+        }
         let best = |endpoint: &Arc<Endpoint>| is_best(endpoint, tried, holds_back);
         let aside = (!tried.is_empty()).then(|| self.cursor.aside());
         let cursor = aside.as_ref().unwrap_or(&self.cursor);
@@ -150,14 +165,19 @@ impl Upstream {
         }
     }
 
-    /// Picks an endpoint for one more attempt at a request whose attempts at the `tried` go on: one that could be picked as any
-    /// other, and has nobody waiting for it. Such an attempt is worth nothing that others would miss.
-    pub fn pick_other(&self, tried: Tried, key: Option<u64>) -> Option<Lease> {
+    /// Picks an endpoint for one more attempt at a request whose attempts at those tried go on: one that could be picked as any
+    /// other, runs the version that is wanted, and has nobody waiting for it. Such an attempt is worth nothing that others would
+    /// miss.
+    pub fn pick_other(&self, wish: Wish) -> Option<Lease> {
+        let Wish { tried, key, .. } = wish;
         if self.queueing.is_some() && self.queue.is_waited_in() {
             return None;
         }
         let holds_back = self.shares.holds_back();
-        let best = |endpoint: &Arc<Endpoint>| is_best(endpoint, tried, holds_back);
+        let best = |endpoint: &Arc<Endpoint>| {
+            is_best(endpoint, tried, holds_back)
+                && wish.version.is_none_or(|mark| endpoint.runs(mark))
+        };
         let cursor = self.cursor.aside();
         loop {
             let index = self.policy.pick(&self.endpoints, &cursor, key, best)?;
@@ -231,6 +251,8 @@ impl Upstream {
         self.keep_enough();
         self.follow();
         self.refresh_policy();
+        self.refresh_sides();
+        self.note_versions(SystemTime::now());
         self.metrics.available.set(self.available() as i64);
         self.queue.freed();
     }

@@ -18,6 +18,9 @@ impl Upstream {
             let index = endpoints.position(|other| Arc::ptr_eq(other, endpoint));
             return index.ok_or(Denied::Nobody);
         }
+        if let Some(index) = self.pick_side(wish, true, Some) {
+            return Ok(index);
+        }
         let cursor = self.cursor.peek();
         let found = self
             .policy

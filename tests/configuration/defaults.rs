@@ -223,6 +223,8 @@ fn of_an_upstream() {
         }
     );
     assert_eq!(health.busy_interval, 5 * SECOND);
+    assert_eq!((&health.version, &health.expect_version), (&None, &None));
+    assert!(!health.live_version);
     let passive = Passive {
         consecutive: 5,
         ratio: 0.5,

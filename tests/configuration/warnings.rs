@@ -188,6 +188,11 @@ fn hedges_that_have_nowhere_to_go_or_move_clients() {
             "12:9: route[0].hedge: upstream \"a\" has `affinity`: a client whose second endpoint answers first moves there"
         ]
     );
+    let by_version = "health = { version_header = \"x\" }\naffinity = { by = \"version\", cookie = \"c\", key_file = \"k\" }";
+    let text = format!(
+        "[upstream.a]\nendpoints = [{two}]\n{by_version}\n[[route]]\nupstream = \"a\"\nexclusive = true\nhedge = {{ after = \"1s\" }}\n"
+    );
+    assert_eq!(warnings(&text), [""; 0]);
 }
 
 #[test]

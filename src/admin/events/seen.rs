@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use crate::admin::status::unix_seconds;
 use crate::snapshot::Snapshot;
+use crate::units::AppVersion;
 use crate::upstream::state::State;
 use crate::upstream::{Endpoint, EndpointId, Upstream};
 
@@ -27,6 +28,7 @@ struct OfEndpoint {
     health: &'static str,
     is_ejected: bool,
     reason: Option<String>,
+    version: Option<AppVersion>,
     weight: u32,
     is_eligible: bool,
 }
@@ -47,10 +49,11 @@ impl Seen {
                     return None;
                 }
                 let before = Some(seen.word).filter(|word| !word.is_empty());
+                let version_before = seen.version.take();
                 *seen = OfEndpoint::of(state, weight, is_eligible);
-                Some((before, state.clone()))
+                Some((before, version_before, state.clone()))
             });
-            if let Some((before, state)) = change {
+            if let Some((before, version_before, state)) = change {
                 let ejected = state.ejected.map(|ejection| {
                     json!({ "reason": ejection.line.as_str(), "until": unix_seconds(ejection.until) })
                 });
@@ -60,11 +63,13 @@ impl Seen {
                     "endpoint": &**endpoint.name(),
                     "before": before,
                     "state": state.word(),
-                    "reason": state.reason,
+                    "reason": state.why(),
                     "since": unix_seconds(state.since),
                     "mode": state.mode.as_str(),
                     "health": state.health.as_str(),
                     "ejected": ejected,
+                    "version": state.version.version().map(AppVersion::as_str),
+                    "version_before": version_before.as_ref().map(AppVersion::as_str),
                     "weight": weight,
                     "in_flight": endpoint.in_flight(),
                     "eligible": is_eligible,
@@ -117,6 +122,7 @@ impl OfEndpoint {
         health: "",
         is_ejected: false,
         reason: None,
+        version: None,
         weight: 0,
         is_eligible: false,
     };
@@ -127,7 +133,8 @@ impl OfEndpoint {
             mode: state.mode.as_str(),
             health: state.health.as_str(),
             is_ejected: state.ejected.is_some(),
-            reason: state.reason.clone(),
+            reason: state.why(),
+            version: state.version.version().cloned(),
             weight,
             is_eligible,
         }
@@ -137,7 +144,11 @@ impl OfEndpoint {
         let words = (self.word, self.mode, self.health);
         words == (state.word(), state.mode.as_str(), state.health.as_str())
             && self.is_ejected == state.ejected.is_some()
-            && self.reason == state.reason
+            && match state.is_held() {
+                true => self.reason == state.why(),
+                false => self.reason == state.reason,
+            }
+            && self.version.as_ref() == state.version.version()
             && (self.weight, self.is_eligible) == (weight, is_eligible)
     }
 }

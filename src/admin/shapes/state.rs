@@ -71,6 +71,9 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("paused", Must, Yes),
             Field("held", Must, Whole),
             Field("headroom", Must, Is("Headroom")),
+            Field("versions", Must, Maybe(&List(&Is("Version")))),
+            Field("skew_since", Must, Maybe(&Whole)),
+            Field("expect_version", Must, Maybe(&Text)),
             Field("endpoints", Must, List(&Is("Endpoint"))),
         ],
     ),
@@ -118,6 +121,16 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("tunnels", Must, Whole),
             Field("retries", Must, Whole),
             Field("eligible", Must, Yes),
+            Field("version", Must, Maybe(&Text)),
+            Field("version_unknown", Must, Maybe(&Text)),
+        ],
+    ),
+    given(
+        "Version",
+        &[
+            Field("version", Must, Text),
+            Field("endpoints", Must, Whole),
+            Field("serving", Must, Whole),
         ],
     ),
     given(
@@ -231,6 +244,7 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("weight", Must, Whole),
             Field("in_flight", Must, Whole),
             Field("max_in_flight", Must, Maybe(&Whole)),
+            Field("version", Must, Maybe(&Text)),
         ],
     ),
     given(

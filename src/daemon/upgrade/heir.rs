@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 use rustix::stdio::dup2_stdin;
@@ -139,6 +139,7 @@ impl Heir {
             endpoints,
             ids: earlier,
             peaks,
+            skews,
             ..
         } = &self.heritage.0;
         let mut ids = Ids::new();
@@ -160,6 +161,10 @@ impl Heir {
                 upstream.peaks.recall(Instant::now(), *seen);
             }
             upstream.refresh();
+            if let Some((_, since)) = skews.iter().find(|(name, _)| **name == *upstream.name) {
+                let since = UNIX_EPOCH + Duration::from_millis(*since);
+                upstream.versions.recall(since);
+            }
         }
         let earlier = earlier.iter();
         let still: Vec<_> = earlier

@@ -18,7 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, geteuid, kill_process, waitid};
 use serde_json::json;
@@ -42,6 +42,7 @@ use crate::admin::takeover::{Upgraded, Wanted};
 use crate::metrics::Metrics;
 use crate::metrics::totals::Totals;
 use crate::net::pass::Channel;
+use crate::snapshot::Snapshot;
 use crate::upstream::EndpointId;
 use crate::worker;
 
@@ -280,11 +281,23 @@ impl Daemon {
                 .iter()
                 .map(|it| (it.name.to_string(), it.peaks.remember()))
                 .collect(),
+            skews: skews(&snapshot),
             given_up: self.given_up.as_ref().map(GivenUp::told),
             tickets: self.compiler.as_ref().map(|it| it.tickets.secrets()),
         };
         Ok((heritage, descriptors))
     }
+}
+
+/// Since when which upstreams serve more than one version.
+fn skews(snapshot: &Snapshot) -> Vec<(String, u64)> {
+    let upstreams = snapshot.upstreams.iter();
+    let skews = upstreams.filter_map(|upstream| {
+        let since = upstream.versions.skew_since()?;
+        let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some((upstream.name.to_string(), since.as_millis() as u64))
+    });
+    skews.collect()
 }
 
 impl Daemon {

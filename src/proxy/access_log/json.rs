@@ -106,6 +106,11 @@ pub(super) fn write(out: &mut Vec<u8>, line: &Line<'_>, rule: &AccessLogRule, cl
     {
         text!(out, "endpoint", endpoint);
     }
+    if let Some(version) = line.endpoint_version
+        && fields.has(Field::EndpointVersion)
+    {
+        text!(out, "endpoint_version", version);
+    }
     if fields.has(Field::Attempts) {
         key!(out, "attempts");
         number(out, line.attempts);

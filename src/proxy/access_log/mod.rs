@@ -182,6 +182,8 @@ pub struct Line<'a> {
     pub upstream: Option<&'a str>,
     /// The endpoint asked last.
     pub endpoint: Option<&'a str>,
+    /// Which version of its code that runs, where it says so.
+    pub endpoint_version: Option<&'a str>,
     /// Endpoints asked.
     pub attempts: u64,
     /// Those of them that failed.
