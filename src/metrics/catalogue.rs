@@ -108,6 +108,8 @@ families! {
     endpoint_ejections: IntCounterVec = "balancer_endpoint_ejections_total" ["upstream", "endpoint", "reason"] "Times that an endpoint was set aside for what clients' requests came to.";
     degraded_picks: IntCounterVec = "balancer_degraded_picks_total" ["upstream"] "Requests assigned to endpoints that seem unwell, for want of others.";
     access_log_dropped: IntCounter = "balancer_access_log_dropped_lines_total" [] "Access log lines dropped because they could not be written fast enough.";
+    spans_exported: IntCounter = "balancer_spans_exported_total" [] "Spans that the collector of traces has taken.";
+    spans_dropped: IntCounterVec = "balancer_spans_dropped_total" ["why"] "Spans that no collector has taken: there was no room for more, or it refused them.";
     panics: IntCounterVec = "balancer_panics_total" ["where"] "Panics survived: of a connection or of a whole worker.";
 }
 

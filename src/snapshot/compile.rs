@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     AccessLogRule, Action, Filters, Listener, Mirror, Pages, Route, Snapshot, Split, affinity,
-    contacts, mirror, split,
+    contacts, mirror, split, tracing,
 };
 use crate::balance::{
     Bound, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random, RoundRobin,
@@ -118,6 +118,16 @@ impl Compiler {
                 Err(problem) => problems.push(problem),
             }
         }
+        let tracing = match tracing::tracing(config) {
+            Ok((tracing, mut doubts)) => {
+                warnings.append(&mut doubts);
+                tracing.map(Box::new)
+            }
+            Err(mut found) => {
+                problems.append(&mut found);
+                None
+            }
+        };
         problems.extend(cannot_be_opened(config));
         if config.routes.is_empty()
             && let Some(listener) = config.listeners.first()
@@ -239,6 +249,7 @@ impl Compiler {
                 only_errors: config.access_log.only == AccessLogOnly::Errors,
                 sample: config.access_log.sample,
             },
+            tracing,
             identity_fields: identity_fields(config),
         };
         Ok(Compiled {

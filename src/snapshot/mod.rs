@@ -8,6 +8,7 @@ pub mod pages;
 pub mod plan;
 pub mod publish;
 mod split;
+pub mod tracing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -21,6 +22,7 @@ pub use mirror::Mirror;
 pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
 pub use split::Split;
+pub use tracing::Tracing;
 
 use crate::config::{self, HeaderChanges, Rewrite};
 use crate::filter::limit::Limits;
@@ -50,6 +52,8 @@ pub struct Snapshot {
     pub alarm: Arc<Alarm>,
     /// Which requests are logged.
     pub access_log: AccessLogRule,
+    /// Which become traces; `None`: none.
+    pub tracing: Option<Box<Tracing>>,
     /// Fields in which endpoints are told who a client is: no client may send them, to any listener. None where there are none.
     pub identity_fields: Option<Arc<[HeaderName]>>,
 }
