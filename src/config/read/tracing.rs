@@ -84,7 +84,9 @@ fn collector(endpoint: &Value<'_>, tls: Option<&Value<'_>>) -> Option<Collector>
         Some("https") => true,
         Some(_) | None => return endpoint.expected(what),
     };
-    let authority = url.authority()?;
+    let Some(authority) = url.authority() else {
+        return endpoint.expected(what);
+    };
     if authority.as_str().contains('@') {
         endpoint.report("must not hold a name or password; send them as a field of header_files");
         return None;
