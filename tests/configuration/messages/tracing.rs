@@ -8,7 +8,7 @@ fn traces_need_a_collector() {
     each_has(&[
         (
             "[tracing]\n",
-            "1:2: tracing: needs `endpoint`, such as endpoint = \"http://127.0.0.1:4318\"",
+            "1:1: tracing: needs `endpoint`, such as endpoint = \"http://127.0.0.1:4318\"",
         ),
         (
             "[[tracing]]\n",
