@@ -561,8 +561,7 @@ fn what_waits_for_a_collector_that_hangs_is_bounded() {
 fn collector_may_ask_for_time_or_refuse() {
     let (collector, origin) = (Collector::new(), Origin::named("a"));
     let times = Arc::new(AtomicUsize::new(0));
-    let count = times.clone();
-    collector.on_request(move |exchange| match count.fetch_add(1, SeqCst) {
+    collector.on_request(move |exchange| match times.fetch_add(1, SeqCst) {
         0 => Some(exchange.respond(429, &[("Retry-After", "2")], "")),
         _ => None,
     });

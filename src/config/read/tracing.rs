@@ -95,9 +95,8 @@ fn collector(endpoint: &Value<'_>, tls: Option<&Value<'_>>) -> Option<Collector>
         return endpoint.expected(what);
     }
     let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let address = match host::address(&format!("{}:{port}", authority.host())) {
-        Ok(address) => address,
-        Err(_) => return endpoint.expected(what),
+    let Ok(address) = host::address(&format!("{}:{port}", authority.host())) else {
+        return endpoint.expected(what);
     };
     let tls = match (tls, is_tls) {
         (Some(tls), true) => Some(tls.table(upstream_tls::tls)?),

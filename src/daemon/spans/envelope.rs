@@ -35,7 +35,7 @@ pub(super) fn envelope(
     let said = resource.iter().map(|(key, value)| (&**key, &**value));
     let is_said = |key: &str| resource.iter().any(|(other, _)| **other == *key);
     let known = process.0.iter().map(|(key, value)| (*key, value.as_str()));
-    let known = known.filter(|(key, _)| !is_said(*key));
+    let known = known.filter(|(key, _)| !is_said(key));
     let mut out = Vec::with_capacity(spans.len() + HEAD);
     out.message(RESOURCE_SPANS, |out| {
         out.message(RESOURCE, |out| {
