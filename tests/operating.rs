@@ -18,6 +18,7 @@ mod modes;
 mod openapi;
 mod planning;
 mod racing;
+mod recent;
 mod refusing;
 mod reloading;
 mod rolling;

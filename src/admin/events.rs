@@ -101,6 +101,19 @@ impl Events {
         }
     }
 
+    /// Whether anybody watches.
+    pub fn are_watched(&self) -> bool {
+        !self.viewers().senders.is_empty()
+    }
+
+    /// Tells everybody the last point of the last quarter of an hour, which is JSON already.
+    pub fn publish_point(&self, point: &str) {
+        let id = self.latest.fetch_add(1, Relaxed) + 1;
+        let all = Bytes::from(format!("id: {id}\nevent: point\ndata: {point}\n\n"));
+        let open = all.clone();
+        self.viewers().tell(&Told { all, open });
+    }
+
     /// Tells nobody anything more: their streams end.
     pub fn end(&self) {
         self.viewers().senders.clear();

@@ -14,6 +14,7 @@ mod names;
 pub mod openapi;
 mod patient;
 pub mod problem;
+pub mod recent;
 pub mod reloads;
 mod room;
 mod serve;
@@ -48,6 +49,7 @@ use self::leaving::Leaving;
 use self::names::Names;
 use self::patient::Known;
 use self::problem::ApiError;
+use self::recent::Recent;
 use self::reloads::LastReload;
 use self::takeover::Neighbours;
 use crate::metrics::{Metrics, encode};
@@ -70,6 +72,8 @@ pub struct Admin {
     pub commands: mpsc::UnboundedSender<Asked>,
     /// Who watches.
     pub events: Events,
+    /// What was in the last quarter of an hour.
+    pub recent: Recent,
     /// The files that were accepted.
     pub history: Mutex<History>,
     /// What the last reload came to; none: there was none.
@@ -188,6 +192,7 @@ fn router() -> Router<Arc<Admin>> {
         .route("/metrics", get(metrics))
         .route("/api/v1/openapi.json", get(openapi::serve))
         .route("/api/v1/status", get(status))
+        .route("/api/v1/recent", get(recent::recent))
         .route("/api/v1/endpoints/{upstream}/{endpoint}/facts", get(facts))
         .route("/api/v1/explain", get(explained))
         .route("/api/v1/endpoints/{upstream}/{endpoint}", get(endpoint))

@@ -1,4 +1,4 @@
-//! The names in a path and the number in a query, read; what cannot be is refused as every error is.
+//! The names in a path and the values in a query, read; what cannot be is refused as every error is.
 
 use axum::extract::{FromRequestParts, Path};
 use axum::http::StatusCode;
@@ -40,6 +40,24 @@ pub(super) fn number(query: Option<&str>, name: &str) -> Result<Option<u64>, Api
         }
     }
     Ok(found)
+}
+
+/// A value of a query, which is percent-encoded; `None`: it is not.
+pub(super) fn decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
+    while let [first, after @ ..] = rest {
+        if *first == b'%' {
+            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
+            let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
+            bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?);
+            rest = &after[2..];
+        } else {
+            bytes.push(if *first == b'+' { b' ' } else { *first });
+            rest = after;
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 #[cfg(test)]

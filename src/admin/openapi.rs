@@ -218,6 +218,15 @@ const OPERATIONS: &[Operation] = &[
         "What is configured and how it is.",
         Answer::Json("Status"),
     ),
+    Operation {
+        query: &[Parameter::Text("upstream"), Parameter::Number("points")],
+        problems: &[400, 404],
+        ..read(
+            "/api/v1/recent",
+            "The last quarter of an hour of routes and upstreams; with upstream, of its endpoints.",
+            Answer::Json("Recent"),
+        )
+    },
     read(
         "/api/v1/config",
         "The configuration in use, and those before it.",
@@ -227,7 +236,7 @@ const OPERATIONS: &[Operation] = &[
         problems: &[503],
         ..read(
             "/api/v1/events",
-            "What happens, as server-sent events: begin, endpoint, reload, operator.",
+            "What happens, as server-sent events: begin, endpoint, reload, upgrade, operator, point.",
             Answer::Other("text/event-stream"),
         )
     },

@@ -55,6 +55,7 @@ use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
 use crate::admin::history::{Accepted, By, History};
 use crate::admin::leaving::Leaving;
+use crate::admin::recent::{self, Recent};
 use crate::config::{self, Config, ConfigErrors, Problem};
 use crate::health::{self, Checker};
 use crate::metrics::Metrics;
@@ -449,6 +450,7 @@ impl Daemon {
             unready: Mutex::new(Some("starting")),
             commands: asking,
             events: Events::default(),
+            recent: Recent::since(SystemTime::now()),
             history: Mutex::new(history),
             last_reload: Mutex::new(None),
             leaving: Leaving::default(),
@@ -520,6 +522,7 @@ impl Daemon {
         tokio::spawn(adaptive::keep_adapting(self.publisher.clone()));
         tokio::spawn(tick::keep_ticking(self.publisher.clone()));
         tokio::spawn(health::ejector::watch(self.publisher.clone()));
+        tokio::spawn(recent::keep_taking(Arc::clone(&self.admin)));
         let asked_to_end = tokio::select! {
             () = wait_for_checks(&self.publisher, self.config.process.startup_wait) => false,
             () = end(&mut signals.terminate, &mut signals.interrupt) => true,

@@ -3,6 +3,7 @@
 pub mod catalogue;
 pub mod encode;
 pub mod handles;
+pub mod recent;
 pub mod totals;
 
 pub use catalogue::Metrics;

@@ -45,6 +45,7 @@ const SEND_BUFFER: usize = 64 * 1024;
 const HEADER_LIST: u32 = 64 * 1024;
 /// Streams given up and remembered for a second, some hundred bytes each.
 const RESET_STREAMS: usize = 512;
+
 /// An open connection, shared by the requests on it. Closed when the last one lets go of it.
 #[derive(Debug)]
 pub(super) struct Shared {

@@ -43,20 +43,26 @@ pub struct Pool {
 }
 
 impl Pool {
-    /// The warmest idle HTTP/1.1 connection to `endpoint` that is still good: open, silent, and idle for at most `pool_idle`, or
-    /// for less where the endpoint closes sooner; a moment where `is_lost` says that its end in this very moment could not be
-    /// made good. That is looked at again when the request is about to go out, which may be later.
+    /// A connection to `endpoint` that is there already. HTTP/2: a share in one that is in use and has room. HTTP/1.1: the
+    /// warmest idle one that is still good: open, silent, and idle for at most `pool_idle`, or for less where the endpoint closes
+    /// sooner; a moment where `is_lost` says that its end in this very moment could not be made good. That is looked at again
+    /// when the request is about to go out, which may be later.
     pub fn checkout(
         &self,
         endpoint: &Endpoint,
         now: Instant,
-        (pool_idle, is_lost): (Duration, bool),
+        (timeouts, is_lost): (&UpstreamTimeouts, bool),
     ) -> Option<Connection> {
+        if endpoint.contact().http2 {
+            let groups = self.shared.borrow();
+            let stream = groups.get(&endpoint.id())?.join(now, timeouts.max_age)?;
+            return Some(Connection::Http2(stream));
+        }
         let mut endpoints = self.idle.borrow_mut();
         let idle = endpoints.get_mut(&endpoint.id())?;
         while let Some((connection, since)) = idle.pop() {
             let rested = now.saturating_duration_since(since);
-            let limit = endpoint.keep_alive.limit(pool_idle, now);
+            let limit = endpoint.keep_alive.limit(timeouts.pool_idle, now);
             if rested > limit {
                 connection.learn(since, now);
                 // The rest is colder still.
@@ -82,16 +88,27 @@ impl Pool {
         None
     }
 
-    /// A share in an HTTP/2 connection to `endpoint` that is in use, where there is one with room.
-    pub fn join(&self, endpoint: &Endpoint, now: Instant, max_age: Duration) -> Option<Connection> {
-        let groups = self.shared.borrow();
-        let stream = groups.get(&endpoint.id())?.join(now, max_age)?;
-        Some(Connection::Http2(stream))
+    /// A connection to `endpoint` where [`checkout`](Self::checkout) had none, and whether it was there already: over HTTP/1.1 a
+    /// new one, `preface` first; over HTTP/2 a share in one.
+    pub async fn open(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        timeouts: &UpstreamTimeouts,
+        preface: Option<&[u8]>,
+    ) -> Result<(Connection, bool), NotOpened> {
+        let Some(address) = endpoint.socket_address() else {
+            return Err(OpenError::Failed.into());
+        };
+        if endpoint.contact().http2 {
+            return self.share(endpoint, address, timeouts).await;
+        }
+        let opened = http1::Connection::open(endpoint, address, timeouts.connect, preface).await?;
+        Ok((Connection::Http1(opened), false))
     }
 
     /// A share in an HTTP/2 connection to `endpoint` at `address`, and whether the connection was there already. Opens one
     /// where there is none with room; several requests that come meanwhile wait for it together.
-    pub async fn share(
+    async fn share(
         &self,
         endpoint: &Arc<Endpoint>,
         address: SocketAddr,

@@ -73,17 +73,19 @@ impl Group {
 
     /// A share in a connection that others are on, too, where there is room: its end would have been noticed.
     pub(super) fn join(&self, now: Instant, max_age: Duration) -> Option<Stream> {
-        let next = self.connections.iter().find(|it| it.has_room())?;
+        let next = self.next()?;
         let is_good = !next.is_idle() && next.takes_more(now, max_age);
         is_good.then(|| next.join())?
     }
 
     /// Whether the next request would go to a connection without others on it: its end may not have been noticed yet.
     pub(super) fn is_next_idle(&self) -> bool {
-        self.connections
-            .iter()
-            .find(|connection| connection.has_room())
-            .is_some_and(|connection| connection.is_idle())
+        self.next().is_some_and(|next| next.is_idle())
+    }
+
+    /// Where the next request would go.
+    fn next(&self) -> Option<&Rc<Shared>> {
+        self.connections.iter().find(|it| it.has_room())
     }
 
     /// A connection was opened.

@@ -24,7 +24,7 @@ use crate::message::received::ReceiveError;
 use crate::message::upload::{RequestBody, Stage};
 use crate::metrics::RetryReason;
 use crate::pool::http2::Refusal;
-use crate::pool::{Connection, NotOpened, OpenError, SendError, http1};
+use crate::pool::{Connection, NotOpened, SendError};
 use crate::upstream::{Endpoint, Lease, Outcome};
 
 /// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
@@ -61,11 +61,8 @@ pub(super) async fn ask<const HEDGED: bool>(
         sent = Instant::now();
     }
     let pooled = match trial.turn {
-        Turn::First | Turn::Beside if endpoint.contact().http2 => {
-            local.pool.join(endpoint, sent, upstream.timeouts.max_age)
-        }
         Turn::First | Turn::Beside => {
-            let terms = (upstream.timeouts.pool_idle, !trial.is_idempotent);
+            let terms = (&upstream.timeouts, !trial.is_idempotent);
             local.pool.checkout(endpoint, sent, terms)
         }
         Turn::Again => None,
@@ -90,7 +87,7 @@ pub(super) async fn ask<const HEDGED: bool>(
             {
                 Ok(opened) => {
                     sent = Instant::now();
-                    (opened.connection, opened.reused)
+                    opened
                 }
                 Err(error) => {
                     return Err(asking(false, sent).not_opened(error, request.is_some(), record));
@@ -138,9 +135,9 @@ pub(super) async fn ask<const HEDGED: bool>(
             Err(SendError::Refused(again, by)) => {
                 *request = again.map(|again| *again);
                 let is_back = request.is_some();
-                // The first time it costs nothing; then it is a retry as others are.
-                let is_free = ended.all == 0 || upstream.may_retry(Instant::now());
-                if by == Refusal::Stream || !is_back || !is_free || ended.is_enough(reused) {
+                // The first time it costs nothing; then it is a retry as others are, and takes of what those have.
+                let is_over = by == Refusal::Stream || !is_back || ended.is_enough(reused);
+                if is_over || (ended.all > 1 && !upstream.may_retry(Instant::now())) {
                     let failed = (ProxyError::StreamRefused, Some(Moment::Unprocessed));
                     return Err(asking(reused, sent).failed(failed, is_back, record));
                 }
@@ -179,7 +176,7 @@ pub(super) async fn ask<const HEDGED: bool>(
         local.pool.purge(&connection);
         // Connections that need a preface are not reused, and so not replaced.
         match open(local, asking(false, sent), record.timeouts(upstream), None).await {
-            Ok(opened) => (connection, reused) = (opened.connection, opened.reused),
+            Ok(opened) => (connection, reused) = opened,
             Err(error) => {
                 return Err(asking(false, sent).not_opened(error, request.is_some(), record));
             }
@@ -394,42 +391,20 @@ impl Ended {
     }
 }
 
-/// A connection that was not idle in the pool.
-struct Opened {
-    connection: Connection,
-    /// It was there already, for other requests.
-    reused: bool,
-}
-
-/// A new connection, `preface` first, or over HTTP/2 a share in one. Boxed: with HTTP/1.1 it is rare, and requests shall not
-/// carry room for it.
+/// A connection that was not idle in the pool, and whether it was there all the same; `preface` goes first on a new one. Boxed:
+/// with HTTP/1.1 it is rare, and requests shall not carry room for it.
 fn open<'a>(
     local: &'a Local,
     asking: Asking<'a>,
     timeouts: UpstreamTimeouts,
     preface: Option<Vec<u8>>,
-) -> Pin<Box<dyn Future<Output = Result<Opened, NotOpened>> + 'a>> {
+) -> Pin<Box<dyn Future<Output = Result<(Connection, bool), NotOpened>> + 'a>> {
     Box::pin(async move {
         let (upstream, endpoint) = (asking.trial.upstream, asking.endpoint);
         let begun = Instant::now();
-        let Some(address) = endpoint.socket_address() else {
-            return Err(OpenError::Failed.into());
-        };
-        let opened = if endpoint.contact().http2 {
-            let shared = local.pool.share(endpoint, address, &timeouts).await;
-            shared.map(|(connection, reused)| Opened { connection, reused })
-        } else {
-            let opened =
-                http1::Connection::open(endpoint, address, timeouts.connect, preface.as_deref())
-                    .await;
-            opened
-                .map(|connection| Opened {
-                    connection: Connection::Http1(connection),
-                    reused: false,
-                })
-                .map_err(NotOpened::from)
-        };
-        if opened.as_ref().is_ok_and(|opened| opened.reused) {
+        let opened = local.pool.open(endpoint, &timeouts, preface.as_deref());
+        let opened = opened.await;
+        if matches!(opened, Ok((_, true))) {
             endpoint.metrics.reuse.inc();
         } else {
             upstream

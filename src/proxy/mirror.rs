@@ -18,7 +18,7 @@ use crate::message::forwarded::X_MIRRORED;
 use crate::message::tee::{Copied, Tee};
 use crate::message::upload::RequestBody;
 use crate::pool::http2::Refusal;
-use crate::pool::{Connection, NotOpened, OpenError, SendError, http1};
+use crate::pool::{Connection, OpenError, SendError};
 use crate::snapshot::{Mirror, Own, Route};
 use crate::upstream::copies::Place;
 use crate::upstream::{Lease, Outcome, Upstream, Wish};
@@ -159,29 +159,15 @@ async fn exchange(
     let endpoint = lease.endpoint();
     let timeouts = &upstream.timeouts;
     let mut sent = Instant::now();
-    let (mut connection, mut reused) =
-        match local
-            .pool
-            .checkout(endpoint, sent, (timeouts.pool_idle, false))
-        {
-            Some(connection) => {
-                endpoint.metrics.reuse.inc();
-                (connection, true)
-            }
-            None => open(local, upstream, &lease, until).await?,
-        };
-    let failed = |error: ProxyError, is_excused| {
-        let reason = error.reason();
-        let is_telling = error.is_telling(is_excused);
-        upstream.report(
-            endpoint,
-            Outcome::Failed {
-                reason,
-                is_excused,
-                is_telling,
-            },
-        );
+    let (mut connection, mut reused) = match local.pool.checkout(endpoint, sent, (timeouts, false))
+    {
+        Some(connection) => {
+            endpoint.metrics.reuse.inc();
+            (connection, true)
+        }
+        None => open(local, upstream, &lease, until).await?,
     };
+    let failed = |error, is_excused| upstream.report(endpoint, failure(error, is_excused));
     let mut is_again = false;
     let response = loop {
         let left = until.saturating_duration_since(sent);
@@ -195,8 +181,10 @@ async fn exchange(
         };
         match answered {
             Ok(response) => break response,
-            Err(SendError::Unsent(again)) if !is_again => {
-                // An idle connection that was at its end.
+            Err(
+                SendError::Unsent(again) | SendError::Refused(Some(again), Refusal::Connection),
+            ) if !is_again => {
+                // The connection was at its end, or takes no more, and the endpoint is well.
                 request = *again;
                 is_again = true;
                 local.pool.purge(&connection);
@@ -206,14 +194,6 @@ async fn exchange(
             Err(SendError::Timeout) => {
                 failed(ProxyError::ResponseTimeout, reused);
                 return None;
-            }
-            Err(SendError::Refused(Some(again), Refusal::Connection)) if !is_again => {
-                // The connection takes no more, and the endpoint is well.
-                request = *again;
-                is_again = true;
-                local.pool.purge(&connection);
-                (connection, reused) = open(local, upstream, &lease, until).await?;
-                sent = Instant::now();
             }
             Err(SendError::Refused(..)) => {
                 failed(ProxyError::StreamRefused, reused);
@@ -252,30 +232,21 @@ async fn open(
     until: Instant,
 ) -> Option<(Connection, bool)> {
     let endpoint = lease.endpoint();
-    let timeouts = &upstream.timeouts;
-    let opening = async {
-        match endpoint.socket_address() {
-            None => Err(OpenError::Failed.into()),
-            Some(address) if endpoint.contact().http2 => {
-                local.pool.share(endpoint, address, timeouts).await
-            }
-            Some(address) => http1::Connection::open(endpoint, address, timeouts.connect, None)
-                .await
-                .map(|connection| (Connection::Http1(connection), false))
-                .map_err(NotOpened::from),
-        }
-    };
+    let opening = local.pool.open(endpoint, &upstream.timeouts, None);
     let opened = timeout_at(until.into(), opening).await;
     let error = match opened.unwrap_or(Err(OpenError::Timeout.into())) {
         Ok(opened) => return Some(opened),
         Err(not) if not.is_told || not.error == OpenError::Exhausted => return None,
         Err(not) => ProxyError::from(not.error),
     };
-    let outcome = Outcome::Failed {
-        reason: error.reason(),
-        is_excused: false,
-        is_telling: error.is_telling(false),
-    };
-    upstream.report(endpoint, outcome);
+    upstream.report(endpoint, failure(error, false));
     None
+}
+
+fn failure(error: ProxyError, is_excused: bool) -> Outcome {
+    Outcome::Failed {
+        reason: error.reason(),
+        is_excused,
+        is_telling: error.is_telling(is_excused),
+    }
 }

@@ -57,7 +57,7 @@ fn faults(whole: &Value, schema: &Value, value: &Value, path: &str, found: &mut 
 
 /// Holds an answer against what is described for it.
 #[track_caller]
-fn hold(whole: &Value, method: &str, described: &str, (status, answer): (u16, Value)) {
+pub(super) fn hold(whole: &Value, method: &str, described: &str, (status, answer): (u16, Value)) {
     let responses = &whole["paths"][described][method.to_lowercase()]["responses"];
     let content = responses[status.to_string()]["content"].as_object();
     let content =

@@ -2,7 +2,10 @@
 
 use super::Kind::{Is, List, Maybe, Number, Text, Whole, Words, Yes};
 use super::Need::{May, Must};
-use super::{CAUSES, Field, MODES, Shape, TEXTS, given};
+use super::{CAUSES, Field, Kind, MODES, Shape, TEXTS, given};
+
+const NUMBERS: Kind = List(&Number);
+const LATENCIES: Kind = List(&Maybe(&Number));
 
 pub(super) const SHAPES: &[Shape] = &[
     given("Anything", &[]),
@@ -129,6 +132,32 @@ pub(super) const SHAPES: &[Shape] = &[
     given(
         "Share",
         &[Field("upstream", Must, Text), Field("weight", Must, Whole)],
+    ),
+    given(
+        "Recent",
+        &[
+            Field("until", Must, Whole),
+            Field("step_seconds", Must, Whole),
+            // Of all.
+            Field("routes", May, List(&Is("Points"))),
+            Field("upstreams", May, List(&Is("Points"))),
+            // Of one upstream.
+            Field("endpoints", May, List(&Is("Points"))),
+        ],
+    ),
+    given(
+        "Points",
+        &[
+            // Of an endpoint.
+            Field("upstream", May, Text),
+            Field("name", Must, Text),
+            Field("requests", Must, NUMBERS),
+            Field("errors", Must, NUMBERS),
+            Field("p50", Must, LATENCIES),
+            Field("p95", Must, LATENCIES),
+            Field("p99", Must, LATENCIES),
+            Field("in_flight", Must, List(&Whole)),
+        ],
     ),
     given(
         "Facts",
