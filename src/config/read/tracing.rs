@@ -43,7 +43,8 @@ fn table(table: &mut Table<'_>) -> Option<Tracing> {
     let header_files = table.get("header_files").map(|value| header_files(&value));
     let timeout = table.get("timeout").and_then(|value| value.duration());
     let queue = table.get("queue").and_then(|value| queue(&value));
-    let collector = endpoint.and_then(|endpoint| collector(&endpoint, tls.as_ref()));
+    let tls = tls.map(|tls| (tls.table(upstream_tls::tls), tls));
+    let collector = endpoint.and_then(|endpoint| collector(&endpoint, tls));
     Some(Tracing {
         collector: collector?,
         sample: share,
@@ -72,7 +73,10 @@ fn share(value: &Value<'_>) -> Option<f64> {
     }
 }
 
-fn collector(endpoint: &Value<'_>, tls: Option<&Value<'_>>) -> Option<Collector> {
+fn collector(
+    endpoint: &Value<'_>,
+    tls: Option<(Option<UpstreamTls>, Value<'_>)>,
+) -> Option<Collector> {
     let what =
         "a URL such as \"http://127.0.0.1:4318\" or \"https://collector.example.com/v1/traces\"";
     let text = endpoint.string_such_as(what)?;
@@ -94,13 +98,17 @@ fn collector(endpoint: &Value<'_>, tls: Option<&Value<'_>>) -> Option<Collector>
     if url.query().is_some() {
         return endpoint.expected(what);
     }
-    let port = url.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
-    let Ok(address) = host::address(&format!("{}:{port}", authority.host())) else {
+    let usual = if is_tls { 443 } else { 80 };
+    let address = match authority.as_str() {
+        host if host == authority.host() => host::address(&format!("{host}:{usual}")),
+        host_and_port => host::address(host_and_port),
+    };
+    let Ok(address) = address else {
         return endpoint.expected(what);
     };
     let tls = match (tls, is_tls) {
-        (Some(tls), true) => Some(tls.table(upstream_tls::tls)?),
-        (Some(tls), false) => {
+        (Some((tls, _)), true) => Some(tls?),
+        (Some((_, tls)), false) => {
             tls.source
                 .report(tls.key_place(), "only where endpoint is https");
             return None;
