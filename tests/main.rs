@@ -55,6 +55,7 @@ mod smuggling;
 mod socket_activation;
 mod splitting;
 mod tls_listener;
+mod tracing;
 mod tunnels;
 mod upgrading;
 mod upstream_faults;

@@ -29,6 +29,7 @@ pub mod route;
 pub mod schema;
 mod suggest;
 pub mod tls;
+pub mod tracing;
 pub mod upstream;
 mod value;
 mod warnings;
@@ -66,6 +67,7 @@ pub use suggest::hint;
 pub use tls::{
     Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity, ListenerTls, TlsVersion,
 };
+pub use tracing::{Collector, HeaderFile, Tracing};
 pub use upstream::{
     Address, Endpoint, Mode, Policy, Trust, Upstream, UpstreamTimeouts, UpstreamTls,
 };
@@ -81,6 +83,8 @@ pub struct Config {
     pub log: Log,
     /// `[access_log]`
     pub access_log: AccessLog,
+    /// `[tracing]`. Default: no traces are made.
+    pub tracing: Option<Tracing>,
     /// `[admin]`
     pub admin: Admin,
     /// `[error_pages]`, in file order. Default none.
@@ -98,7 +102,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Every file that it names to be read: certificates, keys, authorities, revocation lists, error pages, the token.
+    /// Every file that it names to be read: certificates, keys, authorities, revocation lists, error pages, tokens.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let listeners = self.listeners.iter().filter_map(|it| it.tls.as_ref());
         let upstreams = self.upstreams.iter();
@@ -109,11 +113,13 @@ impl Config {
         });
         let pages = self.error_pages.iter().map(|page| page.path.as_path());
         let token = self.admin.token_file.iter().map(|it| it.path.as_path());
+        let of_tracing = self.tracing.iter().flat_map(Tracing::files);
         listeners
             .flat_map(ListenerTls::files)
             .chain(of_upstreams)
             .chain(pages)
             .chain(token)
+            .chain(of_tracing)
     }
 }
 

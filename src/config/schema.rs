@@ -90,6 +90,7 @@ const FILE: &[Key] = &[
     Key("process", May, Table(PROCESS)),
     Key("log", May, Table(LOG)),
     Key("access_log", May, Table(ACCESS_LOG)),
+    Key("tracing", May, Table(TRACING)),
     Key("admin", May, Table(ADMIN)),
     Key("error_pages", May, Named(&Text)),
     Key("listener", Must, Named(&Table(LISTENER))),
@@ -139,6 +140,20 @@ const ACCESS_LOG: &[Key] = &[
 const REDACT: &[Key] = &[
     Key("query", May, Or(&[Words(&["all"]), WORDS])),
     Key("headers", May, WORDS),
+];
+
+const TRACING: &[Key] = &[
+    Key("endpoint", Must, Text),
+    Key("sample", May, Number(0.0, 1.0)),
+    Key("parent_based", May, Yes),
+    Key("query", May, Yes),
+    Key("service_name", May, Text),
+    Key("resource", May, Named(&Text)),
+    Key("headers", May, Named(&Text)),
+    Key("header_files", May, Named(&Text)),
+    Key("timeout", May, Duration),
+    Key("queue", May, Size),
+    Key("tls", May, Table(UPSTREAM_TLS)),
 ];
 
 const ADMIN: &[Key] = &[

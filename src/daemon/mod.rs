@@ -17,6 +17,8 @@ pub mod reload;
 pub mod retire;
 pub mod shutdown;
 mod socket;
+#[cfg_attr(not(feature = "otel"), path = "no_spans.rs")]
+mod spans;
 mod tick;
 mod upgrade;
 mod watch;
@@ -299,6 +301,7 @@ pub struct Daemon {
     audit: Audit,
     checker: Checker,
     log_writer: log_writer::Handle,
+    spans: spans::Handle,
     workers: Vec<Worker>,
     /// Real addresses of the sockets, by slot.
     addresses: Vec<(u32, SocketAddr)>,
@@ -474,11 +477,13 @@ impl Daemon {
         let watching = Arc::clone(&admin);
         tokio::spawn(async move { events::follow(&watching.events, &watching.publisher).await });
         let instance = Arc::new(instance(&config));
+        let spans = spans::start(publisher.clone(), &metrics);
         let workers = Worker::spawn_all(workers, || Setup {
             publisher: publisher.clone(),
             instance: Arc::clone(&instance),
             metrics: Arc::clone(&metrics),
             log_writer: log_writer.outlet(),
+            spans: spans.way(),
             seed: fastrand::u64(..),
         })
         .map_err(system("worker thread"))?;
@@ -502,6 +507,7 @@ impl Daemon {
             audit,
             checker,
             log_writer,
+            spans,
             workers,
             addresses,
             unopened,

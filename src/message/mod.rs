@@ -14,6 +14,7 @@ pub mod hop_by_hop;
 pub mod list;
 pub mod negotiate;
 pub mod pause;
+pub mod protobuf;
 pub mod proxy_protocol;
 pub mod received;
 pub mod redact;

@@ -51,6 +51,8 @@ pub enum Unit {
     Checks,
     /// Lines.
     Lines,
+    /// Spans of traces.
+    Spans,
     /// Versions of code.
     Versions,
     /// Times that something happened.
@@ -82,6 +84,7 @@ impl Unit {
             Self::Endpoints => "endpoints",
             Self::Checks => "checks",
             Self::Lines => "lines",
+            Self::Spans => "spans",
             Self::Versions => "versions",
             Self::Times => "times",
         }

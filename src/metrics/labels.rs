@@ -107,6 +107,8 @@ pub const HEDGE: Label = Label::words("result", &HEDGES);
 pub const REPIN: Label = Label::words("why", &REPINS);
 /// What became of a copy.
 pub const COPY: Label = Label::words("result", &COPIES);
+/// Why a span was dropped.
+pub const SPAN: Label = Label::words("why", &["queue", "refused"]);
 /// Of an endpoint.
 pub const STATE: Label = Label::words("state", &STATES);
 /// Of a check.

@@ -50,6 +50,7 @@ pub(super) async fn ask<const HEDGED: bool>(
     let upstream = trial.upstream;
     let endpoint = lease.endpoint();
     let mut sent = record.ready();
+    record.trace_attempt(endpoint, request);
     let asking = |is_reused, since| Asking {
         trial,
         endpoint,
@@ -191,6 +192,7 @@ pub(super) async fn ask<const HEDGED: bool>(
     };
     let now = Instant::now();
     let status = response.status().as_u16();
+    record.trace_answer(endpoint, status);
     // What the client took to send the body is not the endpoint's.
     let moved = record.upload().and_then(|upload| upload.moved());
     let asked = moved.map_or(sent, |moved| sent.max(moved.into_std()));

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, REFERER, USER_AGENT};
 use http::uri::PathAndQuery;
-use http::{Method, Response, StatusCode, Uri, Version};
+use http::{Method, Request, Response, StatusCode, Uri, Version};
 use smallvec::SmallVec;
 
 use super::access_log::Line;
@@ -20,18 +20,20 @@ use super::client::Client;
 use super::error::{Fault, ProxyError};
 use super::local::{Local, RequestId};
 use super::reply::Asker;
+use super::trace::{self, Trace};
 use super::tunnel::Asked;
 use crate::config::{Field, UpstreamTimeouts};
 use crate::filter::headers::Facts;
 use crate::filter::limit::InFlight;
 use crate::message::body::{Body, BodyError, Guard, retain};
 use crate::message::pause::PauseTimer;
-use crate::message::upload::{Progress, Stage};
-use crate::message::{hop_by_hop, trace};
+use crate::message::trace::TraceId;
+use crate::message::upload::{Progress, RequestBody, Stage};
+use crate::message::{self, hop_by_hop};
 use crate::net::relay::Limits;
 use crate::net::shared::SharedStream;
 use crate::pool::Connection;
-use crate::snapshot::{AccessLogRule, Held, Listener, Own, Route};
+use crate::snapshot::{AccessLogRule, Action, Held, Listener, Own, Route};
 use crate::units::ByteSize;
 use crate::upstream::{Endpoint, Lease, Upstream, Wanted, Wish};
 
@@ -62,6 +64,7 @@ pub struct Record {
     response_bytes: u64,
     attempts: Cell<u32>,
     details: Option<Box<Details>>,
+    trace: Option<Box<Trace>>,
     asked: Option<Box<Asked>>,
     facts: Option<Box<Facts>>,
     hash_key: Option<u64>,
@@ -123,7 +126,7 @@ impl Sent {
         let chosen = rule.headers.iter().enumerate();
         Self {
             trace_id: (rule.fields.has(Field::TraceId))
-                .then(|| trace::trace_id(headers))
+                .then(|| message::trace::trace_id(headers))
                 .flatten(),
             user_agent: value(Field::UserAgent, USER_AGENT),
             referer: value(Field::Referer, REFERER),
@@ -156,7 +159,7 @@ impl Record {
         local: &Rc<Local>,
         client: &Rc<Client>,
         (snapshot, listener_index): (&Held, usize),
-        request: &http::Request<B>,
+        request: &Request<B>,
     ) -> Box<Self> {
         let begun = Instant::now();
         client.begin_exchange();
@@ -178,6 +181,17 @@ impl Record {
                 queued: Duration::ZERO,
             })
         });
+        let listener = snapshot.listener(listener_index).clone();
+        let trace = snapshot.tracing.as_ref().and_then(|rule| {
+            let asked = trace::Asked {
+                local,
+                client,
+                listener: &listener,
+                generation: snapshot.generation,
+                begun,
+            };
+            trace::begin(rule, asked, request)
+        });
         Box::new(Self {
             local: Rc::clone(local),
             client: Rc::clone(client),
@@ -197,6 +211,7 @@ impl Record {
             response_bytes: 0,
             attempts: Cell::new(0),
             details,
+            trace,
             asked: None,
             facts: None,
             hash_key: None,
@@ -428,9 +443,39 @@ impl Record {
 
     /// The endpoint that was asked has failed.
     pub fn note_failed(&self, attempt: impl FnOnce() -> FailedAttempt) {
-        if let Some(details) = &self.details {
-            details.failed.borrow_mut().push(attempt());
+        if self.details.is_none() && self.trace.is_none() {
+            return;
         }
+        let attempt = attempt();
+        if let Some(trace) = &self.trace {
+            trace.failed(&attempt.endpoint, attempt.error);
+        }
+        if let Some(details) = &self.details {
+            details.failed.borrow_mut().push(attempt);
+        }
+    }
+
+    /// `endpoint` is about to be sent `request`: where that is traced, the endpoint is told.
+    pub fn trace_attempt(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        request: &mut Option<Request<RequestBody>>,
+    ) {
+        if let (Some(trace), Some(request)) = (&self.trace, request) {
+            trace.begin_attempt(endpoint, request);
+        }
+    }
+
+    /// `endpoint` has answered, whatever comes of it.
+    pub fn trace_answer(&self, endpoint: &Arc<Endpoint>, status: u16) {
+        if let Some(trace) = &self.trace {
+            trace.answered(endpoint, status);
+        }
+    }
+
+    /// The trace it belongs to, where it is traced.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.trace.as_ref().map(|trace| trace.id())
     }
 
     /// A connection to the endpoint was opened, from `begun` on until now.
@@ -566,6 +611,27 @@ impl Record {
         if self.details.is_some() {
             self.log(error, request_bytes, total);
         }
+        if let Some(trace) = &self.trace {
+            self.send_spans(trace, error, now);
+        }
+    }
+
+    #[cold]
+    fn send_spans(&self, trace: &Trace, error: Option<ProxyError>, at: Instant) {
+        let is_routed = !matches!(self.route.action, Action::NotFound);
+        let finished = trace::Finished {
+            client: &self.client,
+            method: &self.method,
+            request_id: self.request_id.as_str(),
+            listener: &self.listener.name,
+            route: is_routed.then(|| &*self.route.name),
+            upstream: self.upstream().map(|upstream| &*upstream.name),
+            status: self.status,
+            reason: error.map(ProxyError::reason),
+            is_endpoints_fault: error.is_some_and(|error| error.fault() == Fault::Endpoint),
+            at,
+        };
+        trace.finish(&finished, &self.local.spans);
     }
 
     fn log(&self, error: Option<ProxyError>, request_bytes: u64, total: Duration) {
@@ -582,9 +648,10 @@ impl Record {
         let endpoint = details.endpoint.borrow();
         let named = details.client.map(|address| address.to_string());
         let version = endpoint.as_ref().and_then(|endpoint| endpoint.version());
+        let traced = self.trace_id().map(message::trace::in_digits);
         let line = Line {
             request_id: self.request_id.as_str(),
-            trace_id: details.sent.trace_id.as_ref(),
+            trace_id: traced.as_ref().or(details.sent.trace_id.as_ref()),
             client: named
                 .as_deref()
                 .unwrap_or_else(|| self.client.address_text()),
@@ -635,11 +702,13 @@ impl Drop for Record {
 /// Counts and logs a request that never became one: its bytes were refused.
 pub fn refused(local: &Rc<Local>, client: &Rc<Client>, error: ProxyError) {
     let (snapshot, listener) = client.snapshot(local);
-    let mut request = http::Request::new(());
+    let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(b"-").expect("`-` is a token");
     *request.uri_mut() = Uri::from_static("/");
     let mut record = Record::begin(local, client, (&snapshot, listener), &request);
     record.set_path("-");
+    // It has no head that a span could be made of.
+    record.trace = None;
     record.status = error.status().as_u16();
     record.finish(Some(error), Instant::now());
 }

@@ -13,7 +13,7 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     AccessLogRule, Action, Filters, Listener, Mirror, Pages, Route, Snapshot, Split, affinity,
-    contacts, mirror, split, token,
+    contacts, mirror, split, token, tracing,
 };
 use crate::balance::{
     Bound, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random, RoundRobin,
@@ -123,6 +123,16 @@ impl Compiler {
             problems.push(problem);
             None
         });
+        let tracing = match tracing::tracing(config) {
+            Ok((tracing, mut doubts)) => {
+                warnings.append(&mut doubts);
+                tracing.map(Box::new)
+            }
+            Err(mut found) => {
+                problems.append(&mut found);
+                None
+            }
+        };
         problems.extend(cannot_be_opened(config));
         if config.routes.is_empty()
             && let Some(listener) = config.listeners.first()
@@ -241,6 +251,7 @@ impl Compiler {
             no_route: Arc::new(route(&NO_ROUTE.into(), Action::NotFound)),
             upstreams,
             alarm: Arc::clone(&self.alarm),
+            tracing,
             identity_fields: identity_fields(config),
             admin_token,
         };

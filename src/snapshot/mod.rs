@@ -10,6 +10,7 @@ pub mod plan;
 pub mod publish;
 mod split;
 mod token;
+pub mod tracing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -25,6 +26,7 @@ pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
 pub use split::Split;
 pub use token::Token;
+pub use tracing::Tracing;
 
 use crate::config::{self, HeaderChanges, Rewrite};
 use crate::filter::limit::Limits;
@@ -52,6 +54,8 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Raised by workers when an endpoint should be ejected; the same through all generations.
     pub alarm: Arc<Alarm>,
+    /// Which become traces; `None`: none.
+    pub tracing: Option<Box<Tracing>>,
     /// Fields in which endpoints are told who a client is: no client may send them, to any listener. None where there are none.
     pub identity_fields: Option<Arc<[HeaderName]>>,
     /// Who knows it may change something over the admin address. None: nobody may.

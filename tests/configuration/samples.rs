@@ -74,6 +74,7 @@ fn the_defaults_of_the_default_file_are_the_defaults() {
                 "#[upstream.weighted]",
                 "#[upstream.calls]",
                 "#[upstream.app.tls]",
+                "#[tracing]",
             ]
             .iter()
             .any(|table| line.starts_with(table));

@@ -27,6 +27,7 @@ mod rewrite;
 mod route;
 mod split;
 mod tls;
+mod tracing;
 mod upstream;
 mod upstream_tls;
 
@@ -51,6 +52,7 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
         .and_then(|table| table.table(process::log))
         .unwrap_or(process::LOG);
     let access_log = access_log::access_log(root);
+    let tracing = tracing::tracing(root);
     let admin = process::admin(root);
     let error_pages = error_pages::error_pages(root);
 
@@ -103,6 +105,7 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
         process,
         log,
         access_log,
+        tracing,
         admin,
         error_pages,
         listeners,

@@ -4,6 +4,7 @@ mod limits;
 mod listeners;
 mod retries;
 mod routes;
+mod tracing;
 mod traffic;
 mod upstreams;
 
@@ -61,7 +62,7 @@ fn unknown_keys() {
     assert_eq!(
         problems_behind_base("[nothing]\n"),
         [
-            "1:2: nothing: unknown key; allowed here: `process`, `log`, `access_log`, `admin`, `error_pages`, `listener`, `upstream`, `route`"
+            "1:2: nothing: unknown key; allowed here: `process`, `log`, `access_log`, `tracing`, `admin`, `error_pages`, `listener`, `upstream`, `route`"
         ]
     );
 }
