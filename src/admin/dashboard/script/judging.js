@@ -63,11 +63,10 @@ function carryOf(status) {
   const out = hurt.filter(({ available }) => !available);
   const tight = hurt.filter(({ available, headroom }) => available && !headroom.could_lose);
   const parts = [];
-  if (out.length) parts.push(`requests for ${listOf(out)} are refused with 503`);
+  if (out.length) parts.push(`Requests for ${listOf(out)} are refused with 503`);
   if (tight.length) parts.push(`${listOf(tight)} could lose none more`);
   if (!parts.length) return `In ${hurt.length} upstreams; each has endpoints left that carry its load.`;
-  const text = parts.join("; ");
-  return `${text[0].toUpperCase()}${text.slice(1)}.`;
+  return `${parts.join("; ")}.`;
 }
 
 function listOf(upstreams) {
@@ -102,6 +101,8 @@ function doingOf(upstream, endpoint) {
       return endpoint.in_flight ? `Gets no requests until a check passes; ${running}.` : "Gets no requests until a check passes.";
     case "ejected":
       return `Set aside${endpoint.ejected ? ` until ${clockWithSeconds(endpoint.ejected.until)}` : ""} for failed requests; others answer.`;
+    case "held":
+      return "Gets no requests until it runs the version that is expected.";
     case "degraded":
       return "Stays in use: too few others are well.";
     case "unresolved":

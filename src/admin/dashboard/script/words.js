@@ -7,6 +7,7 @@ const STATES = {
   unknown: { shape: "ring", tone: "calm" },
   down: { shape: "cross", tone: "bad", isTrouble: true },
   ejected: { shape: "triangle", tone: "bad", isTrouble: true },
+  held: { shape: "bar", tone: "bad", isTrouble: true },
   unresolved: { shape: "question", tone: "bad", isTrouble: true },
   degraded: { shape: "half", tone: "warn", isTrouble: true },
   draining: { shape: "arrow", tone: "warn" },
@@ -20,7 +21,7 @@ function stateOf(word) {
 }
 
 /** The worst first; what runs well last. */
-const WORST_FIRST = ["down", "unresolved", "ejected", "degraded", "draining", "unknown", "disabled", "unchecked", "up"];
+const WORST_FIRST = ["down", "unresolved", "ejected", "held", "degraded", "draining", "unknown", "disabled", "unchecked", "up"];
 
 function rankOf(word) {
   const rank = WORST_FIRST.indexOf(word);
