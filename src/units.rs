@@ -87,6 +87,46 @@ impl fmt::Display for ByteSize {
     }
 }
 
+/// Which version of its code an app server says it runs: 1 to 64 printable ASCII characters. Cheap to clone.
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+pub struct AppVersion(Arc<str>);
+
+impl AppVersion {
+    /// The longest, in bytes.
+    pub const LONGEST: usize = 64;
+
+    /// The version as text.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<&[u8]> for AppVersion {
+    type Error = &'static str;
+
+    /// Of what was said, without white space around it; or why that is no version.
+    fn try_from(said: &[u8]) -> Result<Self, Self::Error> {
+        let said = said.trim_ascii();
+        if said.is_empty() {
+            return Err("empty");
+        }
+        if said.len() > Self::LONGEST {
+            return Err("longer than 64 bytes");
+        }
+        let is_printable = |byte: &u8| byte.is_ascii_graphic() || *byte == b' ';
+        match std::str::from_utf8(said) {
+            Ok(text) if said.iter().all(is_printable) => Ok(Self(text.into())),
+            Ok(_) | Err(_) => Err("not printable ASCII"),
+        }
+    }
+}
+
+impl fmt::Display for AppVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,5 +149,17 @@ mod tests {
         assert_eq!(ByteSize::bytes(100).to_string(), "100B");
         assert_eq!(ByteSize::kibibytes(64).to_string(), "64KiB");
         assert_eq!(ByteSize::kibibytes(2048).to_string(), "2MiB");
+    }
+
+    #[test]
+    fn version_is_a_short_printable_text() {
+        let read = |said: &[u8]| AppVersion::try_from(said).map(|it| it.to_string());
+        assert_eq!(read(b" 42-rc.1 (main) \t"), Ok("42-rc.1 (main)".to_owned()));
+        assert_eq!(read(&[b'x'; 64]), Ok("x".repeat(64)));
+        assert_eq!(read(&[b'x'; 65]), Err("longer than 64 bytes"));
+        assert_eq!(read(b"  "), Err("empty"));
+        for odd in ["v\u{e9}".as_bytes(), b"a\tb", b"a\0", b"\xff", b"a\nb"] {
+            assert_eq!(read(odd), Err("not printable ASCII"), "{odd:?}");
+        }
     }
 }

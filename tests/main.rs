@@ -9,6 +9,7 @@
 
 mod support;
 
+mod access_log;
 mod affinity;
 mod architecture;
 mod balancing;
@@ -45,6 +46,7 @@ mod reload;
 mod retries;
 mod rewriting;
 mod routing;
+mod series;
 mod service_manager;
 mod serving;
 mod shutdown;
@@ -53,8 +55,10 @@ mod smuggling;
 mod socket_activation;
 mod splitting;
 mod tls_listener;
+mod tracing;
 mod tunnels;
 mod upgrading;
 mod upstream_faults;
 mod upstream_h2;
 mod upstream_tls;
+mod versions;

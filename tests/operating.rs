@@ -27,6 +27,9 @@ mod rolling;
 mod rolling_with_others;
 mod socket;
 mod storm;
+mod token;
+mod top;
+mod viewers;
 mod watching;
 
 /// Runs a command against `balancer`, to its end.

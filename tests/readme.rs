@@ -5,7 +5,8 @@ use std::fs;
 use std::path::Path;
 
 use balancer::metrics::catalogue::FAMILIES;
-use balancer::proxy::error::REASONS;
+use balancer::metrics::family::Family;
+use balancer::metrics::labels::{REASONS, Values};
 
 fn text(file: &str) -> String {
     fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(file)).unwrap()
@@ -70,34 +71,82 @@ fn keys(configuration: &str) -> BTreeSet<&str> {
     keys
 }
 
-#[test]
-fn metrics_table_lists_every_family_and_nothing_else() {
-    let readme = text("README.md");
-    let listed: Vec<Vec<&str>> = rows(&readme)
-        .filter(|cells| cells.len() == 4 && cells[0].starts_with("`balancer_"))
-        .map(|cells| vec![cells[0], cells[2], cells[3]])
-        .collect();
-    let families: Vec<[String; 3]> = FAMILIES
+/// The row of `family` in the table of metrics.
+fn row(family: &Family) -> String {
+    let labels: Vec<_> = family
+        .labels
         .iter()
-        .map(|(name, labels, help)| {
-            let labels: Vec<_> = labels.iter().map(|label| format!("`{label}`")).collect();
-            [format!("`{name}`"), labels.join(" "), (*help).to_owned()]
+        .map(|label| format!("`{}`", label.name))
+        .collect();
+    format!(
+        "| `{}` | {} | {} | {} | {} |",
+        family.name,
+        family.kind.as_str(),
+        family.unit.as_str(),
+        labels.join(" "),
+        family.help
+    )
+}
+
+#[test]
+fn metrics_table_is_the_catalogue() {
+    let readme = text("README.md");
+    let head = "| name | type | unit | labels | help |\n|---|---|---|---|---|\n";
+    let (before, rest) = readme.split_once(head).expect("the head of the table");
+    let (listed, after) = rest.split_once("\n\n").expect("its end");
+    let rows: Vec<_> = FAMILIES.iter().map(row).collect();
+    if std::env::var_os(WRITE).is_some() {
+        let whole = [before, head, &rows.join("\n"), "\n\n", after].concat();
+        fs::write(
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md"),
+            whole,
+        )
+        .unwrap();
+        return;
+    }
+    for (listed, row) in listed.lines().zip(&rows) {
+        assert_eq!(
+            listed, row,
+            "{WRITE}=1 in the environment of this test writes the table"
+        );
+    }
+    assert_eq!(
+        listed.lines().count(),
+        rows.len(),
+        "{WRITE}=1 writes the table"
+    );
+}
+
+const WRITE: &str = "BALANCER_WRITE_README";
+
+#[test]
+fn every_word_of_a_label_is_explained() {
+    let readme = text("README.md");
+    let words: Vec<_> = FAMILIES
+        .iter()
+        .flat_map(|family| family.labels)
+        .filter_map(|label| match label.values {
+            Values::Words(words) => Some((label.name, words)),
+            _ => None,
         })
         .collect();
-    assert!(families.len() > 30, "the families were found");
-    for family in &families {
-        assert!(
-            listed.iter().any(|row| row == family),
-            "not in the README: {family:?}"
-        );
+    assert!(words.len() > 10, "the labels were found");
+    let quoted = quoted(&readme);
+    for (name, words) in words {
+        // Reasons have a table of their own, and so have the states of endpoints.
+        let is_elsewhere = words == REASONS || words.starts_with(&["unchecked"]);
+        let label = format!("`{name}`");
+        let mut rows = rows(&readme).filter(|cells| cells.len() == 2 && cells[0] == label);
+        let row = rows.next().unwrap_or_else(|| panic!("no row for {label}"));
+        for word in words {
+            let word = format!("`{word}`");
+            let is_here = row[1].contains(&word);
+            assert!(
+                is_here || is_elsewhere && quoted.contains(word.trim_matches('`')),
+                "{word} of {label} is explained nowhere"
+            );
+        }
     }
-    for row in &listed {
-        assert!(
-            families.iter().any(|family| row == family),
-            "no such family: {row:?}"
-        );
-    }
-    assert_eq!(listed.len(), families.len(), "a family is listed twice");
 }
 
 #[test]
@@ -197,4 +246,16 @@ fn quick_start_shows_what_the_shipped_file_sets() {
         )
     };
     assert_eq!(meaning(shown), meaning(&shipped));
+}
+
+#[test]
+fn readme_says_what_every_field_of_the_access_log_is() {
+    let readme = text("README.md");
+    let (_, section) = readme.split_once("\n## Access log\n").unwrap();
+    let (section, _) = section.split_once("\n## ").unwrap();
+    let named: Vec<&str> = rows(section)
+        .flat_map(|row| row[0].split('`').skip(1).step_by(2))
+        .collect();
+    let fields = balancer::config::Field::ALL.map(|(name, _)| name);
+    assert_eq!(named, fields, "in the order in which they are written");
 }

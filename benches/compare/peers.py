@@ -25,6 +25,7 @@ class Setting:
     origins: list
     certificate: Certificate
     access_log: bool = False
+    traced: float = 0  # share of requests, sent to the first origin
     echo: str = ""  # a WebSocket server, reached at /ws; empty: there is none
     calls: list = ()  # HTTP/2 without TLS, reached at /call
 
@@ -93,6 +94,11 @@ class Balancer(Peer):
     def configure(self, directory, setting, ports):
         log = 'target = "access.log"' if setting.access_log else 'target = "off"'
         endpoints = ", ".join(f'"{address}"' for address in setting.origins)
+        tracing = f"""
+[tracing]
+endpoint = "http://{setting.origins[0]}/sink"
+sample = {setting.traced}
+""" if setting.traced else ""
         echo = f"""
 [upstream.echo]
 endpoints = ["{setting.echo}"]
@@ -130,7 +136,7 @@ endpoints = [{endpoints}]
 [[route]]
 path = "/"
 upstream = "app"
-{echo}{calls}""")
+{echo}{calls}{tracing}""")
         return [self.program, "--config", "balancer.toml"], {}
 
 

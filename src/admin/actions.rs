@@ -1,12 +1,14 @@
-//! What changes something: read strictly, handed to the daemon, answered with what came of it. Over the unix socket only.
+//! What changes something: read strictly, handed to the daemon, answered with what came of it. Over the unix socket; over TCP
+//! only what concerns one endpoint, and with a token.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Json;
 use axum::body::{Body, to_bytes};
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{RawQuery, State};
-use axum::http::StatusCode;
+use axum::http::{HeaderMap, StatusCode};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -110,6 +112,18 @@ pub(super) async fn set_mode(
         before: before.as_str(),
         endpoint: endpoint.and_before(&admin.neighbours()),
     }))
+}
+
+/// The same over TCP, for who knows the token.
+pub(super) async fn set_mode_by_token(
+    State(admin): Shared,
+    ConnectInfo(client): ConnectInfo<SocketAddr>,
+    headers: HeaderMap,
+    names: Names<(String, String, String)>,
+    body: Body,
+) -> Answer<Changed> {
+    let by = admin.authorize(client, &headers)?;
+    set_mode(State(admin), ConnectInfo(by), names, body).await
 }
 
 impl Admin {

@@ -1,6 +1,7 @@
 //! What an operator may ask of the process, and what comes of it. Sent to the daemon, which alone changes anything.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -19,13 +20,55 @@ pub struct Asked {
     pub command: Command,
 }
 
-/// Who asks: what the system says of the other end of the socket.
+/// Who asks.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Operator {
-    /// The user.
-    pub uid: u32,
-    /// The process, where the system tells.
-    pub pid: Option<i32>,
+pub enum Operator {
+    /// What the system says of the other end of the socket.
+    User {
+        /// The user.
+        uid: u32,
+        /// The process, where the system tells.
+        pid: Option<i32>,
+    },
+    /// Somebody who knows the token.
+    Token {
+        /// From where.
+        client: IpAddr,
+    },
+}
+
+impl Operator {
+    /// In one word: how it was proven that they may.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User { .. } => "socket",
+            Self::Token { .. } => "token",
+        }
+    }
+
+    /// The user, where that is known.
+    pub fn uid(self) -> Option<u32> {
+        match self {
+            Self::User { uid, .. } => Some(uid),
+            Self::Token { .. } => None,
+        }
+    }
+
+    /// The process, likewise.
+    pub fn pid(self) -> Option<i32> {
+        match self {
+            Self::User { pid, .. } => pid,
+            Self::Token { .. } => None,
+        }
+    }
+
+    /// From where, where it came over TCP.
+    pub fn client(self) -> Option<IpAddr> {
+        match self {
+            Self::User { .. } => None,
+            Self::Token { client } => Some(client),
+        }
+    }
 }
 
 /// Where the outcome goes.

@@ -41,7 +41,7 @@ impl Facts {
             upstream: endpoint.upstream().to_string(),
             endpoint: endpoint.name().to_string(),
             state: state.word(),
-            reason: state.reason,
+            reason: state.why(),
             since_ms: unix_millis(state.since),
             facts: entries.iter().map(FactView::of).collect(),
         })

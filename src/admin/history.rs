@@ -42,9 +42,9 @@ pub enum By {
     /// The files held something else.
     Watch,
     /// A user's command.
-    Reload(u32),
+    Reload(Option<u32>),
     /// A user's command to go back.
-    Rollback(u32),
+    Rollback(Option<u32>),
     /// Back by itself: requests failed.
     AutoRollback,
 }
@@ -74,7 +74,7 @@ impl By {
     pub fn uid(self) -> Option<u32> {
         match self {
             Self::Start | Self::Signal | Self::Watch | Self::AutoRollback => None,
-            Self::Reload(uid) | Self::Rollback(uid) => Some(uid),
+            Self::Reload(uid) | Self::Rollback(uid) => uid,
         }
     }
 }
@@ -207,7 +207,7 @@ mod tests {
         let by = if origin == generation {
             By::Signal
         } else {
-            By::Rollback(0)
+            By::Rollback(Some(0))
         };
         history.push(Accepted {
             generation,

@@ -2,9 +2,11 @@
 //! no traffic: an address, where everything is only read, and a unix socket, over which things are changed as well.
 
 mod actions;
+pub mod authority;
 pub mod before;
 pub mod command;
 pub mod configuration;
+mod dashboard;
 pub mod events;
 pub mod explain;
 pub mod facts;
@@ -18,6 +20,7 @@ pub mod problem;
 pub mod recent;
 pub mod reloads;
 mod room;
+mod routes;
 mod serve;
 mod shapes;
 pub mod socket;
@@ -35,13 +38,15 @@ use std::time::SystemTime;
 use axum::body::Body;
 use axum::extract::connect_info::ConnectInfo;
 use axum::extract::{RawQuery, State};
-use axum::http::{HeaderValue, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
 use axum::middleware::{from_fn_with_state, map_response};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
+use socket2::SockRef;
 use tokio::sync::{mpsc, watch};
 
+use self::authority::Guesses;
 use self::command::{Asked, Operator};
 use self::configuration::Running;
 use self::events::{Events, Over};
@@ -53,7 +58,8 @@ use self::problem::ApiError;
 use self::recent::Recent;
 use self::reloads::LastReload;
 use self::takeover::Neighbours;
-use crate::metrics::{Metrics, encode};
+use crate::metrics::Metrics;
+use crate::metrics::encode::{self, Format};
 use crate::snapshot::Publisher;
 
 /// What the admin listener can tell of.
@@ -81,6 +87,8 @@ pub struct Admin {
     pub last_reload: Mutex<Option<LastReload>>,
     /// Endpoints that reloads have removed.
     pub leaving: Leaving,
+    /// Who has tried tokens.
+    pub guesses: Guesses,
     /// `admin.hosts`
     pub hosts: Vec<Box<str>>,
     /// Who takes over, and from whom this process has.
@@ -115,6 +123,7 @@ impl Admin {
 /// Serves on `listener`, to read only, until the process ends.
 pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
     let router = router()
+        .route("/api/v1/status", get(status))
         .route("/api/v1/config", get(configuration))
         .route("/api/v1/events", get(events))
         .route("/api/v1/reload", post(only_over_the_socket))
@@ -131,19 +140,23 @@ pub async fn serve(listener: TcpListener, admin: Arc<Admin>) -> io::Result<()> {
         )
         .route(
             "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
-            post(only_over_the_socket),
+            post(actions::set_mode_by_token),
         );
     let left = admin.left();
     let router = router.layer(from_fn_with_state(Arc::clone(&admin), serve::check_host));
     let router = finished(router, admin);
+    // The system would keep megabytes for a viewer that does not read. Whom it accepts inherits this.
+    SockRef::from(&listener).set_send_buffer_size(serve::BUFFER)?;
     let listener = tokio::net::TcpListener::from_std(listener)?;
-    serve::serve(listener, |_| router.clone(), left).await;
+    let router = |client: SocketAddr| router.clone().layer(Extension(ConnectInfo(client)));
+    serve::serve(listener, router, left).await;
     Ok(())
 }
 
 /// Serves on the unix socket, everything, until the process ends.
 pub async fn serve_socket(listener: UnixListener, admin: Arc<Admin>) -> io::Result<()> {
     let router = router()
+        .route("/api/v1/status", get(status_over_the_socket))
         .route("/api/v1/config", get(configuration_with_text))
         .route("/api/v1/events", get(events_with_all))
         .route("/api/v1/reload", post(actions::reload))
@@ -185,6 +198,9 @@ pub const NOTHING_THERE: &str = "there is nothing at this path";
 async fn name_server(mut response: Response) -> Response {
     let headers = response.headers_mut();
     headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    // What is said to be text or JSON is no page, whatever it holds.
+    let nosniff = HeaderValue::from_static("nosniff");
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
     response
 }
 
@@ -192,17 +208,17 @@ async fn name_server(mut response: Response) -> Response {
 pub const SERVER: &str = concat!("balancer/", env!("CARGO_PKG_VERSION"));
 
 async fn only_over_the_socket() -> ApiError {
-    let detail = "over TCP everything is read-only; ask over the unix socket, admin.socket";
+    let detail = "over TCP this cannot be asked for; ask over the unix socket, admin.socket";
     ApiError::new(StatusCode::FORBIDDEN, detail)
 }
 
 fn router() -> Router<Arc<Admin>> {
     Router::new()
+        .route("/", get(dashboard::serve))
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .route("/api/v1/openapi.json", get(openapi::serve))
-        .route("/api/v1/status", get(status))
         .route("/api/v1/recent", get(recent::recent))
         .route("/api/v1/endpoints/{upstream}/{endpoint}/facts", get(facts))
         .route("/api/v1/explain", get(explained))
@@ -217,22 +233,30 @@ async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    status::refresh_gauges(&admin.publisher.current(), &admin.metrics);
-    let metrics = Arc::clone(&admin.metrics);
+async fn metrics(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Response {
+    let accept = headers.get(header::ACCEPT);
+    let format = Format::preferred(accept.map_or(&[], HeaderValue::as_bytes));
     // Not here: with thousands of endpoints it takes long, and checks would wait for it.
-    match tokio::task::spawn_blocking(move || encode::text(&metrics)).await {
-        Ok(Ok(text)) => ([(header::CONTENT_TYPE, encode::CONTENT_TYPE)], text).into_response(),
-        Ok(Err(error)) => failed(&error),
-        Err(error) => failed(&error),
+    let text = tokio::task::spawn_blocking(move || {
+        status::refresh_gauges(&admin.publisher.current(), &admin.metrics);
+        encode::text(&admin.metrics, format)
+    });
+    match text.await {
+        Ok(text) => ([(header::CONTENT_TYPE, format.content_type())], text).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response(),
     }
 }
 
-fn failed(error: &dyn std::error::Error) -> Response {
-    (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
+    let writable = admin.publisher.current().admin_token.is_some();
+    Json(status_of(&admin).writable(writable))
 }
 
-async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
+async fn status_over_the_socket(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
+    Json(status_of(&admin).writable(true))
+}
+
+fn status_of(admin: &Admin) -> status::Status {
     let addresses = admin
         .addresses
         .lock()
@@ -247,7 +271,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<status::Status> {
     let mut status = status::Status::of(&snapshot, &addresses, admin.started).after(last_reload);
     status.upgrade = admin.succession();
     status.add_before(&admin.neighbours());
-    Json(status)
+    status
 }
 
 async fn facts(
@@ -301,16 +325,23 @@ async fn configuration_with_text(State(admin): State<Arc<Admin>>) -> Json<Runnin
 }
 
 /// Likewise of what rejected files say, and who has done something.
-async fn events(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
-    watch(&admin, Over::Tcp)
+async fn events(State(admin): State<Arc<Admin>>, headers: HeaderMap) -> Result<Response, ApiError> {
+    watch(&admin, Over::Tcp, &headers)
 }
 
-async fn events_with_all(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
-    watch(&admin, Over::Socket)
+async fn events_with_all(
+    State(admin): State<Arc<Admin>>,
+    headers: HeaderMap,
+) -> Result<Response, ApiError> {
+    watch(&admin, Over::Socket, &headers)
 }
 
-fn watch(admin: &Admin, over: Over) -> Result<Response, ApiError> {
-    let Some(stream) = admin.events.watch(&admin.publisher.current(), over) else {
+fn watch(admin: &Admin, over: Over, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let last = headers.get("last-event-id");
+    // One that is no number of ours is as good as none.
+    let last = last.and_then(|last| last.to_str().ok()?.parse().ok());
+    let current = admin.publisher.current();
+    let Some(stream) = admin.events.watch(&current, over, last) else {
         let detail = "too many are watching";
         return Err(ApiError::new(StatusCode::SERVICE_UNAVAILABLE, detail));
     };

@@ -13,6 +13,8 @@ struct Operation {
     summary: &'static str,
     /// Whether over the socket only; over TCP it is refused.
     changes: bool,
+    /// Where it changes something: whether over TCP it can be asked for with a token.
+    takes_token: bool,
     /// What may stand in its query.
     query: &'static [Parameter],
     /// The shape of its body.
@@ -69,7 +71,10 @@ pub fn description() -> Value {
             "description": "What a running balancer tells, and what it can be told. On admin.address, where everything is only read, and on admin.socket.",
         },
         "paths": paths,
-        "components": { "schemas": schemas },
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": { "token": { "type": "http", "scheme": "bearer" } },
+        },
     })
 }
 
@@ -107,15 +112,23 @@ impl Operation {
                 }
             }
         }
-        let over_tcp = self.changes.then_some(403);
+        let over_tcp: &[u16] = match (self.changes, self.takes_token) {
+            (true, true) => &[401, 403, 429],
+            (true, false) => &[403],
+            (false, _) => &[],
+        };
         let by_name = self.is_asked_by_name().then_some(421);
         let of_body: &[u16] = if self.body.is_some() { &OF_BODIES } else { &[] };
         let problems = self.problems.iter().chain(of_body).copied();
-        for status in problems.chain(over_tcp).chain(by_name) {
+        for status in problems.chain(over_tcp.iter().copied()).chain(by_name) {
             let problem = content("application/problem+json", reference("Problem"));
             responses.insert(status.to_string(), problem);
         }
         let mut description = json!({ "summary": self.summary, "responses": responses });
+        if self.takes_token {
+            // Over the socket it takes none.
+            description["security"] = json!([{ "token": [] }, {}]);
+        }
         if let Some(shape) = self.body {
             description["requestBody"] = json!({
                 "required": false,
@@ -185,6 +198,7 @@ const fn read(path: &'static str, summary: &'static str, answer: Answer) -> Oper
         path,
         summary,
         changes: false,
+        takes_token: false,
         query: &[],
         body: None,
         answer,
@@ -193,6 +207,7 @@ const fn read(path: &'static str, summary: &'static str, answer: Answer) -> Oper
 }
 
 const OPERATIONS: &[Operation] = &[
+    read("/", "The dashboard.", Answer::Other("text/html")),
     read(
         "/livez",
         "200 while the process runs.",
@@ -236,7 +251,7 @@ const OPERATIONS: &[Operation] = &[
         problems: &[503],
         ..read(
             "/api/v1/events",
-            "What happens, as server-sent events: begin, endpoint, reload, upgrade, operator, point.",
+            "What happens, as server-sent events: begin, endpoint, pause, reload, upgrade, flip, operator, point.",
             Answer::Other("text/event-stream"),
         )
     },
@@ -288,6 +303,7 @@ const OPERATIONS: &[Operation] = &[
         path: "/api/v1/reload",
         summary: "Reads the file again.",
         changes: true,
+        takes_token: false,
         query: &[],
         body: Some("ReloadWanted"),
         answer: Answer::Json("Reloaded"),
@@ -298,6 +314,7 @@ const OPERATIONS: &[Operation] = &[
         path: "/api/v1/rollback",
         summary: "Takes an earlier file over again.",
         changes: true,
+        takes_token: false,
         query: &[],
         body: Some("RollbackTo"),
         answer: Answer::Json("Reloaded"),
@@ -308,6 +325,7 @@ const OPERATIONS: &[Operation] = &[
         path: "/api/v1/upgrade",
         summary: "Lets a new process take over; 500 where nothing comes of it.",
         changes: true,
+        takes_token: false,
         query: &[],
         body: Some("UpgradeWanted"),
         answer: Answer::Json("Upgraded"),
@@ -326,6 +344,7 @@ const OPERATIONS: &[Operation] = &[
         path: "/api/v1/upstreams/{upstream}/flip",
         summary: "Begins to let another set of endpoints serve.",
         changes: true,
+        takes_token: false,
         query: &[],
         body: Some("FlipWanted"),
         answer: Answer::Json("Sets"),
@@ -336,6 +355,7 @@ const OPERATIONS: &[Operation] = &[
         path: "/api/v1/upstreams/{upstream}/flip/abort",
         summary: "Ends a flip that is under way.",
         changes: true,
+        takes_token: false,
         query: &[],
         body: Some("Nothing"),
         answer: Answer::Json("Sets"),
@@ -346,6 +366,7 @@ const OPERATIONS: &[Operation] = &[
         path: "/api/v1/endpoints/{upstream}/{endpoint}/{action}",
         summary: "Takes an endpoint out, or gives it requests again.",
         changes: true,
+        takes_token: true,
         query: &[],
         body: Some("Nothing"),
         answer: Answer::Json("Changed"),

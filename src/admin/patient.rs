@@ -27,7 +27,7 @@ impl Listener for Known {
 
     async fn accept(&mut self) -> (Self::Io, Self::Addr) {
         let (stream, _) = Listener::accept(&mut self.0).await;
-        let operator = stream.peer_cred().ok().map(|found| Operator {
+        let operator = stream.peer_cred().ok().map(|found| Operator::User {
             uid: found.uid(),
             pid: found.pid(),
         });
@@ -41,7 +41,7 @@ impl Listener for Known {
 
 impl Operator {
     /// Who cannot be told is nobody: all bits set is no user.
-    pub(super) const NOBODY: Self = Self {
+    pub(super) const NOBODY: Self = Self::User {
         uid: u32::MAX,
         pid: None,
     };

@@ -16,12 +16,21 @@ pub struct ApiError {
     status: u16,
     /// What is wrong, in a sentence.
     detail: String,
-    /// Whether the same may be asked again in a moment (`Retry-After`).
+    /// When or how it may be asked again.
     #[serde(skip)]
-    is_for_now: bool,
+    again: Option<Again>,
     /// Every problem of a configuration.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     problems: Vec<ProblemView>,
+}
+
+/// When or how something may be asked again.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Again {
+    /// After so many seconds: `Retry-After`.
+    After(u64),
+    /// With a token: `WWW-Authenticate` (RFC 6750).
+    WithToken,
 }
 
 #[derive(Debug, Serialize)]
@@ -41,17 +50,20 @@ impl ApiError {
             title: status.canonical_reason().unwrap_or_default(),
             status: status.as_u16(),
             detail: detail.into(),
-            is_for_now: false,
+            again: None,
             problems: Vec::new(),
         }
     }
 
     /// One that may be over in a moment.
     pub fn for_now(status: StatusCode, detail: impl Into<String>) -> Self {
-        Self {
-            is_for_now: true,
-            ..Self::new(status, detail)
-        }
+        Self::new(status, detail).again(Again::After(1))
+    }
+
+    /// The same, which may be asked again.
+    pub(super) fn again(mut self, again: Again) -> Self {
+        self.again = Some(again);
+        self
     }
 }
 
@@ -90,13 +102,20 @@ impl From<&Problem> for ProblemView {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-        let is_for_now = self.is_for_now;
+        let again = self.again;
         let mut response = (status, axum::Json(self)).into_response();
         let kind = HeaderValue::from_static("application/problem+json");
         let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, kind);
-        if is_for_now {
-            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+        match again {
+            Some(Again::After(seconds)) => {
+                headers.insert(header::RETRY_AFTER, seconds.into());
+            }
+            Some(Again::WithToken) => {
+                let scheme = HeaderValue::from_static("Bearer");
+                headers.insert(header::WWW_AUTHENTICATE, scheme);
+            }
+            None => {}
         }
         response
     }

@@ -19,15 +19,19 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 
 use super::Admin;
+use super::events::VIEWERS;
 use super::patient::Reading;
 use super::problem::ApiError;
 use super::room::{Answer, Room};
 use crate::message::authority;
 
 /// Connections at once. Twice as many as may watch.
-const MOST: usize = 128;
+const MOST: usize = 2 * VIEWERS;
 /// Longest wait for a request, from its connection's beginning or the one before to the end of its head.
 const HEAD: Duration = Duration::from_secs(10);
+
+/// Bytes that a connection holds of what its client does not take, here and once more in the system.
+pub(super) const BUFFER: usize = 64 << 10;
 
 /// Serves what `listener` accepts, each connection by the router for its address, until somebody else does (`left`). What was
 /// asked by then is answered still.
@@ -59,6 +63,7 @@ pub(super) async fn serve<L: Listener>(
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEAD)
+                .max_buf_size(BUFFER)
                 .serve_connection(TokioIo::new(Reading::new(io)), service);
             tokio::pin!(connection);
             let served = tokio::select! {

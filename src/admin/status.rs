@@ -1,5 +1,6 @@
 //! What is shown of a snapshot, as JSON. Own structs, so that the inside may change without the outside.
 
+use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
@@ -11,13 +12,13 @@ use super::before::Busy;
 use super::flip::{self, FlipStatus};
 use super::leaving::Leaving;
 use super::reloads::{LastReload, LastReloadView};
+use super::routes::RouteStatus;
 use super::takeover::{Neighbours, Succession};
 use crate::config::{self, hint};
-use crate::metrics::{Metrics, UpstreamMetrics};
-use crate::snapshot::{Action, Snapshot};
+use crate::metrics::Metrics;
+use crate::snapshot::Snapshot;
 use crate::upstream::outlier::Ejection;
-use crate::upstream::state::WORDS;
-use crate::upstream::{Endpoint, Headroom, Health, Tier, Upstream};
+use crate::upstream::{Endpoint, Evidence, Headroom, Health, Tier, Upstream, versions};
 
 /// `GET /api/v1/status`
 #[derive(Debug, Serialize)]
@@ -31,9 +32,17 @@ pub struct Status {
     last_reload: Option<LastReloadView>,
     /// While another process takes the place of this one, or the one before still has connections.
     pub(super) upgrade: Option<Succession>,
+    admin: AdminStatus,
     listeners: Vec<ListenerStatus>,
     upstreams: Vec<UpstreamStatus>,
     routes: Vec<RouteStatus>,
+}
+
+/// What may be done where this was asked.
+#[derive(Debug, Serialize)]
+struct AdminStatus {
+    /// Whether endpoints can be drained and the like; over TCP it takes a token.
+    writable: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -70,7 +79,32 @@ struct UpstreamStatus {
     active_set: Option<String>,
     /// The last flip from one to another in this process.
     flip: Option<FlipStatus>,
+    /// Which versions of their code its endpoints run, where they are asked.
+    versions: Option<Vec<VersionStatus>>,
+    /// Unix time in seconds since when endpoints of more than one serve, if they do.
+    skew_since: Option<u64>,
+    /// The one that they must run to be used.
+    expect_version: Option<String>,
     endpoints: Vec<EndpointStatus>,
+}
+
+#[derive(Debug, Serialize)]
+struct VersionStatus {
+    version: String,
+    /// How many run it.
+    endpoints: usize,
+    /// How many of them may be picked now.
+    serving: usize,
+}
+
+impl From<versions::Share> for VersionStatus {
+    fn from(share: versions::Share) -> Self {
+        Self {
+            version: share.version.to_string(),
+            endpoints: share.endpoints,
+            serving: share.serving,
+        }
+    }
 }
 
 /// How many endpoints could be lost with the load still carried.
@@ -137,7 +171,13 @@ pub struct EndpointStatus {
     /// Most requests at once within the last day.
     peak_in_flight: u32,
     tunnels: i64,
+    /// Requests that failed here and were sent again, here or elsewhere.
+    retries: u64,
     eligible: bool,
+    /// Which version of its code it runs, where it says so.
+    version: Option<String>,
+    /// Why that is not known, where it is asked.
+    version_unknown: Option<String>,
 }
 
 #[derive(Debug, Serialize)]
@@ -155,22 +195,6 @@ impl From<Ejection> for EjectionStatus {
             until: unix_seconds(ejection.until),
         }
     }
-}
-
-#[derive(Debug, Serialize)]
-struct RouteStatus {
-    name: String,
-    /// Where there is one.
-    upstream: Option<String>,
-    /// Where there are several.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    split: Vec<ShareStatus>,
-}
-
-#[derive(Debug, Serialize)]
-struct ShareStatus {
-    upstream: String,
-    weight: u32,
 }
 
 impl Status {
@@ -210,6 +234,16 @@ impl Status {
                 headroom: upstream.headroom().into(),
                 active_set: upstream.active_set().map(|set| set.to_string()),
                 flip: flip::last(upstream),
+                versions: upstream.asks_version().then(|| {
+                    let shares = upstream.shares_of_versions().into_iter();
+                    shares.map(VersionStatus::from).collect()
+                }),
+                skew_since: upstream.versions.skew_since().map(unix_seconds),
+                expect_version: upstream
+                    .health
+                    .as_ref()
+                    .and_then(|health| health.expect_version.as_ref())
+                    .map(ToString::to_string),
                 endpoints: upstream
                     .endpoints
                     .iter()
@@ -217,25 +251,16 @@ impl Status {
                     .collect(),
             }
         });
-        let routes = snapshot.routes.iter().map(|route| RouteStatus {
-            name: route.name.to_string(),
-            upstream: match &route.action {
-                Action::Forward(upstream) => Some(upstream.name.to_string()),
-                Action::Split(_) | Action::Redirect(_) | Action::Respond(_) | Action::NotFound => {
-                    None
-                }
-            },
-            split: shares(&route.action),
-        });
         Self {
             version: env!("CARGO_PKG_VERSION"),
             generation: snapshot.generation,
             started: unix_seconds(started),
             last_reload: None,
             upgrade: None,
+            admin: AdminStatus { writable: false },
             listeners: listeners.collect(),
             upstreams: upstreams.collect(),
-            routes: routes.collect(),
+            routes: RouteStatus::all(snapshot),
         }
     }
 }
@@ -246,17 +271,12 @@ impl Status {
         self.last_reload = last.map(LastReloadView::from);
         self
     }
-}
 
-fn shares(action: &Action) -> Vec<ShareStatus> {
-    let Action::Split(split) = action else {
-        return Vec::new();
-    };
-    let shares = split.shares().map(|(upstream, weight)| ShareStatus {
-        upstream: upstream.name.to_string(),
-        weight,
-    });
-    shares.collect()
+    /// The same, where something may be changed or not.
+    pub(super) fn writable(mut self, writable: bool) -> Self {
+        self.admin = AdminStatus { writable };
+        self
+    }
 }
 
 impl Status {
@@ -335,7 +355,10 @@ impl EndpointStatus {
             max_in_flight: None,
             peak_in_flight: busy.in_flight,
             tunnels: busy.tunnels,
+            retries: 0,
             eligible: false,
+            version: None,
+            version_unknown: None,
         }
     }
 }
@@ -381,6 +404,9 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
         health: state.health.as_str(),
         evidence: match state.health {
             Health::Down(evidence) => Some(evidence.as_str()),
+            Health::Unchecked | Health::Unknown | Health::Up if state.is_held() => {
+                Some(Evidence::Hard.as_str())
+            }
             Health::Unchecked | Health::Unknown | Health::Up | Health::Draining => None,
         },
         ejected: state.ejected.map(EjectionStatus::from),
@@ -388,69 +414,102 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
             Some(upstream) => state.word_of(upstream.is_standby(endpoint)),
             None => state.word(),
         },
-        reason: state.reason,
+        reason: state.why(),
         since: unix_seconds(state.since),
         in_flight: endpoint.in_flight(),
         tunnels: endpoint.metrics.tunnels.get(),
+        retries: endpoint.retried(),
         max_in_flight: endpoint.max_in_flight().map(NonZeroU32::get),
         peak_in_flight: endpoint.peak_in_flight(),
         eligible: upstream.is_some_and(|upstream| upstream.would_pick(endpoint)),
+        version: endpoint.version().map(|version| version.to_string()),
+        version_unknown: state.version.why_unknown().map(str::to_owned),
     }
 }
 
 /// Sets the gauges that are read from endpoints only when somebody looks.
 pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
-    UpstreamMetrics::retire_sets(metrics, |upstream, set| {
-        let mut upstreams = snapshot.upstreams.iter();
-        let found = upstreams.find(|other| *other.name == *upstream);
-        found.is_none_or(|upstream| upstream.members(set).next().is_none())
-    });
+    refresh_versions(snapshot, metrics);
+    refresh_sets(snapshot, metrics);
     for upstream in &snapshot.upstreams {
-        upstream
-            .metrics
-            .available
-            .set(i64::try_from(upstream.available()).unwrap_or(i64::MAX));
-        metrics
-            .headroom_endpoints
-            .with_label_values(&[&*upstream.name])
-            .set(i64::try_from(upstream.headroom().could_lose).unwrap_or(i64::MAX));
-        metrics
-            .queue_length
-            .with_label_values(&[&*upstream.name])
-            .set(i64::try_from(upstream.queue.len()).unwrap_or(i64::MAX));
-        for set in upstream.set_names() {
-            metrics
-                .active_set
-                .with_label_values(&[&*upstream.name, &*set])
-                .set(i64::from(upstream.percent_of(&set) > 0));
-        }
+        let name = [&*upstream.name];
+        let available = gauge(upstream.available());
+        upstream.metrics.available.set(available);
+        let headroom = metrics.headroom_endpoints.with_label_values(&name);
+        headroom.set(gauge(upstream.headroom().could_lose));
+        let queue_length = metrics.queue_length.with_label_values(&name);
+        queue_length.set(gauge(upstream.queue.len()));
         for endpoint in &upstream.endpoints {
-            let name = [&**endpoint.upstream(), &**endpoint.name()];
-            let word = upstream.word(endpoint);
-            for state in WORDS {
-                metrics
-                    .endpoint_state
-                    .with_label_values(&[name[0], name[1], state])
-                    .set(i64::from(state == word));
-            }
+            let shown = endpoint.metrics.shown(metrics);
+            shown.set_state(upstream.word(endpoint));
             // A backup that waits is well, and no reason for alarm; nor is a set on standby.
             let waits = upstream.waits(endpoint) || upstream.is_standby(endpoint);
             let waits = waits && endpoint.tier() == Tier::Eligible;
             let eligible = waits || upstream.would_pick(endpoint);
-            metrics
-                .endpoint_up
-                .with_label_values(&name)
-                .set(i64::from(eligible));
-            metrics
-                .endpoint_weight
-                .with_label_values(&name)
-                .set(i64::from(endpoint.weight()));
-            metrics
-                .upstream_in_flight
-                .with_label_values(&name)
-                .set(i64::from(endpoint.in_flight()));
+            shown.up.set(i64::from(eligible));
+            shown.weight.set(i64::from(endpoint.weight()));
+            shown.in_flight.set(i64::from(endpoint.in_flight()));
         }
     }
+}
+
+fn gauge(count: usize) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The series of sets that are gone go with them.
+fn refresh_sets(snapshot: &Snapshot, metrics: &Metrics) {
+    let mut sets = HashSet::new();
+    for upstream in &snapshot.upstreams {
+        for set in upstream.set_names() {
+            let series = metrics
+                .active_set
+                .with_label_values(&[&*upstream.name, &*set]);
+            series.set(i64::from(upstream.percent_of(&set) > 0));
+            sets.insert((&*upstream.name, set));
+        }
+    }
+    let is_there = |values: &[&str]| matches!(values, [upstream, set] if sets.contains(&(*upstream, (*set).into())));
+    metrics.active_set.keep(is_there);
+}
+
+/// The series of versions that are gone go with them.
+fn refresh_versions(snapshot: &Snapshot, metrics: &Metrics) {
+    let (mut upstreams, mut infos) = (HashSet::new(), HashSet::new());
+    let asking = snapshot.upstreams.iter();
+    for upstream in asking.filter(|upstream| upstream.asks_version()) {
+        let shares = upstream.shares_of_versions();
+        let serving = shares.iter().filter(|share| share.serving > 0).count();
+        let name = [&*upstream.name];
+        upstreams.insert(&*upstream.name);
+        let versions = metrics.upstream_versions.with_label_values(&name);
+        versions.set(gauge(serving));
+        let skew = upstream.versions.skew_since();
+        let skew = skew.and_then(|since| SystemTime::now().duration_since(since).ok());
+        let seconds = metrics.upstream_skew_seconds.with_label_values(&name);
+        seconds.set(skew.map_or(0, |skew| i64::try_from(skew.as_secs()).unwrap_or(i64::MAX)));
+        let present: Vec<_> = shares.into_iter().map(|share| share.version).collect();
+        let labels = upstream.versions.labels(&present);
+        for endpoint in &upstream.endpoints {
+            let version = endpoint.version();
+            if let Some(label) = version.and_then(|version| labels.get(&*version)) {
+                let values = [name[0], &**endpoint.name(), label];
+                metrics
+                    .endpoint_version_info
+                    .with_label_values(&values)
+                    .set(1);
+                infos.insert(values.map(str::to_owned));
+            }
+        }
+    }
+    // What stays is there all the time: somebody else may be reading.
+    let is_asked = |values: &[&str]| values.iter().all(|name| upstreams.contains(name));
+    metrics.upstream_versions.keep(is_asked);
+    metrics.upstream_skew_seconds.keep(is_asked);
+    metrics.endpoint_version_info.keep(|values| {
+        let values: Result<[&str; 3], _> = values.try_into();
+        values.is_ok_and(|values| infos.contains(&values.map(str::to_owned)))
+    });
 }
 
 pub(super) fn unix_millis(time: SystemTime) -> u64 {

@@ -124,6 +124,18 @@ pub enum SlowStart {
 }
 
 impl Policy {
+    /// One of the same kind, for a part of the same candidates.
+    pub fn another(&self) -> Self {
+        match self {
+            Self::RoundRobin(_) => Self::RoundRobin(RoundRobin::default()),
+            Self::LeastConnections(_) => Self::LeastConnections(LeastConnections::default()),
+            Self::TwoChoices(_) => Self::TwoChoices(TwoChoices::default()),
+            Self::PeakEwma(_) => Self::PeakEwma(PeakEwma::default()),
+            Self::ConsistentHash(policy) => Self::ConsistentHash(policy.another()),
+            Self::Random(_) => Self::Random(Random::default()),
+        }
+    }
+
     /// The index of the candidate to take, `None` only when none was eligible while it looked.
     ///
     /// `candidates` must be the list given to the last [`Self::refresh`]. `key` is for consistent hashing: the

@@ -4,33 +4,31 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use crate::config::{self, ConfigErrors};
+use crate::config::{self, Config, ConfigErrors};
 use crate::daemon::EXIT_CONFIG;
 use crate::metrics::Metrics;
+use crate::metrics::census::{self, Mix, Sizes};
+use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler};
 use crate::tls::Tickets;
 
 /// Validates the file at `config`; problems and warnings go to standard error.
 pub fn run(config: &Path) -> ExitCode {
     match check(config) {
-        Ok(compiled) => {
+        Ok((loaded, compiled)) => {
             for warning in &compiled.warnings {
                 eprintln!("warning: {warning}");
             }
-            let snapshot = &compiled.snapshot;
-            let endpoints: usize = snapshot
-                .upstreams
-                .iter()
-                .map(|upstream| upstream.endpoints.len())
-                .sum();
+            let sizes = sizes(&loaded, &compiled.snapshot);
             println!(
                 "{}: ok ({}, {}, {} with {})",
                 config.display(),
-                count(snapshot.listeners.len(), "listener"),
-                count(snapshot.routes.len(), "route"),
-                count(snapshot.upstreams.len(), "upstream"),
-                count(endpoints, "endpoint"),
+                count(sizes.listeners, "listener"),
+                count(sizes.routes, "route"),
+                count(sizes.upstreams, "upstream"),
+                count(sizes.endpoints, "endpoint"),
             );
+            print_series(&sizes);
             ExitCode::SUCCESS
         }
         Err(problems) => {
@@ -40,13 +38,50 @@ pub fn run(config: &Path) -> ExitCode {
     }
 }
 
-fn check(path: &Path) -> Result<Compiled, ConfigErrors> {
+fn check(path: &Path) -> Result<(Config, Compiled), ConfigErrors> {
     let config = config::load(path)?;
     let tickets = Tickets::new().map_err(|error| {
         ConfigErrors::of_file(path, format!("no random bytes for ticket keys: {error}"))
     })?;
-    Compiler::new(Arc::new(Metrics::new()), tickets, 0).compile(&config, None)
+    let compiled = Compiler::new(Arc::new(Metrics::new()), tickets, 0).compile(&config, None)?;
+    Ok((config, compiled))
 }
+
+fn sizes(config: &Config, snapshot: &Snapshot) -> Sizes {
+    let (listeners, routes) = (&snapshot.listeners, &snapshot.routes);
+    let upstreams = &snapshot.upstreams;
+    Sizes {
+        listeners: listeners.len(),
+        certificates: listeners.iter().map(|it| it.certificates.len()).sum(),
+        routes: routes.len(),
+        mirrors: routes.iter().filter(|it| it.mirror.is_some()).count(),
+        upstreams: upstreams.len(),
+        endpoints: upstreams.iter().map(|it| it.endpoints.len()).sum(),
+        sets: upstreams.iter().map(|it| it.set_names().len()).sum(),
+        workers: config.process.workers.get(),
+    }
+}
+
+/// How much whoever scrapes may have to store.
+fn print_series(sizes: &Sizes) {
+    let Mix { codes, methods } = Mix::USUAL;
+    println!(
+        "metrics: {} series at most while no route is asked with more than {methods} methods nor answers with more than \
+         {codes} statuses, {} with all there are",
+        census::total(sizes, Mix::USUAL),
+        census::total(sizes, Mix::ANY),
+    );
+    let most = census::families(sizes, Mix::USUAL);
+    let most: Vec<_> = most
+        .iter()
+        .take(MOST)
+        .map(|(family, series)| format!("{} {series}", family.name))
+        .collect();
+    println!("         most of them: {}", most.join(", "));
+}
+
+/// So many families are named.
+const MOST: usize = 4;
 
 fn count(number: usize, noun: &str) -> String {
     if number == 1 {

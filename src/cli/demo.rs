@@ -195,6 +195,7 @@ fn invitation(
          curl --cacert {ca} --path-as-is 'https://localhost:{https}/admin' 'https://localhost:{https}/x/..//%61dmin'\n\
          curl 'http://{admin}/api/v1/status'\n\
          \n\
+         The dashboard: http://{admin}/\n\
          Edit {config} and `kill -HUP {process}` to reload. Ctrl-C stops.\n"
     )
 }

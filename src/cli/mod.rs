@@ -17,6 +17,7 @@ mod running;
 pub mod schema;
 pub mod status;
 mod table;
+pub mod top;
 pub mod upgrade;
 pub mod why;
 
@@ -63,6 +64,8 @@ enum Action {
     Explain(explain::live::Question),
     /// Show listeners, upstreams and endpoints of the running balancer.
     Status(status::Args),
+    /// Watch the running balancer, and take endpoints out or in.
+    Top(top::Args),
     /// Tell what a reload would change, without doing it.
     Plan(plan::Args),
     /// Have the running balancer read its file again, and tell what came of it.
@@ -113,6 +116,7 @@ pub fn run() -> ExitCode {
         Action::Check => check::run(&command.config),
         Action::Explain(args) => explain::live::run(&args, &command.config),
         Action::Status(args) => status::run(&args, &command.config),
+        Action::Top(args) => top::run(&args, &command.config),
         Action::Plan(args) => plan::run(&args, &command.config),
         Action::Reload(args) => reload::reload(&args, &command.config),
         Action::Rollback(args) => reload::rollback(&args, &command.config),

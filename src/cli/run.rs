@@ -1,5 +1,6 @@
 //! `balancer run`: reads the file, starts logging as it says, serves.
 
+use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -12,17 +13,20 @@ pub fn run(path: &Path, on_ready: OnReady) -> ExitCode {
     let inherited = match Inherited::from_environment() {
         Ok(inherited) => inherited,
         Err(error) => {
-            eprintln!("balancer: {error}");
+            // Standard error may be closed, and that is no reason to panic.
+            let _ = writeln!(io::stderr(), "balancer: {error}");
             return ExitCode::FAILURE;
         }
     };
     match config::load(path) {
         Ok(config) => {
             logging::start(&config.log);
-            daemon::run(path, config, inherited, on_ready)
+            let code = daemon::run(path, config, inherited, on_ready);
+            logging::finish();
+            code
         }
         Err(problems) => {
-            eprintln!("{problems}");
+            let _ = writeln!(io::stderr(), "{problems}");
             inherited.give_up(&problems.to_string());
             EXIT_CONFIG.into()
         }

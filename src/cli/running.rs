@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use bytes::Bytes;
-use http::{Method, Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, StatusCode, header};
 use http_body_util::{BodyExt, Full};
+use hyper::body::Incoming;
+use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -25,7 +27,7 @@ pub struct At {
 }
 
 /// A balancer that runs.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Running {
     /// The file that led to it; `None` where its socket was named.
     config: Option<PathBuf>,
@@ -173,10 +175,20 @@ impl Running {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_io()
             .build();
-        let answer = match runtime {
-            Ok(runtime) => runtime.block_on(self.answer(method, path, body))?,
-            Err(error) => return Err(AskError::Io(self.socket.clone(), error)),
-        };
+        match runtime {
+            Ok(runtime) => runtime.block_on(self.asked(method, path, body)),
+            Err(error) => Err(AskError::Io(self.socket.clone(), error)),
+        }
+    }
+
+    /// The same, for those who do something else meanwhile.
+    pub(super) async fn asked<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: Bytes,
+    ) -> Result<T, AskError> {
+        let answer = self.answer(method, path, body).await?;
         let Answer {
             status,
             server,
@@ -194,20 +206,26 @@ impl Running {
         serde_json::from_slice(&body).map_err(|_| AskError::Version(server))
     }
 
+    /// What is at `path`, as it comes; over when that is dropped. Called within a runtime.
+    pub(super) async fn follow(&self, path: &str) -> Result<Incoming, AskError> {
+        let (mut sender, connection) = self.connected().await?;
+        // It ends with the response, or fails, which the response tells as well.
+        tokio::spawn(connection);
+        let response = sender
+            .send_request(request(Method::GET, path, Bytes::new()))
+            .await
+            .map_err(|error| self.failed(error))?;
+        if response.status().is_success() {
+            Ok(response.into_body())
+        } else {
+            let server = response.headers().get(header::SERVER);
+            Err(AskError::Version(server_of(server)))
+        }
+    }
+
     async fn answer(&self, method: Method, path: &str, body: Bytes) -> Result<Answer, AskError> {
-        let stream = UnixStream::connect(&self.socket)
-            .await
-            .map_err(|error| self.unreachable(error))?;
-        let failed = |error| AskError::Http(self.socket.clone(), error);
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(failed)?;
-        let request = Request::builder()
-            .method(method)
-            .uri(path)
-            .header(header::HOST, "balancer")
-            .body(Full::new(body))
-            .expect("paths are made here, of encoded names");
+        let (mut sender, connection) = self.connected().await?;
+        let request = request(method, path, body);
         let exchange = async {
             let response = sender.send_request(request).await?;
             let (head, body) = response.into_parts();
@@ -216,18 +234,28 @@ impl Running {
         };
         let (head, body) = tokio::select! {
             biased;
-            exchanged = exchange => exchanged.map_err(failed)?,
+            exchanged = exchange => exchanged.map_err(|error| self.failed(error))?,
             // It ends first only where it fails, which the exchange tells as well.
-            Err(error) = connection => return Err(failed(error)),
+            Err(error) = connection => return Err(self.failed(error)),
         };
-        let server = head.headers.get(header::SERVER);
-        let server = server.and_then(|server| server.to_str().ok());
         Ok(Answer {
             status: head.status,
             is_for_now: head.headers.contains_key(header::RETRY_AFTER),
-            server: server.unwrap_or("of an unknown version").to_owned(),
+            server: server_of(head.headers.get(header::SERVER)),
             body,
         })
+    }
+
+    async fn connected(&self) -> Result<(Sender, Connection), AskError> {
+        let stream = UnixStream::connect(&self.socket)
+            .await
+            .map_err(|error| self.unreachable(error))?;
+        let connected = http1::handshake(TokioIo::new(stream)).await;
+        connected.map_err(|error| self.failed(error))
+    }
+
+    fn failed(&self, error: hyper::Error) -> AskError {
+        AskError::Http(self.socket.clone(), error)
     }
 
     fn unreachable(&self, error: io::Error) -> AskError {
@@ -241,6 +269,23 @@ impl Running {
             _ => AskError::Io(socket, error),
         }
     }
+}
+
+type Sender = http1::SendRequest<Full<Bytes>>;
+type Connection = http1::Connection<TokioIo<UnixStream>, Full<Bytes>>;
+
+fn request(method: Method, path: &str, body: Bytes) -> Request<Full<Bytes>> {
+    Request::builder()
+        .method(method)
+        .uri(path)
+        .header(header::HOST, "balancer")
+        .body(Full::new(body))
+        .expect("paths are made here, of encoded names")
+}
+
+fn server_of(field: Option<&HeaderValue>) -> String {
+    let server = field.and_then(|server| server.to_str().ok());
+    server.unwrap_or("of an unknown version").to_owned()
 }
 
 struct Answer {

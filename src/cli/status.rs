@@ -112,7 +112,16 @@ struct Upstream {
     active_set: Option<String>,
     #[serde(default)]
     flip: Option<super::flip::Flip>,
+    /// Since when endpoints of more than one version serve.
+    skew_since: Option<u64>,
+    #[serde(default)]
+    versions: Option<Vec<Version>>,
     endpoints: Vec<Endpoint>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Version {
+    serving: usize,
 }
 
 /// How many endpoints could be lost with the load still carried.
@@ -168,6 +177,7 @@ pub(super) struct Endpoint {
     pub(super) in_flight: u32,
     pub(super) tunnels: u32,
     eligible: bool,
+    version: Option<String>,
 }
 
 impl Endpoint {
@@ -190,7 +200,7 @@ impl Endpoint {
 
     fn tone(&self) -> Tone {
         match &*self.state {
-            "down" | "unresolved" => Tone::Bad,
+            "down" | "held" | "unresolved" => Tone::Bad,
             "up" | "unchecked" | STANDBY => Tone::Good,
             _ => Tone::Doubtful,
         }
@@ -279,7 +289,7 @@ impl Status {
         text.push_str(&listeners.text("", in_colour));
         for upstream in &self.upstreams {
             text.push_str(&format!(
-                "\nupstream {} ({}): {} of {} available{}\n",
+                "\nupstream {} ({}): {} of {} available{}{}\n",
                 upstream.name,
                 upstream.policy,
                 upstream.available,
@@ -287,7 +297,8 @@ impl Status {
                 upstream
                     .headroom
                     .as_ref()
-                    .map_or_else(String::new, Headroom::text)
+                    .map_or_else(String::new, Headroom::text),
+                upstream.skew(now)
             ));
             text.push_str(&upstream.sets());
             text.push_str(&upstream.endpoints(now).text("  ", in_colour));
@@ -308,25 +319,41 @@ impl Upstream {
         }
     }
 
+    /// `, 2 versions serve since 5 min 3 s`
+    fn skew(&self, now: u64) -> String {
+        let (Some(since), Some(versions)) = (self.skew_since, &self.versions) else {
+            return String::new();
+        };
+        let serving = versions.iter().filter(|it| it.serving > 0).count();
+        let long = ago(now.saturating_sub(since));
+        format!(", {serving} versions serve since {long}")
+    }
+
     fn endpoints(&self, now: u64) -> Table {
-        let mut table = Table::with_heading(&[
-            "endpoint",
-            "state",
-            "since",
-            "in flight",
-            "weight",
-            "reason",
-        ]);
+        // Only where somebody asks for versions.
+        let has_versions = self.versions.is_some();
+        let mut heading = vec!["endpoint", "state", "since", "in flight", "weight"];
+        heading.extend(has_versions.then_some("version"));
+        heading.push("reason");
+        let mut table = Table::with_heading(&heading);
         for endpoint in &self.endpoints {
             let idle = if endpoint.eligible { "" } else { "not picked" };
-            table.push(vec![
+            let mut row = vec![
                 Cell::plain(&endpoint.name),
                 Cell::new(endpoint.state_with_rest(), endpoint.tone()),
                 Cell::plain(ago(now.saturating_sub(endpoint.since))),
                 Cell::plain(endpoint.in_flight),
                 Cell::plain(endpoint.weight),
-                Cell::plain(endpoint.reason.as_deref().unwrap_or(idle)),
-            ]);
+            ];
+            if has_versions {
+                let version = endpoint.version.as_deref();
+                row.push(match version {
+                    Some(version) => Cell::plain(version),
+                    None => Cell::new("unknown", Tone::Doubtful),
+                });
+            }
+            row.push(Cell::plain(endpoint.reason.as_deref().unwrap_or(idle)));
+            table.push(row);
         }
         table
     }
@@ -380,6 +407,33 @@ mod tests {
              \x20 a         up                                 1 min 0 s  5          1\n\
              \x20 bb        draining (3 in flight, 2 tunnels)  1 min 0 s  5          1       not picked\n\
              \x20 c         down                               1 min 0 s  5          1       refused\n"
+        );
+    }
+
+    #[test]
+    fn versions_are_told_where_they_are_asked_for() {
+        let endpoint = |name: &str, state: &str, version: Option<&str>| {
+            json!({ "id": 1, "name": name, "weight": 1, "mode": "active", "state": state, "reason": null,
+                "since": 940, "in_flight": 0, "tunnels": 0, "eligible": true, "version": version })
+        };
+        let status = json!({
+            "version": "1.2.3", "generation": 7, "started": 0, "listeners": [],
+            "upstreams": [{ "name": "app", "policy": "random", "available": 3, "skew_since": 940,
+                "versions": [{ "version": "41", "endpoints": 1, "serving": 1 }, { "version": "42", "endpoints": 1, "serving": 1 },
+                    { "version": "40", "endpoints": 1, "serving": 0 }],
+                "endpoints": [endpoint("a", "up", Some("41")), endpoint("b", "up", Some("42")), endpoint("c", "up", None)],
+            }],
+        });
+        let status: Status = serde_json::from_value(status).unwrap();
+        let text = status.text(1000, false);
+        let told = text.split_once("\nupstream ").unwrap().1;
+        assert_eq!(
+            told,
+            "app (random): 3 of 3 available, 2 versions serve since 1 min 0 s\n\
+             \x20 endpoint  state  since      in flight  weight  version  reason\n\
+             \x20 a         up     1 min 0 s  0          1       41\n\
+             \x20 b         up     1 min 0 s  0          1       42\n\
+             \x20 c         up     1 min 0 s  0          1       unknown\n"
         );
     }
 

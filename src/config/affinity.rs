@@ -1,4 +1,4 @@
-//! `upstream.affinity`: how a client is kept with the endpoint that answered it first.
+//! `upstream.affinity`: how a client is kept with the endpoint that answered it first, or with those that run the same code.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,9 @@ use super::Place;
 /// `upstream.affinity`
 #[derive(Clone, Debug)]
 pub struct Affinity {
-    /// `cookie`: the name of the cookie that says which endpoint it was.
+    /// `by`: with whom a client is kept.
+    pub by: KeptBy,
+    /// `cookie`: the name of the cookie that says who it was.
     pub cookie: Box<str>,
     /// `key_file`: what the cookie is signed with. Read when the snapshot is compiled.
     pub key_file: PathBuf,
@@ -18,6 +20,15 @@ pub struct Affinity {
     pub max_age: Option<Duration>,
     /// Where `key_file` stands.
     pub place: Place,
+}
+
+/// `affinity.by`
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum KeptBy {
+    /// `"endpoint"` (default): with the endpoint that answered it.
+    Endpoint,
+    /// `"version"`: with any endpoint that runs the same version of the code.
+    Version,
 }
 
 impl Affinity {

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
+use crate::units::AppVersion;
+
 /// `upstream.health`
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Health {
@@ -21,6 +23,23 @@ pub struct Health {
     pub fall: u32,
     /// `rise`: consecutive passes that bring it up again. Default 2, at least 1. The very first admission needs one.
     pub rise: u32,
+    /// `version_header` or `version_pointer`: where a probe's answer says which version of its code an endpoint runs. Default:
+    /// nobody asks.
+    pub version: Option<VersionSource>,
+    /// `live_version`: answers to clients that have the header say it, too. Default false; only with `version_header`.
+    pub live_version: bool,
+    /// `expect_version`: an endpoint that runs another one, or does not say, is held out. Default: any will do. Only where
+    /// `version` says where it stands.
+    pub expect_version: Option<AppVersion>,
+}
+
+/// Where a version stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum VersionSource {
+    /// `version_header`: the value of this field.
+    Header(HeaderName),
+    /// `version_pointer`: a text or a number in the body, which is JSON, at this pointer (RFC 6901).
+    Pointer(Box<str>),
 }
 
 /// `health.kind`

@@ -3,6 +3,7 @@
 //! [`load`] reads the file; every problem in it is reported at once. Names resolve, lists that must hold something do,
 //! units are typed. Knows nothing of sockets; certificates are read later, when the snapshot is compiled.
 
+mod access_log;
 pub mod affinity;
 mod alike;
 pub mod auto_rollback;
@@ -28,6 +29,7 @@ pub mod route;
 pub mod schema;
 mod suggest;
 pub mod tls;
+pub mod tracing;
 pub mod upstream;
 mod value;
 mod warnings;
@@ -36,7 +38,10 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-pub use affinity::Affinity;
+pub use access_log::{
+    AccessLog, AccessLogFormat, AccessLogOnly, AccessLogTarget, Field, Fields, Redact,
+};
+pub use affinity::{Affinity, KeptBy};
 pub use alike::first_of_each_kind;
 pub use auto_rollback::{AutoRollback, CountedErrors};
 pub use changes::{FieldValue, HeaderChanges, Part, Variable};
@@ -44,7 +49,7 @@ pub use differences::{Difference, differences};
 pub use error::{ConfigErrors, Place, Problem};
 pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use hash::{Hash, HashKey};
-pub use health::{Health, Probe, StatusRange};
+pub use health::{Health, Probe, StatusRange, VersionSource};
 pub use hedge::Hedge;
 pub use limits::{Adaptive, Queue, QueueOrder, Rate, RateKey, RouteLimits, RouteTimeouts};
 pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};
@@ -52,10 +57,7 @@ pub use mirror::Mirror;
 pub use named_file::read_file;
 pub use passive::Passive;
 pub use pause::Pause;
-pub use process::{
-    AccessLog, AccessLogOnly, AccessLogTarget, Admin, AdminSocket, Log, LogFormat, LogLevel,
-    Process,
-};
+pub use process::{Admin, AdminSocket, Log, LogFormat, LogLevel, Process, TokenFile};
 pub use quantity::duration;
 pub use retry::{Budget, Retry, RouteRetry};
 pub use route::{
@@ -65,6 +67,7 @@ pub use suggest::hint;
 pub use tls::{
     Certificate, ClientAuth, ClientCrl, Clients, ForwardIdentity, ListenerTls, TlsVersion,
 };
+pub use tracing::{Collector, HeaderFile, Tracing};
 pub use upstream::{
     Address, Endpoint, Mode, Policy, Trust, Upstream, UpstreamTimeouts, UpstreamTls,
 };
@@ -80,6 +83,8 @@ pub struct Config {
     pub log: Log,
     /// `[access_log]`
     pub access_log: AccessLog,
+    /// `[tracing]`. Default: no traces are made.
+    pub tracing: Option<Tracing>,
     /// `[admin]`
     pub admin: Admin,
     /// `[error_pages]`, in file order. Default none.
@@ -97,7 +102,7 @@ pub struct Config {
 }
 
 impl Config {
-    /// Every file that it names to be read: certificates, keys, authorities, revocation lists, error pages.
+    /// Every file that it names to be read: certificates, keys, authorities, revocation lists, error pages, tokens.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
         let listeners = self.listeners.iter().filter_map(|it| it.tls.as_ref());
         let upstreams = self.upstreams.iter();
@@ -107,10 +112,14 @@ impl Config {
             tls.chain(keys)
         });
         let pages = self.error_pages.iter().map(|page| page.path.as_path());
+        let token = self.admin.token_file.iter().map(|it| it.path.as_path());
+        let of_tracing = self.tracing.iter().flat_map(Tracing::files);
         listeners
             .flat_map(ListenerTls::files)
             .chain(of_upstreams)
             .chain(pages)
+            .chain(token)
+            .chain(of_tracing)
     }
 }
 

@@ -1,4 +1,4 @@
-//! `[process]`, `[log]`, `[access_log]`, `[admin]`.
+//! `[process]`, `[log]`, `[admin]`.
 
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
@@ -65,39 +65,6 @@ pub enum LogFormat {
     Json,
 }
 
-/// `[access_log]`
-#[derive(Clone, Debug)]
-pub struct AccessLog {
-    /// `target`. Default off.
-    pub target: AccessLogTarget,
-    /// `sample`: share of requests logged, above 0 to 1; errors (status 500 and above, and requests without an answer) are always logged. Default 1.
-    pub sample: f64,
-    /// `only`. Default all.
-    pub only: AccessLogOnly,
-    /// Where `target` stands.
-    pub place: Place,
-}
-
-/// `access_log.target`
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub enum AccessLogTarget {
-    /// `"off"`
-    Off,
-    /// `"stdout"`
-    Stdout,
-    /// A file, appended to.
-    File(PathBuf),
-}
-
-/// `access_log.only`
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub enum AccessLogOnly {
-    /// `"all"`
-    All,
-    /// `"errors"`: status 500 and above, and requests without an answer.
-    Errors,
-}
-
 /// `[admin]`
 #[derive(Clone, Debug)]
 pub struct Admin {
@@ -112,6 +79,17 @@ pub struct Admin {
     pub hosts: Vec<Box<str>>,
     /// `audit`: a file to which everything that an operator does is appended. Default: the log only.
     pub audit: Option<PathBuf>,
+    /// `token_file`: who knows the token in it may change endpoints' modes over `address`. Default: nobody may change anything there.
+    pub token_file: Option<TokenFile>,
+}
+
+/// `admin.token_file`
+#[derive(Clone, Debug)]
+pub struct TokenFile {
+    /// The file. Read when the snapshot is compiled.
+    pub path: PathBuf,
+    /// Where it stands.
+    pub place: Place,
 }
 
 /// `admin.socket`

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::Policy;
+use super::{Field, Policy};
 use Kind::{
     Duration, List, Named, No, Number, Or, Policy as Policies, Size, Table, Text, Whole, Words, Yes,
 };
@@ -90,6 +90,7 @@ const FILE: &[Key] = &[
     Key("process", May, Table(PROCESS)),
     Key("log", May, Table(LOG)),
     Key("access_log", May, Table(ACCESS_LOG)),
+    Key("tracing", May, Table(TRACING)),
     Key("admin", May, Table(ADMIN)),
     Key("error_pages", May, Named(&Text)),
     Key("listener", Must, Named(&Table(LISTENER))),
@@ -127,8 +128,32 @@ const LOG: &[Key] = &[
 
 const ACCESS_LOG: &[Key] = &[
     Key("target", May, Text),
+    Key("format", May, Words(&["json", "combined"])),
+    Key("fields", May, List(&Words(&Field::NAMES))),
+    Key("headers", May, WORDS),
+    Key("redact", May, Table(REDACT)),
     Key("sample", May, Number(0.0, 1.0)),
     Key("only", May, Words(&["all", "errors"])),
+    Key("slow", May, Duration),
+];
+
+const REDACT: &[Key] = &[
+    Key("query", May, Or(&[Words(&["all"]), WORDS])),
+    Key("headers", May, WORDS),
+];
+
+const TRACING: &[Key] = &[
+    Key("endpoint", Must, Text),
+    Key("sample", May, Number(0.0, 1.0)),
+    Key("parent_based", May, Yes),
+    Key("query", May, Yes),
+    Key("service_name", May, Text),
+    Key("resource", May, Named(&Text)),
+    Key("headers", May, Named(&Text)),
+    Key("header_files", May, Named(&Text)),
+    Key("timeout", May, Duration),
+    Key("queue", May, Size),
+    Key("tls", May, Table(UPSTREAM_TLS)),
 ];
 
 const ADMIN: &[Key] = &[
@@ -136,6 +161,7 @@ const ADMIN: &[Key] = &[
     Key("socket", May, Text),
     Key("hosts", May, WORDS),
     Key("audit", May, Text),
+    Key("token_file", May, Text),
 ];
 
 const LISTENER: &[Key] = &[
@@ -263,6 +289,10 @@ const HEALTH: &[Key] = &[
     Key("host", May, Text),
     Key("headers", May, Named(&Text)),
     Key("service", May, Text),
+    Key("version_header", May, Text),
+    Key("version_pointer", May, Text),
+    Key("live_version", May, Yes),
+    Key("expect_version", May, Text),
 ];
 
 const PASSIVE: &[Key] = &[
@@ -309,6 +339,7 @@ const QUEUE: &[Key] = &[
 ];
 
 const AFFINITY: &[Key] = &[
+    Key("by", May, Words(&["endpoint", "version"])),
     Key("cookie", May, Text),
     Key("header", May, Text),
     Key("key_file", May, Text),

@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use super::{Config, HostPattern, PathPattern, Problem, Rewrite, Route, Upstream};
+use super::{
+    Admin, Affinity, Config, HostPattern, KeptBy, PathPattern, Problem, Rewrite, Route, Upstream,
+};
 use crate::units::Name;
 
 /// Every doubt about `config`, in no order.
@@ -22,7 +24,20 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
                 .filter_map(|route| mirrored(config, route)),
         )
         .chain(config.routes.iter().flat_map(|route| hedged(config, route)))
+        .chain(token_in_the_clear(&config.admin))
         .collect()
+}
+
+/// What changes endpoints is sent where others may listen.
+fn token_in_the_clear(admin: &Admin) -> Option<Problem> {
+    let file = admin.token_file.as_ref()?;
+    if admin.address.ip().to_canonical().is_loopback() {
+        return None;
+    }
+    Some(file.place.problem(format!(
+        "admin.address ({}) speaks no TLS: whoever listens on the way learns the token; use a loopback address, and something before it that does",
+        admin.address
+    )))
 }
 
 /// What routes use an upstream for.
@@ -142,12 +157,14 @@ fn hedged(config: &Config, route: &Route) -> Vec<Problem> {
     let Some(hedge) = &route.hedge else {
         return Vec::new();
     };
+    // With versions the second attempt stays where the first is.
+    let moves = |affinity: &Affinity| affinity.by == KeptBy::Endpoint;
     let warning = |upstream: &Upstream| {
         let name = &upstream.name;
         let mut others = upstream.endpoints.iter().filter(|other| !other.backup);
         let message = if others.nth(1).is_none() {
             format!("upstream {name:?} has no second endpoint to ask, backups not counted")
-        } else if upstream.affinity.is_some() {
+        } else if upstream.affinity.as_ref().is_some_and(moves) {
             format!(
                 "upstream {name:?} has `affinity`: a client whose second endpoint answers first moves there"
             )

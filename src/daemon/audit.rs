@@ -2,6 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -41,8 +42,15 @@ pub(super) struct Action<'a> {
 #[derive(Serialize)]
 struct Line<'a> {
     time: String,
-    uid: u32,
+    /// `socket` or `token`.
+    by: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    uid: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pid: Option<i32>,
+    /// Of a token.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    client: Option<IpAddr>,
     action: &'a str,
     target: &'a str,
     generation: u64,
@@ -91,8 +99,10 @@ impl Audit {
         let result = if refused.is_some() { "refused" } else { "done" };
         let reason = refused.as_deref();
         info!(
-            uid = by.uid,
-            pid = by.pid,
+            by = by.as_str(),
+            uid = by.uid(),
+            pid = by.pid(),
+            client = by.client().map(|client| client.to_string()),
             action,
             target,
             generation,
@@ -105,8 +115,10 @@ impl Audit {
             time: OffsetDateTime::now_utc()
                 .format(&Rfc3339)
                 .unwrap_or_default(),
-            uid: by.uid,
-            pid: by.pid,
+            by: by.as_str(),
+            uid: by.uid(),
+            pid: by.pid(),
+            client: by.client(),
             action,
             target,
             generation: *generation,
@@ -148,7 +160,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("audit.log");
         let audit = Audit::start(Some(&path)).unwrap();
-        let by = Operator { uid: 7, pid: None };
+        let by = Operator::User { uid: 7, pid: None };
         for generation in 1..=300 {
             let action = Action {
                 action: "drain",

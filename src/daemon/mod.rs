@@ -13,17 +13,20 @@ pub mod log_writer;
 pub mod names;
 pub mod notify;
 mod operate;
+mod owners;
 pub mod reload;
 pub mod retire;
 pub mod shutdown;
 mod socket;
+#[cfg_attr(not(feature = "otel"), path = "no_spans.rs")]
+mod spans;
 mod tick;
 mod upgrade;
 mod watch;
 mod wilson;
 mod wishes;
 
-use std::io;
+use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -51,6 +54,7 @@ use self::upgrade::{Heir, RolledBackTo, Successor, Upgrade};
 use self::watch::{Tried, Watch};
 use self::wishes::Wishes;
 use crate::admin::Admin;
+use crate::admin::authority::Guesses;
 use crate::admin::before::Ids;
 use crate::admin::command::Asked;
 use crate::admin::events::{self, Events};
@@ -95,7 +99,10 @@ pub fn run(
     let mut compiler = match tickets {
         Ok(tickets) => Compiler::new(Arc::clone(&metrics), tickets, fastrand::usize(..)),
         Err(error) => {
-            eprintln!("balancer: no random bytes for ticket keys: {error}");
+            let _ = writeln!(
+                io::stderr(),
+                "balancer: no random bytes for ticket keys: {error}"
+            );
             return ExitCode::FAILURE;
         }
     };
@@ -139,7 +146,7 @@ pub fn run(
     {
         Ok(runtime) => runtime,
         Err(error) => {
-            eprintln!("balancer: {error}");
+            let _ = writeln!(io::stderr(), "balancer: {error}");
             return ExitCode::FAILURE;
         }
     };
@@ -180,7 +187,7 @@ pub fn run(
 }
 
 fn refuse(problems: &ConfigErrors) -> ExitCode {
-    eprintln!("{problems}");
+    let _ = writeln!(io::stderr(), "{problems}");
     EXIT_CONFIG.into()
 }
 
@@ -250,6 +257,11 @@ struct Signals {
 
 impl Signals {
     fn new() -> io::Result<Self> {
+        // A file has grown as large as the system lets it: who writes is told, and that is enough. Whoever has asked for a
+        // signal once, does not end of it any more.
+        drop(signal(SignalKind::from_raw(
+            rustix::process::Signal::XFSZ.as_raw(),
+        ))?);
         Ok(Self {
             hangup: signal(SignalKind::hangup())?,
             reopen: signal(SignalKind::user_defined1())?,
@@ -294,6 +306,7 @@ pub struct Daemon {
     audit: Audit,
     checker: Checker,
     log_writer: log_writer::Handle,
+    spans: spans::Handle,
     workers: Vec<Worker>,
     /// Real addresses of the sockets, by slot.
     addresses: Vec<(u32, SocketAddr)>,
@@ -435,14 +448,14 @@ impl Daemon {
             by: earlier.as_ref().map_or(By::Start, |earlier| earlier.by),
         });
         let started = Started::with(&config);
-        note_accepted(&metrics);
+        note_accepted(&metrics, &history);
         if earlier.is_some_and(|earlier| earlier.by == By::AutoRollback) {
             // The file is not what is in use.
             metrics.config_last_reload_successful.set(0);
         }
         metrics
             .build_info
-            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .only(&[env!("CARGO_PKG_VERSION"), env!("BALANCER_RUSTC")])
             .set(1);
         let publisher = Publisher::new(snapshot);
         let (asking, commands) = mpsc::unbounded_channel();
@@ -453,11 +466,12 @@ impl Daemon {
             addresses: Mutex::new(addresses.clone()),
             unready: Mutex::new(Some("starting")),
             commands: asking,
-            events: Events::default(),
+            events: Events::since(SystemTime::now()),
             recent: Recent::since(SystemTime::now()),
             history: Mutex::new(history),
             last_reload: Mutex::new(None),
             leaving: Leaving::default(),
+            guesses: Guesses::default(),
             hosts: config.admin.hosts.clone(),
             neighbours: Mutex::default(),
             left: tokio::sync::watch::Sender::new(false),
@@ -470,11 +484,13 @@ impl Daemon {
         let watching = Arc::clone(&admin);
         tokio::spawn(async move { events::follow(&watching.events, &watching.publisher).await });
         let instance = Arc::new(instance(&config));
+        let spans = spans::start(publisher.clone(), &metrics);
         let workers = Worker::spawn_all(workers, || Setup {
             publisher: publisher.clone(),
             instance: Arc::clone(&instance),
             metrics: Arc::clone(&metrics),
-            log_writer: log_writer.sender(),
+            log_writer: log_writer.outlet(),
+            spans: spans.way(),
             seed: fastrand::u64(..),
         })
         .map_err(system("worker thread"))?;
@@ -499,6 +515,7 @@ impl Daemon {
             audit,
             checker,
             log_writer,
+            spans,
             workers,
             addresses,
             unopened,
@@ -774,8 +791,11 @@ fn publish_gauges(metrics: &Metrics, snapshot: &Snapshot) {
     }
 }
 
-/// A configuration was accepted, just now.
-fn note_accepted(metrics: &Metrics) {
+/// A configuration was accepted, just now: the last of `history`.
+fn note_accepted(metrics: &Metrics, history: &History) {
+    if let Some(current) = history.current() {
+        metrics.config_hash.only(&[current.hash()]).set(1);
+    }
     metrics.config_last_reload_successful.set(1);
     metrics
         .config_last_reload_success_timestamp

@@ -235,13 +235,15 @@ impl Daemon {
         let generation = self.publisher.current().generation;
         let refused = refused.map(ToString::to_string);
         let told = json!({
-            "uid": by.uid,
+            "by": by.as_str(),
+            "uid": by.uid(),
+            "client": by.client(),
             "action": action,
             "target": target,
             "generation": generation,
             "refused": refused,
         });
-        self.admin.events.publish("operator", &told);
+        self.admin.events.publish("operator", told);
         let action = Action {
             action,
             target,

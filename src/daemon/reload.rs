@@ -18,7 +18,6 @@ use crate::admin::command::{Operator, Reloaded};
 use crate::admin::history::{Accepted, By};
 use crate::admin::reloads::LastReload;
 use crate::config::{self, Config, ConfigErrors};
-use crate::proxy::access_log::LogTarget;
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::plan::Counts;
@@ -49,8 +48,8 @@ impl Cause {
         match self {
             Self::Signal => By::Signal,
             Self::Watch => By::Watch,
-            Self::Operator { by, .. } => By::Reload(by.uid),
-            Self::Rollback(by, _) => By::Rollback(by.uid),
+            Self::Operator { by, .. } => By::Reload(by.uid()),
+            Self::Rollback(by, _) => By::Rollback(by.uid()),
             Self::AutoRollback(..) => By::AutoRollback,
         }
     }
@@ -104,7 +103,11 @@ impl Daemon {
             Ok(reloaded) => {
                 self.put_on_trial(before, is_from_file);
                 self.tell_modes();
-                note_accepted(&self.metrics);
+                let history = self.admin.history.lock();
+                note_accepted(
+                    &self.metrics,
+                    &history.unwrap_or_else(PoisonError::into_inner),
+                );
                 match &why {
                     None => self.notify.ready(&self.summary()),
                     Some(why) => {
@@ -116,7 +119,7 @@ impl Daemon {
                     }
                 }
                 let told = json!({ "by": by.as_str(), "result": "accepted", "previous": reloaded.previous, "generation": reloaded.generation, "kept": reloaded.kept, "added": reloaded.added, "draining": reloaded.draining, "why": why });
-                self.admin.events.publish("reload", &told);
+                self.admin.events.publish("reload", told);
                 self.metrics
                     .config_reloads
                     .with_label_values(&["accepted"])
@@ -132,8 +135,8 @@ impl Daemon {
                     .inc();
                 let generation = self.publisher.current().generation;
                 error!(generation, %problems, "configuration rejected");
-                let told = json!({ "by": by.as_str(), "result": "rejected", "generation": generation, "problems": problems.to_string() });
-                self.admin.events.publish("reload", &told);
+                let told = json!({ "by": by.as_str(), "result": "rejected", "generation": generation, "problem_count": problems.0.len(), "problems": problems.to_string() });
+                self.admin.events.publish("reload", told);
             }
         }
         outcome
@@ -339,10 +342,10 @@ impl Daemon {
         &self,
         config: &Config,
         snapshot: &Snapshot,
-    ) -> Result<(Option<Box<dyn LogTarget>>, Vec<Opened>), ConfigErrors> {
+    ) -> Result<(log_writer::Target, Vec<Opened>), ConfigErrors> {
         let log = config.access_log.clone();
         // Not here: a file system that hangs would hold everything else up.
-        let target = in_time(PATIENCE, move || log_writer::open(&log))
+        let target = in_time(PATIENCE, move || log_writer::Target::open(&log))
             .await
             .unwrap_or_else(|why| Err(std::io::Error::other(why)))
             .map_err(|error| {

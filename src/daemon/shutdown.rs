@@ -45,7 +45,7 @@ impl Daemon {
         let (delay, grace) = match &mut successor {
             None => {
                 let (delay, grace) = (process.shutdown_delay, process.shutdown_grace);
-                self.notify.stopping(delay + grace + 2 * STOP_WITHIN);
+                self.notify.stopping(delay + grace + 3 * STOP_WITHIN);
                 (delay, grace)
             }
             Some(successor) => {
@@ -134,6 +134,7 @@ impl Daemon {
             successor.tell(left, &self.metrics);
             is_lost = successor.is_lost();
         }
+        self.spans.finish_within(STOP_WITHIN).await;
         self.log_writer.finish_within(STOP_WITHIN);
         self.audit.finish_within(STOP_WITHIN);
         drop(self.doors);

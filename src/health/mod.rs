@@ -5,6 +5,7 @@ pub mod ejector;
 pub mod exchange;
 pub mod probe;
 pub mod threshold;
+pub mod version;
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -18,8 +19,9 @@ use tracing::{info, warn};
 use crate::config;
 use crate::net::connect::is_own_shortage;
 use crate::snapshot::{Publisher, Snapshot};
+use crate::units::AppVersion;
 use crate::upstream::journal::{Fact, Return};
-use crate::upstream::{Endpoint, EndpointId, Evidence, Health};
+use crate::upstream::{Endpoint, EndpointId, Evidence, Health, Runs};
 use probe::ProbeError;
 use threshold::Threshold;
 
@@ -144,21 +146,24 @@ impl Check {
         let mut answered_well = endpoint.metrics.answered_well();
         loop {
             let begun = Instant::now();
-            let result = match timeout(health.timeout, probe::probe(endpoint, &health.probe)).await
-            {
-                Ok(result) => result,
-                Err(_) => Err(ProbeError::Timeout(health.timeout)),
+            let found = match timeout(health.timeout, probe::probe(endpoint, health)).await {
+                Ok(found) => found,
+                Err(_) => ProbeError::Timeout(health.timeout).into(),
             };
             endpoint
                 .metrics
                 .check
                 .observe(begun.elapsed().as_secs_f64());
-            match result {
+            match found.verdict {
                 // Our own trouble says nothing of the endpoint.
                 Err(ProbeError::Connect(error)) if is_own_shortage(&error) => {
                     warn!(upstream = %endpoint.upstream(), endpoint = %endpoint.name(), %error, "endpoint cannot be checked");
                 }
-                result => self.judge(&mut threshold, result, begun),
+                result => {
+                    // Before it is let in: nobody is to be sent where other code runs than is thought.
+                    let is_other = self.note_version(found.version, result.is_ok());
+                    self.judge(&mut threshold, result, (begun, is_other));
+                }
             }
             let state = endpoint.state();
             let answers = endpoint.metrics.answered_well();
@@ -182,7 +187,23 @@ impl Check {
         }
     }
 
-    fn judge(&self, threshold: &mut Threshold, result: Result<(), ProbeError>, begun: Instant) {
+    /// Takes note of the version that a probe has found. Returns whether it is another one. What answers badly may be a page of
+    /// something before the application, which need not say it.
+    fn note_version(&self, found: Option<Result<AppVersion, String>>, is_well: bool) -> bool {
+        match found {
+            Some(Ok(version)) => self.endpoint.set_version(Runs::Version(version)),
+            Some(Err(why)) if is_well => self.endpoint.set_version(Runs::Unknown(why.into())),
+            Some(Err(_)) | None => false,
+        }
+    }
+
+    /// `is_other`: the same probe has found another version.
+    fn judge(
+        &self,
+        threshold: &mut Threshold,
+        result: Result<(), ProbeError>,
+        (begun, is_other): (Instant, bool),
+    ) {
         let endpoint = &self.endpoint;
         let state = endpoint.state();
         match &result {
@@ -205,7 +226,7 @@ impl Check {
         };
         let reason = result.as_ref().err().map(ToString::to_string);
         self.note(reason.as_deref());
-        let mut concerns_picks = false;
+        let mut concerns_picks = is_other;
         if let Some(ejection) = state.ejected
             && result.is_ok()
             && begun.into_std() >= ejection.begun

@@ -10,11 +10,14 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::exchange::{Answer, Exchange};
-use crate::config;
+use super::version;
+use crate::config::{self, VersionSource};
 use crate::message::grpc_health::Serving;
 use crate::message::proxy_protocol::encode;
 use crate::message::{grpc, grpc_health};
+use crate::net::transport::Transport;
 use crate::tls::TlsError;
+use crate::units::AppVersion;
 use crate::upstream::{Endpoint, Evidence};
 
 /// Why a probe failed.
@@ -88,8 +91,48 @@ impl ProbeError {
     }
 }
 
+/// What came of a probe.
+#[derive(Debug)]
+pub struct Finding {
+    /// Whether the endpoint is well.
+    pub verdict: Result<(), ProbeError>,
+    /// Which version of its code it runs, or why it does not say. `None`: it was not asked, or gave no answer.
+    pub version: Option<Result<AppVersion, String>>,
+}
+
+impl From<ProbeError> for Finding {
+    /// There was no answer.
+    fn from(error: ProbeError) -> Self {
+        Self {
+            verdict: Err(error),
+            version: None,
+        }
+    }
+}
+
 /// Asks `endpoint`, over TLS and in HTTP/2 where requests go so; a TCP probe ends with the connection. The caller limits the time.
-pub async fn probe(endpoint: &Endpoint, probe: &config::Probe) -> Result<(), ProbeError> {
+pub async fn probe(endpoint: &Endpoint, health: &config::Health) -> Finding {
+    match answer(endpoint, health).await {
+        Ok(Some(answer)) => Finding {
+            verdict: match &health.probe {
+                config::Probe::Grpc { service, .. } => judge_call(&answer, service),
+                probe @ (config::Probe::Http { .. } | config::Probe::Tcp) => judge(&answer, probe),
+            },
+            version: health
+                .version
+                .as_ref()
+                .map(|source| version::of(&answer, source)),
+        },
+        Ok(None) => Finding {
+            verdict: Ok(()),
+            version: None,
+        },
+        Err(error) => error.into(),
+    }
+}
+
+/// Connects to `endpoint` as a probe does.
+pub async fn connect(endpoint: &Endpoint) -> Result<Transport, ProbeError> {
     let address = endpoint.socket_address().ok_or(ProbeError::Unresolved)?;
     let mut stream = TcpStream::connect(address)
         .await
@@ -101,14 +144,22 @@ pub async fn probe(endpoint: &Endpoint, probe: &config::Probe) -> Result<(), Pro
             .await
             .map_err(ProbeError::Connect)?;
     }
-    let stream = endpoint.secure(stream).await.map_err(ProbeError::Tls)?;
+    endpoint.secure(stream).await.map_err(ProbeError::Tls)
+}
+
+/// What `endpoint` answers; `None` where a connection is all that is asked for.
+async fn answer(
+    endpoint: &Endpoint,
+    health: &config::Health,
+) -> Result<Option<Answer>, ProbeError> {
+    let stream = connect(endpoint).await?;
     let exchange = |host, headers| Exchange {
         endpoint,
         host,
         headers,
     };
-    match probe {
-        config::Probe::Tcp => Ok(()),
+    let answer = match &health.probe {
+        config::Probe::Tcp => return Ok(None),
         config::Probe::Http {
             path,
             host,
@@ -116,22 +167,22 @@ pub async fn probe(endpoint: &Endpoint, probe: &config::Probe) -> Result<(), Pro
             expect_body,
             ..
         } => {
-            let answer = exchange(host.as_ref(), headers)
-                .get(stream, path, expect_body.is_some())
-                .await?;
-            judge(&answer, probe)
+            let is_in_body = matches!(health.version, Some(VersionSource::Pointer(_)));
+            let wants_body = expect_body.is_some() || is_in_body;
+            let exchange = exchange(host.as_ref(), headers);
+            exchange.get(stream, path, wants_body).await?
         }
         config::Probe::Grpc {
             service,
             host,
             headers,
         } => {
-            let answer = exchange(host.as_ref(), headers)
-                .call(stream, grpc_health::PATH, grpc_health::request(service))
-                .await?;
-            judge_call(&answer, service)
+            let request = grpc_health::request(service);
+            let exchange = exchange(host.as_ref(), headers);
+            exchange.call(stream, grpc_health::PATH, request).await?
         }
-    }
+    };
+    Ok(Some(answer))
 }
 
 /// Whether `answer` is what an HTTP probe expects.

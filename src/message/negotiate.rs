@@ -45,28 +45,32 @@ impl Format {
 /// Of the ranges that take a form the most specific one counts. Parameters other than `q` are not looked at; a range that
 /// cannot be read is passed over.
 pub fn preferred(accept: &[u8]) -> Format {
-    let Ok(accept) = std::str::from_utf8(accept) else {
-        return Format::Text;
-    };
-    if accept == "*/*" {
+    if accept == b"*/*" {
         return Format::Text; // what tools say that do not care
     }
-    let mut liked = [(Specificity::None, 0_u16); Format::ALL.len()];
-    for (kind, subkind, quality) in accept.split(',').filter_map(range) {
-        for (format, liked) in Format::ALL.iter().zip(&mut liked) {
-            let specificity = specificity((kind, subkind), format.media_type());
-            if specificity > liked.0 {
-                *liked = (specificity, quality);
-            }
-        }
-    }
     let mut best = (Format::Text, 0);
-    for (format, (_, quality)) in Format::ALL.into_iter().zip(liked) {
+    for format in Format::ALL {
+        let quality = quality(accept, format.media_type());
         if quality > best.1 {
             best = (format, quality);
         }
     }
     best.0
+}
+
+/// How well a client with this `Accept` likes a media type, in thousandths.
+pub fn quality(accept: &[u8], media_type: (&str, &str)) -> u16 {
+    let Ok(accept) = std::str::from_utf8(accept) else {
+        return 0;
+    };
+    let mut liked = (Specificity::None, 0);
+    for (kind, subkind, quality) in accept.split(',').filter_map(range) {
+        let specificity = specificity((kind, subkind), media_type);
+        if specificity > liked.0 {
+            liked = (specificity, quality);
+        }
+    }
+    liked.1
 }
 
 /// How exactly a range names a media type.

@@ -7,7 +7,7 @@ use prometheus::Histogram;
 use prometheus::core::Metric;
 use serde::{Deserialize, Serialize};
 
-use super::catalogue::SECONDS;
+use super::cells::SECONDS;
 
 /// Attempts that went wrong. Written by workers when one does, read by the control thread; relaxed: the numbers alone matter.
 #[derive(Debug, Default)]

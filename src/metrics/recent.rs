@@ -487,6 +487,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::metrics::owners::Owners;
     use crate::metrics::{EndpointMetrics, RouteMetrics};
 
     fn shown(recent: &Recent) -> Value {
@@ -501,6 +502,14 @@ mod tests {
         let in_flight = |_: &str, endpoint: &str| if endpoint == "one" { 2 } else { 5 };
         let now = UNIX_EPOCH + Duration::from_secs(100);
         recent.add(Reading::of(metrics), in_flight, (now, STEP));
+    }
+
+    /// The first of the two endpoints is gone.
+    fn retire(metrics: &Metrics) {
+        metrics.retire(&Owners {
+            endpoints: [("app", "one")].into(),
+            ..Owners::default()
+        });
     }
 
     #[test]
@@ -572,7 +581,7 @@ mod tests {
             endpoint.count(200);
         }
         take(&mut recent, &metrics);
-        EndpointMetrics::retire(&metrics, ("app", "one"), &[]);
+        retire(&metrics);
         take(&mut recent, &metrics);
         let upstream = &shown(&recent)["upstreams"][0];
         assert_eq!(upstream["name"], "app");
@@ -601,7 +610,7 @@ mod tests {
             let points = list["requests"].as_array().unwrap().len();
             assert_eq!(points as u64 * STEP.as_secs(), 15 * 60);
         }
-        EndpointMetrics::retire(&metrics, ("app", "one"), &[]);
+        retire(&metrics);
         take(&mut recent, &metrics);
         assert_eq!(endpoints(&recent, "app"), json!([]));
         assert_eq!(shown(&recent)["upstreams"], json!([]));
@@ -632,7 +641,7 @@ mod tests {
         #[test]
         fn quantiles_are_in_order_and_within_the_bounds(counts in prop::collection::vec(0_u64..1000, 14), over in 0_u64..10) {
             let mut sum = 0;
-            let buckets: Vec<(f64, u64)> = crate::metrics::catalogue::SECONDS.iter().zip(counts).map(|(bound, count)| {
+            let buckets: Vec<(f64, u64)> = crate::metrics::cells::SECONDS.iter().zip(counts).map(|(bound, count)| {
                 sum += count;
                 (*bound, sum)
             }).collect();
@@ -649,7 +658,7 @@ mod tests {
         fn a_quantile_lies_in_the_bucket_of_the_sample_it_stands_for(samples in prop::collection::vec(0.0_f64..60.0, 1..200)) {
             let mut samples = samples;
             samples.sort_by(f64::total_cmp);
-            let bounds = crate::metrics::catalogue::SECONDS;
+            let bounds = crate::metrics::cells::SECONDS;
             let buckets: Vec<(f64, u64)> = bounds.iter()
                 .map(|bound| (*bound, samples.iter().filter(|it| *it <= bound).count() as u64)).collect();
             let median = quantile(&buckets, samples.len() as u64, 0.5).unwrap();

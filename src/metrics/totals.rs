@@ -2,9 +2,8 @@
 //! measured at the moment (gauges) is nobody's heritage.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::{Mutex, PoisonError};
 
-use prometheus::proto::{Histogram, Metric, MetricFamily, MetricType};
+use prometheus::proto::{Bucket, Histogram};
 use serde::{Deserialize, Serialize};
 
 use super::Metrics;
@@ -19,44 +18,39 @@ pub struct Totals {
     distributions: Vec<(String, Labels, Distribution)>,
 }
 
-/// A histogram's content.
-#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
-struct Distribution {
-    count: u64,
-    sum: f64,
-    /// Up to each bound, as in the exposition.
-    buckets: Vec<u64>,
+/// What was counted in one series.
+#[derive(Clone, Debug)]
+pub enum Total {
+    /// By a counter.
+    Count(u64),
+    /// By a histogram.
+    Distribution(Distribution),
 }
 
-/// What processes before this one have measured: histograms cannot be told, only asked. Written when a process is taken over
-/// from, read when somebody scrapes.
-#[derive(Debug, Default)]
-pub(super) struct Earlier(Mutex<HashMap<(String, Labels), Distribution>>);
+/// A histogram's content.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Distribution {
+    pub(super) count: u64,
+    pub(super) sum: f64,
+    /// Up to each bound, as in the exposition.
+    pub(super) buckets: Vec<u64>,
+}
 
 impl Totals {
     /// All of `metrics`.
     pub fn of(metrics: &Metrics) -> Self {
         let mut totals = Self::default();
-        for family in metrics.gather() {
-            for metric in family.get_metric() {
-                let (name, labels) = (family.name().to_owned(), labels(metric));
-                match family.get_field_type() {
-                    MetricType::COUNTER => {
-                        totals.counters.push((
-                            name,
-                            labels,
-                            metric.get_counter().get_value() as u64,
-                        ));
-                    }
-                    MetricType::HISTOGRAM => {
-                        let distribution = Distribution::of(metric.get_histogram());
-                        totals.distributions.push((name, labels, distribution));
-                    }
-                    MetricType::GAUGE | MetricType::SUMMARY | MetricType::UNTYPED => {}
-                }
-            }
-        }
+        metrics.tell(&mut totals);
         totals
+    }
+
+    /// Takes note of what was counted in one series.
+    pub(super) fn push(&mut self, name: &str, labels: Labels, total: Total) {
+        let name = name.to_owned();
+        match total {
+            Total::Count(count) => self.counters.push((name, labels, count)),
+            Total::Distribution(measured) => self.distributions.push((name, labels, measured)),
+        }
     }
 
     /// What has come since `earlier`.
@@ -93,84 +87,44 @@ impl Totals {
 }
 
 impl Metrics {
-    /// Every family as it is now, with what processes before this one have measured.
-    pub fn gather(&self) -> Vec<MetricFamily> {
-        let mut families = self.registry().gather();
-        let Earlier(earlier) = &self.earlier;
-        let earlier = earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        if earlier.is_empty() {
-            return families;
-        }
-        for family in &mut families {
-            if family.get_field_type() != MetricType::HISTOGRAM {
-                continue;
-            }
-            let name = family.name().to_owned();
-            for metric in family.mut_metric() {
-                if let Some(before) = earlier.get(&(name.clone(), labels(metric))) {
-                    let sum = Distribution::of(metric.get_histogram()).and(before);
-                    metric.set_histogram(sum.over(metric.get_histogram()));
-                }
-            }
-        }
-        families
-    }
-
-    /// Lets go of what processes before this one have measured in the series whose labels `is_gone`: one that comes back begins
-    /// anew, as its counters do.
-    pub fn forget_earlier(&self, is_gone: impl Fn(&Labels) -> bool) {
-        let Earlier(earlier) = &self.earlier;
-        let mut earlier = earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        earlier.retain(|(_, labels), _| !is_gone(labels));
-    }
-
     /// Goes on counting where another process has got to, in the series whose labels `is_known`: of what this one has not,
     /// nothing would ever take the series away.
     pub fn go_on_from(&self, totals: Totals, is_known: impl Fn(&Labels) -> bool) {
-        for (name, labels, value) in totals.counters {
+        for (name, labels, count) in totals.counters {
             if is_known(&labels) {
-                self.count(&name, &labels, value);
+                self.go_on(&name, &labels, Total::Count(count));
             }
         }
-        let Earlier(earlier) = &self.earlier;
-        let mut earlier = earlier.lock().unwrap_or_else(PoisonError::into_inner);
-        for (name, labels, distribution) in totals.distributions {
+        for (name, labels, measured) in totals.distributions {
             if is_known(&labels) {
-                let before = earlier.entry((name, labels)).or_default();
-                *before = distribution.and(before);
+                self.go_on(&name, &labels, Total::Distribution(measured));
             }
         }
     }
 }
 
 impl Distribution {
-    fn of(histogram: &Histogram) -> Self {
+    /// What the crate has collected.
+    pub(super) fn of(histogram: &Histogram) -> Self {
+        let buckets = histogram.get_bucket().iter();
         Self {
             count: histogram.get_sample_count(),
             sum: histogram.get_sample_sum(),
-            buckets: histogram
-                .get_bucket()
-                .iter()
-                .map(prometheus::proto::Bucket::cumulative_count)
-                .collect(),
+            buckets: buckets.map(Bucket::cumulative_count).collect(),
         }
     }
 
-    /// The same with the bounds of `like`. With others, as of another version, only count and sum go on.
-    fn over(&self, like: &Histogram) -> Histogram {
-        let mut histogram = like.clone();
-        histogram.set_sample_count(self.count);
-        histogram.set_sample_sum(self.sum);
-        let mut buckets = like.get_bucket().to_vec();
-        for (bucket, count) in buckets.iter_mut().zip(&self.buckets) {
-            bucket.set_cumulative_count(*count);
-        }
-        histogram.set_bucket(buckets);
-        histogram
-    }
-
-    fn and(&self, other: &Self) -> Self {
+    /// Both together.
+    pub(super) fn and(&self, other: &Self) -> Self {
         self.with(other, u64::saturating_add, |a, b| a + b)
+    }
+
+    /// The same with so many buckets: of another version, which has others, only count and sum go on.
+    pub(super) fn over(mut self, buckets: usize) -> Self {
+        if self.buckets.len() != buckets {
+            self.buckets = vec![0; buckets];
+        }
+        self
     }
 
     fn less(&self, other: &Self) -> Self {
@@ -192,21 +146,13 @@ impl Distribution {
     }
 }
 
-fn labels(metric: &Metric) -> Labels {
-    metric
-        .get_label()
-        .iter()
-        .map(|pair| (pair.name().to_owned(), pair.value().to_owned()))
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::metrics::encode;
+    use crate::metrics::encode::{self, Format};
 
     fn text(metrics: &Metrics) -> String {
-        String::from_utf8(encode::text(metrics).unwrap()).unwrap()
+        encode::text(metrics, Format::Text)
     }
 
     fn count(metrics: &Metrics, more: u64) {
@@ -269,9 +215,6 @@ mod tests {
         let metrics = Metrics::new();
         count(&metrics, 5);
         let totals = Totals::of(&metrics);
-        let process = |name: &str| name.starts_with("process_");
-        let mut since = Totals::of(&metrics).since(&totals);
-        since.counters.retain(|(name, ..)| !process(name));
-        assert_eq!(since, Totals::default());
+        assert_eq!(Totals::of(&metrics).since(&totals), Totals::default());
     }
 }

@@ -90,6 +90,9 @@ pub enum OpenError {
     Tls,
 }
 
+/// A connection that was opened or joined, and whether it was there already, for other requests.
+pub type Opened = Result<(Connection, bool), NotOpened>;
+
 /// That there is no connection.
 #[derive(Clone, Copy, Debug)]
 pub struct NotOpened {

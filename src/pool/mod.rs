@@ -15,7 +15,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-pub use connection::{Connection, NotOpened, OpenError, SendError};
+pub use connection::{Connection, NotOpened, OpenError, Opened, SendError};
 use http2::Shared;
 use idle::Idle;
 use shared::{Group, Opening, Step};
@@ -95,7 +95,7 @@ impl Pool {
         endpoint: &Arc<Endpoint>,
         timeouts: &UpstreamTimeouts,
         preface: Option<&[u8]>,
-    ) -> Result<(Connection, bool), NotOpened> {
+    ) -> Opened {
         let Some(address) = endpoint.socket_address() else {
             return Err(OpenError::Failed.into());
         };
@@ -113,7 +113,7 @@ impl Pool {
         endpoint: &Arc<Endpoint>,
         address: SocketAddr,
         timeouts: &UpstreamTimeouts,
-    ) -> Result<(Connection, bool), NotOpened> {
+    ) -> Opened {
         let is_idle = {
             let groups = self.shared.borrow();
             groups.get(&endpoint.id()).is_some_and(Group::is_next_idle)

@@ -26,6 +26,8 @@ pub struct Client {
     scheme_value: HeaderValue,
     /// What its TLS handshake settled, where that is worth remembering.
     session: OnceCell<Box<Session>>,
+    /// What the access log says of that.
+    handshake: OnceCell<Box<Handshake>>,
     drain: Rc<Drain>,
     in_progress: Cell<u32>,
     /// Requests begun whose response has not gone out whole.
@@ -44,6 +46,14 @@ pub struct Client {
     stall_limit: Cell<Duration>,
     /// What follows the response that is on its way.
     tunnel: RefCell<Option<Box<Tunnel>>>,
+}
+
+/// What the access log says of a TLS handshake.
+#[derive(Debug)]
+struct Handshake {
+    server_name: Option<Box<str>>,
+    /// How long it took, until the first request has said so.
+    took: Cell<Option<Duration>>,
 }
 
 impl Client {
@@ -67,6 +77,7 @@ impl Client {
                 "http"
             }),
             session: OnceCell::new(),
+            handshake: OnceCell::new(),
             drain,
             in_progress: Cell::new(0),
             unanswered: Cell::new(0),
@@ -121,6 +132,24 @@ impl Client {
     /// Its TLS handshake settled this. Before the first request, once.
     pub fn set_session(&self, session: Session) {
         let _ = self.session.set(Box::new(session));
+    }
+
+    /// Its TLS handshake `took` so long and asked for this name. Before the first request, once, where there is an access log.
+    pub fn set_handshake(&self, server_name: Option<&str>, took: Duration) {
+        let _ = self.handshake.set(Box::new(Handshake {
+            server_name: server_name.map(Box::from),
+            took: Cell::new(Some(took)),
+        }));
+    }
+
+    /// The name it asked for in TLS, where that is known.
+    pub fn server_name(&self) -> Option<&str> {
+        self.handshake.get()?.server_name.as_deref()
+    }
+
+    /// How long its handshake took, once: the first request after it has waited for it.
+    pub(super) fn take_handshake(&self) -> Option<Duration> {
+        self.handshake.get()?.took.take()
     }
 
     /// Whether it may ask for `host`, which is in lower case: over TLS it was shown the certificate for that name.

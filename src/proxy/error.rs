@@ -358,7 +358,7 @@ impl ProxyError {
         }
     }
 
-    /// The reason in log and metrics. A closed set: [`REASONS`].
+    /// The reason in log and metrics. A closed set: [`REASONS`](crate::metrics::labels::REASONS).
     pub fn reason(self) -> &'static str {
         match self {
             Self::Framing(violation) => match violation {
@@ -487,52 +487,3 @@ impl ProxyError {
         }
     }
 }
-
-/// Every [`ProxyError::reason`].
-pub const REASONS: &[&str] = &[
-    "ambiguous_path",
-    "body_broken",
-    "body_timeout",
-    "body_too_large",
-    "client_left",
-    "closed",
-    "conflicting_framing",
-    "connect_failed",
-    "connect_method",
-    "connect_refused",
-    "connect_timeout",
-    "connection_names",
-    "exhausted",
-    "expectation",
-    "garbage",
-    "head_timeout",
-    "head_too_large",
-    "host",
-    "loop",
-    "malformed",
-    "misdirected",
-    "no_endpoint",
-    "no_route",
-    "not_switched",
-    "path",
-    "paused",
-    "queue_full",
-    "queue_timeout",
-    "rate_limited",
-    "request_timeout",
-    "response_cut",
-    "response_idle",
-    "response_timeout",
-    "rewrite",
-    "route_full",
-    "stream_refused",
-    "target_too_long",
-    "tls_certificate",
-    "tls_failed",
-    "too_many_fields",
-    "tunnel_idle",
-    "unasked_101",
-    "upgrade",
-    "version",
-    "wrong_protocol",
-];

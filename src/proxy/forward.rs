@@ -24,7 +24,7 @@ use crate::message::received::ReceiveError;
 use crate::message::upload::{RequestBody, Stage};
 use crate::metrics::RetryReason;
 use crate::pool::http2::Refusal;
-use crate::pool::{Connection, NotOpened, SendError};
+use crate::pool::{Connection, NotOpened, Opened, SendError};
 use crate::upstream::{Endpoint, Lease, Outcome};
 
 /// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
@@ -50,6 +50,7 @@ pub(super) async fn ask<const HEDGED: bool>(
     let upstream = trial.upstream;
     let endpoint = lease.endpoint();
     let mut sent = record.ready();
+    record.trace_attempt(endpoint, request);
     let asking = |is_reused, since| Asking {
         trial,
         endpoint,
@@ -85,6 +86,7 @@ pub(super) async fn ask<const HEDGED: bool>(
             .await
             {
                 Ok(opened) => {
+                    record.note_connected(sent);
                     sent = Instant::now();
                     opened
                 }
@@ -172,10 +174,14 @@ pub(super) async fn ask<const HEDGED: bool>(
             }
         }
         let was_reused = reused;
+        let begun = Instant::now();
         local.pool.purge(&connection);
         // Connections that need a preface are not reused, and so not replaced.
         match open(local, asking(false, sent), record.timeouts(upstream), None).await {
-            Ok(opened) => (connection, reused) = opened,
+            Ok(opened) => {
+                record.note_connected(begun);
+                (connection, reused) = opened;
+            }
             Err(error) => {
                 return Err(asking(false, sent).not_opened(error, request.is_some(), record));
             }
@@ -186,6 +192,7 @@ pub(super) async fn ask<const HEDGED: bool>(
     };
     let now = Instant::now();
     let status = response.status().as_u16();
+    record.trace_answer(endpoint, status);
     // What the client took to send the body is not the endpoint's.
     let moved = record.upload().and_then(|upload| upload.moved());
     let asked = moved.map_or(sent, |moved| sent.max(moved.into_std()));
@@ -195,6 +202,7 @@ pub(super) async fn ask<const HEDGED: bool>(
         at: now,
     };
     upstream.report(endpoint, outcome);
+    upstream.hear_version(endpoint, response.headers());
     if let Some(moment) = trial.moment_of(status, response.headers()) {
         let asking = asking(reused, sent);
         if let Some(failed) = asking.answered(moment, &mut connection, request, record) {
@@ -344,7 +352,7 @@ impl Asking<'_> {
         }
         let is_back = connection.can_be_asked_again();
         let place = match is_back {
-            true => self.trial.place(moment, record.hash_key()),
+            true => self.trial.place(moment, record.wish()),
             false => None,
         };
         if let Some(None) = place {
@@ -396,7 +404,7 @@ fn open<'a>(
     asking: Asking<'a>,
     timeouts: UpstreamTimeouts,
     preface: Option<Vec<u8>>,
-) -> Pin<Box<dyn Future<Output = Result<(Connection, bool), NotOpened>> + 'a>> {
+) -> Pin<Box<dyn Future<Output = Opened> + 'a>> {
     Box::pin(async move {
         let (upstream, endpoint) = (asking.trial.upstream, asking.endpoint);
         let begun = Instant::now();

@@ -76,7 +76,7 @@ pub fn handle(
         };
         if let Some(cookie) = record.affinity_cookie() {
             let headers = response.headers_mut();
-            headers.append(header::SET_COOKIE, cookie.clone());
+            headers.append(header::SET_COOKIE, cookie);
         }
         if let Some(hsts) = &record.listener().hsts {
             reply::secure(response.headers_mut(), hsts);

@@ -118,7 +118,7 @@ fn again(request: &Request<RequestBody>) -> Request<RequestBody> {
 /// Where the second attempt goes, if there may be one. What keeps it back is counted.
 fn place(trial: Trial<'_>, record: &Record) -> Option<Lease> {
     let upstream = trial.upstream;
-    let Some(lease) = trial.place_beside(record.hash_key()) else {
+    let Some(lease) = trial.place_beside(record.wish()) else {
         upstream.metrics.hedges(HedgeResult::NoEndpoint).inc();
         return None;
     };

@@ -1,4 +1,4 @@
-//! What a worker lends to the way of its requests: snapshot, pool, access log, identity.
+//! What a worker lends to the way of its requests: snapshot, pool, access log, spans, identity.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -8,6 +8,7 @@ use http::HeaderValue;
 
 use super::access_log::AccessLog;
 use super::open_tunnels::OpenTunnels;
+use super::trace::outbox::Outbox;
 use crate::metrics::Metrics;
 use crate::net::relay::Scratch;
 use crate::pool::Pool;
@@ -22,6 +23,8 @@ pub struct Local {
     pub pool: Rc<Pool>,
     /// Lines on their way to the access log.
     pub access_log: AccessLog,
+    /// Spans on their way to a collector.
+    pub spans: Outbox,
     /// What the process is.
     pub instance: Arc<Instance>,
     /// For what is counted rarely.
@@ -42,7 +45,7 @@ impl Local {
     /// A worker's belongings; `seed` differs from worker to worker and from start to start.
     pub fn new(
         reader: Reader,
-        access_log: AccessLog,
+        (access_log, spans): (AccessLog, Outbox),
         instance: Arc<Instance>,
         metrics: Arc<Metrics>,
         seed: u64,
@@ -51,6 +54,7 @@ impl Local {
             reader,
             pool: Rc::new(Pool::default()),
             access_log,
+            spans,
             via: Via {
                 http1: own(&instance.via_http1),
                 http2: own(&instance.via_http2),
@@ -88,7 +92,8 @@ impl Local {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    fn next(&self) -> u64 {
+    /// A number that differs each time. Not secret.
+    pub(super) fn next(&self) -> u64 {
         // xorshift64
         let mut state = self.random.get();
         state ^= state << 13;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! [`http1`] and [`http2`] serve a client's connection, [`handler`] one request of it, [`retry`] an exchange with endpoints,
-//! `hedge` two attempts of it at once, [`record`] what is left of it in the end. [`hold`] keeps requests to a paused upstream back, [`mirror`] sends copies elsewhere. Whatever goes wrong is a [`error::ProxyError`] and becomes a reply in one place, the handler.
+//! `hedge` two attempts of it at once, [`record`] what is left of it in the end. [`hold`] keeps requests to a paused upstream back, [`mirror`] sends copies elsewhere, [`trace`] makes spans of some. Whatever goes wrong is a [`error::ProxyError`] and becomes a reply in one place, the handler.
 
 pub mod access_log;
 pub mod client;
@@ -34,4 +34,5 @@ pub mod preface;
 pub mod record;
 pub mod reply;
 pub mod retry;
+pub mod trace;
 pub mod tunnel;

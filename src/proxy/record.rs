@@ -10,28 +10,32 @@ use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue};
-use http::{Method, Response, StatusCode, Uri, Version};
+use http::header::{HeaderMap, HeaderValue, REFERER, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Uri, Version};
+use smallvec::SmallVec;
 
 use super::access_log::Line;
 use super::client::Client;
 use super::error::{Fault, ProxyError};
 use super::local::{Local, RequestId};
 use super::reply::Asker;
+use super::trace::{self, Trace};
 use super::tunnel::Asked;
-use crate::config::UpstreamTimeouts;
+use crate::config::{Field, UpstreamTimeouts};
 use crate::filter::headers::Facts;
 use crate::filter::limit::InFlight;
 use crate::message::body::{Body, BodyError, Guard, retain};
-use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
-use crate::message::upload::{Progress, Stage};
+use crate::message::trace::TraceId;
+use crate::message::upload::{Progress, RequestBody, Stage};
+use crate::message::{self, hop_by_hop};
 use crate::net::relay::Limits;
 use crate::net::shared::SharedStream;
 use crate::pool::Connection;
-use crate::snapshot::{Held, Listener, Own, Route};
+use crate::snapshot::{AccessLogRule, Action, Held, Listener, Own, Route};
 use crate::units::ByteSize;
-use crate::upstream::{Endpoint, Lease, Upstream, Wanted};
+use crate::upstream::{Endpoint, Lease, Upstream, Wanted, Wish};
 
 /// The body of a response to a client.
 pub type ResponseBody = Body<Exchange>;
@@ -60,6 +64,7 @@ pub struct Record {
     response_bytes: u64,
     attempts: Cell<u32>,
     details: Option<Box<Details>>,
+    trace: Option<Box<Trace>>,
     asked: Option<Box<Asked>>,
     facts: Option<Box<Facts>>,
     hash_key: Option<u64>,
@@ -83,21 +88,56 @@ pub struct Record {
 /// What only the access log wants to know.
 #[derive(Debug)]
 struct Details {
-    generation: u64,
-    sample: f64,
-    only_errors: bool,
     version: Version,
-    uri: Uri,
+    target: Option<PathAndQuery>,
+    sent: Sent,
     /// As trusted proxies name it, where there are any.
     client: Option<IpAddr>,
-    host: Box<str>,
+    /// Usually it needs no memory of its own.
+    host: SmallVec<[u8; 40]>,
     path: Option<Box<str>>,
+    /// How long the handshake took that has ended right before.
+    tls: Option<Duration>,
     /// Who was asked last.
     endpoint: RefCell<Option<Arc<Endpoint>>>,
     failed: RefCell<Vec<FailedAttempt>>,
+    connect: Cell<Option<Duration>>,
     head: Cell<Option<Duration>>,
     /// Waiting for an endpoint with room.
     queued: Duration,
+}
+
+/// What only the access log wants to know of a request's fields.
+#[derive(Debug, Default)]
+struct Sent {
+    trace_id: Option<[u8; 32]>,
+    user_agent: Option<HeaderValue>,
+    referer: Option<HeaderValue>,
+    /// Those that the rule names, each with its place there.
+    headers: Vec<(usize, HeaderValue)>,
+}
+
+impl Sent {
+    fn of(headers: &HeaderMap, rule: &AccessLogRule) -> Self {
+        let value = |field, name| {
+            let value = rule.fields.has(field).then(|| headers.get(name));
+            value.flatten().cloned()
+        };
+        let chosen = rule.headers.iter().enumerate();
+        Self {
+            trace_id: (rule.fields.has(Field::TraceId))
+                .then(|| message::trace::trace_id(headers))
+                .flatten(),
+            user_agent: value(Field::UserAgent, USER_AGENT),
+            referer: value(Field::Referer, REFERER),
+            headers: chosen
+                .flat_map(|(index, (name, _))| {
+                    let values = headers.get_all(name).iter();
+                    values.map(move |value| (index, value.clone()))
+                })
+                .collect(),
+        }
+    }
 }
 
 /// An attempt that came to nothing.
@@ -119,32 +159,43 @@ impl Record {
         local: &Rc<Local>,
         client: &Rc<Client>,
         (snapshot, listener_index): (&Held, usize),
-        request: &http::Request<B>,
+        request: &Request<B>,
     ) -> Box<Self> {
         let begun = Instant::now();
         client.begin_exchange();
-        let rule = snapshot.access_log;
         let request_id = local.request_id();
-        let details = rule.on.then(|| {
+        let listener = snapshot.listener(listener_index).clone();
+        let details = listener.access_log.as_deref().map(|rule| {
             Box::new(Details {
-                generation: snapshot.generation,
-                sample: rule.sample,
-                only_errors: rule.only_errors,
                 version: request.version(),
-                uri: request.uri().clone(),
+                target: request.uri().path_and_query().cloned(),
+                sent: Sent::of(request.headers(), rule),
                 client: None,
-                host: Box::default(),
+                host: SmallVec::new(),
                 path: None,
+                tls: client.take_handshake(),
                 endpoint: RefCell::default(),
                 failed: RefCell::default(),
+                connect: Cell::default(),
                 head: Cell::default(),
                 queued: Duration::ZERO,
             })
         });
+        let listener = snapshot.listener(listener_index).clone();
+        let trace = snapshot.tracing.as_ref().and_then(|rule| {
+            let asked = trace::Asked {
+                local,
+                client,
+                listener: &listener,
+                generation: snapshot.generation,
+                begun,
+            };
+            trace::begin(rule, asked, request)
+        });
         Box::new(Self {
             local: Rc::clone(local),
             client: Rc::clone(client),
-            listener: snapshot.listener(listener_index).clone(),
+            listener,
             listener_index,
             begun,
             ready: begun,
@@ -160,6 +211,7 @@ impl Record {
             response_bytes: 0,
             attempts: Cell::new(0),
             details,
+            trace,
             asked: None,
             facts: None,
             hash_key: None,
@@ -181,9 +233,13 @@ impl Record {
         self.hash_key = Some(key);
     }
 
-    /// What the upstream's policy picks by, if by something of the request.
-    pub fn hash_key(&self) -> Option<u64> {
-        self.hash_key
+    /// What every pick for it goes by.
+    pub fn wish(&self) -> Wish {
+        Wish {
+            version: self.affinity.version().map(|pin| pin.mark),
+            key: self.hash_key,
+            ..Wish::default()
+        }
     }
 
     /// Since when it waits for nothing but endpoints: when it arrived, or has waited for its turn or for the end of a pause.
@@ -245,7 +301,7 @@ impl Record {
     /// The host asked for.
     pub fn set_host(&mut self, host: &str) {
         if let Some(details) = &mut self.details {
-            details.host = host.into();
+            details.host = SmallVec::from_slice(host.as_bytes());
         }
     }
 
@@ -309,10 +365,10 @@ impl Record {
     }
 
     /// What the client is told of who has answered it, where its upstream keeps clients.
-    pub fn affinity_cookie(&self) -> Option<&HeaderValue> {
+    pub fn affinity_cookie(&self) -> Option<HeaderValue> {
         let upstream = self.upstream()?;
         upstream.affinity.as_ref()?;
-        let answered = self.from.get()?.lease.endpoint().id();
+        let answered = self.from.get()?.lease.endpoint();
         upstream.keep(self.affinity, answered, self.listener.tls.is_some())
     }
 
@@ -387,8 +443,45 @@ impl Record {
 
     /// The endpoint that was asked has failed.
     pub fn note_failed(&self, attempt: impl FnOnce() -> FailedAttempt) {
+        if self.details.is_none() && self.trace.is_none() {
+            return;
+        }
+        let attempt = attempt();
+        if let Some(trace) = &self.trace {
+            trace.failed(&attempt.endpoint, attempt.error);
+        }
         if let Some(details) = &self.details {
-            details.failed.borrow_mut().push(attempt());
+            details.failed.borrow_mut().push(attempt);
+        }
+    }
+
+    /// `endpoint` is about to be sent `request`: where that is traced, the endpoint is told.
+    pub fn trace_attempt(
+        &self,
+        endpoint: &Arc<Endpoint>,
+        request: &mut Option<Request<RequestBody>>,
+    ) {
+        if let (Some(trace), Some(request)) = (&self.trace, request) {
+            trace.begin_attempt(endpoint, request);
+        }
+    }
+
+    /// `endpoint` has answered, whatever comes of it.
+    pub fn trace_answer(&self, endpoint: &Arc<Endpoint>, status: u16) {
+        if let Some(trace) = &self.trace {
+            trace.answered(endpoint, status);
+        }
+    }
+
+    /// The trace it belongs to, where it is traced.
+    pub fn trace_id(&self) -> Option<TraceId> {
+        self.trace.as_ref().map(|trace| trace.id())
+    }
+
+    /// A connection to the endpoint was opened, from `begun` on until now.
+    pub fn note_connected(&self, begun: Instant) {
+        if let Some(details) = &self.details {
+            details.connect.set(Some(begun.elapsed()));
         }
     }
 
@@ -518,39 +611,65 @@ impl Record {
         if self.details.is_some() {
             self.log(error, request_bytes, total);
         }
+        if let Some(trace) = &self.trace {
+            self.send_spans(trace, error, now);
+        }
+    }
+
+    #[cold]
+    fn send_spans(&self, trace: &Trace, error: Option<ProxyError>, at: Instant) {
+        let is_routed = !matches!(self.route.action, Action::NotFound);
+        let finished = trace::Finished {
+            client: &self.client,
+            method: &self.method,
+            request_id: self.request_id.as_str(),
+            listener: &self.listener.name,
+            route: is_routed.then(|| &*self.route.name),
+            upstream: self.upstream().map(|upstream| &*upstream.name),
+            status: self.status,
+            reason: error.map(ProxyError::reason),
+            is_endpoints_fault: error.is_some_and(|error| error.fault() == Fault::Endpoint),
+            at,
+        };
+        trace.finish(&finished, &self.local.spans);
     }
 
     fn log(&self, error: Option<ProxyError>, request_bytes: u64, total: Duration) {
-        let Some(details) = &self.details else { return };
+        let (Some(details), Some(rule)) = (&self.details, &self.listener.access_log) else {
+            return;
+        };
         // 499: the client left; below that only what an endpoint cut on its way.
         let failed =
             self.status >= 499 || error.is_some_and(|error| error.fault() == Fault::Endpoint);
-        if !failed
-            && (details.only_errors
-                || (details.sample < 1.0 && self.local.random() >= details.sample))
-        {
+        if !rule.keeps(failed, total, || self.local.random()) {
             return;
         }
-        let raw_path = details.uri.path();
+        let target = details.target.as_ref();
         let endpoint = details.endpoint.borrow();
         let named = details.client.map(|address| address.to_string());
-        let client = named
-            .as_deref()
-            .unwrap_or_else(|| self.client.address_text());
-        self.local.access_log.write(&Line {
-            generation: details.generation,
+        let version = endpoint.as_ref().and_then(|endpoint| endpoint.version());
+        let traced = self.trace_id().map(message::trace::in_digits);
+        let line = Line {
             request_id: self.request_id.as_str(),
-            client,
+            trace_id: traced.as_ref().or(details.sent.trace_id.as_ref()),
+            client: named
+                .as_deref()
+                .unwrap_or_else(|| self.client.address_text()),
             listener: &self.listener.name,
+            sni: self.client.server_name(),
             protocol: protocol(details.version),
             method: self.method.as_str(),
             host: &details.host,
-            path: details.path.as_deref().unwrap_or(raw_path),
-            raw_path: details.path.is_some().then_some(raw_path),
-            query: details.uri.query(),
+            path: details.path.as_deref(),
+            raw_path: target.map_or("", PathAndQuery::path),
+            query: target.and_then(PathAndQuery::query),
+            user_agent: details.sent.user_agent.as_ref(),
+            referer: details.sent.referer.as_ref(),
+            headers: &details.sent.headers,
             route: &self.route.name,
             upstream: self.upstream().map(|upstream| &*upstream.name),
             endpoint: endpoint.as_ref().map(|endpoint| &**endpoint.name()),
+            endpoint_version: version.as_ref().map(|version| version.as_str()),
             attempts: u64::from(self.attempts.get()),
             failed: &details.failed.borrow(),
             status: self.status,
@@ -562,10 +681,13 @@ impl Record {
             reason: error.map(ProxyError::reason),
             request_bytes,
             response_bytes: self.response_bytes,
+            tls: details.tls,
             queued: (details.queued > Duration::ZERO).then_some(details.queued),
+            connect: details.connect.get(),
             head: details.head.get(),
             total,
-        });
+        };
+        self.local.access_log.write(&line, rule);
     }
 }
 
@@ -580,11 +702,13 @@ impl Drop for Record {
 /// Counts and logs a request that never became one: its bytes were refused.
 pub fn refused(local: &Rc<Local>, client: &Rc<Client>, error: ProxyError) {
     let (snapshot, listener) = client.snapshot(local);
-    let mut request = http::Request::new(());
+    let mut request = Request::new(());
     *request.method_mut() = Method::from_bytes(b"-").expect("`-` is a token");
     *request.uri_mut() = Uri::from_static("/");
     let mut record = Record::begin(local, client, (&snapshot, listener), &request);
     record.set_path("-");
+    // It has no head that a span could be made of.
+    record.trace = None;
     record.status = error.status().as_u16();
     record.finish(Some(error), Instant::now());
 }

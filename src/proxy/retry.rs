@@ -83,11 +83,14 @@ impl Trial<'_> {
     }
 
     /// Where that goes: to somebody who has not been asked. `None`: nobody else is free, or it is not the time.
-    pub(super) fn place_beside(&self, key: Option<u64>) -> Option<Lease> {
+    pub(super) fn place_beside(&self, wish: Wish) -> Option<Lease> {
         if self.upstream.hold.is_engaged() {
             return None;
         }
-        self.upstream.pick_other(self.course.tried.get(), key)
+        self.upstream.pick_other(Wish {
+            tried: self.course.tried.get(),
+            ..wish
+        })
     }
 
     /// Whether another one goes on at the same time, which may yet be answered.
@@ -131,15 +134,14 @@ impl Trial<'_> {
     /// Where another attempt would go now after one that was answered at `moment`; `None` within: nowhere. `None`: none is
     /// wanted.
     #[cold]
-    pub(super) fn place(&self, moment: Moment, key: Option<u64>) -> Option<Option<Lease>> {
+    pub(super) fn place(&self, moment: Moment, wish: Wish) -> Option<Option<Lease>> {
         let allows = moment.allows(self.is_idempotent, self.rule);
         if allows != Allows::Another || self.is_last() {
             return None;
         }
         let wish = Wish {
             tried: self.course.tried.get(),
-            preferred: None,
-            key,
+            ..wish
         };
         Some(self.upstream.pick(wish).ok())
     }
@@ -159,6 +161,7 @@ impl Trial<'_> {
             Allows::Another if !is_back => RetryDenied::Body,
             Allows::Another if self.upstream.may_retry(Instant::now()) => {
                 metrics.retries(moment.reason()).inc();
+                self.upstream.note_retried(self.course.tried.get());
                 return Some(moment.pace());
             }
             Allows::Another => RetryDenied::Budget,
@@ -216,7 +219,7 @@ pub async fn forward(
         let wish = Wish {
             tried,
             preferred,
-            key: record.hash_key(),
+            ..record.wish()
         };
         let picked = match place.take().map_or_else(|| upstream.pick(wish), Ok) {
             // Boxed: it is rare, and requests shall not carry room for it.

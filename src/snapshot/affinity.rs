@@ -5,14 +5,13 @@ use crate::units::ByteSize;
 use crate::upstream::Affinity;
 
 /// The cookies of `upstream`, where it has some.
-pub(super) fn affinity(upstream: &config::Upstream) -> Result<Option<Box<Affinity>>, Problem> {
+pub(super) fn affinity(upstream: &config::Upstream) -> Result<Option<Affinity>, Problem> {
     let Some(settings) = &upstream.affinity else {
         return Ok(None);
     };
     let keys = keys(settings)?;
     let names: Vec<_> = upstream.endpoints.iter().map(|it| &it.name).collect();
-    let affinity = Affinity::new(settings, &upstream.name, &names, &keys);
-    Ok(Some(Box::new(affinity)))
+    Ok(Some(Affinity::new(settings, &upstream.name, &names, &keys)))
 }
 
 /// The keys of `affinity`'s file, one per line. Problems do not show them.

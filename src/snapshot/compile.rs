@@ -13,24 +13,25 @@ use http::{HeaderName, HeaderValue};
 
 use super::{
     AccessLogRule, Action, Filters, Listener, Mirror, Pages, Route, Snapshot, Split, affinity,
-    contacts, mirror, split,
+    contacts, mirror, split, token, tracing,
 };
 use crate::balance::{
     Bound, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random, RoundRobin,
     TwoChoices,
 };
-use crate::config::{self, AccessLogOnly, AccessLogTarget, Config, ConfigErrors, Problem};
+use crate::config::{self, AccessLogTarget, Config, ConfigErrors, Problem, VersionSource};
 use crate::filter::limit::Limits;
 use crate::message::upgrade;
+use crate::metrics::labels::NO_ROUTE;
 use crate::metrics::{
     EndpointMetrics, ListenerMetrics, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics,
-    handles,
 };
 use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Server, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{
-    Affinity, Alarm, Contact, Division, Endpoint, Floor, Health, Hold, Shares, Upstream, Watch,
+    Affinity, Alarm, Contact, Division, Endpoint, Floor, Health, Hold, LiveVersion, Shares,
+    Upstream, Watch,
 };
 
 /// What compiling needs beside the configuration; made once per process. A clone goes on where this one is.
@@ -118,6 +119,21 @@ impl Compiler {
                 Err(problem) => problems.push(problem),
             }
         }
+        let admin_token = config.admin.token_file.as_ref().map(token::token);
+        let admin_token = admin_token.transpose().unwrap_or_else(|problem| {
+            problems.push(problem);
+            None
+        });
+        let tracing = match tracing::tracing(config) {
+            Ok((tracing, mut doubts)) => {
+                warnings.append(&mut doubts);
+                tracing.map(Box::new)
+            }
+            Err(mut found) => {
+                problems.append(&mut found);
+                None
+            }
+        };
         problems.extend(cannot_be_opened(config));
         if config.routes.is_empty()
             && let Some(listener) = config.listeners.first()
@@ -154,11 +170,13 @@ impl Compiler {
             .map(|upstream| (&*upstream.name, &**upstream))
             .collect();
         let turns = split::turns(previous);
+        let generation = previous.map_or(1, |previous| previous.generation + 1);
+        let access_log = AccessLogRule::of(&config.access_log, generation);
         // From here on handles are made, and with them series: not for what is not going to be.
         let listeners = config.listeners.iter().zip(secured).enumerate();
         let listeners = listeners
             .map(|(index, (listener, tls))| {
-                let made = (tls, Arc::clone(&error_pages));
+                let made = (tls, Arc::clone(&error_pages), access_log.clone());
                 Arc::new(self.listener((index, listener), made, config, previous))
             })
             .collect();
@@ -227,19 +245,16 @@ impl Compiler {
             })
             .collect();
         let snapshot = Snapshot {
-            generation: previous.map_or(1, |previous| previous.generation + 1),
+            generation,
             listeners,
             router,
             routes,
-            no_route: Arc::new(route(&handles::NO_ROUTE.into(), Action::NotFound)),
+            no_route: Arc::new(route(&NO_ROUTE.into(), Action::NotFound)),
             upstreams,
             alarm: Arc::clone(&self.alarm),
-            access_log: AccessLogRule {
-                on: config.access_log.target != AccessLogTarget::Off,
-                only_errors: config.access_log.only == AccessLogOnly::Errors,
-                sample: config.access_log.sample,
-            },
+            tracing,
             identity_fields: identity_fields(config),
+            admin_token,
         };
         Ok(Compiled {
             snapshot,
@@ -268,7 +283,7 @@ impl Compiler {
     fn listener(
         &mut self,
         (index, listener): (usize, &config::Listener),
-        (tls, error_pages): (Option<Server>, Arc<Pages>),
+        (tls, error_pages, access_log): (Option<Server>, Arc<Pages>, Option<Arc<AccessLogRule>>),
         config: &Config,
         previous: Option<&Snapshot>,
     ) -> Listener {
@@ -327,6 +342,7 @@ impl Compiler {
             forwarded: listener.forwarded,
             hsts: listener.hsts.as_ref().and_then(hsts),
             error_pages,
+            access_log,
             redirect_to_https: listener.redirect_to_https.then_some(https),
             timeouts: listener.timeouts,
             limits: listener.limits,
@@ -339,7 +355,7 @@ impl Compiler {
     fn upstream(
         &self,
         (index, upstream): (usize, &config::Upstream),
-        (contacts, affinity): (Vec<Contact>, Option<Box<Affinity>>),
+        (contacts, affinity): (Vec<Contact>, Option<Affinity>),
         config: &Config,
         before: Option<&Upstream>,
     ) -> Upstream {
@@ -426,7 +442,15 @@ impl Compiler {
                     route.exclusive && route.action.upstreams().any(|asked| asked == index)
                 }),
             },
-            affinity,
+            affinity: affinity.map(|affinity| {
+                let before = before.and_then(|before| before.affinity.as_deref());
+                Box::new(affinity.following(before))
+            }),
+            live_version: live_version(upstream).map(|field| {
+                let alarm = Arc::clone(&self.alarm);
+                Box::new(LiveVersion { field, alarm })
+            }),
+            versions: before.map_or_else(Arc::default, |before| Arc::clone(&before.versions)),
             hold: before.map_or_else(
                 || self.hold(&upstream.name),
                 |before| Arc::clone(&before.hold),
@@ -444,6 +468,15 @@ impl Compiler {
             self.metrics.paused.with_label_values(&labels),
             self.metrics.held_requests.with_label_values(&labels),
         )
+    }
+}
+
+/// The field in which responses to clients say which version an endpoint runs, where they are looked at.
+fn live_version(upstream: &config::Upstream) -> Option<HeaderName> {
+    let health = upstream.health.as_ref().filter(|it| it.live_version)?;
+    match &health.version {
+        Some(VersionSource::Header(name)) => Some(name.clone()),
+        Some(VersionSource::Pointer(_)) | None => None,
     }
 }
 
@@ -583,6 +616,11 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             endpoint.set_limits(limit, upstream.adaptive.as_ref());
             endpoint.set_backup(configured.backup);
             upstream.assign(endpoint, configured.set.as_ref());
+            let expected = upstream
+                .health
+                .as_ref()
+                .and_then(|it| it.expect_version.as_ref());
+            endpoint.ask_version(upstream.asks_version(), expected);
             // What neither the file nor an operator says is active.
             let mode = configured.mode.unwrap_or(config::Mode::Active);
             let before = endpoint.state();
@@ -597,6 +635,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
                         Health::Unknown,
                         Some("not checked since it was disabled".to_owned()),
                     );
+                    endpoint.forget_version();
                 }
                 // Checks that begin on an endpoint in use leave it in use until they have found something.
                 (Some(_), _) => {}

@@ -1,5 +1,6 @@
 //! All that a request may consult: compiled, immutable, numbered. Replaced as a whole, never changed.
 
+mod access_log;
 mod affinity;
 pub mod compile;
 mod contacts;
@@ -8,6 +9,8 @@ pub mod pages;
 pub mod plan;
 pub mod publish;
 mod split;
+mod token;
+pub mod tracing;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -17,10 +20,13 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
+pub use access_log::AccessLogRule;
 pub use mirror::Mirror;
 pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
 pub use split::Split;
+pub use token::Token;
+pub use tracing::Tracing;
 
 use crate::config::{self, HeaderChanges, Rewrite};
 use crate::filter::limit::Limits;
@@ -48,10 +54,12 @@ pub struct Snapshot {
     pub upstreams: Vec<Arc<Upstream>>,
     /// Raised by workers when an endpoint should be ejected; the same through all generations.
     pub alarm: Arc<Alarm>,
-    /// Which requests are logged.
-    pub access_log: AccessLogRule,
+    /// Which become traces; `None`: none.
+    pub tracing: Option<Box<Tracing>>,
     /// Fields in which endpoints are told who a client is: no client may send them, to any listener. None where there are none.
     pub identity_fields: Option<Arc<[HeaderName]>>,
+    /// Who knows it may change something over the admin address. None: nobody may.
+    pub admin_token: Option<Token>,
 }
 
 impl Snapshot {
@@ -61,17 +69,6 @@ impl Snapshot {
             .iter()
             .position(|listener| listener.slot == slot)
     }
-}
-
-/// Which requests are logged.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct AccessLogRule {
-    /// Whether there is an access log at all.
-    pub on: bool,
-    /// Only those that failed.
-    pub only_errors: bool,
-    /// Share of the others.
-    pub sample: f64,
 }
 
 /// A listener, as its connections see it.
@@ -105,6 +102,8 @@ pub struct Listener {
     pub hsts: Option<HeaderValue>,
     /// What is said in the place of short error messages; the same on all listeners.
     pub error_pages: Arc<Pages>,
+    /// What is logged of requests, where something is; the same on all listeners.
+    pub access_log: Option<Arc<AccessLogRule>>,
     /// The port of the TLS listener to send clients to, where every request is redirected.
     pub redirect_to_https: Option<u16>,
     /// Its time limits.

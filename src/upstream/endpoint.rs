@@ -20,6 +20,7 @@ use super::peaks::Peaks;
 use super::queue::Queue;
 use super::sets::SetId;
 use super::state::{Health, State, Tier};
+use super::version::{Runs, Shown};
 use crate::balance::{Candidate, stable_hash};
 use crate::config::{Adaptive, Address, Mode};
 use crate::message::proxy_protocol;
@@ -88,6 +89,10 @@ pub struct Endpoint {
     /// What clients' requests tell of it.
     outlier: Outlier,
     journal: Journal,
+    /// Requests that failed here and were sent again. Written by workers, rarely, read for the status. Relaxed: a number to look at.
+    retried: AtomicU64,
+    /// Which version of its code it runs.
+    pub(super) shown: Shown,
     /// How its limit is found out, where it is.
     adapting: Adapting,
     /// What its upstream's budget for retries has seen of its answers.
@@ -150,6 +155,8 @@ impl Endpoint {
             kept: false,
             mode: Mode::Active,
             resolved: resolved.is_some(),
+            version: Runs::Unasked,
+            expected: None,
             reason: resolved
                 .is_none()
                 .then(|| "name not resolved yet".to_owned()),
@@ -180,6 +187,8 @@ impl Endpoint {
             made: Instant::now(),
             outlier: Outlier::new(metrics.response.get_sample_count()),
             journal: Journal::default(),
+            retried: AtomicU64::new(0),
+            shown: Shown::default(),
             adapting: Adapting::default(),
             claimed: Claimed::up_to(metrics.response.get_sample_count()),
             queue,
@@ -346,6 +355,21 @@ impl Endpoint {
     /// All that is known of it.
     pub fn state(&self) -> State {
         lock(&self.state).clone()
+    }
+
+    /// The same, to look at: it is held meanwhile.
+    pub fn look<T>(&self, at: impl FnOnce(&State) -> T) -> T {
+        at(&lock(&self.state))
+    }
+
+    /// One request more that failed here was sent again, here or elsewhere.
+    pub(super) fn note_retried(&self) {
+        self.retried.fetch_add(1, Relaxed);
+    }
+
+    /// Requests that failed here and were sent again.
+    pub fn retried(&self) -> u64 {
+        self.retried.load(Relaxed)
     }
 
     /// Its share as configured.

@@ -9,8 +9,8 @@ use crate::units::Name;
 pub struct Flip {
     /// Its number in this process, from 1.
     pub number: u64,
-    /// The user who has asked for it.
-    pub uid: u32,
+    /// The user who has asked for it, where that is known.
+    pub uid: Option<u32>,
     /// The set that served before.
     pub from: Name,
     /// The one that is to serve.
@@ -101,5 +101,16 @@ impl Phase {
     /// Whether nothing more will come of it.
     pub fn is_over(self) -> bool {
         Self::ENDS.contains(&self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::labels::FLIPS;
+
+    #[test]
+    fn every_end_is_a_word_of_the_metrics() {
+        assert_eq!(Phase::ENDS.map(Phase::as_str), FLIPS);
     }
 }

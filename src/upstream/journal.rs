@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 
 use super::outlier::Line;
 use super::state::Health;
+use super::version::Runs;
 use crate::config::Mode;
+use crate::units::AppVersion;
 
 /// What became known of an endpoint.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,6 +38,8 @@ pub enum Fact {
     Serves(bool),
     /// Its share.
     Weight(u32),
+    /// It ran this version of its code, and runs that by now.
+    Version(Option<AppVersion>, Runs),
     /// Where its name leads, or why nowhere.
     Resolved(Result<SocketAddr, Box<str>>),
 }
@@ -96,6 +100,7 @@ impl Fact {
             Self::Mode(_) => "mode",
             Self::Serves(_) => "set",
             Self::Weight(_) => "weight",
+            Self::Version(..) => "version",
             Self::Resolved(_) => "address",
         }
     }
@@ -120,6 +125,10 @@ impl fmt::Display for Fact {
             Self::Serves(true) => f.write_str("its set serves"),
             Self::Serves(false) => f.write_str("its set is on standby"),
             Self::Weight(weight) => write!(f, "weight {weight}"),
+            Self::Version(Some(before), Runs::Version(now)) => {
+                write!(f, "version {before} → {now}")
+            }
+            Self::Version(_, now) => now.fmt(f),
             Self::Resolved(Ok(address)) => write!(f, "resolved to {address}"),
             Self::Resolved(Err(why)) => f.write_str(why),
         }
@@ -195,6 +204,7 @@ impl Fact {
             | Self::Mode(_)
             | Self::Serves(_)
             | Self::Weight(_)
+            | Self::Version(..)
             | Self::Resolved(Ok(_)) => true,
         }
     }

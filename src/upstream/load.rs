@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-use super::{Endpoint, Outcome, Tier, Upstream};
+use super::{Endpoint, Health, Outcome, Tier, Upstream};
 use crate::balance::SlowStart;
 use crate::config::Mode;
 
@@ -82,7 +82,8 @@ impl Ease {
             (Tier::Never, Self::Fresh) => {
                 let state = endpoint.state();
                 // A name not resolved yet is no reason, and neither is a check that is still to come.
-                if state.resolved || state.mode != Mode::Active {
+                let waits_for_check = state.health == Health::Unknown && state.is_held();
+                if state.resolved && !waits_for_check || state.mode != Mode::Active {
                     Self::Owed
                 } else {
                     Self::Fresh
@@ -269,7 +270,7 @@ mod tests {
     use crate::snapshot::Snapshot;
     use crate::snapshot::compile::{Compiler, apply};
     use crate::tls::Tickets;
-    use crate::upstream::{Evidence, Health, Lease, Wish};
+    use crate::upstream::{Evidence, Lease, Wish};
 
     fn config(keys: &str, endpoints: &[&str]) -> Config {
         let text = format!(

@@ -3,6 +3,7 @@
 pub mod adaptive;
 pub mod affinity;
 pub mod budget;
+pub mod cookies;
 pub mod copies;
 mod counters;
 pub mod endpoint;
@@ -21,11 +22,14 @@ mod preview;
 pub mod queue;
 pub mod remembered;
 pub mod sets;
+pub mod sides;
 pub mod state;
 pub mod tried;
+pub mod version;
+pub mod versions;
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use http::uri::Scheme;
 use tracing::info;
@@ -49,6 +53,8 @@ pub use remembered::Remembered;
 pub use sets::{Division, Sets};
 pub use state::{Evidence, Health, Tier};
 pub use tried::Tried;
+pub use version::{LiveVersion, Mark, Runs};
+pub use versions::Versions;
 
 use crate::balance::{Cursor, Policy};
 use crate::config;
@@ -103,6 +109,10 @@ pub struct Upstream {
     pub pause: config::Pause,
     /// Room for copies of requests to others, where it is a mirror; the same through all generations.
     pub copies: Arc<Copies>,
+    /// Where responses to clients say which version an endpoint runs; `None`: only checks do.
+    pub live_version: Option<Box<LiveVersion>>,
+    /// What is kept of the versions that its endpoints run; survives reloads.
+    pub versions: Arc<Versions>,
     /// Most requests that it had at once; survives reloads.
     pub peaks: Arc<Peaks>,
     /// Its counters.
@@ -116,6 +126,8 @@ pub struct Wish {
     pub tried: Tried,
     /// This one, where it is eligible and was not tried.
     pub preferred: Option<Pin>,
+    /// One that runs this version, where such a one is eligible and was not tried.
+    pub version: Option<Mark>,
     /// The one whom this belongs to, where the policy hashes.
     pub key: Option<u64>,
 }
@@ -142,6 +154,9 @@ impl Upstream {
         {
             return Ok(lease);
         }
+        if let Some(lease) = self.take_side(wish, way) {
+            return Ok(lease);
+        }
         let best = |endpoint: &Arc<Endpoint>| {
             is_best(endpoint, tried, holds_back) && way.open.takes(endpoint)
         };
@@ -160,20 +175,24 @@ impl Upstream {
         }
     }
 
-    /// Picks an endpoint for one more attempt at a request whose attempts at the `tried` go on: one that could be picked as any
-    /// other, and has nobody waiting for it. Such an attempt is worth nothing that others would miss.
-    pub fn pick_other(&self, tried: Tried, key: Option<u64>) -> Option<Lease> {
+    /// Picks an endpoint for one more attempt at a request whose attempts at those tried go on: one that could be picked as any
+    /// other, runs the version that is wanted, and has nobody waiting for it. Such an attempt is worth nothing that others would
+    /// miss.
+    pub fn pick_other(&self, wish: Wish) -> Option<Lease> {
+        let Wish { tried, key, .. } = wish;
         if self.queueing.is_some() && self.queue.is_waited_in() {
             return None;
         }
         let holds_back = self.shares.holds_back();
-        let wish = Wish {
-            key,
-            ..Wish::default()
-        };
         let way = self.way(&wish, true);
+        // Of the version that is wanted, whichever set that is in.
+        if let Some(lease) = self.take_side(wish, way) {
+            return Some(lease);
+        }
         let best = |endpoint: &Arc<Endpoint>| {
-            is_best(endpoint, tried, holds_back) && way.open.takes(endpoint)
+            is_best(endpoint, tried, holds_back)
+                && way.open.takes(endpoint)
+                && wish.version.is_none_or(|mark| endpoint.runs(mark))
         };
         let cursor = way.cursor.aside();
         loop {
@@ -270,6 +289,8 @@ impl Upstream {
         self.keep_enough();
         self.follow();
         self.refresh_policies();
+        self.refresh_sides(self.open());
+        self.note_versions(SystemTime::now());
         self.metrics.available.set(self.available() as i64);
         self.queue.freed();
     }
@@ -291,12 +312,25 @@ impl Upstream {
 
     /// Whether `endpoint`, one of its own, may be picked before others.
     fn is_eligible(&self, endpoint: &Endpoint) -> bool {
-        endpoint.tier() == Tier::Eligible && !self.waits(endpoint) && !self.is_standby(endpoint)
+        self.is_eligible_in(self.open(), endpoint)
+    }
+
+    /// The same, while requests go to the sets `open`.
+    fn is_eligible_in(&self, open: Open, endpoint: &Endpoint) -> bool {
+        endpoint.tier() == Tier::Eligible && !self.waits(endpoint) && open.takes(endpoint)
     }
 
     /// Whether `endpoint`, one of its own, is a backup that is not wanted now.
     pub fn waits(&self, endpoint: &Endpoint) -> bool {
         endpoint.is_backup() && self.shares.holds_back()
+    }
+
+    /// A request that failed at the last of those it was `tried` at is sent again.
+    pub fn note_retried(&self, tried: Tried) {
+        let is_last = |endpoint: &&Arc<Endpoint>| Some(endpoint.id()) == tried.latest();
+        if let Some(endpoint) = self.endpoints.iter().find(is_last) {
+            endpoint.note_retried();
+        }
     }
 
     /// Whether `endpoint`, one of its own, would be picked now.

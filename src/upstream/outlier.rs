@@ -29,6 +29,7 @@ pub struct Watch {
 pub struct Alarm(Notify);
 
 impl Alarm {
+    /// Wakes it.
     pub(super) fn raise(&self) {
         self.0.notify_one();
     }

@@ -20,6 +20,9 @@ impl Upstream {
             let index = endpoints.position(|other| Arc::ptr_eq(other, endpoint));
             return index.ok_or(Denied::Nobody);
         }
+        if let Some(index) = self.pick_side(wish, way.all, true, Some) {
+            return Ok(index);
+        }
         let cursor = way.cursor.peek();
         let way = Way {
             cursor: &cursor,

@@ -8,6 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::Endpoint;
 use super::outlier::{Ejection, Line};
 use super::state::{Evidence, Health};
+use super::version::Runs;
+use crate::units::AppVersion;
 
 /// An endpoint, and what is known of it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -32,6 +34,9 @@ pub struct Remembered {
     /// Most requests at once within the last minute, and the last day.
     #[serde(default)]
     peaks: (u32, u32),
+    /// Which version of its code it runs.
+    #[serde(default)]
+    version: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
@@ -69,6 +74,7 @@ impl Endpoint {
                 .ejected
                 .map(|it| (it.line.as_str().to_owned(), millis(it.until))),
             peaks: self.peaks.remember(),
+            version: self.version().map(|version| version.to_string()),
         }
     }
 
@@ -80,6 +86,12 @@ impl Endpoint {
             return false;
         }
         self.peaks.recall(Instant::now(), known.peaks);
+        let version = known.version.as_ref();
+        if let Some(version) = version.and_then(|it| AppVersion::try_from(it.as_bytes()).ok())
+            && self.state().version != Runs::Unasked
+        {
+            self.set_version(Runs::Version(version));
+        }
         let is_checked = self.state().health == Health::Unknown;
         let health = match known.health {
             _ if !is_checked => None,
@@ -241,6 +253,24 @@ mod tests {
         // Of a version that does not say.
         known.manner = None;
         assert_eq!(recalled(&known, "right.example"), down);
+    }
+
+    #[test]
+    fn version_goes_on_where_it_is_asked_for() {
+        let asked = "health = { version_header = \"x-v\" }";
+        let before = snapshot(ADDRESS, asked);
+        let before = &before.upstreams[0].endpoints[0];
+        before.ask_version(true, None);
+        let version = AppVersion::try_from(&b"42"[..]).unwrap();
+        before.set_version(Runs::Version(version));
+        for (asks, expected) in [(true, Some("42")), (false, None)] {
+            let after = snapshot(ADDRESS, asked);
+            let after = &after.upstreams[0].endpoints[0];
+            after.ask_version(asks, None);
+            after.recall(&passed(before), false);
+            let version = after.version();
+            assert_eq!(version.as_ref().map(|it| it.as_str()), expected);
+        }
     }
 
     #[test]

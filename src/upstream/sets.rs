@@ -118,6 +118,14 @@ impl Open {
             }
         }
     }
+
+    /// And those of `set`; of three the second is left out.
+    fn and(self, set: SetId) -> Self {
+        match self {
+            Self::Only(one, other) if set != one && set != other => Self::Only(one, set),
+            Self::Any | Self::Only(..) => self,
+        }
+    }
 }
 
 /// How one request is picked for.
@@ -203,6 +211,14 @@ impl Upstream {
             cursor,
             open: Open::Only(set, set),
             all: now.all(),
+        }
+    }
+
+    /// The policy that picks in the set that serves.
+    pub(super) fn policy_in_use(&self) -> &Policy {
+        match &self.division {
+            Some(division) if division.sets.now().swapped => &division.spare,
+            _ => &self.policy,
         }
     }
 
@@ -349,6 +365,7 @@ impl Upstream {
         let swapped = !before.swapped;
         let open = before.all();
         self.prepare(swapped, serves);
+        self.prepare_sides(serves);
         let now = Now {
             serves,
             swapped,
@@ -370,6 +387,7 @@ impl Upstream {
             return;
         }
         self.prepare(!before.swapped, next);
+        self.prepare_sides(next);
         let now = Now {
             next: if percent == 0 { 0 } else { next },
             percent: percent.min(100),
@@ -399,10 +417,13 @@ impl Upstream {
         };
         let open = Open::Only(set, set);
         policy.refresh(&self.endpoints, |endpoint| {
-            endpoint.tier() == super::Tier::Eligible
-                && !self.waits(endpoint)
-                && open.takes(endpoint)
+            self.is_eligible_in(open, endpoint)
         });
+    }
+
+    /// Makes the sides of versions ready for `set` beside those that requests go to. Each pick looks who of them it may have.
+    fn prepare_sides(&self, set: SetId) {
+        self.refresh_sides(self.open().and(set));
     }
 
     /// Makes the policies in use ready for who is eligible now.

@@ -5,7 +5,9 @@ use std::fmt;
 use std::time::SystemTime;
 
 use super::outlier::Ejection;
+use super::version::Runs;
 use crate::config::Mode;
+use crate::units::AppVersion;
 
 /// What probes found.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,6 +83,10 @@ pub struct State {
     pub mode: Mode,
     /// Whether its name has an address.
     pub resolved: bool,
+    /// Which version of its code it runs.
+    pub version: Runs,
+    /// Which it must run to be used; `None`: any.
+    pub expected: Option<AppVersion>,
     /// Why it is as it is: the last probe's failure, for one.
     pub reason: Option<String>,
     /// Since when.
@@ -100,7 +106,7 @@ impl State {
     pub fn own_tier(&self) -> Tier {
         match (self.is_wanted(), self.health) {
             (false, _) | (true, Health::Draining | Health::Down(_)) => Tier::Never,
-            _ if self.ejected.is_some() => Tier::Never,
+            _ if self.ejected.is_some() || self.is_held() => Tier::Never,
             (true, Health::Unknown) => Tier::IfNoneEligible,
             (true, Health::Up | Health::Unchecked) => Tier::Eligible,
         }
@@ -116,10 +122,29 @@ impl State {
         self.mode != Mode::Active || self.health == Health::Draining
     }
 
+    /// Whether it does not run the version that is expected, or does not say.
+    pub fn is_held(&self) -> bool {
+        self.expected.is_some() && self.version.version() != self.expected.as_ref()
+    }
+
+    /// What keeps it out where it is held: `version 41, want 42`.
+    pub fn held(&self) -> Option<String> {
+        let expected = self.expected.as_ref().filter(|_| self.is_held())?;
+        Some(format!("{}, want {expected}", self.version))
+    }
+
+    /// Why it is in the state that [`word`](Self::word) says.
+    pub fn why(&self) -> Option<String> {
+        match self.word() {
+            HELD => self.held(),
+            _ => self.reason.clone(),
+        }
+    }
+
     /// The evidence against it, where that is soft and all there is.
     pub fn soft(&self) -> Option<Evidence> {
         match self.health {
-            _ if !self.is_wanted() => None,
+            _ if !self.is_wanted() || self.is_held() => None,
             Health::Down(Evidence::Hard) | Health::Draining => None,
             Health::Down(evidence) => Some(evidence),
             Health::Unchecked | Health::Unknown | Health::Up => {
@@ -128,7 +153,7 @@ impl State {
         }
     }
 
-    /// The one word that says it all.
+    /// The one word that says it all. A closed set: [`STATES`](crate::metrics::labels::STATES).
     pub fn word(&self) -> &'static str {
         match (self.mode, self.resolved) {
             (Mode::Disabled, _) => "disabled",
@@ -136,6 +161,7 @@ impl State {
             (Mode::Active, false) => "unresolved",
             (Mode::Active, true) if self.kept && self.soft().is_some() => "degraded",
             (Mode::Active, true) => match self.health {
+                Health::Unchecked | Health::Unknown | Health::Up if self.is_held() => HELD,
                 Health::Unchecked | Health::Unknown | Health::Up if self.ejected.is_some() => {
                     "ejected"
                 }
@@ -146,7 +172,7 @@ impl State {
 }
 
 impl State {
-    /// The same of an endpoint whose set gets no requests, where `is_standby`: as long as nothing is wrong with it.
+    /// [`word`](Self::word) of an endpoint whose set gets no requests, where `is_standby`: as long as nothing is wrong with it.
     pub fn word_of(&self, is_standby: bool) -> &'static str {
         match self.word() {
             "up" | "unchecked" | "unknown" if is_standby => STANDBY,
@@ -158,19 +184,8 @@ impl State {
 /// Of an endpoint that is well, in a set that gets no requests.
 pub const STANDBY: &str = "standby";
 
-/// Every word of [`State::word_of`].
-pub const WORDS: [&str; 10] = [
-    "unchecked",
-    "unknown",
-    "up",
-    "down",
-    "ejected",
-    "degraded",
-    "unresolved",
-    "draining",
-    "disabled",
-    STANDBY,
-];
+/// Of one that does not run the version that is expected.
+const HELD: &str = "held";
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -192,8 +207,63 @@ pub(super) mod tests {
             kept: false,
             mode,
             resolved,
+            version: Runs::Unasked,
+            expected: None,
             reason: None,
             since: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[test]
+    fn who_runs_another_version_than_expected_is_held_whatever_else_is_well() {
+        let version = |text: &str| AppVersion::try_from(text.as_bytes()).unwrap();
+        let held = |health, runs: Runs| {
+            let state = State {
+                version: runs,
+                expected: Some(version("42")),
+                kept: true,
+                ..state(Mode::Active, health, true)
+            };
+            (state.tier(), state.word(), state.why())
+        };
+        let (old, new) = (Runs::Version(version("41")), Runs::Version(version("42")));
+        let silent = || Runs::Unknown("the answer has no x-v".into());
+        let why = |text: &str| Some(text.to_owned());
+        for (health, runs, expected) in [
+            (
+                Health::Up,
+                old.clone(),
+                (Tier::Never, "held", why("version 41, want 42")),
+            ),
+            (
+                Health::Unknown,
+                old.clone(),
+                (Tier::Never, "held", why("version 41, want 42")),
+            ),
+            (
+                Health::Up,
+                silent(),
+                (
+                    Tier::Never,
+                    "held",
+                    why("version unknown: the answer has no x-v, want 42"),
+                ),
+            ),
+            (Health::Up, new.clone(), (Tier::Eligible, "up", None)),
+            (
+                Health::Unknown,
+                new,
+                (Tier::IfNoneEligible, "unknown", None),
+            ),
+            // That it is down says more; and it is not kept in use, whatever the evidence.
+            (
+                Health::Down(Evidence::Answered),
+                old.clone(),
+                (Tier::Never, "down", None),
+            ),
+            (Health::Draining, old, (Tier::Never, "draining", None)),
+        ] {
+            assert_eq!(held(health, runs.clone()), expected, "{health:?} {runs:?}");
         }
     }
 

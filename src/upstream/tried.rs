@@ -14,6 +14,11 @@ impl Tried {
         self
     }
 
+    /// The last one.
+    pub fn latest(&self) -> Option<EndpointId> {
+        self.0[0]
+    }
+
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
         self.0[0].is_none()

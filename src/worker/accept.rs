@@ -243,7 +243,11 @@ fn converse(
             Some(config) => {
                 // Boxed, so that a connection does not keep room for a handshake that is long over.
                 let handshake = Box::pin(handshake(config, stream, &listener, limit));
+                let begun = listener.access_log.as_ref().map(|_| Instant::now());
                 if let Some(stream) = handshake.await {
+                    if let Some(begun) = begun {
+                        client.set_handshake(stream.get_ref().1.server_name(), begun.elapsed());
+                    }
                     serve_tls(stream, local, client, listener).await;
                 }
             }

@@ -11,27 +11,27 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::mpsc::SyncSender;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use tokio::runtime::{Builder, LocalOptions};
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{Sender, UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::oneshot;
 use tokio::task::JoinSet;
 use tokio::time::{MissedTickBehavior, interval};
 use tracing::error;
 
 use crate::metrics::Metrics;
-use crate::proxy::access_log::{AccessLog, Block};
+use crate::proxy::access_log::{AccessLog, Outlet};
 use crate::proxy::drain::Drain;
 use crate::proxy::local::Local;
+use crate::proxy::trace::outbox::{self, Outbox};
 use crate::snapshot::{Instance, Publisher, Snapshot};
 use crate::upstream::EndpointId;
 use accept::{Admission, Door};
 use spread::Peers;
 
-/// How often lines are handed to the access log and idle connections looked through.
+/// How often lines are handed to the access log and spans to their sender, and idle connections looked through.
 const TICK: Duration = Duration::from_millis(200);
 /// More than any page of the allocator holds several of.
 const LARGE_ALLOCATION: usize = 8 << 20;
@@ -83,7 +83,9 @@ pub struct Setup {
     /// For what is counted rarely.
     pub metrics: Arc<Metrics>,
     /// Where access log lines go.
-    pub log_writer: SyncSender<Block>,
+    pub log_writer: Outlet,
+    /// Where spans go.
+    pub spans: Sender<outbox::Block>,
     /// Different for each worker and start.
     pub seed: u64,
 }
@@ -178,13 +180,12 @@ fn run(
         .enable_all()
         .build_local(LocalOptions::default())?;
     runtime.block_on(async {
-        let access_log = AccessLog::new(
-            setup.log_writer.clone(),
-            setup.metrics.access_log_dropped.clone(),
-        );
+        let access_log = AccessLog::new(setup.log_writer.clone());
+        let dropped = setup.metrics.spans_dropped.with_label_values(&["queue"]);
+        let spans = Outbox::new(setup.spans.clone(), dropped);
         let local = Local::new(
             setup.publisher.reader(),
-            access_log,
+            (access_log, spans),
             Arc::clone(&setup.instance),
             Arc::clone(&setup.metrics),
             setup.seed,
@@ -206,6 +207,7 @@ fn run(
         // What is cut is logged, too.
         serving.connections.take().shutdown().await;
         serving.local.access_log.flush();
+        serving.local.spans.flush();
         Ok(())
     })
 }
@@ -259,6 +261,7 @@ impl Serving {
                 },
                 _ = tick.tick() => {
                     self.local.access_log.flush();
+                    self.local.spans.flush();
                     if swept.elapsed() > Duration::from_secs(1) {
                         swept = Instant::now();
                         self.sweep(swept);

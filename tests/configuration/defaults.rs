@@ -5,12 +5,14 @@ use std::path::Path;
 use std::time::Duration;
 
 use balancer::config::{
-    self, AccessLogOnly, AccessLogTarget, Action, AdminSocket, AutoRollback, ClientAuth,
-    CountedErrors, ForwardedFields, HashKey, HostPattern, Hsts, ListenerLimits, ListenerTimeouts,
-    LogFormat, LogLevel, Mode, Passive, PathPattern, Policy, Probe, QueueOrder, RateKey, Redirect,
-    Retry, Rewrite, RouteLimits, RouteTimeouts, SplitBy, StatusRange, TlsVersion, UpstreamTimeouts,
+    self, AccessLogFormat, AccessLogOnly, AccessLogTarget, Action, AdminSocket, AutoRollback,
+    ClientAuth, CountedErrors, Field, Fields, ForwardedFields, HashKey, HostPattern, Hsts,
+    ListenerLimits, ListenerTimeouts, LogFormat, LogLevel, Mode, Passive, PathPattern, Policy,
+    Probe, QueueOrder, RateKey, Redirect, Retry, Rewrite, RouteLimits, RouteTimeouts, SplitBy,
+    StatusRange, TlsVersion, UpstreamTimeouts,
 };
 use balancer::message::proxy_protocol::Version;
+use balancer::message::redact::Secrets;
 use balancer::units::ByteSize;
 use http::{Method, StatusCode};
 
@@ -34,6 +36,13 @@ fn of_the_process() {
     assert_eq!(config.access_log.target, AccessLogTarget::Off);
     assert_eq!(config.access_log.sample, 1.0);
     assert_eq!(config.access_log.only, AccessLogOnly::All);
+    assert_eq!(config.access_log.format, AccessLogFormat::Json);
+    assert_eq!(config.access_log.fields, Fields::ALL);
+    assert!(config.access_log.headers.is_empty());
+    assert!(
+        config.access_log.redact.query.is_none() && config.access_log.redact.headers.is_empty()
+    );
+    assert_eq!(config.access_log.slow, None);
     assert_eq!(config.admin.address, ([127, 0, 0, 1], 9900).into());
     assert_eq!(config.admin.place.to_string(), "f:1:1");
     assert_eq!(config.admin.socket, AdminSocket::Usual("run/f.sock".into()));
@@ -214,6 +223,8 @@ fn of_an_upstream() {
         }
     );
     assert_eq!(health.busy_interval, 5 * SECOND);
+    assert_eq!((&health.version, &health.expect_version), (&None, &None));
+    assert!(!health.live_version);
     let passive = Passive {
         consecutive: 5,
         ratio: 0.5,
@@ -451,7 +462,7 @@ max_connections = 10
 startup_wait = "0s"
 [access_log]
 sample = 1
-only = "errors"
+slow = "2s"
 "#,
     );
     let [given, first, second] = &*config.routes else {
@@ -554,9 +565,43 @@ only = "errors"
         (3, Duration::ZERO)
     );
     assert_eq!(
-        (config.access_log.sample, config.access_log.only),
-        (1.0, AccessLogOnly::Errors)
+        (config.access_log.sample, config.access_log.slow),
+        (1.0, Some(2 * SECOND))
     );
+}
+
+#[test]
+fn of_an_access_log() {
+    let config = valid_behind_base(
+        r#"[access_log]
+target = "syslog:run/log"
+only = "errors"
+headers = ["X-Tenant", "cookie"]
+fields = ["status", "headers"]
+redact = { query = ["Token", "key"], headers = ["x-tenant"] }
+"#,
+    );
+    let log = config.access_log;
+    assert_eq!(log.target, AccessLogTarget::Syslog("run/log".into()));
+    assert_eq!(log.only, AccessLogOnly::Errors);
+    let chosen: Fields = [Field::Headers, Field::Status].into_iter().collect();
+    assert_eq!(log.fields, chosen);
+    assert!(log.fields.has(Field::Status) && !log.fields.has(Field::Path));
+    assert_eq!(log.headers, ["x-tenant", "cookie"]);
+    let names: [Box<str>; 2] = ["token".into(), "key".into()];
+    assert_eq!(log.redact.query, Some(Secrets::Named(names.into())));
+    assert_eq!(log.redact.headers, ["x-tenant"]);
+    for (target, path) in [
+        ("syslog", AccessLogTarget::Syslog("/dev/log".into())),
+        (
+            "journald",
+            AccessLogTarget::Journald("/run/systemd/journal/socket".into()),
+        ),
+        ("journald:/x", AccessLogTarget::Journald("/x".into())),
+    ] {
+        let config = valid_behind_base(&format!("[access_log]\ntarget = {target:?}\n"));
+        assert_eq!(config.access_log.target, path);
+    }
 }
 
 #[test]

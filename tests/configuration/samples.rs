@@ -75,6 +75,7 @@ fn the_defaults_of_the_default_file_are_the_defaults() {
                 "#[upstream.halves]",
                 "#[upstream.calls]",
                 "#[upstream.app.tls]",
+                "#[tracing]",
             ]
             .iter()
             .any(|table| line.starts_with(table));

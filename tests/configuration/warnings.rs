@@ -22,6 +22,25 @@ fn an_upstream_nobody_uses() {
 }
 
 #[test]
+fn a_token_that_is_sent_where_others_may_listen() {
+    let with = |address: &str| {
+        warnings(&format!(
+            "[admin]\naddress = \"{address}\"\ntoken_file = \"t\"\n"
+        ))
+    };
+    let found = with("0.0.0.0:9900");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0]
+            .starts_with("7:14: admin.token_file: admin.address (0.0.0.0:9900) speaks no TLS: "),
+        "{found:?}"
+    );
+    for loopback in ["127.0.0.1:9900", "[::1]:9900"] {
+        assert!(with(loopback).is_empty(), "{loopback}");
+    }
+}
+
+#[test]
 fn one_endpoint_without_being_an_authority() {
     let text = "[upstream.a]\nendpoints = [\"h:1\"]\n[[route]]\nupstream = \"a\"\n";
     assert_eq!(
@@ -169,6 +188,11 @@ fn hedges_that_have_nowhere_to_go_or_move_clients() {
             "12:9: route[0].hedge: upstream \"a\" has `affinity`: a client whose second endpoint answers first moves there"
         ]
     );
+    let by_version = "health = { version_header = \"x\" }\naffinity = { by = \"version\", cookie = \"c\", key_file = \"k\" }";
+    let text = format!(
+        "[upstream.a]\nendpoints = [{two}]\n{by_version}\n[[route]]\nupstream = \"a\"\nexclusive = true\nhedge = {{ after = \"1s\" }}\n"
+    );
+    assert_eq!(warnings(&text), [""; 0]);
 }
 
 #[test]
@@ -243,6 +267,17 @@ fn a_file_that_looks_like_a_slip_and_a_star_that_means_nothing() {
     );
     assert!(
         warnings[2].starts_with("f:11:8: route[0].path: \"*\" stands for itself"),
+        "{warnings:?}"
+    );
+}
+
+#[test]
+fn a_sample_of_nothing_but_errors() {
+    let config = valid_behind_base("[access_log]\nonly = \"errors\"\nsample = 0.5\n");
+    let warnings: Vec<_> = config.warnings.iter().map(ToString::to_string).collect();
+    let said = "f:10:10: access_log.sample: changes nothing: only = \"errors\" logs nothing but errors, and all of them";
+    assert!(
+        warnings.iter().any(|warning| warning == said),
         "{warnings:?}"
     );
 }

@@ -18,6 +18,8 @@ fn over_tcp_nothing_can_be_changed() {
         "/api/v1/reload",
         "/api/v1/rollback",
         "/api/v1/upgrade",
+        "/api/v1/upstreams/app/flip",
+        "/api/v1/upstreams/app/flip/abort",
         DRAIN,
     ] {
         let mut connection = Connection::open(balancer.admin());

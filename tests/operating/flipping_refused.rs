@@ -51,7 +51,7 @@ fn what_is_not_there_is_refused_with_a_hint() {
     refused(
         &balancer,
         &["flip", "app", "--to", "green", "--expect-version", "42"],
-        "b runs an unknown version, not 42",
+        "b: version unknown, want 42",
     );
     let (code, said) = told(&command(&balancer, &["flip", "app"]));
     assert_eq!(code, Some(64), "{said}");
@@ -62,6 +62,49 @@ fn what_is_not_there_is_refused_with_a_hint() {
         &["flip", "app", "--to", "green"],
         "upstream \"app\" has no sets",
     );
+}
+
+/// Answers everything with the version it runs.
+fn runs(origin: &Origin, version: &'static str) {
+    let fields = [("X-App-Version", version)];
+    origin.on_probe(move |exchange| exchange.respond(200, &fields, ""));
+    origin.on_request(move |exchange| exchange.respond(200, &fields, version));
+}
+
+#[test]
+fn set_that_does_not_run_the_version_that_is_expected_is_refused() {
+    let [a, b, c] = ["blue", "green", "green"].map(Origin::named);
+    runs(&a, "41");
+    runs(&b, "42");
+    runs(&c, "41");
+    let checked = CHECKED.replace("rise = 1", "rise = 1, version_header = \"X-App-Version\"");
+    let text = sets(&[(&a, "blue"), (&b, "green"), (&c, "green")], &checked);
+    let balancer = Balancer::start(&text);
+    for name in ["a", "b", "c"] {
+        balancer.await_health("app", name, "up");
+    }
+    let flip = ["flip", "app", "--to", "green", "--expect-version", "42"];
+    refused(&balancer, &flip, "c: version 41, want 42");
+    runs(&c, "42");
+    eventually("c runs another version", || {
+        balancer.endpoint("app", "c")["version"] == "42"
+    });
+    let mut watched = flip.to_vec();
+    watched.extend(["--watch", "0s"]);
+    done(&command(&balancer, &watched));
+    assert_eq!(shown(&balancer)["active_set"], "green");
+    // Who runs another version than the file wants is held, on standby as well.
+    let expecting = checked.replace("rise = 1", "rise = 1, expect_version = \"42\"");
+    balancer.reloaded(&sets(
+        &[(&a, "blue"), (&b, "green"), (&c, "green")],
+        &expecting,
+    ));
+    eventually("a is held", || {
+        balancer.endpoint("app", "a")["state"] == "held"
+    });
+    let (code, said) = told(&command(&balancer, &["flip", "app", "--to", "blue"]));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(said.contains("a is held (version 41, want 42)"), "{said}");
 }
 
 #[test]

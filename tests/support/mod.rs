@@ -3,12 +3,14 @@
 pub(crate) mod balancer;
 pub(crate) mod certificates;
 pub(crate) mod client;
+pub(crate) mod collector;
 pub(crate) mod deadline;
 pub(crate) mod h2;
 pub(crate) mod h2_origin;
 pub(crate) mod http1;
 pub(crate) mod origin;
 pub(crate) mod peers;
+pub(crate) mod terminal;
 pub(crate) mod tls_origin;
 
 pub(crate) use balancer::{Balancer, Outcome, simple};

@@ -19,6 +19,8 @@ pub struct Candidate {
     weight: u32,
     in_flight: u32,
     max_in_flight: Option<u32>,
+    /// Which version of its code it runs, where it says so.
+    pub version: Option<String>,
 }
 
 /// All of `upstream`, in the order of the file.
@@ -33,7 +35,7 @@ impl Candidate {
         let is_standby = upstream.is_standby(endpoint);
         let word = state.word_of(is_standby);
         let why_not = match endpoint.tier() {
-            Tier::Never => Some(match state.reason {
+            Tier::Never => Some(match state.why() {
                 Some(reason) => format!("{word}: {reason}"),
                 None => word.to_owned(),
             }),
@@ -64,6 +66,7 @@ impl Candidate {
             weight: endpoint.weight(),
             in_flight: endpoint.in_flight(),
             max_in_flight: endpoint.max_in_flight().map(NonZeroU32::get),
+            version: endpoint.version().map(|version| version.to_string()),
         }
     }
 }

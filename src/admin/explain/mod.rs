@@ -22,7 +22,7 @@ use crate::proxy::error::ProxyError;
 use crate::proxy::{handler, hash_key};
 use crate::route::{Mismatch, Outcome, Query, Verdict};
 use crate::snapshot::{Action, Route, Snapshot};
-use crate::upstream::{Denied, Pin, Tried, Upstream, Wish};
+use crate::upstream::{Denied, Pin, Tried, Upstream, Wanted, Wish};
 
 /// `GET /api/v1/explain`
 #[derive(Debug, Serialize)]
@@ -185,11 +185,12 @@ fn routed(
         .ok_or_else(|| refused(ProxyError::Malformed, &"the query is malformed"))?;
     let key = upstream.hash_key.as_ref();
     let hashed = key.map(|key| hash_key::of(key, &made, &path, head.client));
-    let pin = upstream.affinity.as_ref().and_then(|affinity| {
+    let affinity = upstream.affinity.as_ref();
+    let wanted = affinity.map_or(Wanted::Nobody, |affinity| {
         let mut headers = asked.headers.clone();
-        affinity.take(upstream, &mut headers).pin()
+        affinity.take(upstream, &mut headers)
     });
-    let (forward, denied) = forward(upstream, pin, hashed);
+    let (forward, denied) = forward(upstream, wanted, hashed);
     explained.forward = Some(forward);
     match denied {
         None => Ok(None),
@@ -206,10 +207,13 @@ fn routed(
 }
 
 /// Who of `upstream` would be asked, or why nobody.
-fn forward(upstream: &Upstream, pin: Option<Pin>, key: Option<u64>) -> (Forward, Option<Denied>) {
+fn forward(upstream: &Upstream, wanted: Wanted, key: Option<u64>) -> (Forward, Option<Denied>) {
+    let pin = wanted.pin();
+    let version = wanted.version().map(|pin| pin.mark);
     let wish = Wish {
         tried: Tried::default(),
         preferred: pin,
+        version,
         key,
     };
     let picked = upstream.preview(wish);
@@ -217,6 +221,9 @@ fn forward(upstream: &Upstream, pin: Option<Pin>, key: Option<u64>) -> (Forward,
     let is_pinned = |pin: Pin| endpoint.is_some_and(|endpoint| endpoint.id() == pin.id);
     let by = match &upstream.hash_key {
         _ if pin.is_some_and(is_pinned) => "affinity".to_owned(),
+        _ if version.is_some_and(|mark| endpoint.is_some_and(|it| it.runs(mark))) => {
+            format!("version affinity, then {}", upstream.policy.name())
+        }
         Some(HashKey::ClientAddress) => "hash of the client's address".to_owned(),
         Some(HashKey::Header(name)) => format!("hash of header {name}"),
         Some(HashKey::Cookie(name)) => format!("hash of cookie {name}"),

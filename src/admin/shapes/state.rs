@@ -17,11 +17,13 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("started", Must, Whole),
             Field("last_reload", Must, Maybe(&Is("LastReload"))),
             Field("upgrade", Must, Maybe(&Is("Upgrade"))),
+            Field("admin", Must, Is("Admin")),
             Field("listeners", Must, List(&Is("Listener"))),
             Field("upstreams", Must, List(&Is("Upstream"))),
             Field("routes", Must, List(&Is("Route"))),
         ],
     ),
+    given("Admin", &[Field("writable", Must, Yes)]),
     given(
         "LastReload",
         &[
@@ -71,6 +73,9 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("headroom", Must, Is("Headroom")),
             Field("active_set", Must, Maybe(&Text)),
             Field("flip", Must, Maybe(&Is("Flip"))),
+            Field("versions", Must, Maybe(&List(&Is("Version")))),
+            Field("skew_since", Must, Maybe(&Whole)),
+            Field("expect_version", Must, Maybe(&Text)),
             Field("endpoints", Must, List(&Is("Endpoint"))),
         ],
     ),
@@ -117,7 +122,18 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("max_in_flight", Must, Maybe(&Whole)),
             Field("peak_in_flight", Must, Whole),
             Field("tunnels", Must, Whole),
+            Field("retries", Must, Whole),
             Field("eligible", Must, Yes),
+            Field("version", Must, Maybe(&Text)),
+            Field("version_unknown", Must, Maybe(&Text)),
+        ],
+    ),
+    given(
+        "Version",
+        &[
+            Field("version", Must, Text),
+            Field("endpoints", Must, Whole),
+            Field("serving", Must, Whole),
         ],
     ),
     given(
@@ -172,6 +188,11 @@ pub(super) const SHAPES: &[Shape] = &[
         "Route",
         &[
             Field("name", Must, Text),
+            Field("listeners", Must, TEXTS),
+            Field("hosts", Must, TEXTS),
+            Field("path", Must, Text),
+            Field("path_kind", Must, Words(&["prefix", "exact", "regex"])),
+            Field("in_flight", Must, Whole),
             Field("upstream", Must, Maybe(&Text)),
             Field("split", May, List(&Is("Share"))),
         ],
@@ -270,6 +291,7 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("weight", Must, Whole),
             Field("in_flight", Must, Whole),
             Field("max_in_flight", Must, Maybe(&Whole)),
+            Field("version", Must, Maybe(&Text)),
         ],
     ),
     given(

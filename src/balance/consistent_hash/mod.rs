@@ -66,6 +66,11 @@ impl ConsistentHash {
         }
     }
 
+    /// With the same bound, for a part of the same candidates: counted is what all of them have.
+    pub fn another(&self) -> Self {
+        Self::new(self.bounded.clone())
+    }
+
     /// See [`super::Policy::in_flight`].
     pub fn in_flight(&self) -> Option<&Arc<InFlight>> {
         self.bounded.as_ref().map(|(_, in_flight)| in_flight)

@@ -65,6 +65,7 @@ struct Candidate {
     why_not: Option<String>,
     weight: u32,
     in_flight: u32,
+    version: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -193,20 +194,30 @@ impl Explained {
 
 impl Forward {
     fn table(&self) -> Table {
-        let mut table =
-            Table::with_heading(&["endpoint", "state", "in flight", "weight", "why not"]);
+        let has_versions = self.candidates.iter().any(|it| it.version.is_some());
+        let mut heading = vec!["endpoint", "state", "in flight", "weight"];
+        heading.extend(has_versions.then_some("version"));
+        heading.push("why not");
+        let mut table = Table::with_heading(&heading);
         for candidate in &self.candidates {
             let tone = match candidate.why_not {
                 Some(_) => Tone::Doubtful,
                 None => Tone::Good,
             };
-            table.push(vec![
+            let mut row = vec![
                 Cell::plain(&candidate.endpoint),
                 Cell::new(&candidate.state, tone),
                 Cell::plain(candidate.in_flight),
                 Cell::plain(candidate.weight),
-                Cell::plain(candidate.why_not.as_deref().unwrap_or_default()),
-            ]);
+            ];
+            if has_versions {
+                let version = candidate.version.as_deref();
+                row.push(Cell::plain(version.unwrap_or("unknown")));
+            }
+            row.push(Cell::plain(
+                candidate.why_not.as_deref().unwrap_or_default(),
+            ));
+            table.push(row);
         }
         table
     }

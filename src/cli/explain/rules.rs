@@ -96,8 +96,13 @@ fn health(health: &Health) -> String {
         true => String::new(),
         false => format!(", {busy_interval:?} while clients are answered"),
     };
+    let version = match (&health.version, &health.expect_version) {
+        (None, _) => String::new(),
+        (Some(_), None) => "; says its version".to_owned(),
+        (Some(_), Some(version)) => format!("; held unless it runs version {version}"),
+    };
     format!(
-        "{probe} every {interval:?}, {fast_interval:?} while it changes{busy}, within {timeout:?}; down after {fall}, up after {rise}"
+        "{probe} every {interval:?}, {fast_interval:?} while it changes{busy}, within {timeout:?}; down after {fall}, up after {rise}{version}"
     )
 }
 

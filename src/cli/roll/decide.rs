@@ -17,7 +17,19 @@ pub(super) struct Group {
     /// The set of endpoints that serves, where there are sets.
     #[serde(default)]
     active_set: Option<String>,
+    /// Which versions its endpoints run; none where nobody asks them.
+    versions: Option<Vec<Version>>,
     pub(super) endpoints: Vec<Member>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Version {}
+
+impl Group {
+    /// Whether its endpoints are asked which version they run.
+    pub(super) fn asks_version(&self) -> bool {
+        self.versions.is_some()
+    }
 }
 
 #[derive(Clone, Debug, Deserialize)]
@@ -47,12 +59,28 @@ pub(super) struct Member {
     max_in_flight: Option<u32>,
     peak_in_flight: u32,
     slow_start: Option<f64>,
+    version: Option<String>,
+    version_unknown: Option<String>,
 }
 
 impl Member {
     /// Whether nothing is wrong with it, as far as is known.
     pub(super) fn is_well(&self) -> bool {
         matches!(&*self.state, "up" | "unchecked" | STANDBY)
+    }
+
+    /// Whether it runs `expected`; where that is none, any version will do.
+    pub(super) fn runs(&self, expected: Option<&str>) -> bool {
+        expected.is_none_or(|expected| self.version.as_deref() == Some(expected))
+    }
+
+    /// `version 41`, or that it is unknown and why.
+    pub(super) fn version_told(&self) -> String {
+        match (&self.version, &self.version_unknown) {
+            (Some(version), _) => format!("version {version}"),
+            (None, Some(why)) => format!("version unknown: {why}"),
+            (None, None) => "version unknown".to_owned(),
+        }
     }
 
     /// Whether it is well and has its full share.

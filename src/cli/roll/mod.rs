@@ -52,6 +52,12 @@ pub struct Args {
     /// How long an endpoint may take to have nothing in flight, and to be well again; then exit with 4.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
     timeout: Duration,
+    /// The version that an endpoint must run afterwards; until then it is waited for as for one that is not well.
+    #[arg(long, value_name = "VERSION")]
+    expect_version: Option<String>,
+    /// Go on where a roll before this one has stopped: leave out those that are well and run the expected version.
+    #[arg(long = "continue", requires = "expect_version")]
+    goes_on: bool,
     /// Tell what would be done, and do nothing.
     #[arg(long)]
     dry_run: bool,
@@ -80,8 +86,14 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
     match roll.all() {
         Ok(()) => ExitCode::SUCCESS,
         Err(Ended::Unasked(error)) => finished(Err(error)),
-        Err(Ended::Stopped { code, why, batch }) => {
+        Err(Ended::Stopped {
+            code,
+            why,
+            batch,
+            rest,
+        }) => {
             roll.tell_end(&why, &batch);
+            roll.tell_rest(&rest);
             code
         }
     }
@@ -103,7 +115,26 @@ enum Ended {
         code: ExitCode,
         why: String,
         batch: Vec<String>,
+        /// Those whose turn had not come yet.
+        rest: Vec<String>,
     },
+}
+
+impl Ended {
+    /// The turn of `rest` had not come yet.
+    fn before(self, rest: &[Vec<String>]) -> Self {
+        match self {
+            Self::Unasked(error) => Self::Unasked(error),
+            Self::Stopped {
+                code, why, batch, ..
+            } => Self::Stopped {
+                code,
+                why,
+                batch,
+                rest: rest.concat(),
+            },
+        }
+    }
 }
 
 impl From<AskError> for Ended {
@@ -117,6 +148,7 @@ fn stopped(code: impl Into<ExitCode>, batch: &[String], why: String) -> Ended {
         code: code.into(),
         why,
         batch: batch.to_vec(),
+        rest: Vec::new(),
     }
 }
 
@@ -125,6 +157,13 @@ impl Roll<'_> {
         let begun = Instant::now();
         let group = self.group()?;
         let nobody = |why| stopped(1, &[], why);
+        if self.args.expect_version.is_some() && !group.asks_version() {
+            let why = format!(
+                "nobody asks endpoints of upstream {:?} for their version: set health.version_header or health.version_pointer",
+                group.name
+            );
+            return Err(nobody(why));
+        }
         let chosen = chosen(&group, &self.args.only).map_err(nobody)?;
         let batches = batches(&group, &chosen, self.args.max_unavailable);
         let together = batches.first().map_or(0, Vec::len);
@@ -137,24 +176,16 @@ impl Roll<'_> {
         let _alone = self.alone()?;
         self.teller.of_all(Step::Begin, &all);
         let mut done = 0;
-        for batch in &batches {
+        for (index, batch) in batches.iter().enumerate() {
             if done > 0 {
                 self.stop.sleep(self.args.pause);
             }
             if self.stop.is_wanted() {
                 let why = "stopped by a signal, between endpoints".to_owned();
-                return Err(stopped(1, &[], why));
+                return Err(stopped(1, &[], why).before(&batches[index..]));
             }
-            let group = self.group().map_err(|error| of(&error, &[]))?;
-            let (turns, left_out) = self.turns(&group, batch);
-            for (name, why) in left_out {
-                self.teller.of(&name, Step::LeftOut, &why);
-            }
-            if turns.is_empty() {
-                continue;
-            }
-            self.may_go(&group, &names(&turns))?;
-            self.one(&group, &turns)?;
+            let rest = &batches[index + 1..];
+            let turns = self.batch(batch).map_err(|ended| ended.before(rest))?;
             done += turns.len();
             for turn in &turns {
                 let text = format!("done, {done} of {}", chosen.len());
@@ -165,6 +196,20 @@ impl Roll<'_> {
         let text = format!("{} done after {long}", endpoints(done));
         self.teller.of_all(Step::Finished, &text);
         Ok(())
+    }
+
+    /// Takes those of `batch` that have their turn through it.
+    fn batch(&self, batch: &[String]) -> Result<Vec<Turn>, Ended> {
+        let group = self.group().map_err(|error| of(&error, &[]))?;
+        let (turns, left_out) = self.turns(&group, batch);
+        for (name, why) in left_out {
+            self.teller.of(&name, Step::LeftOut, &why);
+        }
+        if !turns.is_empty() {
+            self.may_go(&group, &names(&turns))?;
+            self.one(&group, &turns)?;
+        }
+        Ok(turns)
     }
 
     /// Tells what would be done as things are.
@@ -203,7 +248,9 @@ impl Roll<'_> {
     }
 
     fn turns(&self, group: &Group, batch: &[String]) -> (Vec<Turn>, Vec<(String, String)>) {
-        turns(group, batch, !self.args.only.is_empty())
+        let expected = self.args.expect_version.as_deref();
+        let done = expected.filter(|_| self.args.goes_on);
+        turns(group, batch, !self.args.only.is_empty(), done)
     }
 
     /// Nobody else may roll through the same endpoints meanwhile.
@@ -254,6 +301,28 @@ impl Roll<'_> {
             };
             self.teller.of(name, Step::Left, &text);
         }
+    }
+
+    /// Says who was not reached, and how to go on with them.
+    fn tell_rest(&self, rest: &[String]) {
+        if rest.is_empty() {
+            return;
+        }
+        let upstream = &self.args.upstream;
+        let how = match &self.args.expect_version {
+            Some(version) => {
+                format!("`balancer roll {upstream} --expect-version {version} --continue`")
+            }
+            None => {
+                let only: Vec<_> = rest.iter().map(|name| format!(" --only {name}")).collect();
+                format!("`balancer roll {upstream}{}`", only.concat())
+            }
+        };
+        let text = format!(
+            "not reached: {}; {how}, with the options of before, goes on",
+            rest.join(", ")
+        );
+        self.teller.of_all(Step::Left, &text);
     }
 
     fn target(&self, endpoint: &str) -> Target {

@@ -217,6 +217,7 @@ impl Roll<'_> {
     /// Until all that get requests again are well and have their full share. Those that do not get well are drained again.
     fn wait_well(&self, batch: &[Turn]) -> Result<(), Ended> {
         let names = names(batch);
+        let expected = self.args.expect_version.as_deref();
         let begun = Instant::now();
         let mut well: Vec<&Turn> = Vec::new();
         loop {
@@ -228,22 +229,28 @@ impl Roll<'_> {
                     let why = format!("{name} is {}: somebody has taken it out", member.mode);
                     return Err(stopped(1, &names, why));
                 }
-                if member.is_well() && !well.contains(&turn) {
-                    let text = if member.is_settled() {
-                        member.state.clone()
-                    } else {
-                        format!("{}, its share grows", member.state)
-                    };
+                let is_well = member.is_well() && member.runs(expected);
+                if is_well && !well.contains(&turn) {
+                    let mut text = member.state.clone();
+                    if expected.is_some() {
+                        text = format!("{text}, {}", member.version_told());
+                    }
+                    if !member.is_settled() {
+                        text.push_str(", its share grows");
+                    }
                     self.teller.of(name, Step::Well, &text);
                     well.push(turn);
                 }
-                let has_fallen = well.contains(&turn) && !member.is_well();
-                let is_late = !member.is_well() && begun.elapsed() >= self.args.timeout;
+                let has_fallen = well.contains(&turn) && !is_well;
+                let is_late = !is_well && begun.elapsed() >= self.args.timeout;
                 if has_fallen || is_late {
                     let _ = self.change(turn, "drain", "active");
                     let reason = member.reason.as_deref();
                     let reason = reason.map_or_else(String::new, |reason| format!(" ({reason})"));
-                    let state = format!("{name} is {}{reason}", member.state);
+                    let mut state = format!("{name} is {}{reason}", member.state);
+                    if let Some(expected) = expected {
+                        state = format!("{state}, {}, want {expected}", member.version_told());
+                    }
                     return Err(if has_fallen {
                         stopped(1, &names, format!("{state}, and was well a moment ago"))
                     } else {
@@ -251,7 +258,7 @@ impl Roll<'_> {
                         stopped(EXIT_TIMEOUT, &names, format!("{state} after {long}"))
                     });
                 }
-                if !member.is_settled() {
+                if !is_well || !member.is_settled() {
                     waiting.push(member.progress());
                 }
             }

@@ -37,11 +37,12 @@ pub(super) fn action(mode: &str) -> &'static str {
 }
 
 /// Those of `batch` that have their turn as `group` is now, and those that have not, each with the reason. Who `is_named` has it in
-/// every mode.
+/// every mode. Who is well and runs the version `done` has had it, where there is one.
 pub(super) fn turns(
     group: &Group,
     batch: &[String],
     is_named: bool,
+    done: Option<&str>,
 ) -> (Vec<Turn>, Vec<(String, String)>) {
     let (mut turns, mut left_out) = (Vec::new(), Vec::new());
     for name in batch {
@@ -50,6 +51,10 @@ pub(super) fn turns(
             None => left_out.push((name.clone(), "left out: it is gone".to_owned())),
             Some(Member { mode, .. }) if !is_named && mode != "active" => {
                 let why = format!("left out: it is {mode} (--only takes it all the same)");
+                left_out.push((name.clone(), why));
+            }
+            Some(member) if done.is_some() && member.is_well() && member.runs(done) => {
+                let why = format!("left out: it runs {} already", member.version_told());
                 left_out.push((name.clone(), why));
             }
             Some(member) => turns.push(Turn {
@@ -82,11 +87,11 @@ mod tests {
             ],
         );
         let batch = ["a", "b", "c", "d"].map(str::to_owned);
-        let (turned, left_out) = turns(&group, &batch, false);
+        let (turned, left_out) = turns(&group, &batch, false, None);
         assert_eq!(names(&turned), ["a"]);
         let left_out: Vec<_> = left_out.iter().map(|(name, _)| &**name).collect();
         assert_eq!(left_out, ["b", "c", "d"]);
-        let (turned, _) = turns(&group, &batch, true);
+        let (turned, _) = turns(&group, &batch, true, None);
         let modes = turned.iter().map(|turn| (&*turn.before, turn.out()));
         let modes: Vec<_> = modes.collect();
         assert_eq!(
@@ -97,5 +102,24 @@ mod tests {
                 ("disabled", "disabled")
             ]
         );
+    }
+    #[test]
+    fn who_runs_the_version_and_is_well_has_had_its_turn() {
+        let mut members = [
+            member("a", "up", None, 0),
+            member("b", "up", None, 0),
+            member("c", "down", None, 0),
+            member("d", "up", None, 0),
+        ];
+        for (member, version) in members.iter_mut().zip(["42", "41", "42"]) {
+            member["version"] = version.into();
+        }
+        let group = group(0, &members);
+        let batch = ["a", "b", "c", "d"].map(str::to_owned);
+        let (turned, left_out) = turns(&group, &batch, false, Some("42"));
+        assert_eq!(names(&turned), ["b", "c", "d"]);
+        let why = "left out: it runs version 42 already".to_owned();
+        assert_eq!(left_out, [("a".to_owned(), why)]);
+        assert_eq!(turns(&group, &batch, false, None).0.len(), 4);
     }
 }

@@ -1,11 +1,24 @@
 //! Reads `upstream.affinity`.
 
 use super::cookie;
-use crate::config::Affinity;
 use crate::config::file::Table;
 use crate::config::value::Value;
+use crate::config::{Affinity, KeptBy};
 
-pub(super) fn affinity(table: &mut Table<'_>) -> Option<Affinity> {
+/// `says_version`: checks tell which version an endpoint runs.
+pub(super) fn affinity(table: &mut Table<'_>, says_version: bool) -> Option<Affinity> {
+    let by = table.get("by");
+    let kept_by = by.as_ref().and_then(|value| {
+        let words = [("endpoint", KeptBy::Endpoint), ("version", KeptBy::Version)];
+        value.one_of(&words, &[])
+    });
+    let kept_by = kept_by.unwrap_or(KeptBy::Endpoint);
+    if let Some(by) = by
+        && kept_by == KeptBy::Version
+        && !says_version
+    {
+        by.report("needs `version_header` or `version_pointer` in the upstream's `health`: otherwise no version is known");
+    }
     let header = table.get("header");
     let cookie = table.get("cookie");
     if let Some(header) = header {
@@ -35,6 +48,7 @@ pub(super) fn affinity(table: &mut Table<'_>) -> Option<Affinity> {
     });
     let key_file = key_file?;
     Some(Affinity {
+        by: kept_by,
         cookie: name?,
         key_file: key_file.path()?,
         path: path.unwrap_or_else(|| "/".into()),

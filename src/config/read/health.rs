@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderName, HeaderValue};
 
 use super::header;
 use crate::config::file::Table;
 use crate::config::value::Value;
-use crate::config::{Health, Probe, StatusRange};
+use crate::config::{Health, Probe, StatusRange, VersionSource};
+use crate::units::AppVersion;
 
 pub(super) fn health(table: &mut Table<'_>, http2: bool) -> Health {
     let probe = probe(table, http2);
+    let (version, live_version, expect_version) = version(table, &probe);
     let interval_value = table.get("interval");
     let timeout_value = table.get("timeout");
     let interval = interval_value.as_ref().and_then(pause).unwrap_or(INTERVAL);
@@ -59,7 +61,89 @@ pub(super) fn health(table: &mut Table<'_>, http2: bool) -> Health {
         fall: threshold("fall", 3),
         rise: threshold("rise", 2),
         fast_interval: fast_interval.unwrap_or_else(|| FAST_INTERVAL.min(interval)),
+        version,
+        live_version,
+        expect_version,
     }
+}
+
+/// `version_header` or `version_pointer`, `live_version` and `expect_version`.
+fn version(
+    table: &mut Table<'_>,
+    probe: &Probe,
+) -> (Option<VersionSource>, bool, Option<AppVersion>) {
+    let header = table.get("version_header");
+    let pointer = table.get("version_pointer");
+    let live = table.get("live_version");
+    let expected = table.get("expect_version");
+    let refuse = |value: &Value<'_>, message: &str| {
+        value.source.report(value.key_place(), message);
+    };
+    let has_source = header.is_some() || pointer.is_some();
+    for value in header.iter().chain(&pointer) {
+        if *probe == Probe::Tcp {
+            refuse(value, "not for kind = \"tcp\": such a probe just connects");
+        }
+    }
+    if let Some(pointer) = &pointer {
+        if header.is_some() {
+            refuse(
+                pointer,
+                "has no effect beside `version_header`; leave one of them out",
+            );
+        } else if matches!(probe, Probe::Grpc { .. }) {
+            refuse(
+                pointer,
+                "only for kind = \"http\"; set version_header instead",
+            );
+        }
+    }
+    let is_live = live.as_ref().and_then(Value::bool).unwrap_or(false);
+    if let Some(live) = live.filter(|_| is_live && header.is_none()) {
+        refuse(
+            &live,
+            "needs `version_header`: that is the field looked for in answers to clients",
+        );
+    }
+    if let Some(expected) = expected.as_ref().filter(|_| !has_source) {
+        refuse(
+            expected,
+            "needs `version_header` or `version_pointer`: while no endpoint says its version, all are held out",
+        );
+    }
+    let source = match (&header, &pointer) {
+        (Some(header), _) => version_header(header).map(VersionSource::Header),
+        (None, Some(pointer)) => version_pointer(pointer).map(VersionSource::Pointer),
+        (None, None) => None,
+    };
+    (source, is_live, expected.as_ref().and_then(app_version))
+}
+
+fn version_header(value: &Value<'_>) -> Option<HeaderName> {
+    let what = "the name of a header field such as \"X-App-Version\"";
+    let name = HeaderName::from_bytes(value.string_such_as(what)?.as_bytes());
+    name.ok().or_else(|| value.expected(what))
+}
+
+/// RFC 6901 §3.
+fn version_pointer(value: &Value<'_>) -> Option<Box<str>> {
+    let what = "a JSON pointer such as \"/build/version\"";
+    let text = value.string_such_as(what)?;
+    let is_escape = |rest: &str| rest.starts_with(['0', '1']);
+    let is_pointer = (text.is_empty() || text.starts_with('/'))
+        && text.len() <= MOST_OF_BODY
+        && text.split('~').skip(1).all(is_escape);
+    if is_pointer {
+        Some(text.into())
+    } else {
+        value.expected(what)
+    }
+}
+
+fn app_version(value: &Value<'_>) -> Option<AppVersion> {
+    let text = value.string_such_as("a version such as \"42\"")?;
+    let version = AppVersion::try_from(text.as_bytes());
+    value.noted(version.map_err(|why| format!("is no version: {why}")))
 }
 
 /// A time between checks.

@@ -1,6 +1,7 @@
 //! From the tree to the meaning: which keys there are, what they may hold, and their defaults.
 //! Reads on after a problem, so that all of them are known at once. Touches no file and no socket.
 
+mod access_log;
 mod action;
 mod affinity;
 mod auto_rollback;
@@ -27,6 +28,7 @@ mod route;
 mod sets;
 mod split;
 mod tls;
+mod tracing;
 mod upstream;
 mod upstream_tls;
 
@@ -50,7 +52,8 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
         .get("log")
         .and_then(|table| table.table(process::log))
         .unwrap_or(process::LOG);
-    let access_log = process::access_log(root);
+    let access_log = access_log::access_log(root);
+    let tracing = tracing::tracing(root);
     let admin = process::admin(root);
     let error_pages = error_pages::error_pages(root);
 
@@ -103,6 +106,7 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
         process,
         log,
         access_log,
+        tracing,
         admin,
         error_pages,
         listeners,

@@ -1,4 +1,4 @@
-//! Reads `[process]`, `[log]`, `[access_log]` and `[admin]`.
+//! Reads `[process]`, `[log]` and `[admin]`.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
@@ -8,10 +8,7 @@ use super::auto_rollback::auto_rollback;
 use super::socket_address;
 use crate::config::file::Table;
 use crate::config::value::Value;
-use crate::config::{
-    AccessLog, AccessLogOnly, AccessLogTarget, Admin, AdminSocket, Log, LogFormat, LogLevel,
-    Process,
-};
+use crate::config::{Admin, AdminSocket, Log, LogFormat, LogLevel, Process, TokenFile};
 use crate::message::authority;
 
 pub(super) fn process(table: &mut Table<'_>) -> Process {
@@ -110,68 +107,6 @@ pub(super) const LOG: Log = Log {
     format: LogFormat::Text,
 };
 
-pub(super) fn access_log(root: &mut Table<'_>) -> AccessLog {
-    let file_place = root.place();
-    let default = AccessLog {
-        target: AccessLogTarget::Off,
-        sample: 1.0,
-        only: AccessLogOnly::All,
-        place: file_place,
-    };
-    let Some(value) = root.get("access_log") else {
-        return default;
-    };
-    let read = |table: &mut Table<'_>| {
-        let target = table.get("target");
-        AccessLog {
-            place: target.as_ref().map_or_else(|| table.place(), Value::place),
-            target: target
-                .as_ref()
-                .and_then(access_log_target)
-                .unwrap_or(AccessLogTarget::Off),
-            sample: table
-                .get("sample")
-                .and_then(|value| sample(&value))
-                .unwrap_or(1.0),
-            only: table
-                .get("only")
-                .and_then(|value| {
-                    value.one_of(
-                        &[
-                            ("all", AccessLogOnly::All),
-                            ("errors", AccessLogOnly::Errors),
-                        ],
-                        &[],
-                    )
-                })
-                .unwrap_or(AccessLogOnly::All),
-        }
-    };
-    value.table(read).unwrap_or(default)
-}
-
-fn access_log_target(value: &Value<'_>) -> Option<AccessLogTarget> {
-    match value.string_such_as("\"off\", \"stdout\" or a path")? {
-        "off" => Some(AccessLogTarget::Off),
-        "stdout" => Some(AccessLogTarget::Stdout),
-        text => {
-            if text.bytes().all(|byte| byte.is_ascii_alphabetic()) && !text.is_empty() {
-                value.warn(format!("a file named {text:?}; other than a path, only \"off\" and \"stdout\" are known (\"./{text}\" for the file)"));
-            }
-            value.path().map(AccessLogTarget::File)
-        }
-    }
-}
-
-fn sample(value: &Value<'_>) -> Option<f64> {
-    let sample = value.number()?;
-    if sample > 0.0 && sample <= 1.0 {
-        Some(sample)
-    } else {
-        value.expected("above 0 and at most 1")
-    }
-}
-
 pub(in crate::config) fn admin(root: &mut Table<'_>) -> Admin {
     let default = Admin {
         address: ADMIN_ADDRESS,
@@ -179,13 +114,13 @@ pub(in crate::config) fn admin(root: &mut Table<'_>) -> Admin {
         socket: AdminSocket::Usual(root.own_path("run", "sock")),
         hosts: Vec::new(),
         audit: None,
+        token_file: None,
     };
     let Some(value) = root.get("admin") else {
         return default;
     };
     let read = |table: &mut Table<'_>| {
         let address = table.get("address");
-        table.not_yet(&["token_file"]);
         Admin {
             place: address.as_ref().map_or_else(|| table.place(), Value::place),
             address: address
@@ -201,6 +136,10 @@ pub(in crate::config) fn admin(root: &mut Table<'_>) -> Admin {
                 .and_then(|value| admin_hosts(&value))
                 .unwrap_or_default(),
             audit: table.get("audit").and_then(|value| value.path()),
+            token_file: table.get("token_file").and_then(|value| {
+                let (path, place) = (value.path()?, value.place());
+                Some(TokenFile { path, place })
+            }),
         }
     };
     value.table(read).unwrap_or_else(|| default.clone())

@@ -49,6 +49,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         let health = table
             .get("health")
             .and_then(|value| value.table(|table| health::health(table, http2)));
+        let says_version = health.as_ref().is_some_and(|health| health.version.is_some());
         let passive = passive::passive(table.get("passive").as_ref());
         let min_available = table
             .get("min_available")
@@ -66,7 +67,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .and_then(|value| limits::adaptive(&value, endpoints.as_deref(), &timeouts));
         let affinity = table
             .get("affinity")
-            .and_then(|value| value.table(affinity::affinity)?);
+            .and_then(|value| value.table(|table| affinity::affinity(table, says_version))?);
         let paused = table
             .get("state")
             .and_then(|value| value.one_of(&[("active", false), ("paused", true)], &[]))

@@ -214,7 +214,7 @@ const LONGEST_PATIENCE: Duration = Duration::from_secs(3600); // as the longest 
 
 /// Who acts where nobody has asked.
 fn ourselves() -> Operator {
-    Operator {
+    Operator::User {
         uid: rustix::process::geteuid().as_raw(),
         pid: Some(rustix::process::getpid().as_raw_nonzero().get()),
     }

@@ -2,8 +2,6 @@
 
 use std::collections::HashMap;
 
-use prometheus::core::Collector;
-
 use super::super::wilson::Counts;
 use crate::config::CountedErrors;
 use crate::metrics::Metrics;
@@ -27,40 +25,35 @@ impl Tally {
     /// Of now.
     pub(super) fn take(metrics: &Metrics) -> Self {
         let mut routes: HashMap<String, Route> = HashMap::new();
-        let mut count = |family: &prometheus::IntCounterVec, add: fn(&mut Route, &str, u64)| {
-            for metric in family.collect().iter().flat_map(|it| it.get_metric()) {
-                let label = |name| {
-                    let mut pairs = metric.get_label().iter();
-                    pairs.find(|pair| pair.name() == name)
-                };
-                let Some(route) = label("route") else {
-                    continue;
-                };
-                // `code` of requests, `reason` of errors.
-                let kind = label("code").or_else(|| label("reason"));
-                let kind = kind.map_or("", |pair| pair.value());
-                let route = routes.entry(route.value().to_owned()).or_default();
-                add(route, kind, metric.get_counter().get_value() as u64);
+        let mut route = |name: &str, add: &mut dyn FnMut(&mut Route)| {
+            if !routes.contains_key(name) {
+                routes.insert(name.to_owned(), Route::default());
             }
+            routes.get_mut(name).map(add);
         };
-        count(&metrics.requests, |route, code, number| {
-            route.requests += number;
-            if code >= "500" {
-                route.all += number;
+        metrics.requests.each(|values, count| {
+            let [_listener, name, _method, code] = values else {
+                return;
+            };
+            route(name, &mut |route| {
+                route.requests += count.get();
+                if *code >= "500" {
+                    route.all += count.get();
+                }
+            });
+        });
+        metrics.errors.each(|values, count| {
+            let [name, reason] = values else {
+                return;
+            };
+            if OWN.contains(reason) {
+                route(name, &mut |route| route.own += count.get());
             }
         });
-        count(&metrics.errors, |route, reason, number| {
-            if OWN.contains(&reason) {
-                route.own += number;
-            }
+        metrics.requests_in_flight.each(|values, gauge| {
+            let in_flight = u64::try_from(gauge.get()).unwrap_or_default();
+            route(values[0], &mut |route| route.in_flight = in_flight);
         });
-        let in_flight = metrics.requests_in_flight.collect();
-        for metric in in_flight.iter().flat_map(|it| it.get_metric()) {
-            if let Some(name) = metric.get_label().first() {
-                let route = routes.entry(name.value().to_owned()).or_default();
-                route.in_flight = metric.get_gauge().get_value().max(0.0) as u64;
-            }
-        }
         Self(routes)
     }
 
@@ -159,7 +152,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::RouteMetrics;
-    use crate::proxy::error::REASONS;
+    use crate::metrics::labels::REASONS;
 
     /// Clients make these come up, or the end of a tunnel that nobody uses, or who pauses an upstream.
     const OTHERS: &[&str] = &[

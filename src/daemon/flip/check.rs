@@ -35,20 +35,20 @@ pub(super) fn doubts(
         .filter(|endpoint| endpoint.tier() != Tier::Eligible || endpoint.is_kept())
         .map(|endpoint| {
             let state = endpoint.state();
-            let reason = state.reason.as_deref().map(|reason| format!(" ({reason})"));
+            let reason = state.why().map(|reason| format!(" ({reason})"));
             let (name, word) = (endpoint.name(), state.word());
             format!("{name} is {word}{}", reason.unwrap_or_default())
         })
         .collect();
     if let Some(expected) = expected_version {
-        let others = wanted().filter_map(|endpoint| {
-            let version = version(endpoint);
-            (version.as_deref() != Some(expected)).then(|| {
-                let version = version.as_deref().unwrap_or("an unknown version");
-                format!("{} runs {version}, not {expected}", endpoint.name())
-            })
+        let others = wanted().filter(|endpoint| {
+            let version = endpoint.version();
+            version.is_none_or(|version| version.as_str() != expected)
         });
-        doubts.extend(others);
+        doubts.extend(others.map(|endpoint| {
+            let (name, runs) = (endpoint.name(), endpoint.state().version);
+            format!("{name}: {runs}, want {expected}")
+        }));
     }
     let load = upstream.headroom().load;
     let can_carry = capacity(upstream, from, to);
@@ -94,8 +94,3 @@ fn capacity(upstream: &Upstream, from: &str, to: &str) -> u64 {
 
 /// So many requests at once anybody can carry.
 const ANYBODY: u64 = 10;
-
-/// The version that `endpoint` is known to run.
-fn version(_endpoint: &Endpoint) -> Option<String> {
-    None
-}

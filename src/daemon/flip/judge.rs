@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::wilson::Counts;
 use crate::metrics::attempts::Answers;
-use crate::metrics::catalogue::SECONDS;
+use crate::metrics::cells::SECONDS;
 
 /// What is asked for.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]

@@ -126,8 +126,9 @@ impl Daemon {
         );
         self.flips.count += 1;
         let number = self.flips.count;
-        let mut run = Run::new((number, by.uid), upstream, (from, to), trial);
+        let mut run = Run::new((number, by.uid()), upstream, (from, to), trial);
         run.force = wanted.force;
+        run.expected = wanted.expect_version.clone();
         run.verdict =
             (!doubts.is_empty()).then(|| format!("forced although {}", list(&doubts, "")));
         run.warm(upstream);
@@ -148,7 +149,7 @@ impl Daemon {
             )));
         };
         let number = run.number;
-        info!(upstream = %name, number, uid = by.uid, "flip aborted");
+        info!(upstream = %name, number, uid = by.uid(), "flip aborted");
         run.verdict = Some("an operator wanted it back".to_owned());
         let phase = match run.stage {
             Stage::Warming(_) => Phase::Aborted,
@@ -388,7 +389,7 @@ impl Daemon {
             "uid": flip.uid,
         });
         upstream.tell_flip(&flip);
-        self.admin.events.publish("flip", &told);
+        self.admin.events.publish("flip", told);
     }
 }
 

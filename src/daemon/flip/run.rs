@@ -18,7 +18,8 @@ use crate::upstream::flip::{Figures, Flip, Phase};
 #[derive(Debug)]
 pub(super) struct Run {
     pub(super) number: u64,
-    uid: u32,
+    /// The user who has asked for it, where that is known.
+    uid: Option<u32>,
     pub(super) upstream: Name,
     pub(super) from: Name,
     pub(super) to: Name,
@@ -26,6 +27,8 @@ pub(super) struct Run {
     pub(super) stage: Stage,
     /// Also where a probe fails.
     pub(super) force: bool,
+    /// The version that every endpoint of the new set must run.
+    pub(super) expected: Option<String>,
     begun: SystemTime,
     /// When its stage began, or its share.
     pub(super) since: SystemTime,
@@ -55,10 +58,12 @@ pub(super) enum Stage {
 pub(in crate::daemon) struct Handed {
     upstream: String,
     number: u64,
-    uid: u32,
+    uid: Option<u32>,
     from: String,
     to: String,
     force: bool,
+    #[serde(default)]
+    expected: Option<String>,
     verdict: Option<String>,
     trial: Trial,
     /// How long it has been at its share; none: it gets none yet.
@@ -79,7 +84,7 @@ impl Handed {
 
 impl Run {
     pub(super) fn new(
-        (number, uid): (u64, u32),
+        (number, uid): (u64, Option<u32>),
         upstream: &Upstream,
         (from, to): (Name, Name),
         trial: Trial,
@@ -94,6 +99,7 @@ impl Run {
             trial,
             stage: Stage::Warming(tokio::spawn(std::future::ready(Vec::new()))),
             force: false,
+            expected: None,
             begun: now,
             since: now,
             next: Instant::now(),
@@ -105,7 +111,7 @@ impl Run {
 
     /// Has every endpoint of the new set probed once more.
     pub(super) fn warm(&mut self, upstream: &Upstream) {
-        self.stage = Stage::Warming(warm::begin(upstream, &self.to));
+        self.stage = Stage::Warming(warm::begin(upstream, &self.to, self.expected.as_deref()));
     }
 
     /// What another process goes on with.
@@ -118,6 +124,7 @@ impl Run {
             from: self.from.to_string(),
             to: self.to.to_string(),
             force: self.force,
+            expected: self.expected.clone(),
             verdict: self.verdict.clone(),
             trial: self.trial.clone(),
             watched: match &self.stage {
@@ -134,6 +141,7 @@ impl Run {
         let sets = (handed.from.as_str().into(), handed.to.as_str().into());
         let mut run = Self::new((handed.number, handed.uid), upstream, sets, handed.trial);
         run.force = handed.force;
+        run.expected = handed.expected;
         run.verdict = handed.verdict;
         run.begun = UNIX_EPOCH + Duration::from_millis(handed.begun);
         match handed.watched {
@@ -155,9 +163,13 @@ impl Run {
     /// Who has begun it, when, and how far it is: for who would begin another.
     pub(super) fn is_under_way(&self) -> String {
         let ago = self.begun.elapsed().unwrap_or_default().as_secs();
-        let (uid, from, to) = (self.uid, &self.from, &self.to);
+        let (from, to) = (&self.from, &self.to);
+        let who = match self.uid {
+            Some(uid) => format!("user {uid}"),
+            None => "somebody".to_owned(),
+        };
         format!(
-            "user {uid} has begun to flip it from {from} to {to} {ago} s ago, and that is {}; `balancer flip {} --abort` ends it",
+            "{who} has begun to flip it from {from} to {to} {ago} s ago, and that is {}; `balancer flip {} --abort` ends it",
             self.phase().as_str(),
             self.upstream
         )

@@ -1,5 +1,5 @@
 //! Probes every endpoint of a set once more, right before it gets requests: that it accepts connections, shakes hands and answers
-//! now, and has what it needs for that at hand. Connections for requests are opened by the first of these.
+//! now, has what it needs for that at hand, and runs the version that is expected. Connections for requests are opened by the first of these.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,27 +9,34 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 
 use super::check::is_wanted;
-use crate::config::{Health, Probe};
-use crate::health::probe::{ProbeError, probe};
+use crate::config::Health;
+use crate::health::probe::{Finding, ProbeError, connect, probe};
 use crate::upstream::{Endpoint, Upstream};
 
 /// Begins. What comes of it: who has not passed, and why.
-pub(super) fn begin(upstream: &Upstream, set: &str) -> JoinHandle<Vec<String>> {
+pub(super) fn begin(
+    upstream: &Upstream,
+    set: &str,
+    expected: Option<&str>,
+) -> JoinHandle<Vec<String>> {
+    let expected: Option<Arc<str>> = expected.map(Into::into);
     let members = upstream.members(set).filter(|it| is_wanted(it));
     let members: Vec<_> = members.cloned().collect();
     let health = upstream.health.clone();
-    let connect = upstream.timeouts.connect;
+    let to_connect = upstream.timeouts.connect;
     tokio::spawn(async move {
         let at_once = Arc::new(Semaphore::new(AT_ONCE));
         let mut probes = JoinSet::new();
         for endpoint in members {
             let (health, at_once) = (health.clone(), Arc::clone(&at_once));
+            let expected = expected.clone();
             probes.spawn(async move {
                 // It is never closed.
                 let _place = at_once.acquire().await;
-                let passed = pass(&endpoint, health.as_ref(), connect).await;
+                let limits = (health.as_ref(), to_connect);
+                let passed = pass(&endpoint, limits, expected.as_deref()).await;
                 let name = endpoint.name();
-                passed.err().map(|error| format!("{name}: {error}"))
+                passed.err().map(|why| format!("{name}: {why}"))
             });
         }
         let mut failed: Vec<_> = probes.join_all().await.into_iter().flatten().collect();
@@ -41,22 +48,42 @@ pub(super) fn begin(upstream: &Upstream, set: &str) -> JoinHandle<Vec<String>> {
 /// Tries more than once: one probe that fails is none too many for a check either.
 async fn pass(
     endpoint: &Endpoint,
-    health: Option<&Health>,
-    connect: Duration,
-) -> Result<(), ProbeError> {
-    let (kind, limit) = match health {
-        Some(health) => (&health.probe, health.timeout),
-        None => (&Probe::Tcp, connect),
-    };
+    (health, to_connect): (Option<&Health>, Duration),
+    expected: Option<&str>,
+) -> Result<(), String> {
     let mut tries = 1;
     loop {
-        let passed = timeout(limit, probe(endpoint, kind)).await;
-        match passed.unwrap_or(Err(ProbeError::Timeout(limit))) {
+        let limit = health.map_or(to_connect, |health| health.timeout);
+        let found = timeout(limit, ask(endpoint, health)).await;
+        let found = found.unwrap_or_else(|_| ProbeError::Timeout(limit).into());
+        match fit(found, expected) {
             Ok(()) => return Ok(()),
-            Err(error) if tries == TRIES => return Err(error),
+            Err(why) if tries == TRIES => return Err(why),
             Err(_) => tries += 1,
         }
         sleep(AGAIN).await;
+    }
+}
+
+async fn ask(endpoint: &Endpoint, health: Option<&Health>) -> Finding {
+    let Some(health) = health else {
+        return Finding {
+            verdict: connect(endpoint).await.map(drop),
+            version: None,
+        };
+    };
+    probe(endpoint, health).await
+}
+
+/// Whether that will do, or why not.
+fn fit(found: Finding, expected: Option<&str>) -> Result<(), String> {
+    found.verdict.map_err(|error| error.to_string())?;
+    match (expected, found.version) {
+        (None, _) => Ok(()),
+        (Some(expected), Some(Ok(version))) if version.as_str() == expected => Ok(()),
+        (Some(expected), Some(Ok(version))) => Err(format!("version {version}, want {expected}")),
+        (Some(expected), Some(Err(why))) => Err(format!("version unknown: {why}, want {expected}")),
+        (Some(expected), None) => Err(format!("version unknown, want {expected}")),
     }
 }
 

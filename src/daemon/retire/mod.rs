@@ -12,15 +12,12 @@ use prometheus::IntGauge;
 use tokio::sync::mpsc;
 use tokio::time::sleep;
 
-use self::names::{Names, all_endpoints};
-use crate::metrics::{
-    EndpointMetrics, ListenerMetrics, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics,
-};
-use crate::proxy::error::REASONS;
+use self::names::Names;
+use super::owners::endpoints as all_endpoints;
+use crate::metrics::Metrics;
+use crate::metrics::owners::Owners;
 use crate::snapshot::{Publisher, Snapshot};
 use crate::units::Name;
-use crate::upstream::affinity::REPINS;
-use crate::upstream::state::WORDS;
 use crate::upstream::{Endpoint, Upstream};
 
 /// A scrape interval in use: until then the last counts can still be seen.
@@ -153,7 +150,7 @@ impl Gone {
         Self {
             generation: current.generation,
             listeners: listeners
-                .filter(|listener| !names.listeners.contains(&*listener.name))
+                .filter(|listener| !names.owners.listeners.contains(&*listener.name))
                 .map(|listener| Closed {
                     name: Arc::clone(&listener.name),
                     open: Arc::clone(&listener.open),
@@ -161,11 +158,11 @@ impl Gone {
                 .collect(),
             endpoints: all_endpoints(previous)
                 .map(Departed::of)
-                .filter(|departed| !names.endpoints.contains(&departed.names()))
+                .filter(|departed| !names.owners.endpoints.contains(&departed.names()))
                 .collect(),
-            upstreams: missing(&before.upstreams, &names.upstreams),
+            upstreams: missing(&before.owners.upstreams, &names.owners.upstreams),
             routes: routes
-                .filter(|route| !names.routes.contains(&*route.name))
+                .filter(|route| !names.owners.routes.contains(&*route.name))
                 .map(|route| Dropped {
                     name: Arc::clone(&route.name),
                     in_flight: route.metrics.in_flight.clone(),
@@ -175,6 +172,16 @@ impl Gone {
             certificates: certificates
                 .map(|(listener, label)| ((*listener).into(), (*label).to_owned()))
                 .collect(),
+        }
+    }
+
+    /// Whose series are to go.
+    fn owners(&self) -> Owners<'_> {
+        Owners {
+            listeners: self.listeners.iter().map(|it| &*it.name).collect(),
+            routes: self.routes.iter().map(|it| &*it.name).collect(),
+            upstreams: self.upstreams.iter().map(|it| &**it).collect(),
+            endpoints: self.endpoints.iter().map(Departed::names).collect(),
         }
     }
 
@@ -209,10 +216,11 @@ impl Gone {
         let back = Names::of(current);
         let is_open = |listener: &Closed| {
             let open = listener.open.load(Ordering::Relaxed);
-            open > 0 && !back.listeners.contains(&*listener.name)
+            open > 0 && !back.owners.listeners.contains(&*listener.name)
         };
-        let is_served =
-            |route: &Dropped| route.in_flight.get() > 0 && !back.routes.contains(&*route.name);
+        let is_served = |route: &Dropped| {
+            route.in_flight.get() > 0 && !back.owners.routes.contains(&*route.name)
+        };
         let mut any = self.listeners.iter().any(is_open) || self.routes.iter().any(is_served);
         for departed in &mut self.endpoints {
             let Some(endpoint) = &departed.endpoint else {
@@ -224,7 +232,7 @@ impl Gone {
             }
             any |= in_flight > 0;
             let (upstream, name) = departed.names();
-            if !back.endpoints.contains(&(upstream, name)) {
+            if !back.owners.endpoints.contains(&(upstream, name)) {
                 metrics
                     .upstream_in_flight
                     .with_label_values(&[upstream, name])
@@ -236,20 +244,7 @@ impl Gone {
 
     /// Removes at once what would go on saying that what is gone is there.
     pub fn retire_gauges(&self, metrics: &Metrics) {
-        for departed in &self.endpoints {
-            EndpointMetrics::retire_gauges(metrics, departed.names(), &WORDS);
-        }
-        for upstream in &self.upstreams {
-            // A series that is not there is as good as removed.
-            for family in [
-                &metrics.available_endpoints,
-                &metrics.headroom_endpoints,
-                &metrics.queue_length,
-                &metrics.paused,
-            ] {
-                let _ = family.remove_label_values(&[&**upstream]);
-            }
-        }
+        metrics.retire_gauges(&self.owners());
     }
 
     /// Removes the series of all that `current` has not got again, and that is not `pending` after it was removed once more. Not
@@ -264,58 +259,33 @@ impl Gone {
         for gone in pending {
             kept.add(gone);
         }
-        let listeners = left(self.listeners.iter().map(|it| &*it.name), &kept.listeners);
-        for listener in &listeners {
-            ListenerMetrics::retire(metrics, listener);
-        }
-        let endpoints = left(self.endpoints.iter().map(Departed::names), &kept.endpoints);
-        for names in &endpoints {
-            EndpointMetrics::retire_gauges(metrics, *names, &WORDS);
-            EndpointMetrics::retire(metrics, *names, REASONS);
-        }
-        let upstreams = left(self.upstreams.iter().map(|it| &**it), &kept.upstreams);
-        for upstream in &upstreams {
-            UpstreamMetrics::retire(metrics, upstream, &[&WORDS[..], &REPINS].concat());
-        }
-        let routes = left(self.routes.iter().map(|it| &*it.name), &kept.routes);
-        for route in &routes {
-            RouteMetrics::retire(metrics, route, REASONS);
-        }
-        if !(listeners.is_empty() && routes.is_empty()) {
-            RouteMetrics::retire_requests(metrics, |listener, route| {
-                listeners.contains(listener) || routes.contains(route)
-            });
-        }
-        if !endpoints.is_empty() {
-            EndpointMetrics::retire_requests(metrics, |upstream, name| {
-                endpoints.contains(&(upstream, name))
-            });
-        }
-        metrics.forget_earlier(|labels| {
-            let of = |label| labels.get(label).map(String::as_str);
-            let is_in = |gone: &HashSet<&str>, label| of(label).is_some_and(|it| gone.contains(it));
-            let endpoint = of("upstream").zip(of("endpoint"));
-            is_in(&listeners, "listener")
-                || is_in(&routes, "route")
-                || is_in(&upstreams, "upstream")
-                || endpoint.is_some_and(|names| endpoints.contains(&names))
+        let Owners {
+            listeners,
+            routes,
+            upstreams,
+            endpoints,
+        } = self.owners();
+        metrics.retire(&Owners {
+            listeners: left(listeners, &kept.owners.listeners),
+            routes: left(routes, &kept.owners.routes),
+            upstreams: left(upstreams, &kept.owners.upstreams),
+            endpoints: left(endpoints, &kept.owners.endpoints),
         });
         for route in left(self.mirrors.iter().map(|it| &**it), &kept.mirrors) {
-            MirrorMetrics::retire(metrics, route);
+            metrics.retire_mirror(route);
         }
         let certificates = self.certificates.iter();
         let certificates = certificates.map(|(listener, label)| (&**listener, &**label));
         for (listener, label) in left(certificates, &kept.certificates) {
-            // A series that is not there is as good as removed.
-            let _ = metrics
-                .tls_certificate_not_after
-                .remove_label_values(&[listener, label]);
+            let family = &metrics.tls_certificate_not_after;
+            family.remove_label_values(&[listener, label]);
         }
     }
 }
 
 /// Those of `gone` that are not `kept`.
-fn left<T: Eq + Hash>(gone: impl Iterator<Item = T>, kept: &HashSet<T>) -> HashSet<T> {
+fn left<T: Eq + Hash>(gone: impl IntoIterator<Item = T>, kept: &HashSet<T>) -> HashSet<T> {
+    let gone = gone.into_iter();
     gone.filter(|name| !kept.contains(name)).collect()
 }
 
@@ -385,7 +355,7 @@ mod tests {
         let before = compile(BEFORE, None);
         let after = compile(AFTER, Some(&before));
         count(&before);
-        let text = || String::from_utf8(encode::text(&metrics).unwrap()).unwrap();
+        let text = || encode::text(&metrics, encode::Format::Text);
         let names = [
             "\"goes\"",
             "\"dropped\"",
@@ -423,7 +393,7 @@ mod tests {
         let before = compiler.compile(&before, None).unwrap().snapshot;
         count(&before);
         let series = || {
-            let text = String::from_utf8(encode::text(&metrics).unwrap()).unwrap();
+            let text = encode::text(&metrics, encode::Format::Text);
             let labelled = text.lines().filter(|line| line.contains('{'));
             labelled.map(str::to_owned).collect::<HashSet<String>>()
         };
@@ -453,7 +423,7 @@ mod tests {
             compiler.compile(&config, previous).unwrap().snapshot
         };
         let series = || {
-            let text = String::from_utf8(encode::text(&metrics).unwrap()).unwrap();
+            let text = encode::text(&metrics, encode::Format::Text);
             let labelled = text.lines().filter(|line| line.contains('{'));
             labelled.map(str::to_owned).collect::<HashSet<String>>()
         };
@@ -535,7 +505,7 @@ mod tests {
         let before = compiled(&metrics, BEFORE, None);
         metrics.go_on_from(Totals::of(&of_before), |_| true);
         let counted = |route: &str| {
-            let text = String::from_utf8(encode::text(&metrics).unwrap()).unwrap();
+            let text = encode::text(&metrics, encode::Format::Text);
             let line = format!("balancer_request_duration_seconds_count{{route=\"{route}\"}} ");
             let found = text.lines().find_map(|found| found.strip_prefix(&line));
             found.map(str::to_owned)
@@ -562,7 +532,7 @@ mod tests {
         let dropped = &before.upstreams[1];
         let lease = dropped.pick(Wish::default()).unwrap();
         let shown = || {
-            let text = String::from_utf8(encode::text(&metrics).unwrap()).unwrap();
+            let text = encode::text(&metrics, encode::Format::Text);
             let line =
                 "balancer_upstream_in_flight{endpoint=\"127.0.0.1:12\",upstream=\"dropped\"} ";
             let found = text.lines().find_map(|found| found.strip_prefix(line));

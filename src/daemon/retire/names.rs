@@ -1,21 +1,17 @@
 //! Whose series stay. Names only.
 
 use std::collections::HashSet;
-use std::sync::Arc;
 
 use super::Gone;
+use crate::daemon::owners;
+use crate::metrics::owners::Owners;
 use crate::snapshot::Snapshot;
 use crate::units::Name;
-use crate::upstream::Endpoint;
 
 /// Names of all that has series.
 #[derive(Debug)]
 pub(super) struct Names<'a> {
-    pub(super) listeners: HashSet<&'a str>,
-    /// Each with its upstream's name before its own.
-    pub(super) endpoints: HashSet<(&'a str, &'a str)>,
-    pub(super) upstreams: HashSet<&'a str>,
-    pub(super) routes: HashSet<&'a str>,
+    pub(super) owners: Owners<'a>,
     /// Routes.
     pub(super) mirrors: HashSet<&'a str>,
     /// Listener and label.
@@ -25,19 +21,14 @@ pub(super) struct Names<'a> {
 impl<'a> Names<'a> {
     /// Of all that `snapshot` has.
     pub(super) fn of(snapshot: &'a Snapshot) -> Self {
-        let (listeners, routes) = (&snapshot.listeners, &snapshot.routes);
-        let mirrored = routes.iter().filter(|route| route.mirror.is_some());
-        let certificates = listeners.iter().flat_map(|listener| {
+        let (listeners, routes) = (snapshot.listeners.iter(), snapshot.routes.iter());
+        let mirrored = routes.filter(|route| route.mirror.is_some());
+        let certificates = listeners.flat_map(|listener| {
             let certificates = listener.certificates.iter();
             certificates.map(|certificate| (&*listener.name, &*certificate.label))
         });
         Self {
-            listeners: listeners.iter().map(|listener| &*listener.name).collect(),
-            endpoints: all_endpoints(snapshot)
-                .map(|endpoint| (&**endpoint.upstream(), &**endpoint.name()))
-                .collect(),
-            upstreams: snapshot.upstreams.iter().map(|it| &*it.name).collect(),
-            routes: routes.iter().map(|route| &*route.name).collect(),
+            owners: owners::of(snapshot),
             mirrors: mirrored.map(|route| &*route.name).collect(),
             certificates: certificates.collect(),
         }
@@ -45,15 +36,11 @@ impl<'a> Names<'a> {
 
     /// And of what is `gone`.
     pub(super) fn add(&mut self, gone: &'a Gone) {
-        fn text(name: &Name) -> &str {
-            name
-        }
-        self.listeners
-            .extend(gone.listeners.iter().map(|it| &*it.name));
-        self.endpoints
-            .extend(gone.endpoints.iter().map(|it| it.names()));
-        self.upstreams.extend(gone.upstreams.iter().map(text));
-        self.routes.extend(gone.routes.iter().map(|it| &*it.name));
+        let owners = gone.owners();
+        self.owners.listeners.extend(owners.listeners);
+        self.owners.endpoints.extend(owners.endpoints);
+        self.owners.upstreams.extend(owners.upstreams);
+        self.owners.routes.extend(owners.routes);
         self.mirrors.extend(gone.mirrors.iter().map(text));
         let certificates = gone.certificates.iter();
         self.certificates
@@ -61,7 +48,6 @@ impl<'a> Names<'a> {
     }
 }
 
-pub(super) fn all_endpoints(snapshot: &Snapshot) -> impl Iterator<Item = &Arc<Endpoint>> {
-    let upstreams = snapshot.upstreams.iter();
-    upstreams.flat_map(|upstream| upstream.endpoints.iter())
+fn text(name: &Name) -> &str {
+    name
 }

@@ -248,6 +248,7 @@ mod tests {
                 last_id: 0,
                 ids: Default::default(),
                 peaks: Vec::new(),
+                skews: Vec::new(),
                 given_up: None,
                 tickets: None,
             },

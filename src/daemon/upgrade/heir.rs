@@ -8,7 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, UNIX_EPOCH};
 
 use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 use rustix::stdio::dup2_stdin;
@@ -16,7 +16,6 @@ use tracing::{error, info, warn};
 
 use super::TELL_WITHIN;
 use super::message::{FORMAT, FromNew, FromOld, Hello, Heritage, Modes, Serving};
-use super::series;
 use crate::admin::Admin;
 use crate::admin::before::Ids;
 use crate::admin::history::{Accepted, By, History};
@@ -24,11 +23,12 @@ use crate::daemon::auto_rollback::GivenUp;
 use crate::daemon::flip::Handed;
 use crate::daemon::inherit::{Inherited, Passed, Whose};
 use crate::daemon::wishes::Wishes;
-use crate::daemon::{Daemon, Signals, end};
+use crate::daemon::{Daemon, Signals, end, owners};
+use crate::metrics::Metrics;
 use crate::metrics::totals::Totals;
 use crate::net::pass::Channel;
-use crate::snapshot::Snapshot;
 use crate::snapshot::plan::ByOperator;
+use crate::snapshot::{Publisher, Snapshot};
 use crate::tls::TicketSecrets;
 use crate::upstream::EndpointId;
 
@@ -145,6 +145,7 @@ impl Heir {
             endpoints,
             ids: earlier,
             peaks,
+            skews,
             ..
         } = &self.heritage.0;
         let mut ids = Ids::new();
@@ -166,6 +167,10 @@ impl Heir {
                 upstream.peaks.recall(Instant::now(), *seen);
             }
             upstream.refresh();
+            if let Some((_, since)) = skews.iter().find(|(name, _)| **name == *upstream.name) {
+                let since = UNIX_EPOCH + Duration::from_millis(*since);
+                upstream.versions.recall(since);
+            }
         }
         let earlier = earlier.iter();
         let still: Vec<_> = earlier
@@ -208,8 +213,7 @@ impl Heir {
             // An end that is no good one is an end.
             while let Ok(Some(said)) = self.channel.receive() {
                 if let FromOld::Left { left, totals } = said {
-                    let is_known = series::known(&admin.publisher.current());
-                    admin.metrics.go_on_from(totals, is_known);
+                    go_on(&admin.metrics, totals, &admin.publisher);
                     admin.set_left(left);
                 }
                 if let Some(on_main) = on_main.take() {
@@ -244,8 +248,7 @@ impl Daemon {
         };
         match taken.map_err(io::Error::other) {
             Ok((Ok(totals), heir)) => {
-                let is_known = series::known(&self.publisher.current());
-                self.metrics.go_on_from(totals, is_known);
+                go_on(&self.metrics, totals, &self.publisher);
                 self.admin.begin_draining(heir.heritage.0.pid);
                 self.doors.answer(&self.admin);
                 Ok(heir)
@@ -314,6 +317,13 @@ impl Daemon {
             warn!(%error, "the process before this one cannot be told what is wanted of endpoints");
         }
     }
+}
+
+/// Goes on from `totals`, of what is in use.
+fn go_on(metrics: &Metrics, totals: Totals, publisher: &Publisher) {
+    let current = publisher.current();
+    let owners = owners::of(&current);
+    metrics.go_on_from(totals, |labels| owners.own_all(labels));
 }
 
 fn receive() -> io::Result<Inherited> {

@@ -51,6 +51,9 @@ pub(super) struct Heritage {
     /// Most requests at once within the last minute, and the last day, by upstream.
     #[serde(default)]
     pub(super) peaks: Vec<(String, (u32, u32))>,
+    /// Since when endpoints of more than one version serve, by upstream, where they do; Unix time in milliseconds.
+    #[serde(default)]
+    pub(super) skews: Vec<(String, u64)>,
     /// A file that was rolled back by itself, and why: it is not taken again unasked.
     #[serde(default)]
     pub(super) given_up: Option<(String, String)>,

@@ -8,7 +8,6 @@ mod conversation;
 mod heir;
 mod manager;
 mod message;
-mod series;
 
 use std::ffi::OsStr;
 use std::future::{pending, ready};
@@ -19,7 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, geteuid, kill_process, waitid};
 use serde_json::json;
@@ -43,6 +42,7 @@ use crate::admin::takeover::{Upgraded, Wanted};
 use crate::metrics::Metrics;
 use crate::metrics::totals::Totals;
 use crate::net::pass::Channel;
+use crate::snapshot::Snapshot;
 use crate::upstream::EndpointId;
 use crate::worker;
 
@@ -84,8 +84,10 @@ impl Daemon {
     ) {
         match self.try_begin(by, &wanted).await {
             Ok((pid, channel, outcome)) => {
-                info!(pid, uid = by.uid, timeout = ?wanted.timeout, "upgrade begun");
+                info!(pid, uid = by.uid(), timeout = ?wanted.timeout, "upgrade begun");
                 self.admin.set_starting(Some(pid));
+                let told = json!({ "result": "begun", "pid": pid });
+                self.admin.events.publish("upgrade", told);
                 self.upgrade = Some(Upgrade {
                     by,
                     reply,
@@ -108,7 +110,7 @@ impl Daemon {
         by: Operator,
         wanted: &Wanted,
     ) -> Result<(u32, Channel, oneshot::Receiver<Result<Successor, String>>), Refused> {
-        may(by.uid, geteuid().as_raw())?;
+        may(by.uid(), geteuid().as_raw())?;
         if let Some(upgrade) = &self.upgrade {
             let pid = upgrade.pid;
             return Err(Refused::Conflict(format!(
@@ -190,7 +192,7 @@ impl Daemon {
                 json!({ "result": "failed", "pid": upgrade.pid, "why": why })
             }
         };
-        self.admin.events.publish("upgrade", &told);
+        self.admin.events.publish("upgrade", told);
         self.admin.set_starting(None);
         let (answer, successor) = match outcome {
             Ok(successor) => {
@@ -281,11 +283,23 @@ impl Daemon {
                 .iter()
                 .map(|it| (it.name.to_string(), it.peaks.remember()))
                 .collect(),
+            skews: skews(&snapshot),
             given_up: self.given_up.as_ref().map(GivenUp::told),
             tickets: self.compiler.as_ref().map(|it| it.tickets.secrets()),
         };
         Ok((heritage, descriptors))
     }
+}
+
+/// Since when which upstreams serve more than one version.
+fn skews(snapshot: &Snapshot) -> Vec<(String, u64)> {
+    let upstreams = snapshot.upstreams.iter();
+    let skews = upstreams.filter_map(|upstream| {
+        let since = upstream.versions.skew_since()?;
+        let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
+        Some((upstream.name.to_string(), since.as_millis() as u64))
+    });
+    skews.collect()
 }
 
 impl Daemon {
@@ -447,12 +461,14 @@ fn found(named: &Path, searched: &OsStr, running: &Path) -> Option<PathBuf> {
 }
 
 /// Who may decide what runs in the place of this process: who could have started it, and root.
-fn may(uid: u32, own: u32) -> Result<(), Refused> {
-    if uid == own || uid == 0 {
-        return Ok(());
-    }
+fn may(uid: Option<u32>, own: u32) -> Result<(), Refused> {
+    let who = match uid {
+        Some(uid) if uid == own || uid == 0 => return Ok(()),
+        Some(uid) => format!("user {uid}"),
+        None => "nobody by token".to_owned(),
+    };
     Err(Refused::Forbidden(format!(
-        "user {uid} may not upgrade the balancer of user {own}: ask as that one, or as root"
+        "{who} may not upgrade the balancer of user {own}: ask as that one, or as root"
     )))
 }
 
@@ -489,9 +505,9 @@ mod tests {
 
     #[test]
     fn only_the_own_user_and_root_may_upgrade() {
-        assert!(may(1000, 1000).is_ok() && may(0, 1000).is_ok());
+        assert!(may(Some(1000), 1000).is_ok() && may(Some(0), 1000).is_ok());
         for (uid, own) in [(1001, 1000), (1000, 0), (u32::MAX, 1000)] {
-            assert!(matches!(may(uid, own), Err(Refused::Forbidden(_))));
+            assert!(matches!(may(Some(uid), own), Err(Refused::Forbidden(_))));
         }
     }
 }

@@ -82,6 +82,8 @@ fn upstream(limits: &[u32], length: usize, order: QueueOrder) -> Arc<Upstream> {
             min_available: 0.5,
             fails_closed: false,
         },
+        live_version: None,
+        versions: Arc::default(),
         peaks: Arc::default(),
         metrics: UpstreamMetrics::new(&metrics, "app"),
     };
@@ -114,6 +116,8 @@ fn reloaded(before: &Upstream, endpoints: Box<[Arc<Endpoint>]>) -> Upstream {
         copies: Arc::clone(&before.copies),
         passive: None,
         floor: before.floor,
+        live_version: None,
+        versions: Arc::default(),
         peaks: Arc::default(),
         metrics: UpstreamMetrics::new(&Metrics::new(), "app"),
     };

@@ -4,6 +4,7 @@ mod limits;
 mod listeners;
 mod retries;
 mod routes;
+mod tracing;
 mod traffic;
 mod upstreams;
 
@@ -61,7 +62,7 @@ fn unknown_keys() {
     assert_eq!(
         problems_behind_base("[nothing]\n"),
         [
-            "1:2: nothing: unknown key; allowed here: `process`, `log`, `access_log`, `admin`, `error_pages`, `listener`, `upstream`, `route`"
+            "1:2: nothing: unknown key; allowed here: `process`, `log`, `access_log`, `tracing`, `admin`, `error_pages`, `listener`, `upstream`, `route`"
         ]
     );
 }
@@ -69,10 +70,6 @@ fn unknown_keys() {
 #[test]
 fn keys_and_values_of_a_later_version() {
     let upstream = "[upstream.b]\nendpoints = [\"h:1\"]\n";
-    each_has(&[(
-        "[admin]\ntoken_file = \"token\"\n",
-        "2:1: admin.token_file: not supported yet",
-    )]);
     assert_eq!(
         problems_behind_base(&format!("{upstream}role = \"x\"\n")),
         ["3:1: upstream.b.role: not supported yet"]
@@ -93,6 +90,10 @@ fn types() {
         (
             &format!("[admin]\nsocket = \"/{}\"\n", "x".repeat(120)),
             "2:10: admin.socket: must be a path of at most 107 bytes, as the system wants it of sockets, got \"/xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx\"…",
+        ),
+        (
+            "[admin]\ntoken_file = 5\n",
+            "2:14: admin.token_file: must be a path, got 5",
         ),
         (
             "[admin]\nhosts = \"a.example\"\n",
@@ -220,7 +221,59 @@ fn types() {
         ),
         (
             "[access_log]\ntarget = false\n",
-            "2:10: access_log.target: must be \"off\", \"stdout\" or a path, got false",
+            "2:10: access_log.target: must be \"off\", \"stdout\", \"syslog\", \"journald\" or a path, got false",
+        ),
+        (
+            "[access_log]\ntarget = \"syslog://10.0.0.1:514\"\n",
+            "2:10: access_log.target: must be a path, or \"syslog:\" and the path of a socket: what leaves this machine is for a log daemon on it, got \"syslog://10.0.0.1:514\"",
+        ),
+        (
+            "[access_log]\ntarget = \"journald:\"\n",
+            "2:10: access_log.target: must be a path after the colon, such as \"syslog:/dev/log\", got \"journald:\"",
+        ),
+        (
+            "[access_log]\nformat = \"common\"\n",
+            "2:10: access_log.format: must be \"json\" or \"combined\", got \"common\"",
+        ),
+        (
+            "[access_log]\nfields = []\n",
+            "2:10: access_log.fields: must not be empty; leave it out for all of them",
+        ),
+        (
+            "[access_log]\nfields = [\"statis\"]\n",
+            "2:11: access_log.fields[0]: no field is named \"statis\"; did you mean \"status\"?",
+        ),
+        (
+            "[access_log]\nfields = [\"path\", \"path\"]\n",
+            "2:19: access_log.fields[1]: \"path\" is listed twice",
+        ),
+        (
+            "[access_log]\nformat = \"combined\"\nfields = [\"path\"]\n",
+            "3:10: access_log.fields: format = \"combined\" has its own: leave `fields` out, or say format = \"json\"",
+        ),
+        (
+            "[access_log]\nfields = [\"path\"]\nheaders = [\"x-a\"]\n",
+            "3:11: access_log.headers: `fields` leaves them out: add \"headers\" there",
+        ),
+        (
+            "[access_log]\nheaders = [\"Referer\"]\n",
+            "2:12: access_log.headers[0]: referer stands in the field \"referer\": leave it out here",
+        ),
+        (
+            "[access_log]\nredact = { query = \"token\" }\n",
+            "2:20: access_log.redact.query: must be \"all\", or an array of parameters' names such as [\"token\"], got \"token\"",
+        ),
+        (
+            "[access_log]\nredact = { query = [\"a=b\"] }\n",
+            "2:21: access_log.redact.query[0]: must be the name of a parameter, as it is when decoded, got \"a=b\"",
+        ),
+        (
+            "[access_log]\nredact = { headers = [\"x-a\"] }\n",
+            "2:23: access_log.redact.headers[0]: x-a is not logged: add it to `access_log.headers`, or leave it out here",
+        ),
+        (
+            "[access_log]\nslow = \"0s\"\n",
+            "2:8: access_log.slow: must be longer than zero, got \"0s\"",
         ),
         (
             "[[route]]\nupstream = \"app\"\nexclusive = 1\n",

@@ -16,6 +16,14 @@ fn affinity() {
                 "needs `cookie`, such as cookie = \"balancer\"",
             ),
             (
+                "affinity = { by = \"server\", cookie = \"c\", key_file = \"k\" }",
+                "must be \"endpoint\" or \"version\", got \"server\"",
+            ),
+            (
+                "affinity = { by = \"version\", cookie = \"c\", key_file = \"k\" }",
+                "needs `version_header` or `version_pointer` in the upstream's `health`: otherwise no version is known",
+            ),
+            (
                 "affinity = { cookie = \"a b\", key_file = \"k\" }",
                 "must be the name of a cookie such as \"balancer\", got \"a b\"",
             ),

@@ -152,6 +152,50 @@ fn upstreams() {
             ),
             ("health = { service = \"a\" }", "only for kind = \"grpc\""),
             (
+                "health = { version_header = \"a b\" }",
+                "must be the name of a header field such as \"X-App-Version\", got \"a b\"",
+            ),
+            (
+                "health = { version_pointer = \"build/version\" }",
+                "must be a JSON pointer such as \"/build/version\", got \"build/version\"",
+            ),
+            (
+                "health = { version_pointer = \"/a~2\" }",
+                "must be a JSON pointer such as \"/build/version\", got \"/a~2\"",
+            ),
+            (
+                "health = { version_header = \"a\", expect_version = \"\" }",
+                "is no version: empty",
+            ),
+            (
+                "health = { version_header = \"a\", expect_version = 42 }",
+                "must be a version such as \"42\", got 42",
+            ),
+            (
+                "health = { version_header = \"a\", expect_version = \"v\u{e9}\" }",
+                "is no version: not printable ASCII",
+            ),
+            (
+                "health = { version_header = \"a\", version_pointer = \"/a\" }",
+                "has no effect beside `version_header`; leave one of them out",
+            ),
+            (
+                "health = { kind = \"tcp\", version_header = \"a\" }",
+                "not for kind = \"tcp\": such a probe just connects",
+            ),
+            (
+                "protocol = \"h2\"\nhealth = { kind = \"grpc\", version_pointer = \"/a\" }",
+                "only for kind = \"http\"; set version_header instead",
+            ),
+            (
+                "health = { version_pointer = \"/a\", live_version = true }",
+                "needs `version_header`: that is the field looked for in answers to clients",
+            ),
+            (
+                "health = { expect_version = \"42\" }",
+                "needs `version_header` or `version_pointer`: while no endpoint says its version, all are held out",
+            ),
+            (
                 "health = { expect_body = \"\" }",
                 "must not be empty: every body has that",
             ),

@@ -1,0 +1,628 @@
+//! The endpoints of an upstream by the version they run, where clients are kept with a version: each side has cookies and a
+//! policy of its own. A client that was pinned to a version gets it for as long as somebody who runs it may be picked, in whichever
+//! set gets requests; then the policy of all picks, and the cookie names what that one runs.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use http::HeaderValue;
+
+use super::cookies::{Baker, Cookies};
+use super::sets::{Open, Way};
+use super::version::Mark;
+use super::{Endpoint, Lease, Upstream, Wanted, Wish};
+use crate::balance::{Cursor, Policy};
+use crate::units::AppVersion;
+
+/// Which version a client's cookie names.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct VersionPin {
+    /// The version.
+    pub mark: Mark,
+    /// Whether the cookie is signed with the key in use.
+    is_current: bool,
+}
+
+/// All sides of one upstream.
+#[derive(Debug, Default)]
+pub struct Sides {
+    /// Written by the control thread, read by workers: once or twice per request of such an upstream.
+    table: ArcSwap<Table>,
+}
+
+#[derive(Debug, Default)]
+struct Table {
+    /// Versions that endpoints run, and the last ones that they did run: their clients are known, too.
+    sides: Box<[Arc<Side>]>,
+    /// By place among these.
+    cookies: Arc<Cookies>,
+    /// Whether not all that serve run the same: only then there is something to choose.
+    is_mixed: bool,
+}
+
+#[derive(Debug)]
+struct Side {
+    version: AppVersion,
+    mark: Mark,
+    policy: Policy,
+    cursor: Cursor,
+}
+
+impl Sides {
+    /// Knows what `before` knew.
+    pub(super) fn follow(&self, before: &Self, baker: &Baker) {
+        let before = before.table.load();
+        self.table.store(Arc::new(Table {
+            sides: before.sides.clone(),
+            cookies: Arc::new(bake(baker, &before.sides)),
+            is_mixed: before.is_mixed,
+        }));
+    }
+
+    /// What the value of a cookie names.
+    pub(super) fn find(&self, value: &[u8]) -> Option<VersionPin> {
+        let table = self.table.load();
+        let known = table.cookies.find(value)?;
+        let side = table.sides.get(known.index as usize)?;
+        Some(VersionPin {
+            mark: side.mark,
+            is_current: known.is_current,
+        })
+    }
+
+    /// What tells a client of the version `mark`.
+    fn said(&self, mark: Mark, tls: bool) -> Option<HeaderValue> {
+        let table = self.table.load();
+        let index = table.sides.iter().position(|side| side.mark == mark)?;
+        table.cookies.said(index, tls).cloned()
+    }
+
+    /// Brings the sides up to what endpoints of the sets `open` run now.
+    fn refresh(&self, upstream: &Upstream, baker: &Baker, open: Open) {
+        let before = self.table.load();
+        let mut sides: Vec<Arc<Side>> = Vec::new();
+        for endpoint in &upstream.endpoints {
+            let Some(version) = endpoint.version() else {
+                continue;
+            };
+            let mark = Mark::of(&version);
+            if sides.iter().any(|side| side.mark == mark) {
+                continue;
+            }
+            let known = before.sides.iter().find(|side| side.mark == mark);
+            let known = known.filter(|side| side.counts_with(upstream.policy_in_use()));
+            sides.push(known.map_or_else(|| Arc::new(Side::new(&version, upstream)), Arc::clone));
+        }
+        let is_here = |side: &Arc<Side>| sides.iter().any(|here| here.mark == side.mark);
+        let gone: Vec<_> = before.sides.iter().filter(|side| !is_here(side)).collect();
+        let gone: Vec<_> = gone.into_iter().take(GONE).map(Arc::clone).collect();
+        sides.extend(gone);
+        let serves = |endpoint: &Endpoint| upstream.is_eligible_in(open, endpoint);
+        let mut serving = upstream.endpoints.iter().filter(|it| serves(it));
+        let first = serving.next().map(|endpoint| endpoint.mark());
+        let is_mixed = serving.any(|endpoint| Some(endpoint.mark()) != first);
+        if is_mixed {
+            for side in &sides {
+                side.policy.refresh(&upstream.endpoints, |endpoint| {
+                    serves(endpoint) && endpoint.runs(side.mark)
+                });
+            }
+        }
+        let marks = |sides: &[Arc<Side>]| sides.iter().map(|side| side.mark).collect::<Vec<_>>();
+        let cookies = if marks(&sides) == marks(&before.sides) {
+            Arc::clone(&before.cookies)
+        } else {
+            Arc::new(bake(baker, &sides))
+        };
+        self.table.store(Arc::new(Table {
+            sides: sides.into(),
+            cookies,
+            is_mixed,
+        }));
+    }
+}
+
+impl Side {
+    fn new(version: &AppVersion, upstream: &Upstream) -> Self {
+        Self {
+            version: version.clone(),
+            mark: Mark::of(version),
+            policy: upstream.policy_in_use().another(),
+            cursor: upstream.cursor.peek(),
+        }
+    }
+
+    /// Whether it goes by the requests that `policy` goes by: a set of endpoints has its own.
+    fn counts_with(&self, policy: &Policy) -> bool {
+        let [own, other] = [&self.policy, policy].map(|it| it.in_flight().map(Arc::as_ptr));
+        own == other
+    }
+}
+
+fn bake(baker: &Baker, sides: &[Arc<Side>]) -> Cookies {
+    baker.bake(sides.iter().map(|side| side.version.as_str()))
+}
+
+impl Upstream {
+    /// Brings the sides of versions up to what endpoints of the sets `open` run now, where clients are kept with versions.
+    pub(super) fn refresh_sides(&self, open: Open) {
+        let affinity = self.affinity.as_deref();
+        if let Some((sides, baker)) = affinity.and_then(|affinity| affinity.sides()) {
+            sides.refresh(self, baker, open);
+        }
+    }
+
+    /// Picks one of the sets `open` that runs the version which `wish` names, where there is somebody to choose between: `take` has
+    /// the last word on it.
+    pub(super) fn pick_side<T>(
+        &self,
+        wish: Wish,
+        open: Open,
+        peeks: bool,
+        take: impl Fn(usize) -> Option<T>,
+    ) -> Option<T> {
+        let mark = wish.version?;
+        let (sides, _) = self.affinity.as_deref()?.sides()?;
+        let table = sides.table.load();
+        if !table.is_mixed {
+            return None;
+        }
+        let side = table.sides.iter().find(|side| side.mark == mark)?;
+        let holds_back = self.shares.holds_back();
+        let is_one = |endpoint: &Arc<Endpoint>| {
+            crate::upstream::is_best(endpoint, wish.tried, holds_back)
+                && open.takes(endpoint)
+                && endpoint.runs(mark)
+        };
+        let aside = match (peeks, wish.tried.is_empty()) {
+            (true, _) => Some(side.cursor.peek()),
+            (false, false) => Some(side.cursor.aside()),
+            (false, true) => None,
+        };
+        let cursor = aside.as_ref().unwrap_or(&side.cursor);
+        loop {
+            let endpoints = &self.endpoints;
+            let index = side.policy.pick(endpoints, cursor, wish.key, is_one)?;
+            if let Some(taken) = take(index) {
+                return Some(taken);
+            }
+        }
+    }
+
+    /// As [`pick_side`](Self::pick_side), and counts the request as the one's own.
+    pub(super) fn take_side(&self, wish: Wish, way: Way<'_>) -> Option<Lease> {
+        wish.version?;
+        let take = |index: usize| self.take(&self.endpoints[index], way.policy);
+        self.pick_side(wish, way.all, false, take)
+    }
+
+    /// As [`keep`](Self::keep), where clients are kept with versions. The cookie names what the endpoint runs by now.
+    pub(super) fn keep_version(
+        &self,
+        sides: &Sides,
+        wanted: Wanted,
+        (answered, tls): (&Endpoint, bool),
+    ) -> Option<HeaderValue> {
+        let mark = answered.mark();
+        match wanted {
+            Wanted::Nobody | Wanted::Pinned(_) => {}
+            Wanted::Unknown => self.metrics.count_repin("unknown_cookie"),
+            Wanted::Version(pin) if Some(pin.mark) == mark => {
+                if pin.is_current {
+                    return None;
+                }
+            }
+            Wanted::Version(_) => self.metrics.count_repin("version"),
+        }
+        // Of one that does not say what it runs, clients are told nothing.
+        sides.said(mark?, tls)
+    }
+}
+
+const GONE: usize = 8; // versions that nobody runs any more: clients of older ones are as new
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use http::HeaderMap;
+    use http::header::COOKIE;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config;
+    use crate::metrics::Metrics;
+    use crate::snapshot::Snapshot;
+    use crate::snapshot::compile::{Compiler, apply};
+    use crate::tls::Tickets;
+    use crate::upstream::{Evidence, Health, Runs, Tier, Tried};
+
+    /// An upstream whose clients are kept with versions, and its clients' cookies.
+    struct Stage {
+        snapshot: Snapshot,
+        metrics: Arc<Metrics>,
+        cookies: Vec<Option<String>>,
+    }
+
+    impl Stage {
+        /// Every endpoint is up and runs its one of `versions`; "-": it does not say.
+        fn new(keys: &str, versions: &[&str], clients: usize) -> Self {
+            Self::in_sets(keys, (versions, &[]), clients)
+        }
+
+        /// The same, each in its one of `sets`, if there are any.
+        fn in_sets(keys: &str, (versions, sets): (&[&str], &[&str]), clients: usize) -> Self {
+            let folder = tempfile::tempdir().unwrap();
+            fs::write(
+                folder.path().join("key"),
+                "0123456789abcdef0123456789abcdef",
+            )
+            .unwrap();
+            let endpoints: Vec<_> = (0..versions.len())
+                .map(|it| {
+                    let set = sets.get(it).map(|set| format!(", set = \"{set}\""));
+                    let (port, set) = (it + 1, set.unwrap_or_default());
+                    format!("{{ name = \"e{it}\", address = \"127.0.0.1:{port}\"{set} }}")
+                })
+                .collect();
+            let text = format!(
+                "[listener.l]\naddress = \"127.0.0.1:1\"\n[upstream.app]\nslow_start = \"0s\"\nendpoints = [{}]\n\
+             health = {{ version_header = \"x-v\" }}\naffinity = {{ by = \"version\", cookie = \"c\", key_file = \"key\" }}\n{keys}\n\
+             [[route]]\nupstream = \"app\"\n",
+                endpoints.join(", ")
+            );
+            let config = config::parse(&text, &folder.path().join("f")).unwrap();
+            let metrics = Arc::new(Metrics::new());
+            let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
+            let snapshot = compiler.compile(&config, None).unwrap().snapshot;
+            apply(&snapshot, &config);
+            let stage = Self {
+                snapshot,
+                metrics,
+                cookies: vec![None; clients],
+            };
+            for (index, version) in versions.iter().enumerate() {
+                stage.runs(index, version);
+                stage.set(index, Health::Up);
+            }
+            stage
+        }
+
+        fn upstream(&self) -> &Upstream {
+            &self.snapshot.upstreams[0]
+        }
+
+        fn runs(&self, index: usize, version: &str) {
+            let runs = match version {
+                "-" => Runs::Unknown("it does not say".into()),
+                version => Runs::Version(AppVersion::try_from(version.as_bytes()).unwrap()),
+            };
+            self.upstream().endpoints[index].set_version(runs);
+            self.upstream().refresh();
+        }
+
+        fn set(&self, index: usize, health: Health) {
+            self.upstream().endpoints[index].set_health(health, None);
+            self.upstream().refresh();
+        }
+
+        /// Whether somebody who runs `version` may be picked.
+        fn serves(&self, version: &str) -> bool {
+            let mut endpoints = self.upstream().endpoints.iter();
+            endpoints.any(|it| {
+                it.tier() == Tier::Eligible && it.version().is_some_and(|it| it.as_str() == version)
+            })
+        }
+
+        fn wanted(&self, client: usize) -> Wanted {
+            let mut headers = HeaderMap::new();
+            if let Some(cookie) = &self.cookies[client] {
+                headers.insert(COOKIE, cookie.parse().unwrap());
+            }
+            let affinity = self.upstream().affinity.as_deref().unwrap();
+            affinity.take(self.upstream(), &mut headers)
+        }
+
+        fn pick(&self, client: usize, tried: Tried) -> Lease {
+            let wish = Wish {
+                version: self.wanted(client).version().map(|pin| pin.mark),
+                tried,
+                ..Wish::default()
+            };
+            let previewed = self.upstream().preview(wish);
+            let lease = self.upstream().pick(wish).unwrap();
+            if tried.is_empty() {
+                let previewed = &self.upstream().endpoints[previewed.unwrap()];
+                assert_eq!(previewed.mark(), lease.endpoint().mark(), "as explained");
+            }
+            lease
+        }
+
+        /// A request of `client`, to its end. The version that answered it.
+        fn ask(&mut self, client: usize) -> Option<String> {
+            let wanted = self.wanted(client);
+            let lease = self.pick(client, Tried::default());
+            let said = self.upstream().keep(wanted, lease.endpoint(), false);
+            if let Some(said) = said {
+                let said = said.to_str().unwrap();
+                self.cookies[client] = Some(said.split(';').next().unwrap().to_owned());
+            }
+            lease.endpoint().version().map(|it| it.to_string())
+        }
+    }
+
+    const DOWN: Health = Health::Down(Evidence::Hard);
+
+    #[test]
+    fn sides_are_shared_evenly_whatever_stands_beside_them() {
+        // The other version stands between them: whom it passes its turns on to would get twice as much.
+        for policy in ["round-robin", "least-connections"] {
+            let keys = format!("policy = \"{policy}\"");
+            let mut stage = Stage::new(&keys, &["1", "2", "1"], 1);
+            while stage.ask(0).as_deref() != Some("1") {
+                stage.cookies[0] = None;
+            }
+            let picks: Vec<_> = (0..60)
+                .map(|_| stage.pick(0, Tried::default()).endpoint().name().clone())
+                .collect();
+            let of = |name: &str| picks.iter().filter(|it| ***it == *name).count();
+            assert_eq!((of("e0"), of("e1"), of("e2")), (30, 0, 30), "{policy}");
+        }
+    }
+
+    #[test]
+    fn retry_stays_with_its_version_where_it_can_and_moves_where_it_cannot() {
+        for policy in [
+            "round-robin",
+            "least-connections",
+            "two-choices",
+            "peak-ewma",
+            "random",
+            "hash",
+        ] {
+            let keys = format!("policy = \"{policy}\"");
+            let mut stage = Stage::new(&keys, &["1", "2", "1", "2"], 1);
+            while stage.ask(0).as_deref() != Some("1") {
+                stage.cookies[0] = None;
+            }
+            let first = stage.pick(0, Tried::default());
+            let tried = Tried::default().and(first.endpoint().id());
+            let second = stage.pick(0, tried);
+            assert_ne!(second.endpoint().id(), first.endpoint().id());
+            assert_eq!(
+                second.endpoint().mark(),
+                first.endpoint().mark(),
+                "{policy}"
+            );
+            let third = stage.pick(0, tried.and(second.endpoint().id()));
+            assert_ne!(third.endpoint().mark(), first.endpoint().mark());
+            // And so does the second attempt beside a first.
+            let wish = Wish {
+                version: first.endpoint().mark(),
+                tried,
+                ..Wish::default()
+            };
+            let beside = stage.upstream().pick_other(wish).unwrap();
+            assert_eq!(beside.endpoint().id(), second.endpoint().id());
+        }
+    }
+
+    #[test]
+    fn clients_of_a_version_that_is_gone_are_known_and_told_of_the_new_one() {
+        let mut stage = Stage::new("", &["1", "1"], 2);
+        assert_eq!(stage.ask(0).as_deref(), Some("1"));
+        let old = stage.cookies[0].clone();
+        for index in 0..2 {
+            stage.runs(index, "2");
+        }
+        stage.cookies[1] = Some("c=0000000000000000000000000000000A".to_owned());
+        assert_eq!(stage.ask(0).as_deref(), Some("2"));
+        assert_ne!(stage.cookies[0], old, "the cookie names the new version");
+        assert_eq!(stage.ask(1).as_deref(), Some("2"));
+        assert_eq!(stage.cookies[0], stage.cookies[1]);
+        let repins = &stage.metrics.sticky_repins;
+        for why in ["version", "unknown_cookie"] {
+            assert_eq!(repins.with_label_values(&["app", why]).get(), 1, "{why}");
+        }
+    }
+
+    #[test]
+    fn who_does_not_say_what_it_runs_is_no_side_and_no_cookie_names_it() {
+        let mut stage = Stage::new("", &["-", "1"], 2);
+        stage.set(1, DOWN);
+        assert_eq!(stage.ask(0), None);
+        assert_eq!(stage.cookies[0], None);
+        stage.set(1, Health::Up);
+        while stage.ask(0).is_none() {}
+        for _ in 0..4 {
+            assert_eq!(stage.ask(0).as_deref(), Some("1"));
+        }
+    }
+
+    #[test]
+    fn waiting_backups_and_full_endpoints_are_no_reason_to_wait() {
+        let mut stage = Stage::new("", &["1", "2"], 1);
+        while stage.ask(0).as_deref() != Some("1") {
+            stage.cookies[0] = None;
+        }
+        let old = &stage.upstream().endpoints[0];
+        old.set_max_in_flight(std::num::NonZeroU32::new(1));
+        let _full = Lease::take(old, None).unwrap();
+        assert_eq!(stage.ask(0).as_deref(), Some("2"), "it has no room");
+        stage.upstream().endpoints[0].set_max_in_flight(None);
+        assert_eq!(stage.ask(0).as_deref(), Some("2"), "and nobody goes back");
+        stage.upstream().endpoints[1].set_backup(true);
+        stage.upstream().refresh();
+        assert_eq!(stage.ask(0).as_deref(), Some("1"), "a backup waits");
+    }
+
+    const POLICIES: [&str; 7] = [
+        "policy = \"round-robin\"",
+        "policy = \"least-connections\"",
+        "policy = \"two-choices\"",
+        "policy = \"peak-ewma\"",
+        "policy = \"random\"",
+        "policy = \"hash\"",
+        "policy = \"hash\"\nhash = { bounded_load = \"off\" }",
+    ];
+
+    fn in_sets(policy: &str, versions: &[&str], sets: &[&str]) -> Stage {
+        let keys = format!("active_set = \"blue\"\n{policy}");
+        Stage::in_sets(&keys, (versions, sets), 2)
+    }
+
+    fn repins(stage: &Stage) -> u64 {
+        let repins = &stage.metrics.sticky_repins;
+        repins.with_label_values(&["app", "version"]).get()
+    }
+
+    #[test]
+    fn clients_of_a_version_that_only_a_set_on_standby_runs_move() {
+        for policy in POLICIES {
+            let mut stage = in_sets(policy, &["1", "2"], &["blue", "green"]);
+            for _ in 0..4 {
+                assert_eq!(stage.ask(0).as_deref(), Some("1"), "{policy}");
+            }
+            stage.upstream().switch("green");
+            for _ in 0..4 {
+                assert_eq!(stage.ask(0).as_deref(), Some("2"), "{policy}");
+            }
+            assert_eq!(repins(&stage), 1, "{policy}: told once");
+            // Of who stands by nobody sees what it runs.
+            assert_eq!(stage.upstream().versions.skew_since(), None);
+            stage.upstream().switch("blue");
+            assert_eq!(stage.ask(0).as_deref(), Some("1"), "{policy}");
+        }
+    }
+
+    #[test]
+    fn clients_keep_their_version_through_a_flip_where_the_new_set_runs_it() {
+        for policy in POLICIES {
+            let (versions, sets) = (["1", "1", "2", "1"], ["blue", "green", "green", "blue"]);
+            let mut stage = in_sets(policy, &versions, &sets);
+            assert_eq!(stage.ask(0).as_deref(), Some("1"));
+            for (set, other) in [
+                ("green", ["e0", "e3"]),
+                ("blue", ["e1", "e2"]),
+                ("green", ["e0", "e3"]),
+            ] {
+                stage.upstream().switch(set);
+                for _ in 0..20 {
+                    let lease = stage.pick(0, Tried::default());
+                    let name = lease.endpoint().name();
+                    assert!(
+                        !other.contains(&&**name),
+                        "{policy}: {name} is not in {set}"
+                    );
+                    let version = lease.endpoint().version().unwrap();
+                    assert_eq!(version.as_str(), "1", "{policy}");
+                }
+            }
+            assert_eq!(repins(&stage), 0, "{policy}");
+        }
+    }
+
+    #[test]
+    fn clients_stay_with_their_version_while_two_sets_share_the_requests() {
+        let mut stage = in_sets("", &["1", "2"], &["blue", "green"]);
+        assert_eq!(stage.ask(0).as_deref(), Some("1"));
+        stage.upstream().share("green", 50);
+        let new: Vec<_> = (0..20)
+            .map(|_| {
+                assert_eq!(stage.ask(0).as_deref(), Some("1"));
+                // And so does an attempt beside another.
+                let mark = stage.wanted(0).version().map(|pin| pin.mark);
+                let wish = Wish {
+                    version: mark,
+                    ..Wish::default()
+                };
+                let beside = stage.upstream().pick_other(wish).unwrap();
+                assert_eq!(beside.endpoint().mark(), mark);
+                stage.cookies[1] = None;
+                stage.ask(1)
+            })
+            .collect();
+        let moved = new.iter().filter(|it| it.as_deref() == Some("2")).count();
+        assert!((1..20).contains(&moved), "{moved} of 20 new ones");
+        assert!(stage.upstream().versions.skew_since().is_some());
+        stage.upstream().share("green", 0);
+        assert_eq!(stage.ask(1).as_deref(), Some("1"));
+        assert_eq!(stage.upstream().versions.skew_since(), None);
+    }
+
+    /// What happens to an upstream.
+    #[derive(Clone, Debug)]
+    enum Event {
+        Runs(usize, &'static str),
+        Up(usize),
+        Down(usize),
+        Ask(usize),
+    }
+
+    const ENDPOINTS: usize = 4;
+    const CLIENTS: usize = 3;
+
+    fn event() -> impl Strategy<Value = Event> {
+        let version = prop::sample::select(vec!["1", "2", "3", "-"]);
+        prop_oneof![
+            1 => (0..ENDPOINTS, version).prop_map(|(it, version)| Event::Runs(it, version)),
+            1 => (0..ENDPOINTS).prop_map(Event::Up),
+            1 => (0..ENDPOINTS).prop_map(Event::Down),
+            6 => (0..CLIENTS).prop_map(Event::Ask),
+        ]
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(48))]
+
+        #[test]
+        fn no_client_leaves_a_version_that_serves_and_none_comes_back_to_one_it_left(events in prop::collection::vec(event(), 1..80)) {
+            let mut stage = Stage::new("", &["1", "1", "2", "-"], CLIENTS);
+            let mut on: Vec<Option<String>> = vec![None; CLIENTS];
+            for event in events {
+                match event {
+                    Event::Runs(endpoint, version) => stage.runs(endpoint, version),
+                    Event::Up(endpoint) => stage.set(endpoint, Health::Up),
+                    Event::Down(endpoint) => {
+                        // Somebody is left to answer.
+                        let mut others = stage.upstream().endpoints.iter().enumerate();
+                        if others.any(|(it, other)| it != endpoint && other.tier() == Tier::Eligible) {
+                            stage.set(endpoint, DOWN);
+                        }
+                    }
+                    Event::Ask(client) => {
+                        let before = on[client].clone();
+                        let still_serves = before.as_deref().is_some_and(|it| stage.serves(it));
+                        let got = stage.ask(client);
+                        if still_serves {
+                            prop_assert_eq!(&got, &before);
+                        }
+                        // One that does not say is asked in need, and pins nobody.
+                        if got.is_some() {
+                            on[client] = got;
+                        }
+                    }
+                }
+            }
+        }
+
+        #[test]
+        fn no_client_sees_the_old_version_after_the_new_one_while_a_cluster_is_rolled(asks in prop::collection::vec(0..CLIENTS, 60..120), pace in 1_usize..6) {
+            let mut stage = Stage::new("", &["1"; ENDPOINTS], CLIENTS);
+            let mut newest = ["1".to_owned(), "1".to_owned(), "1".to_owned()];
+            let steps = (0..ENDPOINTS).flat_map(|it| [(it, false), (it, true)]);
+            let mut steps = steps.collect::<std::collections::VecDeque<_>>();
+            for (number, client) in asks.into_iter().enumerate() {
+                if number % pace == 0 && let Some((endpoint, is_back)) = steps.pop_front() {
+                    if is_back {
+                        stage.runs(endpoint, "2");
+                    }
+                    stage.set(endpoint, if is_back { Health::Up } else { DOWN });
+                }
+                let got = stage.ask(client).unwrap();
+                prop_assert!(got >= newest[client], "{} after {}", got, newest[client]);
+                newest[client] = got;
+            }
+        }
+    }
+}
