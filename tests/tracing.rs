@@ -545,9 +545,7 @@ fn what_waits_for_a_collector_that_hangs_is_bounded() {
         requests += 50;
         dropped() > 0.0
     });
-    let said = eventually_some("it is said", || {
-        balancer.events("spans are not taken").pop()
-    });
+    let said = eventually_some("it is said", || balancer.events("spans are dropped").pop());
     assert_eq!(said["error"], "there is no room for more");
     gate.open();
     let exported = || balancer.metrics().sum("balancer_spans_exported_total", &[]);
