@@ -166,6 +166,13 @@ impl AccessLog {
     }
 }
 
+impl Drop for AccessLog {
+    /// A worker that panics has no other chance.
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 /// The facts of one request. A connection's, a route's or an endpoint's names are the configuration's; the rest is as hostile as
 /// a client is.
 #[derive(Debug)]
