@@ -415,6 +415,15 @@ impl Successor {
         self.ended() == Some(Ended::Lost)
     }
 
+    /// Tells it that nothing is in flight here any more, cut or not, and what has been counted since the last time.
+    pub(super) fn tell_the_end(&mut self, metrics: &Metrics) {
+        let left = Left {
+            heard: self.heard,
+            ..Left::default()
+        };
+        self.tell(left, metrics);
+    }
+
     /// Tells it what is left here, and what has been counted since the last time.
     pub(super) fn tell(&mut self, left: Left, metrics: &Metrics) {
         if self.is_deaf || self.ended().is_some() {

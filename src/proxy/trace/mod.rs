@@ -222,3 +222,6 @@ fn state(headers: &HeaderMap) -> String {
 
 /// §3.3.1.5: that much has to be passed on, at least. The endpoint gets all of it.
 const LONGEST_STATE: usize = 512;
+
+#[cfg(test)]
+mod tests;

@@ -15,6 +15,7 @@ use crate::message::authority;
 use crate::message::protobuf::Write;
 use crate::message::trace::SpanId;
 use crate::proxy::client::Client;
+use crate::proxy::hedge::OUTRUN;
 
 /// What has become of a request.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +48,7 @@ impl Trace {
     pub fn finish(&self, finished: &Finished<'_>, outbox: &Outbox) {
         let attempts = self.attempts.borrow();
         outbox.add(|out| {
-            out.message(SPANS, |out| self.server(out, finished, attempts.last()));
+            out.message(SPANS, |out| self.server(out, finished, told(&attempts)));
             for (before, attempt) in attempts.iter().enumerate() {
                 out.message(SPANS, |out| self.client(out, finished, (attempt, before)));
             }
@@ -55,7 +56,7 @@ impl Trace {
         });
     }
 
-    fn server(&self, out: &mut Vec<u8>, finished: &Finished<'_>, last: Option<&Attempt>) {
+    fn server(&self, out: &mut Vec<u8>, finished: &Finished<'_>, told: Option<&Attempt>) {
         let (method, original) = known(finished.method);
         let word = if original.is_some() { "HTTP" } else { method };
         let name = match finished.route {
@@ -95,7 +96,7 @@ impl Trace {
             ("balancer.upstream", finished.upstream),
             (
                 "balancer.endpoint",
-                last.map(|attempt| &**attempt.endpoint.name()),
+                told.map(|attempt| &**attempt.endpoint.name()),
             ),
             ("balancer.reason", finished.reason),
             ("balancer.request_id", Some(finished.request_id)),
@@ -157,7 +158,12 @@ impl Trace {
         if let Some(status) = attempt.status {
             number(out, "http.response.status_code", status.into());
         }
+        if attempt.is_outrun() {
+            text(out, "balancer.outcome", OUTRUN);
+        }
         let error = match (attempt.failed, attempt.status) {
+            // Nobody has waited for it, and nothing is wrong with it.
+            (Some((_, OUTRUN)), _) => None,
             (Some((_, error)), _) => Some(error),
             // It has not answered, or not whole, and nobody waits any more.
             (None, None) => finished.reason,
@@ -209,6 +215,21 @@ impl Trace {
         let port: u16 = port.unwrap_or_else(|| client.local().port());
         number(out, "server.port", port.into());
     }
+}
+
+impl Attempt {
+    /// Whether another one, at the same time, was answered first.
+    fn is_outrun(&self) -> bool {
+        matches!(self.failed, Some((_, OUTRUN)))
+    }
+}
+
+/// Whose endpoint the request's own span names: who has answered, though another was asked after it; else who was asked last.
+fn told(attempts: &[Attempt]) -> Option<&Attempt> {
+    let mut latest = attempts.iter().rev();
+    latest
+        .find(|it| it.failed.is_none())
+        .or_else(|| attempts.last())
 }
 
 /// The method as the conventions know it, and as it is where they do not.
