@@ -6,13 +6,14 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use http::{Method, Version};
+use http::{Method, Uri, Version};
 
 use super::outbox::Outbox;
 use super::{Attempt, Trace};
 use crate::config::Address;
 use crate::message::authority;
 use crate::message::protobuf::Write;
+use crate::message::redact::Secrets;
 use crate::message::trace::SpanId;
 use crate::proxy::client::Client;
 
@@ -75,11 +76,11 @@ impl Trace {
             });
         }
         method_of(out, method, original);
-        text(out, "url.path", self.uri.path());
+        text(out, "url.path", &path(&self.uri, self.secrets.as_deref()));
         let scheme = finished.client.scheme_value().to_str();
         text(out, "url.scheme", scheme.unwrap_or_default());
-        if let (Some(query), true) = (self.uri.query(), self.has_query) {
-            text(out, "url.query", query);
+        if let (Some(asked), true) = (self.uri.query(), self.has_query) {
+            text(out, "url.query", &query(asked, self.secrets.as_deref()));
         }
         self.server_address(out, finished.client);
         version(out, self.version);
@@ -128,10 +129,12 @@ impl Trace {
             Some(_) => "https",
             None => "http",
         };
-        let mut url = format!("{scheme}://{}{}", endpoint.address(), attempt.uri.path());
-        if let (Some(query), true) = (attempt.uri.query(), self.has_query) {
+        let secrets = self.secrets.as_deref();
+        let path = path(&attempt.uri, secrets);
+        let mut url = format!("{scheme}://{}{path}", endpoint.address());
+        if let (Some(asked), true) = (attempt.uri.query(), self.has_query) {
             // A string takes everything.
-            let _ = write!(url, "?{query}");
+            let _ = write!(url, "?{}", query(asked, secrets));
         }
         text(out, "url.full", &url);
         match endpoint.address() {
@@ -209,6 +212,16 @@ impl Trace {
         let port: u16 = port.unwrap_or_else(|| client.local().port());
         number(out, "server.port", port.into());
     }
+}
+
+/// What of `uri`'s path may be known.
+fn path<'u>(uri: &'u Uri, secrets: Option<&Secrets>) -> Cow<'u, str> {
+    secrets.map_or(uri.path().into(), |secrets| secrets.path(uri.path()))
+}
+
+/// What of a query may be.
+fn query<'u>(asked: &'u str, secrets: Option<&Secrets>) -> Cow<'u, str> {
+    secrets.map_or(asked.into(), |secrets| secrets.query(asked))
 }
 
 /// The method as the conventions know it, and as it is where they do not.
