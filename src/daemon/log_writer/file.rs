@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(mode & 0o137, 0, "{mode:o}");
         // One that is there keeps what its owner chose.
         let chosen = std::fs::Permissions::from_mode(0o604);
-        std::fs::set_permissions(&path, chosen.clone()).unwrap();
+        std::fs::set_permissions(&path, chosen).unwrap();
         Stream::open(&path).unwrap();
         assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o604);
     }

@@ -216,12 +216,13 @@ impl Trace {
 
 /// What of `uri`'s path may be known.
 fn path<'u>(uri: &'u Uri, secrets: Option<&Secrets>) -> Cow<'u, str> {
-    secrets.map_or(uri.path().into(), |secrets| secrets.path(uri.path()))
+    let path = uri.path();
+    secrets.map_or(Cow::Borrowed(path), |secrets| secrets.path(path))
 }
 
 /// What of a query may be.
 fn query<'u>(asked: &'u str, secrets: Option<&Secrets>) -> Cow<'u, str> {
-    secrets.map_or(asked.into(), |secrets| secrets.query(asked))
+    secrets.map_or(Cow::Borrowed(asked), |secrets| secrets.query(asked))
 }
 
 /// The method as the conventions know it, and as it is where they do not.
