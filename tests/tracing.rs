@@ -181,6 +181,31 @@ fn request_is_a_span_and_its_attempt_one_within() {
 }
 
 #[test]
+fn regression_spans_do_not_hold_what_the_access_log_hides() {
+    let collector = Collector::new();
+    let origin = Origin::named("a");
+    let keys = "sample = 1\nquery = true\n[access_log]\nredact = { query = [\"token\"] }";
+    let balancer = Balancer::start(&config(&collector, keys, &quoted(&origin), ""));
+    let target = "/main/a;token=s3cret/b?token=s3cret&b=2";
+    assert_eq!(get(balancer.http(), target).status, 200);
+    assert_eq!(origin.last_request().target(), target);
+    let (server, clients) = tree(collector.await_spans(2));
+    let [client] = &*clients else {
+        panic!("{clients:?}");
+    };
+    let url = format!("http://{}/main/a;token=***?token=***&b=2", origin.address());
+    has(
+        &server,
+        &[
+            ("url.path", "/main/a;token=***"),
+            ("url.query", "token=***&b=2"),
+        ],
+    );
+    has(client, &[("url.full", &url)]);
+    assert!(!format!("{server:?}{client:?}").contains("s3cret"));
+}
+
+#[test]
 fn every_attempt_is_a_span_of_its_own() {
     let collector = Collector::new();
     let origin = Origin::with("a", |exchange| match exchange.number {

@@ -105,7 +105,8 @@ fn stopped_it_gives_the_terminal_back_and_takes_it_again() {
     let origin = Origin::named("a");
     let balancer = Balancer::start(&simple(&[&origin]));
     let mut terminal = top_of(&balancer);
-    let stops: [(&str, fn(&mut Terminal)); 2] = [
+    type Stop = fn(&mut Terminal);
+    let stops: [(&str, Stop); 2] = [
         ("by Ctrl-Z", |terminal| terminal.press("\x1a")),
         ("by a signal", |terminal| terminal.signal(Signal::TSTP)),
     ];

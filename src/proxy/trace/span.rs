@@ -6,13 +6,14 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use http::{Method, Version};
+use http::{Method, Uri, Version};
 
 use super::outbox::Outbox;
 use super::{Attempt, Trace};
 use crate::config::Address;
 use crate::message::authority;
 use crate::message::protobuf::Write;
+use crate::message::redact::Secrets;
 use crate::message::trace::SpanId;
 use crate::proxy::client::Client;
 use crate::proxy::hedge::OUTRUN;
@@ -76,11 +77,11 @@ impl Trace {
             });
         }
         method_of(out, method, original);
-        text(out, "url.path", self.uri.path());
+        text(out, "url.path", &path(&self.uri, self.secrets.as_deref()));
         let scheme = finished.client.scheme_value().to_str();
         text(out, "url.scheme", scheme.unwrap_or_default());
-        if let (Some(query), true) = (self.uri.query(), self.has_query) {
-            text(out, "url.query", query);
+        if let (Some(asked), true) = (self.uri.query(), self.has_query) {
+            text(out, "url.query", &query(asked, self.secrets.as_deref()));
         }
         self.server_address(out, finished.client);
         version(out, self.version);
@@ -129,10 +130,12 @@ impl Trace {
             Some(_) => "https",
             None => "http",
         };
-        let mut url = format!("{scheme}://{}{}", endpoint.address(), attempt.uri.path());
-        if let (Some(query), true) = (attempt.uri.query(), self.has_query) {
+        let secrets = self.secrets.as_deref();
+        let path = path(&attempt.uri, secrets);
+        let mut url = format!("{scheme}://{}{path}", endpoint.address());
+        if let (Some(asked), true) = (attempt.uri.query(), self.has_query) {
             // A string takes everything.
-            let _ = write!(url, "?{query}");
+            let _ = write!(url, "?{}", query(asked, secrets));
         }
         text(out, "url.full", &url);
         match endpoint.address() {
@@ -230,6 +233,17 @@ fn told(attempts: &[Attempt]) -> Option<&Attempt> {
     latest
         .find(|it| it.failed.is_none())
         .or_else(|| attempts.last())
+}
+
+/// What of `uri`'s path may be known.
+fn path<'u>(uri: &'u Uri, secrets: Option<&Secrets>) -> Cow<'u, str> {
+    let path = uri.path();
+    secrets.map_or(Cow::Borrowed(path), |secrets| secrets.path(path))
+}
+
+/// What of a query may be.
+fn query<'u>(asked: &'u str, secrets: Option<&Secrets>) -> Cow<'u, str> {
+    secrets.map_or(Cow::Borrowed(asked), |secrets| secrets.query(asked))
 }
 
 /// The method as the conventions know it, and as it is where they do not.
