@@ -400,13 +400,18 @@ impl Compiler {
                 }
             });
         let endpoints = endpoints.collect();
+        let policy = policy(upstream, before.map(|before| &before.policy));
+        let affinity = affinity.map(|affinity| {
+            let before = before.and_then(|before| before.affinity.as_deref());
+            Box::new(affinity.following(before, &policy))
+        });
         Upstream {
             name: Arc::clone(&upstream.name),
             endpoints,
             queue,
             queueing: upstream.queue,
             adaptive: upstream.adaptive,
-            policy: policy(upstream, before.map(|before| &before.policy)),
+            policy,
             cursor: before.map_or_else(
                 || Arc::new(Cursor::new(self.seed)),
                 |before| Arc::clone(&before.cursor),
@@ -434,10 +439,7 @@ impl Compiler {
                     route.exclusive && route.action.upstreams().any(|asked| asked == index)
                 }),
             },
-            affinity: affinity.map(|affinity| {
-                let before = before.and_then(|before| before.affinity.as_deref());
-                Box::new(affinity.following(before))
-            }),
+            affinity,
             live_version: live_version(upstream).map(Box::new),
             versions: before.map_or_else(Arc::default, |before| Arc::clone(&before.versions)),
             hold: before.map_or_else(

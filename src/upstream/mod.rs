@@ -252,11 +252,7 @@ impl Upstream {
     pub fn refresh(&self) {
         self.keep_enough();
         self.follow();
-        self.refresh_policy();
-        self.refresh_sides();
-        self.note_versions(SystemTime::now());
-        self.metrics.available.set(self.available() as i64);
-        self.queue.freed();
+        self.refresh_picks();
     }
 
     /// Sets each endpoint's limit by what was seen of it since the last time, where limits are found out. For the control
@@ -274,9 +270,14 @@ impl Upstream {
         }
     }
 
-    fn refresh_policy(&self) {
+    /// Brings whatever follows from who is eligible, or from endpoints' shares, up to what these are now.
+    fn refresh_picks(&self) {
         self.policy
             .refresh(&self.endpoints, |endpoint| self.is_eligible(endpoint));
+        self.refresh_sides();
+        self.note_versions(SystemTime::now());
+        self.metrics.available.set(self.available() as i64);
+        self.queue.freed();
     }
 
     /// Whether `endpoint`, one of its own, may be picked before others.
@@ -331,10 +332,14 @@ impl Upstream {
 /// What has failed once goes where the last request did not: what failed there has often failed elsewhere, too, and not all who
 /// are gone are known to be.
 fn is_best(endpoint: &Endpoint, tried: Tried, holds_back: bool) -> bool {
-    let is_doubtful =
-        !tried.is_empty() && (tried.contains(endpoint.id()) || endpoint.outlier().in_a_row() > 0);
+    let is_doubtful = !tried.is_empty() && endpoint.outlier().in_a_row() > 0;
+    !is_doubtful && is_good(endpoint, tried, holds_back)
+}
+
+/// The same, whether its last request failed or not.
+fn is_good(endpoint: &Endpoint, tried: Tried, holds_back: bool) -> bool {
     endpoint.tier() == Tier::Eligible
-        && !is_doubtful
+        && !tried.contains(endpoint.id())
         && !(holds_back && endpoint.is_backup())
         && endpoint.has_room()
 }

@@ -189,7 +189,7 @@ impl Daemon {
                     pid = upgrade.pid,
                     why, "upgrade failed; this process goes on"
                 );
-                json!({ "result": "failed", "pid": upgrade.pid, "why": why })
+                json!({ "result": "failed", "pid": upgrade.pid, "problems": why })
             }
         };
         self.admin.events.publish("upgrade", told);
