@@ -30,7 +30,7 @@ use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Server, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{
-    Affinity, Alarm, Contact, Endpoint, Floor, Health, Hold, LiveVersion, Shares, Upstream, Watch,
+    Affinity, Alarm, Contact, Endpoint, Floor, Health, Hold, Shares, Upstream, Watch,
 };
 
 /// What compiling needs beside the configuration; made once per process. A clone goes on where this one is.
@@ -440,10 +440,7 @@ impl Compiler {
                 }),
             },
             affinity,
-            live_version: live_version(upstream).map(|field| {
-                let alarm = Arc::clone(&self.alarm);
-                Box::new(LiveVersion { field, alarm })
-            }),
+            live_version: live_version(upstream).map(Box::new),
             versions: before.map_or_else(Arc::default, |before| Arc::clone(&before.versions)),
             hold: before.map_or_else(
                 || self.hold(&upstream.name),

@@ -3,6 +3,7 @@
 pub mod adaptive;
 pub mod affinity;
 pub mod budget;
+pub mod churn;
 pub mod cookies;
 pub mod copies;
 mod counters;
@@ -29,6 +30,7 @@ pub mod versions;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use http::HeaderName;
 use http::uri::Scheme;
 use tracing::info;
 
@@ -49,7 +51,7 @@ pub use queue::{Denied, Queue};
 pub use remembered::Remembered;
 pub use state::{Evidence, Health, Tier};
 pub use tried::Tried;
-pub use version::{LiveVersion, Mark, Runs};
+pub use version::{Mark, Runs};
 pub use versions::Versions;
 
 use crate::balance::{Cursor, Policy};
@@ -102,8 +104,8 @@ pub struct Upstream {
     pub pause: config::Pause,
     /// Room for copies of requests to others, where it is a mirror; the same through all generations.
     pub copies: Arc<Copies>,
-    /// Where responses to clients say which version an endpoint runs; `None`: only checks do.
-    pub live_version: Option<Box<LiveVersion>>,
+    /// Where answers to clients speak of the version that an endpoint runs; `None`: nobody looks.
+    pub live_version: Option<Box<HeaderName>>,
     /// What is kept of the versions that its endpoints run; survives reloads.
     pub versions: Arc<Versions>,
     /// Most requests that it had at once; survives reloads.

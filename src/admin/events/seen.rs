@@ -29,6 +29,8 @@ struct OfEndpoint {
     is_ejected: bool,
     reason: Option<String>,
     version: Option<AppVersion>,
+    /// Of such a one another version is no news.
+    is_unstable: bool,
     weight: u32,
     is_eligible: bool,
 }
@@ -123,6 +125,7 @@ impl OfEndpoint {
         is_ejected: false,
         reason: None,
         version: None,
+        is_unstable: false,
         weight: 0,
         is_eligible: false,
     };
@@ -135,6 +138,7 @@ impl OfEndpoint {
             is_ejected: state.ejected.is_some(),
             reason: state.why(),
             version: state.version.version().cloned(),
+            is_unstable: state.churn.is_unstable(),
             weight,
             is_eligible,
         }
@@ -142,13 +146,15 @@ impl OfEndpoint {
 
     fn is(&self, state: &State, weight: u32, is_eligible: bool) -> bool {
         let words = (self.word, self.mode, self.health);
+        let is_unstable = state.churn.is_unstable();
         words == (state.word(), state.mode.as_str(), state.health.as_str())
             && self.is_ejected == state.ejected.is_some()
             && match state.is_held() {
-                true => self.reason == state.why(),
+                true => is_unstable || self.reason == state.why(),
                 false => self.reason == state.reason,
             }
-            && self.version.as_ref() == state.version.version()
+            && self.is_unstable == is_unstable
+            && (is_unstable || self.version.as_ref() == state.version.version())
             && (self.weight, self.is_eligible) == (weight, is_eligible)
     }
 }
