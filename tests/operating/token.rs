@@ -1,7 +1,7 @@
 //! `admin.token_file`: who knows the token takes endpoints out over TCP, and nobody else does.
 
-use std::iter;
 use std::fs::{self, Permissions};
+use std::iter;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 

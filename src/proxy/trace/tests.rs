@@ -37,6 +37,7 @@ fn spans(course: impl FnOnce(&Trace, [&Arc<Endpoint>; 2])) -> Vec<Span> {
     let drain = Rc::new(Drain::new(0, Rc::clone(&held)));
     let client = Client::new(address, address, &held.listeners[0], drain);
     let trace = Trace {
+        secrets: None,
         id: new_trace(1),
         span: new_span(),
         parent: None,
