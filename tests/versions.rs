@@ -196,23 +196,41 @@ fn balancer_answers(balancer: &Balancer, version: &str) {
 }
 
 #[test]
-fn change_that_a_client_has_been_answered_with_is_known_before_the_next_check() {
+fn change_that_a_client_has_been_answered_with_is_checked_before_the_next_check_is_due() {
     let origins = [running("41")];
-    let health =
-        "interval = \"1h\", version_header = \"X-App-Version\", live_version = true".to_owned();
-    let balancer = Balancer::start(&config(&origins, &health, ""));
+    let health = "interval = \"1h\", version_header = \"X-App-Version\", live_version = true";
+    let balancer = Balancer::start(&config(&origins, health, ""));
     await_version(&balancer, "e0", "41");
-    let probes = origins[0].probe_count();
     run(&origins[0], "42");
     assert_eq!(get(balancer.http(), "/").text(), "42");
-    assert_eq!(balancer.endpoint("app", "e0")["version"], "42");
-    assert_eq!(origins[0].probe_count(), probes);
+    await_version(&balancer, "e0", "42");
     eventually("it is a fact, too", || {
         said(&balancer, &["why", "app/e0"]).contains("version 41 → 42")
     });
     // A page that something before the application has made says nothing.
     origins[0].on_request(|exchange| exchange.respond(200, &[], "a page"));
     assert_eq!(get(balancer.http(), "/").text(), "a page");
+    assert_eq!(balancer.endpoint("app", "e0")["version"], "42");
+}
+
+#[test]
+fn regression_stale_answer_holds_nobody_out_whose_checks_say_the_expected_version() {
+    let origins = [running("42")];
+    let health = format!("{FAST}, live_version = true, expect_version = \"42\"");
+    let balancer = Balancer::start(&config(&origins, &health, ""));
+    await_version(&balancer, "e0", "42");
+    balancer.await_health("app", "e0", "up");
+    let probes = origins[0].probe_count();
+    // From a cache that does not say so, or what a client has sent is repeated.
+    let stale = [("X-App-Version", "41")];
+    origins[0].on_request(move |exchange| exchange.respond(200, &stale, "stale"));
+    for _ in 0..20 {
+        assert_eq!(get(balancer.http(), "/").text(), "stale");
+    }
+    eventually("it has been checked", || {
+        origins[0].probe_count() > probes + 1
+    });
+    assert_eq!(get(balancer.http(), "/").text(), "stale");
     assert_eq!(balancer.endpoint("app", "e0")["version"], "42");
 }
 

@@ -1,8 +1,9 @@
 //! Who may change something over TCP: who knows the token, and comes from no page but the admin's own. Guessing has an end soon.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -12,8 +13,8 @@ use super::Admin;
 use super::command::Operator;
 use super::problem::{Again, ApiError};
 
-/// Wrong tokens of a client within a minute, after which no other is looked at.
-const MOST_WRONG: u32 = 10;
+/// Different wrong tokens of a client within a minute, after which no other is looked at.
+const MOST_WRONG: usize = 10;
 /// As long as wrong tokens are held against a client.
 const MINUTE: Duration = Duration::from_secs(60);
 /// Clients that wrong tokens are counted of. Where there are more, all others count as one.
@@ -21,34 +22,45 @@ const CLIENTS: usize = 1024;
 
 /// Who has given wrong tokens of late.
 #[derive(Debug, Default)]
-pub struct Guesses(Mutex<HashMap<IpAddr, Guessed>>);
+pub struct Guesses {
+    clients: Mutex<HashMap<IpAddr, Guessed>>,
+    hasher: RandomState,
+}
 
-#[derive(Clone, Copy, Debug)]
+/// Different ones: who gives an old token over and over guesses nothing.
+#[derive(Clone, Debug)]
 struct Guessed {
-    times: u32,
+    tokens: HashSet<u64>,
     since: Instant,
 }
 
 impl Guesses {
     /// How long `client` has to wait before a token of its own is looked at.
     fn wait(&self, client: IpAddr, now: Instant) -> Option<Duration> {
-        let guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let guesses = self.clients();
         let key = Self::key(&guesses, client);
         let guessed = guesses.get(&key)?;
         let end = guessed.since + MINUTE;
-        (guessed.times >= MOST_WRONG && now < end).then(|| end - now)
+        (guessed.tokens.len() >= MOST_WRONG && now < end).then(|| end - now)
     }
 
-    /// It was a wrong one.
-    fn note(&self, client: IpAddr, now: Instant) {
-        let mut guesses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    /// `token` was a wrong one.
+    fn note(&self, client: IpAddr, token: &[u8], now: Instant) {
+        let token = self.hasher.hash_one(token);
+        let mut guesses = self.clients();
         guesses.retain(|_, guessed| now < guessed.since + MINUTE);
         let key = Self::key(&guesses, client);
-        let none = Guessed {
-            times: 0,
+        let guessed = guesses.entry(key).or_insert_with(|| Guessed {
+            tokens: HashSet::new(),
             since: now,
-        };
-        guesses.entry(key).or_insert(none).times += 1;
+        });
+        if guessed.tokens.len() < MOST_WRONG {
+            guessed.tokens.insert(token);
+        }
+    }
+
+    fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, Guessed>> {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn key(guesses: &HashMap<IpAddr, Guessed>, client: IpAddr) -> IpAddr {
@@ -88,7 +100,7 @@ impl Admin {
         }
         let (client, now) = (client.ip().to_canonical(), Instant::now());
         if let Some(wait) = self.guesses.wait(client, now) {
-            let detail = "too many wrong tokens came from this address";
+            let detail = "too many wrong tokens came from this address; over the unix socket, admin.socket, it goes on";
             let error = ApiError::new(StatusCode::TOO_MANY_REQUESTS, detail);
             return Err(error.again(Again::After(wait.as_secs() + 1)));
         }
@@ -96,12 +108,13 @@ impl Admin {
         if given.is_some_and(|given| token.is(given)) {
             return Ok(Operator::Token { client });
         }
-        if given.is_some() {
-            self.guesses.note(client, now);
+        let mut detail = "needs the token of admin.token_file: Authorization: Bearer TOKEN";
+        if let Some(given) = given {
+            self.guesses.note(client, given, now);
+            detail = "this is not the token of admin.token_file, which is read at the start and at every reload";
             self.metrics.admin_wrong_tokens.inc();
             warn!(%client, "wrong token for the admin address");
         }
-        let detail = "needs the token of admin.token_file: Authorization: Bearer TOKEN";
         let error = ApiError::new(StatusCode::UNAUTHORIZED, detail);
         Err(error.again(Again::WithToken))
     }
@@ -120,7 +133,7 @@ fn given(headers: &HeaderMap) -> Option<&[u8]> {
 }
 
 /// Whether a browser says that a page of somebody else's asks.
-fn is_of_another_page(headers: &HeaderMap) -> bool {
+pub(super) fn is_of_another_page(headers: &HeaderMap) -> bool {
     let site = headers.get("sec-fetch-site").map(HeaderValue::as_bytes);
     if site.is_some_and(|site| site != b"same-origin" && site != b"none") {
         return true;
@@ -209,14 +222,26 @@ mod tests {
         for second in 0..10 {
             let now = begin + Duration::from_secs(second);
             assert_eq!(guesses.wait(one, now), None);
-            guesses.note(one, now);
+            for _ in 0..3 {
+                guesses.note(one, &[second as u8], now);
+            }
         }
         let now = begin + Duration::from_secs(20);
         assert_eq!(guesses.wait(one, now), Some(Duration::from_secs(40)));
         assert_eq!(guesses.wait(other, now), None);
         assert_eq!(guesses.wait(one, begin + MINUTE), None);
-        guesses.note(one, begin + MINUTE);
+        guesses.note(one, b"x", begin + MINUTE);
         assert_eq!(guesses.wait(one, begin + MINUTE), None, "counted anew");
+    }
+
+    #[test]
+    fn regression_one_old_token_over_and_over_shuts_nobody_out() {
+        let (guesses, now) = (Guesses::default(), Instant::now());
+        let client = "10.0.0.1".parse().unwrap();
+        for _ in 0..100 {
+            guesses.note(client, b"the token of last year", now);
+        }
+        assert_eq!(guesses.wait(client, now), None);
     }
 
     #[test]
@@ -224,14 +249,14 @@ mod tests {
         let (guesses, now) = (Guesses::default(), Instant::now());
         for number in 0..10 {
             let address = format!("2001:db8::{number}");
-            guesses.note(address.parse().unwrap(), now);
+            guesses.note(address.parse().unwrap(), &[number], now);
         }
         let neighbour = "2001:db8::ffff".parse().unwrap();
         assert!(guesses.wait(neighbour, now).is_some());
         for number in 0..5000_u32 {
-            guesses.note(IpAddr::V4(number.into()), now);
+            guesses.note(IpAddr::V4(number.into()), &number.to_be_bytes(), now);
         }
-        assert!(guesses.0.lock().unwrap().len() <= CLIENTS + 1);
+        assert!(guesses.clients().len() <= CLIENTS + 1);
         assert!(guesses.wait("9.9.9.9".parse().unwrap(), now).is_some());
     }
 }

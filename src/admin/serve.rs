@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderValue, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::serve::Listener;
@@ -19,6 +19,7 @@ use hyper_util::service::TowerToHyperService;
 use tokio::sync::watch;
 
 use super::Admin;
+use super::authority::is_of_another_page;
 use super::events::VIEWERS;
 use super::patient::Reading;
 use super::problem::ApiError;
@@ -105,11 +106,23 @@ pub(super) async fn check_host(
         (None, None) => None,
     };
     let is_known = asked.is_none_or(|asked| is_known(asked, &admin.hosts));
+    if is_known && is_of_another_page(request.headers()) && !is_visit(&request) {
+        // It may read nothing, but would take the places of those who may.
+        let detail = "asked by a page of another origin";
+        return ApiError::new(StatusCode::FORBIDDEN, detail).into_response();
+    }
     if is_known {
         return next.run(request).await;
     }
     let detail = "asked for by a name that is not known here: use an IP address, or list the name in admin.hosts";
     ApiError::new(StatusCode::MISDIRECTED_REQUEST, detail).into_response()
+}
+
+/// Whether a browser has it asked for to be looked at by itself, as behind a link: that may come from anywhere.
+fn is_visit(request: &Request) -> bool {
+    let field = |name| request.headers().get(name).map(HeaderValue::as_bytes);
+    request.method() == Method::GET
+        && (field("sec-fetch-dest") == Some(b"document") || request.uri().path() == "/")
 }
 
 /// An IP address, a name of `hosts`, or one that nobody can make their own: without a dot, or below `localhost`.

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
@@ -18,7 +18,8 @@ use crate::config::{self, hint};
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::upstream::outlier::Ejection;
-use crate::upstream::{Endpoint, Evidence, Headroom, Health, Tier, Upstream, versions};
+use crate::upstream::versions::{self, OTHER};
+use crate::upstream::{Endpoint, Evidence, Headroom, Health, Tier, Upstream};
 
 /// `GET /api/v1/status`
 #[derive(Debug, Serialize)]
@@ -488,11 +489,16 @@ fn refresh_versions(snapshot: &Snapshot, metrics: &Metrics) {
         let skew = skew.and_then(|since| SystemTime::now().duration_since(since).ok());
         let seconds = metrics.upstream_skew_seconds.with_label_values(&name);
         seconds.set(skew.map_or(0, |skew| i64::try_from(skew.as_secs()).unwrap_or(i64::MAX)));
-        let present: Vec<_> = shares.into_iter().map(|share| share.version).collect();
-        let labels = upstream.versions.labels(&present);
+        let labels = upstream.labels_of_versions(Instant::now());
         for endpoint in &upstream.endpoints {
-            let version = endpoint.version();
-            if let Some(label) = version.and_then(|version| labels.get(&*version)) {
+            let Some(version) = endpoint.version() else {
+                continue;
+            };
+            let label = match endpoint.is_unstable() {
+                true => Some(OTHER),
+                false => labels.get(&*version).map(String::as_str),
+            };
+            if let Some(label) = label {
                 let values = [name[0], &**endpoint.name(), label];
                 metrics
                     .endpoint_version_info

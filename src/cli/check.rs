@@ -4,6 +4,7 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
+use super::table::say;
 use crate::config::{self, Config, ConfigErrors};
 use crate::daemon::EXIT_CONFIG;
 use crate::metrics::Metrics;
@@ -20,14 +21,14 @@ pub fn run(config: &Path) -> ExitCode {
                 eprintln!("warning: {warning}");
             }
             let sizes = sizes(&loaded, &compiled.snapshot);
-            println!(
-                "{}: ok ({}, {}, {} with {})",
+            say(&format!(
+                "{}: ok ({}, {}, {} with {})\n",
                 config.display(),
                 count(sizes.listeners, "listener"),
                 count(sizes.routes, "route"),
                 count(sizes.upstreams, "upstream"),
                 count(sizes.endpoints, "endpoint"),
-            );
+            ));
             print_series(&sizes);
             ExitCode::SUCCESS
         }
@@ -65,19 +66,19 @@ fn sizes(config: &Config, snapshot: &Snapshot) -> Sizes {
 /// How much whoever scrapes may have to store.
 fn print_series(sizes: &Sizes) {
     let Mix { codes, methods } = Mix::USUAL;
-    println!(
+    say(&format!(
         "metrics: {} series at most while no route is asked with more than {methods} methods nor answers with more than \
-         {codes} statuses, {} with all there are",
+         {codes} statuses, {} with all there are\n",
         census::total(sizes, Mix::USUAL),
         census::total(sizes, Mix::ANY),
-    );
+    ));
     let most = census::families(sizes, Mix::USUAL);
     let most: Vec<_> = most
         .iter()
         .take(MOST)
         .map(|(family, series)| format!("{} {series}", family.name))
         .collect();
-    println!("         most of them: {}", most.join(", "));
+    say(&format!("         most of them: {}\n", most.join(", ")));
 }
 
 /// So many families are named.

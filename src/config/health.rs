@@ -26,7 +26,8 @@ pub struct Health {
     /// `version_header` or `version_pointer`: where a probe's answer says which version of its code an endpoint runs. Default:
     /// nobody asks.
     pub version: Option<VersionSource>,
-    /// `live_version`: answers to clients that have the header say it, too. Default false; only with `version_header`.
+    /// `live_version`: an endpoint is checked at once when an answer to a client has another one in the header. Default false; only
+    /// with `version_header`.
     pub live_version: bool,
     /// `expect_version`: an endpoint that runs another one, or does not say, is held out. Default: any will do. Only where
     /// `version` says where it stands.

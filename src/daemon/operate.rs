@@ -241,6 +241,7 @@ impl Daemon {
             "action": action,
             "target": target,
             "generation": generation,
+            "result": if refused.is_some() { "refused" } else { "done" },
             "refused": refused,
         });
         self.admin.events.publish("operator", told);

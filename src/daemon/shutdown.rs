@@ -11,7 +11,6 @@ use tracing::{info, warn};
 
 use super::upgrade::Successor;
 use super::{Daemon, Signals, end};
-use crate::admin::before::Left;
 use crate::health::Checker;
 use crate::worker::{Command, Worker};
 
@@ -124,18 +123,17 @@ impl Daemon {
             self.tell(|| Command::Stop);
             let _ = timeout(STOP_WITHIN, ended(&self.workers)).await;
         }
-        let mut is_lost = false;
         if let Some(successor) = &mut successor {
-            // What is cut is in flight no more.
-            let left = Left {
-                heard: successor.heard,
-                ..Left::default()
-            };
-            successor.tell(left, &self.metrics);
-            is_lost = successor.is_lost();
+            successor.tell_the_end(&self.metrics);
         }
         self.spans.finish_within(STOP_WITHIN).await;
         self.log_writer.finish_within(STOP_WITHIN);
+        // These have counted what they wrote, sent and lost until now.
+        let mut is_lost = false;
+        if let Some(successor) = &mut successor {
+            successor.tell_the_end(&self.metrics);
+            is_lost = successor.is_lost();
+        }
         self.audit.finish_within(STOP_WITHIN);
         drop(self.doors);
         info!("stopped");

@@ -37,7 +37,6 @@ pub async fn watch(publisher: Publisher) {
             () = until(next) => false,
         };
         for upstream in &publisher.current().upstreams {
-            upstream.adopt_versions();
             ejector.look(upstream, is_tick);
         }
         if is_tick {

@@ -142,7 +142,7 @@ impl Check {
         sleep(health.interval.min(first_within).mul_f64(fastrand::f64())).await;
         let mut threshold =
             Threshold::new(health.fall, health.rise, believed(endpoint.state().health));
-        let mut first = true;
+        let (mut first, mut is_doubted) = (true, false);
         let mut answered_well = endpoint.metrics.answered_well();
         loop {
             let begun = Instant::now();
@@ -162,6 +162,9 @@ impl Check {
                 result => {
                     // Before it is let in: nobody is to be sent where other code runs than is thought.
                     let is_other = self.note_version(found.version, result.is_ok());
+                    if is_doubted {
+                        endpoint.doubt_settled(is_other);
+                    }
                     self.judge(&mut threshold, result, (begun, is_other));
                 }
             }
@@ -183,7 +186,11 @@ impl Check {
             };
             answered_well = answers;
             first = false;
-            sleep_until(begun + pause.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0))).await;
+            let pause = pause.mul_f64(1.0 + JITTER * (2.0 * fastrand::f64() - 1.0));
+            is_doubted = tokio::select! {
+                () = sleep_until(begun + pause) => false,
+                () = endpoint.doubted() => true,
+            };
         }
     }
 

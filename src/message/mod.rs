@@ -24,5 +24,6 @@ pub mod tee;
 #[cfg(test)]
 pub(crate) mod testing;
 pub mod trace;
+pub mod unfit;
 pub mod upgrade;
 pub mod upload;

@@ -202,7 +202,7 @@ pub(super) async fn ask<const HEDGED: bool>(
         at: now,
     };
     upstream.report(endpoint, outcome);
-    upstream.hear_version(endpoint, response.headers());
+    upstream.hear_version(endpoint, response.status(), response.headers());
     if let Some(moment) = trial.moment_of(status, response.headers()) {
         let asking = asking(reused, sent);
         if let Some(failed) = asking.answered(moment, &mut connection, request, record) {

@@ -19,7 +19,7 @@ use crate::metrics::HedgeResult;
 use crate::upstream::{Endpoint, Lease, Upstream};
 
 /// What the access log calls an attempt that was let go of because the other one had answered.
-const OUTRUN: &str = "outrun";
+pub(super) const OUTRUN: &str = "outrun";
 
 /// Whether `request` may be sent to two endpoints at the same time: it changes nothing and has no body.
 pub(super) fn suits(

@@ -181,7 +181,6 @@ impl Record {
                 queued: Duration::ZERO,
             })
         });
-        let listener = snapshot.listener(listener_index).clone();
         let trace = snapshot.tracing.as_ref().and_then(|rule| {
             let asked = trace::Asked {
                 local,

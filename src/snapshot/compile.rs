@@ -30,8 +30,7 @@ use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Server, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{
-    Affinity, Alarm, Contact, Division, Endpoint, Floor, Health, Hold, LiveVersion, Shares,
-    Upstream, Watch,
+    Affinity, Alarm, Contact, Division, Endpoint, Floor, Health, Hold, Shares, Upstream, Watch,
 };
 
 /// What compiling needs beside the configuration; made once per process. A clone goes on where this one is.
@@ -401,18 +400,23 @@ impl Compiler {
                 }
             });
         let endpoints = endpoints.collect();
+        let policy = policy_of(upstream, before.map(|before| &before.policy));
+        let affinity = affinity.map(|affinity| {
+            let before = before.and_then(|before| before.affinity.as_deref());
+            Box::new(affinity.following(before, &policy))
+        });
         Upstream {
             name: Arc::clone(&upstream.name),
             endpoints,
             queue,
             queueing: upstream.queue,
             adaptive: upstream.adaptive,
-            policy: policy(upstream, before.map(|before| &before.policy)),
+            policy,
             division: upstream.active_set.as_ref().map(|_| {
                 let before = before.and_then(|before| before.division.as_deref());
                 Box::new(Division {
                     sets: before.map_or_else(Arc::default, |before| Arc::clone(&before.sets)),
-                    spare: policy(upstream, before.map(|before| &before.spare)),
+                    spare: policy_of(upstream, before.map(|before| &before.spare)),
                 })
             }),
             cursor: before.map_or_else(
@@ -442,14 +446,8 @@ impl Compiler {
                     route.exclusive && route.action.upstreams().any(|asked| asked == index)
                 }),
             },
-            affinity: affinity.map(|affinity| {
-                let before = before.and_then(|before| before.affinity.as_deref());
-                Box::new(affinity.following(before))
-            }),
-            live_version: live_version(upstream).map(|field| {
-                let alarm = Arc::clone(&self.alarm);
-                Box::new(LiveVersion { field, alarm })
-            }),
+            affinity,
+            live_version: live_version(upstream).map(Box::new),
             versions: before.map_or_else(Arc::default, |before| Arc::clone(&before.versions)),
             hold: before.map_or_else(
                 || self.hold(&upstream.name),
@@ -496,7 +494,7 @@ fn unserved_https(config: &Config) -> impl Iterator<Item = Problem> {
 }
 
 /// The policy of `upstream`, which goes on counting where the one before it has counted.
-fn policy(upstream: &config::Upstream, before: Option<&Policy>) -> Policy {
+fn policy_of(upstream: &config::Upstream, before: Option<&Policy>) -> Policy {
     match upstream.policy {
         config::Policy::RoundRobin => Policy::RoundRobin(RoundRobin::default()),
         config::Policy::LeastConnections => Policy::LeastConnections(LeastConnections::default()),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use http::{HeaderName, HeaderValue};
 
 use crate::config::{self, Address, Config, Problem};
+use crate::message::redact::Secrets;
 use crate::tls::{Client, client};
 use crate::units::ByteSize;
 
@@ -19,6 +20,8 @@ pub struct Tracing {
     pub parent_based: bool,
     /// Whether spans hold queries.
     pub query: bool,
+    /// Parameters whose values they do not hold.
+    pub secrets: Option<Arc<Secrets>>,
     /// Where they go. Shared with who sends them.
     pub collector: Arc<Collector>,
 }
@@ -105,6 +108,7 @@ pub(super) fn tracing(config: &Config) -> Result<(Option<Tracing>, Vec<Problem>)
         sampled: (tracing.sample * Tracing::ALL as f64) as u64,
         parent_based: tracing.parent_based,
         query: tracing.query,
+        secrets: config.access_log.redact.query.clone().map(Arc::new),
         collector: Arc::new(collector),
     };
     Ok((Some(made), doubts))

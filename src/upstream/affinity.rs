@@ -9,6 +9,7 @@ use http::header::{self, HeaderMap};
 use super::cookies::{Baker, Cookies};
 use super::sides::{Sides, VersionPin};
 use super::{Endpoint, EndpointId, Tier, Upstream};
+use crate::balance::Policy;
 use crate::config;
 use crate::message::cookie;
 use crate::units::Name;
@@ -89,12 +90,12 @@ impl Affinity {
         Self { baker, kept }
     }
 
-    /// The same, where `before` was in use until now: versions that were known there are known here.
-    pub fn following(self, before: Option<&Self>) -> Self {
+    /// The same, where `before` was in use until now: versions that were known there are known here. `policy` is the upstream's.
+    pub fn following(self, before: Option<&Self>, policy: &Policy) -> Self {
         if let Kept::Version(sides) = &self.kept
             && let Some(Kept::Version(before)) = before.map(|before| &before.kept)
         {
-            sides.follow(before, &self.baker);
+            sides.follow(before, &self.baker, policy);
         }
         self
     }

@@ -11,6 +11,7 @@ use tracing::{info, warn};
 
 use super::adaptive::Adapting;
 use super::budget::Claimed;
+use super::churn::Churn;
 use super::counters::{Ghosts, Latency};
 use super::journal::{Fact, Journal};
 use super::keep_alive::KeepAlive;
@@ -156,6 +157,7 @@ impl Endpoint {
             mode: Mode::Active,
             resolved: resolved.is_some(),
             version: Runs::Unasked,
+            churn: Churn::default(),
             expected: None,
             reason: resolved
                 .is_none()

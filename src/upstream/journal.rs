@@ -40,6 +40,8 @@ pub enum Fact {
     Weight(u32),
     /// It ran this version of its code, and runs that by now.
     Version(Option<AppVersion>, Runs),
+    /// It runs another version so often that these are not told any more.
+    Unstable,
     /// Where its name leads, or why nowhere.
     Resolved(Result<SocketAddr, Box<str>>),
 }
@@ -100,7 +102,7 @@ impl Fact {
             Self::Mode(_) => "mode",
             Self::Serves(_) => "set",
             Self::Weight(_) => "weight",
-            Self::Version(..) => "version",
+            Self::Version(..) | Self::Unstable => "version",
             Self::Resolved(_) => "address",
         }
     }
@@ -129,6 +131,9 @@ impl fmt::Display for Fact {
                 write!(f, "version {before} → {now}")
             }
             Self::Version(_, now) => now.fmt(f),
+            Self::Unstable => {
+                f.write_str("version unstable: another one 8 times within 10 minutes")
+            }
             Self::Resolved(Ok(address)) => write!(f, "resolved to {address}"),
             Self::Resolved(Err(why)) => f.write_str(why),
         }
@@ -205,6 +210,7 @@ impl Fact {
             | Self::Serves(_)
             | Self::Weight(_)
             | Self::Version(..)
+            | Self::Unstable
             | Self::Resolved(Ok(_)) => true,
         }
     }

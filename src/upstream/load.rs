@@ -118,8 +118,7 @@ impl Upstream {
         if self.shares.has_newcomers.load(Relaxed) && self.set_shares(Some(now)) {
             // Backups may have waited for this.
             self.hold_back();
-            self.refresh_policies();
-            self.queue.freed();
+            self.refresh_picks();
         }
         // Whoever reported them: a request that began before a reload knows another snapshot's upstream.
         if self.policy.heeds_ballast() {

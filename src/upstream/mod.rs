@@ -3,6 +3,7 @@
 pub mod adaptive;
 pub mod affinity;
 pub mod budget;
+pub mod churn;
 pub mod cookies;
 pub mod copies;
 mod counters;
@@ -31,6 +32,7 @@ pub mod versions;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
 
+use http::HeaderName;
 use http::uri::Scheme;
 use tracing::info;
 
@@ -53,7 +55,7 @@ pub use remembered::Remembered;
 pub use sets::{Division, Sets};
 pub use state::{Evidence, Health, Tier};
 pub use tried::Tried;
-pub use version::{LiveVersion, Mark, Runs};
+pub use version::{Mark, Runs};
 pub use versions::Versions;
 
 use crate::balance::{Cursor, Policy};
@@ -109,8 +111,8 @@ pub struct Upstream {
     pub pause: config::Pause,
     /// Room for copies of requests to others, where it is a mirror; the same through all generations.
     pub copies: Arc<Copies>,
-    /// Where responses to clients say which version an endpoint runs; `None`: only checks do.
-    pub live_version: Option<Box<LiveVersion>>,
+    /// Where answers to clients speak of the version that an endpoint runs; `None`: nobody looks.
+    pub live_version: Option<Box<HeaderName>>,
     /// What is kept of the versions that its endpoints run; survives reloads.
     pub versions: Arc<Versions>,
     /// Most requests that it had at once; survives reloads.
@@ -288,11 +290,7 @@ impl Upstream {
     pub fn refresh(&self) {
         self.keep_enough();
         self.follow();
-        self.refresh_policies();
-        self.refresh_sides(self.open());
-        self.note_versions(SystemTime::now());
-        self.metrics.available.set(self.available() as i64);
-        self.queue.freed();
+        self.refresh_picks();
     }
 
     /// Sets each endpoint's limit by what was seen of it since the last time, where limits are found out. For the control
@@ -308,6 +306,15 @@ impl Upstream {
         if is_changed {
             self.queue.freed();
         }
+    }
+
+    /// Brings whatever follows from who is eligible, or from endpoints' shares, up to what these are now.
+    fn refresh_picks(&self) {
+        self.refresh_policies();
+        self.refresh_sides(self.open());
+        self.note_versions(SystemTime::now());
+        self.metrics.available.set(self.available() as i64);
+        self.queue.freed();
     }
 
     /// Whether `endpoint`, one of its own, may be picked before others.
@@ -370,10 +377,14 @@ impl Upstream {
 /// What has failed once goes where the last request did not: what failed there has often failed elsewhere, too, and not all who
 /// are gone are known to be.
 fn is_best(endpoint: &Endpoint, tried: Tried, holds_back: bool) -> bool {
-    let is_doubtful =
-        !tried.is_empty() && (tried.contains(endpoint.id()) || endpoint.outlier().in_a_row() > 0);
+    let is_doubtful = !tried.is_empty() && endpoint.outlier().in_a_row() > 0;
+    !is_doubtful && is_good(endpoint, tried, holds_back)
+}
+
+/// The same, whether its last request failed or not.
+fn is_good(endpoint: &Endpoint, tried: Tried, holds_back: bool) -> bool {
     endpoint.tier() == Tier::Eligible
-        && !is_doubtful
+        && !tried.contains(endpoint.id())
         && !(holds_back && endpoint.is_backup())
         && endpoint.has_room()
 }

@@ -49,12 +49,16 @@ struct Side {
 }
 
 impl Sides {
-    /// Knows what `before` knew.
-    pub(super) fn follow(&self, before: &Self, baker: &Baker) {
+    /// Knows what `before` knew. Picks by `policy`, whatever was picked by there.
+    pub(super) fn follow(&self, before: &Self, baker: &Baker, policy: &Policy) {
         let before = before.table.load();
+        let sides = before.sides.iter();
+        let sides: Box<_> = sides
+            .map(|side| Arc::new(Side::new(&side.version, policy, &side.cursor)))
+            .collect();
         self.table.store(Arc::new(Table {
-            sides: before.sides.clone(),
-            cookies: Arc::new(bake(baker, &before.sides)),
+            cookies: Arc::new(bake(baker, &sides)),
+            sides,
             is_mixed: before.is_mixed,
         }));
     }
@@ -90,8 +94,12 @@ impl Sides {
                 continue;
             }
             let known = before.sides.iter().find(|side| side.mark == mark);
-            let known = known.filter(|side| side.counts_with(upstream.policy_in_use()));
-            sides.push(known.map_or_else(|| Arc::new(Side::new(&version, upstream)), Arc::clone));
+            let policy = upstream.policy_in_use();
+            let known = known.filter(|side| side.counts_with(policy));
+            sides.push(known.map_or_else(
+                || Arc::new(Side::new(&version, policy, &upstream.cursor)),
+                Arc::clone,
+            ));
         }
         let is_here = |side: &Arc<Side>| sides.iter().any(|here| here.mark == side.mark);
         let gone: Vec<_> = before.sides.iter().filter(|side| !is_here(side)).collect();
@@ -103,9 +111,11 @@ impl Sides {
         let is_mixed = serving.any(|endpoint| Some(endpoint.mark()) != first);
         if is_mixed {
             for side in &sides {
-                side.policy.refresh(&upstream.endpoints, |endpoint| {
-                    serves(endpoint) && endpoint.runs(side.mark)
-                });
+                let is_one = |it: &Arc<Endpoint>| serves(it) && it.runs(side.mark);
+                // Of the others nobody is picked.
+                if upstream.endpoints.iter().any(is_one) {
+                    side.policy.refresh(&upstream.endpoints, is_one);
+                }
             }
         }
         let marks = |sides: &[Arc<Side>]| sides.iter().map(|side| side.mark).collect::<Vec<_>>();
@@ -123,12 +133,12 @@ impl Sides {
 }
 
 impl Side {
-    fn new(version: &AppVersion, upstream: &Upstream) -> Self {
+    fn new(version: &AppVersion, policy: &Policy, cursor: &Cursor) -> Self {
         Self {
             version: version.clone(),
             mark: Mark::of(version),
-            policy: upstream.policy_in_use().another(),
-            cursor: upstream.cursor.peek(),
+            policy: policy.another(),
+            cursor: cursor.peek(),
         }
     }
 
@@ -169,11 +179,9 @@ impl Upstream {
         }
         let side = table.sides.iter().find(|side| side.mark == mark)?;
         let holds_back = self.shares.holds_back();
-        let is_one = |endpoint: &Arc<Endpoint>| {
-            crate::upstream::is_best(endpoint, wish.tried, holds_back)
-                && open.takes(endpoint)
-                && endpoint.runs(mark)
-        };
+        let is_one = |it: &Arc<Endpoint>| open.takes(it) && it.runs(mark);
+        let best = |it: &Arc<Endpoint>| is_one(it) && super::is_best(it, wish.tried, holds_back);
+        let good = |it: &Arc<Endpoint>| is_one(it) && super::is_good(it, wish.tried, holds_back);
         let aside = match (peeks, wish.tried.is_empty()) {
             (true, _) => Some(side.cursor.peek()),
             (false, false) => Some(side.cursor.aside()),
@@ -182,7 +190,10 @@ impl Upstream {
         let cursor = aside.as_ref().unwrap_or(&side.cursor);
         loop {
             let endpoints = &self.endpoints;
-            let index = side.policy.pick(endpoints, cursor, wish.key, is_one)?;
+            let pick_best = || side.policy.pick(endpoints, cursor, wish.key, best);
+            // One whose last request failed is still better than another version.
+            let pick_good = || side.policy.pick(endpoints, cursor, wish.key, good);
+            let index = pick_best().or_else(|| (!wish.tried.is_empty()).then(pick_good)?)?;
             if let Some(taken) = take(index) {
                 return Some(taken);
             }
@@ -224,6 +235,8 @@ const GONE: usize = 8; // versions that nobody runs any more: clients of older o
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::path::Path;
+    use std::time::{Duration, Instant};
 
     use http::HeaderMap;
     use http::header::COOKIE;
@@ -235,13 +248,38 @@ mod tests {
     use crate::snapshot::Snapshot;
     use crate::snapshot::compile::{Compiler, apply};
     use crate::tls::Tickets;
-    use crate::upstream::{Evidence, Health, Runs, Tier, Tried};
+    use crate::upstream::{Evidence, Health, Outcome, Runs, Tier, Tried};
 
     /// An upstream whose clients are kept with versions, and its clients' cookies.
     struct Stage {
+        compiler: Compiler,
         snapshot: Snapshot,
         metrics: Arc<Metrics>,
         cookies: Vec<Option<String>>,
+    }
+
+    /// The file of an upstream of so many `endpoints`.
+    fn config(folder: &Path, keys: &str, (endpoints, sets): (usize, &[&str])) -> config::Config {
+        fs::write(folder.join("key"), "0123456789abcdef0123456789abcdef").unwrap();
+        let endpoints: Vec<_> = (0..endpoints)
+            .map(|it| {
+                let set = sets.get(it).map(|set| format!(", set = \"{set}\""));
+                let (port, set) = (it + 1, set.unwrap_or_default());
+                format!("{{ name = \"e{it}\", address = \"127.0.0.1:{port}\"{set} }}")
+            })
+            .collect();
+        let slow_start = if keys.contains("slow_start") {
+            ""
+        } else {
+            "slow_start = \"0s\""
+        };
+        let text = format!(
+            "[listener.l]\naddress = \"127.0.0.1:1\"\n[upstream.app]\n{slow_start}\nendpoints = [{}]\n\
+             health = {{ version_header = \"x-v\" }}\naffinity = {{ by = \"version\", cookie = \"c\", key_file = \"key\" }}\n{keys}\n\
+             [[route]]\nupstream = \"app\"\n",
+            endpoints.join(", ")
+        );
+        config::parse(&text, &folder.join("f")).unwrap()
     }
 
     impl Stage {
@@ -253,30 +291,13 @@ mod tests {
         /// The same, each in its one of `sets`, if there are any.
         fn in_sets(keys: &str, (versions, sets): (&[&str], &[&str]), clients: usize) -> Self {
             let folder = tempfile::tempdir().unwrap();
-            fs::write(
-                folder.path().join("key"),
-                "0123456789abcdef0123456789abcdef",
-            )
-            .unwrap();
-            let endpoints: Vec<_> = (0..versions.len())
-                .map(|it| {
-                    let set = sets.get(it).map(|set| format!(", set = \"{set}\""));
-                    let (port, set) = (it + 1, set.unwrap_or_default());
-                    format!("{{ name = \"e{it}\", address = \"127.0.0.1:{port}\"{set} }}")
-                })
-                .collect();
-            let text = format!(
-                "[listener.l]\naddress = \"127.0.0.1:1\"\n[upstream.app]\nslow_start = \"0s\"\nendpoints = [{}]\n\
-             health = {{ version_header = \"x-v\" }}\naffinity = {{ by = \"version\", cookie = \"c\", key_file = \"key\" }}\n{keys}\n\
-             [[route]]\nupstream = \"app\"\n",
-                endpoints.join(", ")
-            );
-            let config = config::parse(&text, &folder.path().join("f")).unwrap();
+            let config = config(folder.path(), keys, (versions.len(), sets));
             let metrics = Arc::new(Metrics::new());
             let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
             let snapshot = compiler.compile(&config, None).unwrap().snapshot;
             apply(&snapshot, &config);
             let stage = Self {
+                compiler,
                 snapshot,
                 metrics,
                 cookies: vec![None; clients],
@@ -286,6 +307,21 @@ mod tests {
                 stage.set(index, Health::Up);
             }
             stage
+        }
+
+        fn reload(&mut self, keys: &str) {
+            let folder = tempfile::tempdir().unwrap();
+            let config = config(folder.path(), keys, self.upstream().endpoints.len());
+            let compiled = self.compiler.compile(&config, Some(&self.snapshot));
+            self.snapshot = compiled.unwrap().snapshot;
+            apply(&self.snapshot, &config);
+        }
+
+        /// Keeps `client` with `version`, which serves.
+        fn pin(&mut self, client: usize, version: &str) {
+            while self.ask(client).as_deref() != Some(version) {
+                self.cookies[client] = None;
+            }
         }
 
         fn upstream(&self) -> &Upstream {
@@ -352,6 +388,14 @@ mod tests {
     }
 
     const DOWN: Health = Health::Down(Evidence::Hard);
+    const POLICIES: [&str; 6] = [
+        "round-robin",
+        "least-connections",
+        "two-choices",
+        "peak-ewma",
+        "random",
+        "hash",
+    ];
 
     #[test]
     fn sides_are_shared_evenly_whatever_stands_beside_them() {
@@ -359,9 +403,7 @@ mod tests {
         for policy in ["round-robin", "least-connections"] {
             let keys = format!("policy = \"{policy}\"");
             let mut stage = Stage::new(&keys, &["1", "2", "1"], 1);
-            while stage.ask(0).as_deref() != Some("1") {
-                stage.cookies[0] = None;
-            }
+            stage.pin(0, "1");
             let picks: Vec<_> = (0..60)
                 .map(|_| stage.pick(0, Tried::default()).endpoint().name().clone())
                 .collect();
@@ -372,19 +414,10 @@ mod tests {
 
     #[test]
     fn retry_stays_with_its_version_where_it_can_and_moves_where_it_cannot() {
-        for policy in [
-            "round-robin",
-            "least-connections",
-            "two-choices",
-            "peak-ewma",
-            "random",
-            "hash",
-        ] {
+        for policy in POLICIES {
             let keys = format!("policy = \"{policy}\"");
             let mut stage = Stage::new(&keys, &["1", "2", "1", "2"], 1);
-            while stage.ask(0).as_deref() != Some("1") {
-                stage.cookies[0] = None;
-            }
+            stage.pin(0, "1");
             let first = stage.pick(0, Tried::default());
             let tried = Tried::default().and(first.endpoint().id());
             let second = stage.pick(0, tried);
@@ -405,6 +438,127 @@ mod tests {
             let beside = stage.upstream().pick_other(wish).unwrap();
             assert_eq!(beside.endpoint().id(), second.endpoint().id());
         }
+    }
+
+    #[test]
+    fn regression_retry_went_back_to_the_old_version_for_one_failure_of_the_last_new_one() {
+        for policy in POLICIES {
+            let keys = format!("policy = \"{policy}\"");
+            let mut stage = Stage::new(&keys, &["1", "2", "2", "2"], 1);
+            stage.pin(0, "2");
+            let fail = |index: usize| {
+                let failed = Outcome::Failed {
+                    reason: "closed",
+                    is_excused: false,
+                    is_telling: true,
+                };
+                let endpoint = &stage.upstream().endpoints[index];
+                stage.upstream().report(endpoint, failed);
+                assert_eq!(endpoint.outlier().in_a_row(), 1);
+                endpoint.id()
+            };
+            let tried = Tried::default().and(fail(1));
+            fail(2);
+            let second = stage.pick(0, tried);
+            assert_eq!(
+                &**second.endpoint().name(),
+                "e3",
+                "{policy}: it has not failed"
+            );
+            fail(3);
+            for _ in 0..8 {
+                let second = stage.pick(0, tried);
+                assert!(
+                    ["e2", "e3"].contains(&&**second.endpoint().name()),
+                    "{policy}"
+                );
+                let said = stage
+                    .upstream()
+                    .keep(stage.wanted(0), second.endpoint(), false);
+                assert_eq!(said, None, "{policy}");
+            }
+        }
+    }
+
+    #[test]
+    fn regression_slow_start_never_ended_for_clients_of_a_version() {
+        for policy in ["round-robin", "least-connections"] {
+            let keys = format!("policy = \"{policy}\"\nslow_start = \"3s\"");
+            let mut stage = Stage::new(&keys, &["1", "1", "2"], 1);
+            stage.pin(0, "1");
+            stage.set(0, DOWN);
+            stage.set(0, Health::Up);
+            let shares = |stage: &Stage| {
+                let picks: Vec<_> = (0..60)
+                    .map(|_| stage.pick(0, Tried::default()).endpoint().name().clone())
+                    .collect();
+                ["e0", "e1"].map(|name| picks.iter().filter(|it| ***it == *name).count())
+            };
+            let begun = Instant::now();
+            let mut before = shares(&stage)[0];
+            for half_second in 0..=6 {
+                stage
+                    .upstream()
+                    .tick(begun + Duration::from_millis(500) * half_second);
+                let now = shares(&stage)[0];
+                // A round may be cut in the middle.
+                assert!(now + 1 >= before, "{policy}: {now} after {before}");
+                before = now;
+            }
+            assert_eq!(shares(&stage), [30, 30], "{policy}");
+        }
+    }
+
+    #[test]
+    fn regression_skew_went_on_after_a_backup_had_stood_in() {
+        let mut stage = Stage::new("slow_start = \"3s\"", &["1", "2"], 1);
+        stage.upstream().endpoints[1].set_backup(true);
+        stage.set(0, DOWN);
+        assert_eq!(stage.ask(0).as_deref(), Some("2"));
+        stage.set(0, Health::Up);
+        let skew_since = |stage: &Stage| stage.upstream().versions.skew_since();
+        assert!(skew_since(&stage).is_some(), "both serve");
+        let begun = Instant::now();
+        stage.upstream().tick(begun);
+        stage.upstream().tick(begun + Duration::from_secs(3));
+        assert_eq!(skew_since(&stage), None);
+        assert_eq!(stage.upstream().metrics.available.get(), 1);
+        assert_eq!(stage.ask(0).as_deref(), Some("1"), "the backup waits");
+    }
+
+    #[test]
+    fn regression_reload_changed_the_policy_for_clients_without_a_version_only() {
+        let mut stage = Stage::new("", &["1", "2", "1", "1"], 1);
+        stage.pin(0, "1");
+        let picks = |stage: &Stage| {
+            let version = stage.wanted(0).version().map(|pin| pin.mark);
+            let wish = Wish {
+                version,
+                key: Some(7),
+                ..Wish::default()
+            };
+            let mut names: Vec<_> = (0..12)
+                .map(|_| {
+                    stage
+                        .upstream()
+                        .pick(wish)
+                        .unwrap()
+                        .endpoint()
+                        .name()
+                        .clone()
+                })
+                .collect();
+            names.sort();
+            names.dedup();
+            names.len()
+        };
+        assert_eq!(picks(&stage), 3);
+        let before = stage.wanted(0);
+        stage.reload("policy = \"hash\"");
+        assert_eq!(stage.wanted(0), before, "the cookie is known");
+        assert_eq!(picks(&stage), 1, "a key has one endpoint");
+        stage.reload("");
+        assert_eq!(picks(&stage), 3);
     }
 
     #[test]
@@ -442,9 +596,7 @@ mod tests {
     #[test]
     fn waiting_backups_and_full_endpoints_are_no_reason_to_wait() {
         let mut stage = Stage::new("", &["1", "2"], 1);
-        while stage.ask(0).as_deref() != Some("1") {
-            stage.cookies[0] = None;
-        }
+        stage.pin(0, "1");
         let old = &stage.upstream().endpoints[0];
         old.set_max_in_flight(std::num::NonZeroU32::new(1));
         let _full = Lease::take(old, None).unwrap();

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use super::churn::Churn;
 use super::outlier::Ejection;
 use super::version::Runs;
 use crate::config::Mode;
@@ -85,6 +86,8 @@ pub struct State {
     pub resolved: bool,
     /// Which version of its code it runs.
     pub version: Runs,
+    /// How often that has changed of late.
+    pub churn: Churn,
     /// Which it must run to be used; `None`: any.
     pub expected: Option<AppVersion>,
     /// Why it is as it is: the last probe's failure, for one.
@@ -208,6 +211,7 @@ pub(super) mod tests {
             mode,
             resolved,
             version: Runs::Unasked,
+            churn: Churn::default(),
             expected: None,
             reason: None,
             since: SystemTime::UNIX_EPOCH,

@@ -1,16 +1,17 @@
 //! Which version of its code an endpoint runs: what is believed, and what requests and workers read of it.
 //!
-//! Checks say it, on the control thread; where the upstream asks for that, clients' responses say it too, on workers. These
-//! change at once what picks read, and leave the rest to the control thread, which they wake.
+//! Checks say it, on the control thread. Where the upstream asks for that, workers look what answers to clients say: one that speaks
+//! of another version has the endpoint checked at once. It is no proof: it may come from a cache, or repeat what a client sent.
 
 use std::fmt;
 use std::num::NonZeroU64;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use http::{HeaderMap, HeaderName};
+use http::header::AGE;
+use http::{HeaderMap, HeaderName, StatusCode};
 use tracing::{info, warn};
 
 use super::journal::Fact;
@@ -79,15 +80,15 @@ impl Mark {
 #[derive(Debug, Default)]
 pub(super) struct Shown {
     text: ArcSwapOption<AppVersion>,
-    /// Its [`Mark`]; 0 where none is known. Written with `text`, by the control thread and, at what responses say, by workers; read by picks and for the
-    /// log. Relaxed: one that misses the latest change is one a moment earlier.
+    /// Its [`Mark`]; 0 where none is known. Written with `text`, by the control thread; read by picks and for the log.
+    /// Relaxed: one that misses the latest change is one a moment earlier.
     mark: AtomicU64,
-    /// Whether a response has said something that the control thread has not heard of yet. Written by workers, taken by the
-    /// control thread. Relaxed: who sees it sees the text in time, or is woken again.
-    is_news: AtomicBool,
-    /// When a response has last changed it, by the endpoint's clock, and never 0. Written by workers. Relaxed: the worst is one
-    /// change too many.
-    changed: AtomicU32,
+    /// Wakes its check: an answer to a client speaks of another version.
+    doubt: Alarm,
+    /// When that was so last, by the endpoint's clock, and never 0. Written by workers. Relaxed: the worst is one check too many.
+    doubted: AtomicU32,
+    /// How many milliseconds later it may be so again; 0: the least. Written by the check. Relaxed: as above.
+    patience: AtomicU32,
 }
 
 impl Shown {
@@ -96,15 +97,6 @@ impl Shown {
         let mark = version.map_or(0, |version| Mark::of(version).0.get());
         self.mark.store(mark, Relaxed);
     }
-}
-
-/// In which field responses to clients say it, and who is woken when it is another one.
-#[derive(Debug)]
-pub struct LiveVersion {
-    /// The field.
-    pub field: HeaderName,
-    /// Wakes the control thread.
-    pub alarm: Arc<Alarm>,
 }
 
 impl Endpoint {
@@ -155,25 +147,34 @@ impl Endpoint {
     fn change_version(&self, change: impl FnOnce(&mut State)) -> bool {
         let (mut before, mut now) = (Runs::Unasked, Runs::Unasked);
         let (mut was_held, mut held) = (false, None);
+        let (mut was_unstable, mut is_unstable) = (false, false);
+        let mut is_other = false;
         self.change(|state| {
             (before, was_held) = (state.version.clone(), state.is_held());
+            was_unstable = state.churn.is_unstable();
             change(state);
+            is_other = before.version() != state.version.version();
+            let is_new = is_other && state.version.version().is_some();
+            state.churn.note(is_new, Instant::now());
+            is_unstable = state.churn.is_unstable();
             (now, held) = (state.version.clone(), state.held());
             held.is_some() != was_held
         });
         let (upstream, endpoint) = (self.upstream(), self.name());
-        let is_other = before.version() != now.version();
         if is_other {
             self.shown.set(now.version());
         }
         let is_awaited = |runs: &Runs| runs.why_unknown() == Some(NOT_CHECKED);
-        if is_other && let Some(known) = before.version() {
+        if is_other
+            && !is_unstable
+            && let Some(known) = before.version()
+        {
             let (before, version) = (known.as_str(), now.version().map(AppVersion::as_str));
             info!(%upstream, %endpoint, before, version, "endpoint runs another version");
         }
         match held {
             // That nothing is known yet is no news.
-            Some(reason) if !is_awaited(&now) && (before != now || !was_held) => {
+            Some(reason) if !is_awaited(&now) && (before != now && !is_unstable || !was_held) => {
                 warn!(%upstream, %endpoint, reason, "endpoint held out");
             }
             None if was_held && !is_awaited(&before) => {
@@ -181,104 +182,107 @@ impl Endpoint {
             }
             Some(_) | None => {}
         }
-        if before != now && now != Runs::Unasked && (is_other || !is_awaited(&now)) {
-            let fact = Fact::Version(before.version().cloned(), now);
-            self.journal().note(fact);
+        match (was_unstable, is_unstable) {
+            (false, true) => {
+                warn!(%upstream, %endpoint, "endpoint's version is unstable: it changes all the time, as if it named the process; changes are not told until it keeps one for 10 minutes");
+                self.journal().note(Fact::Unstable);
+            }
+            (true, true) => {}
+            (true, false) => {
+                info!(%upstream, %endpoint, "endpoint's version is stable again");
+                if now != Runs::Unasked {
+                    self.journal().note(Fact::Version(None, now));
+                }
+            }
+            (false, false) => {
+                if before != now && now != Runs::Unasked && (is_other || !is_awaited(&now)) {
+                    let fact = Fact::Version(before.version().cloned(), now);
+                    self.journal().note(fact);
+                }
+            }
         }
         is_other
     }
 
-    /// A response of it says that it runs `said`. Returns whether the control thread has something to hear.
+    /// Whether its version changes so often that the changes are no news.
+    pub fn is_unstable(&self) -> bool {
+        self.look(|state| state.churn.is_unstable())
+    }
+
+    /// Waits until an answer to a client speaks of another version than is known, once. For its check, which finds out.
+    pub async fn doubted(&self) {
+        self.shown.doubt.raised().await;
+    }
+
+    /// A check that such an answer has brought about has found another version; or the same, so that the next one may wait: a
+    /// page from a cache says the same all day.
+    pub fn doubt_settled(&self, is_other: bool) {
+        let patience = self.shown.patience.load(Relaxed).max(LEAST_PATIENCE);
+        let next = match is_other {
+            true => LEAST_PATIENCE,
+            false => (2 * patience).min(MOST_PATIENCE),
+        };
+        self.shown.patience.store(next, Relaxed);
+    }
+
+    /// An answer of it says that it runs `said`. That changes nothing: who has made the answer, and when, nobody knows.
     #[inline]
-    fn hear_version(&self, said: &[u8]) -> bool {
+    fn hear_version(&self, said: &[u8]) {
         let known = self.shown.text.load();
-        if known
-            .as_deref()
-            .is_some_and(|known| known.as_str().as_bytes() == said)
-        {
-            return false;
+        let is_known = known.as_deref();
+        if is_known.is_none_or(|known| known.as_str().as_bytes() != said) {
+            self.doubt(said);
         }
-        self.change_live(said)
     }
 
-    /// Believes it. Where the last change is a moment ago, nothing: an old process that ends has answered, or several stand
-    /// behind one address, and neither shall keep the control thread busy.
+    /// Has it checked at once. Where that was so a moment ago, not again: an old process that ends has answered, or several stand
+    /// behind one address, and nobody shall have an endpoint checked with each request.
     #[cold]
-    fn change_live(&self, said: &[u8]) -> bool {
-        let Ok(version) = AppVersion::try_from(said) else {
-            return false;
-        };
+    fn doubt(&self, said: &[u8]) {
+        if AppVersion::try_from(said).is_err() {
+            return;
+        }
         let now = self.clock(Instant::now()).max(1);
-        let last = self.shown.changed.load(Relaxed);
-        if last != 0 && now.wrapping_sub(last) < LIVE_CHANGE {
-            return false;
+        let last = self.shown.doubted.load(Relaxed);
+        let patience = self.shown.patience.load(Relaxed).max(LEAST_PATIENCE);
+        if last != 0 && now.wrapping_sub(last) < patience {
+            return;
         }
-        self.shown.changed.store(now, Relaxed);
-        self.shown.set(Some(&version));
-        self.shown.is_news.store(true, Relaxed);
-        true
-    }
-
-    /// Takes over what a response has said since the last time. Returns whether there was something.
-    fn adopt_version(&self) -> bool {
-        if !self.shown.is_news.swap(false, Relaxed) {
-            return false;
-        }
-        let Some(version) = self.version() else {
-            return false;
-        };
-        // Of who is not asked any more nothing is shown.
-        if self.state().version == Runs::Unasked {
-            self.shown.set(None);
-            return true;
-        }
-        self.set_version(Runs::Version((*version).clone()))
+        self.shown.doubted.store(now, Relaxed);
+        self.shown.doubt.raise();
     }
 }
 
 impl Upstream {
-    /// Looks what a response of `endpoint` says of the version it runs, where that is asked for.
+    /// Looks what an answer of `endpoint` says of the version it runs, where that is asked for.
     #[inline]
-    pub fn hear_version(&self, endpoint: &Endpoint, headers: &HeaderMap) {
-        if let Some(live) = &self.live_version {
-            live.hear(endpoint, headers);
-        }
-    }
-
-    /// Takes over what responses have said of versions. For the control thread.
-    pub fn adopt_versions(&self) {
-        if self.live_version.is_none() {
-            return;
-        }
-        let mut is_news = false;
-        for endpoint in &self.endpoints {
-            is_news |= endpoint.adopt_version();
-        }
-        if is_news {
-            self.refresh();
+    pub fn hear_version(&self, endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap) {
+        if let Some(field) = &self.live_version {
+            hear(field, endpoint, status, headers);
         }
     }
 }
 
-impl LiveVersion {
-    #[inline(never)]
-    fn hear(&self, endpoint: &Endpoint, headers: &HeaderMap) {
-        // Not every response comes from the application.
-        let Some(said) = headers.get(&self.field) else {
-            return;
-        };
-        if endpoint.hear_version(said.as_bytes()) {
-            self.alarm.raise();
-        }
+#[inline(never)]
+fn hear(field: &HeaderName, endpoint: &Endpoint, status: StatusCode, headers: &HeaderMap) {
+    // Not every answer comes from the application, and not every one from now.
+    if !status.is_success() || headers.contains_key(AGE) {
+        return;
+    }
+    if let Some(said) = headers.get(field) {
+        endpoint.hear_version(said.as_bytes());
     }
 }
 
 const NOT_CHECKED: &str = "not checked yet";
-const LIVE_CHANGE: u32 = 1000; // ms: an alarm a second and endpoint is nothing
+const LEAST_PATIENCE: u32 = 1000; // ms: a check a second and endpoint is little
+const MOST_PATIENCE: u32 = 60_000;
 
 #[cfg(test)]
 mod tests {
     use std::path::Path;
+    use std::pin::pin;
+    use std::task::{Context, Waker};
 
     use super::*;
     use crate::config;
@@ -331,10 +335,17 @@ mod tests {
             (state.word(), state.why(), version.map(|it| it.to_string()))
         }
 
-        fn hears(&self, said: &'static str) {
-            let mut headers = HeaderMap::new();
-            headers.insert("x-v", said.parse().unwrap());
-            self.upstream().hear_version(self.endpoint(), &headers);
+        /// Whether an answer that says so sends for a check.
+        fn is_doubted_by(&self, status: u16, headers: &[(&'static str, &str)]) -> bool {
+            let fields = headers.iter();
+            let headers: HeaderMap = fields
+                .map(|(name, value)| (HeaderName::from_static(name), value.parse().unwrap()))
+                .collect();
+            let status = StatusCode::from_u16(status).unwrap();
+            let endpoint = self.endpoint();
+            self.upstream().hear_version(endpoint, status, &headers);
+            let mut context = Context::from_waker(Waker::noop());
+            pin!(endpoint.doubted()).poll(&mut context).is_ready()
         }
     }
 
@@ -367,26 +378,66 @@ mod tests {
     }
 
     #[test]
-    fn responses_change_the_version_at_once_and_the_control_thread_follows() {
+    fn regression_answers_to_clients_change_nothing_and_send_for_a_check_at_most_now_and_then() {
         let daemon =
-            Daemon::start("version_header = \"x-v\", live_version = true, expect_version = \"41\"");
+            Daemon::start("version_header = \"x-v\", live_version = true, expect_version = \"42\"");
         daemon.endpoint().set_health(Health::Up, None);
-        daemon.endpoint().set_version(version("41"));
-        daemon.hears("41");
-        daemon.upstream().adopt_versions();
-        assert_eq!(daemon.shown(), ("up", None, text("41")));
-        daemon.hears("42");
-        assert_eq!(daemon.shown(), ("up", None, text("42")), "not heard of yet");
-        daemon.upstream().adopt_versions();
-        let held = ("held", text("version 42, want 41"), text("42"));
-        assert_eq!(daemon.shown(), held);
-        // Of two that answer in turns the control thread does not hear each time.
-        daemon.hears("41");
-        daemon.upstream().adopt_versions();
-        assert_eq!(daemon.shown(), held);
-        // What is no version changes nothing.
-        daemon.hears("");
-        assert_eq!(daemon.shown(), held);
+        daemon.endpoint().set_version(version("42"));
+        let well = ("up", None, text("42"));
+        // What says nothing new, no version, or is not of now or not the application's.
+        for (status, headers) in [
+            (200, &[("x-v", "42")][..]),
+            (200, &[("x-v", "")]),
+            (200, &[]),
+            (200, &[("x-v", "41"), ("age", "0")]),
+            (304, &[("x-v", "41")]),
+            (404, &[("x-v", "41")]),
+            (503, &[("x-v", "41")]),
+        ] {
+            assert!(
+                !daemon.is_doubted_by(status, headers),
+                "{status} {headers:?}"
+            );
+        }
+        let other = &[("x-v", "41")];
+        assert!(daemon.is_doubted_by(200, other));
+        assert_eq!(daemon.shown(), well, "only a check knows");
+        assert_eq!(daemon.endpoint().tier(), Tier::Eligible);
+        assert!(!daemon.is_doubted_by(200, other), "a moment ago");
+        // Each time that the check finds the same it takes longer, up to a limit.
+        let patience = || daemon.endpoint().shown.patience.load(Relaxed);
+        let mut seen = Vec::new();
+        for _ in 0..8 {
+            daemon.endpoint().doubt_settled(false);
+            seen.push(patience());
+        }
+        assert_eq!(seen[..2], [2000, 4000]);
+        assert_eq!(seen[6..], [60_000, 60_000]);
+        daemon.endpoint().doubt_settled(true);
+        assert_eq!(patience(), 1000);
+    }
+
+    #[test]
+    fn regression_version_that_changes_all_the_time_is_told_once() {
+        let daemon = Daemon::start("version_header = \"x-v\", expect_version = \"42\"");
+        let endpoint = daemon.endpoint();
+        endpoint.set_health(Health::Up, None);
+        for number in 100..400 {
+            assert!(endpoint.set_version(version(&number.to_string())));
+            assert_eq!(endpoint.is_unstable(), number >= 107);
+        }
+        let held = ("held", text("version 399, want 42"), text("399"));
+        assert_eq!(daemon.shown(), held, "it is known all the same");
+        let facts = endpoint.journal().entries().into_iter();
+        let told: Vec<_> = facts.map(|entry| entry.fact.to_string()).collect();
+        assert_eq!(told.len(), 9, "{told:?}");
+        assert_eq!(
+            told[7..],
+            [
+                "version 105 → 106",
+                "version unstable: another one 8 times within 10 minutes"
+            ]
+        );
     }
 
     #[test]

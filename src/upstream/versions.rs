@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use super::Upstream;
 use crate::units::AppVersion;
@@ -12,6 +12,9 @@ use crate::units::AppVersion;
 pub const LABELS: usize = 8;
 /// What stands for the rest.
 pub const OTHER: &str = "other";
+/// So long after the last endpoint has left a version its label stays taken: series are kept by who reads them, and few new ones an
+/// hour shall come up however often versions change.
+const KEPT_FOR: Duration = Duration::from_secs(600);
 
 /// What is kept of an upstream's versions over time; survives reloads. The control thread's own.
 #[derive(Debug, Default)]
@@ -20,8 +23,8 @@ pub struct Versions(Mutex<Kept>);
 #[derive(Debug, Default)]
 struct Kept {
     skew_since: Option<SystemTime>,
-    /// In the order in which they came up.
-    labels: Vec<AppVersion>,
+    /// In the order in which they came up; each with when it was last in use.
+    labels: Vec<(AppVersion, Instant)>,
 }
 
 /// A version, and who runs it.
@@ -60,16 +63,21 @@ impl Versions {
 
     /// The label of each of `present`: its own for those that had it before and, while there are fewer than [`LABELS`], for
     /// others.
-    pub fn labels(&self, present: &[AppVersion]) -> HashMap<AppVersion, String> {
+    fn labels(&self, present: &[AppVersion], now: Instant) -> HashMap<AppVersion, String> {
         let mut kept = self.kept();
-        kept.labels.retain(|version| present.contains(version));
+        kept.labels.retain_mut(|(version, last)| {
+            if present.contains(version) {
+                *last = now;
+            }
+            now.saturating_duration_since(*last) < KEPT_FOR
+        });
         for version in present {
-            if kept.labels.len() < LABELS && !kept.labels.contains(version) {
-                kept.labels.push(version.clone());
+            if kept.labels.len() < LABELS && !kept.has_label(version) {
+                kept.labels.push((version.clone(), now));
             }
         }
         let label = |version: &AppVersion| {
-            let has_own = kept.labels.contains(version);
+            let has_own = kept.has_label(version);
             if has_own { version.as_str() } else { OTHER }.to_owned()
         };
         let labels = present.iter();
@@ -80,6 +88,12 @@ impl Versions {
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Kept {
+    fn has_label(&self, version: &AppVersion) -> bool {
+        self.labels.iter().any(|(other, _)| other == version)
     }
 }
 
@@ -111,6 +125,18 @@ impl Upstream {
             }
         }
         shares
+    }
+
+    /// The label of each version that its endpoints run, but for those whose version is unstable: these get no label of their own.
+    pub fn labels_of_versions(&self, now: Instant) -> HashMap<AppVersion, String> {
+        let mut present: Vec<AppVersion> = Vec::new();
+        let stable = self.endpoints.iter().filter(|it| !it.is_unstable());
+        for version in stable.filter_map(|endpoint| endpoint.version()) {
+            if !present.contains(&version) {
+                present.push((*version).clone());
+            }
+        }
+        self.versions.labels(&present, now)
     }
 
     /// Takes note of how many versions serve now.
@@ -157,6 +183,7 @@ mod tests {
     #[test]
     fn no_more_labels_than_that_however_many_versions_and_none_changes_hands() {
         let versions = Versions::default();
+        let begin = Instant::now();
         let present: Vec<_> = (0..20).map(version).collect();
         let own = |labels: &HashMap<AppVersion, String>| {
             let labels = labels.iter();
@@ -167,12 +194,30 @@ mod tests {
             own.sort_unstable();
             own
         };
-        let first = versions.labels(&present);
+        let first = versions.labels(&present, begin);
         assert_eq!(first.len(), 20);
         assert_eq!(own(&first), (0..LABELS).collect::<Vec<_>>());
-        // In another order, and with those of the beginning gone: who has a label keeps it, and the next gets the free ones.
+        // In another order, and with those of the beginning gone: who has a label keeps it, and after a while the next gets the free
+        // ones.
         let mut later: Vec<_> = present[2..].to_vec();
         later.reverse();
-        assert_eq!(own(&versions.labels(&later)), [2, 3, 4, 5, 6, 7, 18, 19]);
+        let soon = begin + KEPT_FOR / 2;
+        assert_eq!(own(&versions.labels(&later, soon)), [2, 3, 4, 5, 6, 7]);
+        let end = begin + KEPT_FOR;
+        let labels = versions.labels(&later, end);
+        assert_eq!(own(&labels), [2, 3, 4, 5, 6, 7, 18, 19]);
+    }
+
+    #[test]
+    fn regression_version_after_version_gets_few_labels_over_time() {
+        let versions = Versions::default();
+        let begin = Instant::now();
+        let mut own = std::collections::HashSet::new();
+        for second in 0..1200 {
+            let present = [version(second)];
+            let now = begin + Duration::from_secs(second as u64);
+            own.extend(versions.labels(&present, now).into_values());
+        }
+        assert!(own.len() <= 2 * LABELS + 1, "{own:?}");
     }
 }

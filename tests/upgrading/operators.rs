@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::{Successors, begin, command, said};
+use crate::support::collector::Collector;
 use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, get};
 
 /// An origin that holds requests for `/held` until the gate opens.
@@ -162,4 +163,25 @@ fn regression_roll_goes_on_after_an_upgrade_that_was_under_way_and_the_audit_say
         );
     }
     assert_eq!(get(balancer.http(), "/").status, 200);
+}
+
+#[test]
+fn regression_spans_that_the_process_before_sends_at_its_very_end_are_counted() {
+    let (collector, gate) = (Collector::new(), Gate::new());
+    let (a, b) = (holding("a", &gate), Origin::named("b"));
+    let tracing = format!(
+        "[tracing]\nendpoint = \"http://{}\"\nsample = 1\n",
+        collector.address()
+    );
+    let balancer = Balancer::start(&(tracing + &config([&a, &b])));
+    let mut held = hold(&balancer);
+    let mut successors = Successors::default();
+    successors.upgrade(&balancer);
+    gate.open();
+    held.read_exact(&mut [0; 2]).unwrap();
+    // The process before has nothing else to do, and ends at once.
+    collector.await_spans(2);
+    eventually("the new one goes on counting from there", || {
+        balancer.metrics().sum("balancer_spans_exported_total", &[]) == 2.0
+    });
 }

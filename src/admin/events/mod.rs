@@ -255,8 +255,9 @@ mod tests {
     use crate::metrics::Metrics;
     use crate::snapshot::compile::{Compiler, apply};
     use crate::tls::Tickets;
-    use crate::upstream::Health;
+    use crate::units::AppVersion;
     use crate::upstream::state::Evidence;
+    use crate::upstream::{Health, Runs};
 
     fn snapshot() -> Snapshot {
         of("\"127.0.0.1:2\"")
@@ -300,6 +301,27 @@ mod tests {
         assert!(told.contains("\"before\":\"unchecked\""), "{told}");
         let last = next(&mut stream).await.unwrap();
         assert!(last.contains("event: last\n"), "{last}");
+    }
+
+    #[tokio::test]
+    async fn regression_version_that_changes_all_the_time_washes_nothing_else_away() {
+        let (events, snapshot) = (Events::default(), snapshot());
+        events.look(&snapshot);
+        let endpoint = &snapshot.upstreams[0].endpoints[0];
+        endpoint.set_mode(Mode::Draining);
+        for number in 0..300 {
+            let version = AppVersion::try_from(number.to_string().as_bytes()).unwrap();
+            endpoint.set_version(Runs::Version(version));
+            events.look(&snapshot);
+        }
+        endpoint.set_mode(Mode::Active);
+        events.look(&snapshot);
+        let mut stream = events.watch(&snapshot, Over::Tcp, None).unwrap();
+        let told = recent(&next(&mut stream).await.unwrap());
+        let version = |event: &Value| event["version"].clone();
+        let versions: Vec<_> = told.iter().map(version).collect();
+        assert_eq!(versions, ["0", "1", "2", "3", "4", "5", "6", "7", "299"]);
+        assert_eq!(told[8]["before"], "draining");
     }
 
     #[tokio::test]

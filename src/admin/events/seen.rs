@@ -29,6 +29,8 @@ struct OfEndpoint {
     is_ejected: bool,
     reason: Option<String>,
     version: Option<AppVersion>,
+    /// Of such a one another version is no news.
+    is_unstable: bool,
     weight: u32,
     is_eligible: bool,
 }
@@ -127,6 +129,7 @@ impl OfEndpoint {
         is_ejected: false,
         reason: None,
         version: None,
+        is_unstable: false,
         weight: 0,
         is_eligible: false,
     };
@@ -139,6 +142,7 @@ impl OfEndpoint {
             is_ejected: state.ejected.is_some(),
             reason: state.why(),
             version: state.version.version().cloned(),
+            is_unstable: state.churn.is_unstable(),
             weight,
             is_eligible,
         }
@@ -146,6 +150,7 @@ impl OfEndpoint {
 
     fn is(&self, (state, is_standby): (&State, bool), weight: u32, is_eligible: bool) -> bool {
         let words = (self.word, self.mode, self.health);
+        let is_unstable = state.churn.is_unstable();
         words
             == (
                 state.word_of(is_standby),
@@ -154,10 +159,11 @@ impl OfEndpoint {
             )
             && self.is_ejected == state.ejected.is_some()
             && match state.is_held() {
-                true => self.reason == state.why(),
+                true => is_unstable || self.reason == state.why(),
                 false => self.reason == state.reason,
             }
-            && self.version.as_ref() == state.version.version()
+            && self.is_unstable == is_unstable
+            && (is_unstable || self.version.as_ref() == state.version.version())
             && (self.weight, self.is_eligible) == (weight, is_eligible)
     }
 }

@@ -21,6 +21,8 @@ use maglev::{fingerprint, maglev};
 pub struct ConsistentHash {
     /// Written by the control thread, read by workers. Empty before the first refresh.
     table: ArcSwap<Table>,
+    /// What was worked out last, by this or by [`another`](Self::another). The control thread's own.
+    latest: Arc<ArcSwap<Slots>>,
     bounded: Option<(Bound, Arc<InFlight>)>,
 }
 
@@ -51,10 +53,15 @@ impl InFlight {
 struct Table {
     /// Indices of candidates.
     slots: Arc<[u32]>,
-    /// Follows from the members and their weights.
-    fingerprint: u64,
     /// Of those that are eligible.
     weight: u64,
+}
+
+#[derive(Debug, Default)]
+struct Slots {
+    slots: Arc<[u32]>,
+    /// Of the members and weights that they follow from.
+    fingerprint: u64,
 }
 
 impl ConsistentHash {
@@ -62,13 +69,19 @@ impl ConsistentHash {
     pub fn new(bounded: Option<(Bound, Arc<InFlight>)>) -> Self {
         Self {
             table: ArcSwap::default(),
+            latest: Arc::default(),
             bounded,
         }
     }
 
-    /// With the same bound, for a part of the same candidates: counted is what all of them have.
+    /// With the same bound, for a part of the same candidates: counted is what all of them have. Slots follow from all of them,
+    /// too, and are worked out and kept once.
     pub fn another(&self) -> Self {
-        Self::new(self.bounded.clone())
+        Self {
+            table: ArcSwap::default(),
+            latest: Arc::clone(&self.latest),
+            bounded: self.bounded.clone(),
+        }
     }
 
     /// See [`super::Policy::in_flight`].
@@ -123,17 +136,21 @@ impl ConsistentHash {
 
     /// See [`super::Policy::refresh`].
     pub fn refresh<C: Candidate>(&self, candidates: &[C], eligible: impl Fn(&C) -> bool) {
-        let before = self.table.load();
+        let latest = self.latest.load();
         let fingerprint = fingerprint(candidates);
-        let slots = if before.fingerprint == fingerprint && !before.slots.is_empty() {
-            Arc::clone(&before.slots)
+        let slots = if latest.fingerprint == fingerprint && !latest.slots.is_empty() {
+            Arc::clone(&latest.slots)
         } else {
-            maglev(candidates)
+            let slots = maglev(candidates);
+            self.latest.store(Arc::new(Slots {
+                slots: Arc::clone(&slots),
+                fingerprint,
+            }));
+            slots
         };
         let weights = candidates.iter().filter(|candidate| eligible(candidate));
         self.table.store(Arc::new(Table {
             slots,
-            fingerprint,
             weight: weights.map(|candidate| u64::from(candidate.weight())).sum(),
         }));
     }
@@ -288,6 +305,27 @@ mod tests {
         endpoints[3].eligible.set(true);
         policy.refresh(&endpoints, eligible);
         assert_eq!(owners(&policy, &endpoints), before);
+    }
+
+    #[test]
+    fn regression_parts_of_the_same_candidates_had_a_table_each() {
+        let mut all = endpoints(&[1; 4]);
+        let whole = unbounded(&all);
+        let part = whole.another();
+        part.refresh(&all, |endpoint| endpoint.name != all[0].name);
+        let is_one = || Arc::ptr_eq(&whole.table.load().slots, &part.table.load().slots);
+        assert!(is_one());
+        assert_eq!(
+            part.table.load().weight,
+            3,
+            "its own is what it shares them among"
+        );
+        all[0].weight = 2;
+        whole.refresh(&all, eligible);
+        assert!(!is_one(), "only once it is told of the change");
+        part.refresh(&all, eligible);
+        assert!(is_one());
+        assert_eq!(owners(&part, &all), owners(&unbounded(&all), &all));
     }
 
     #[test]

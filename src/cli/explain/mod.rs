@@ -21,6 +21,7 @@ use self::asked::{Asked, Target, parse_headers};
 use self::lines::Lines;
 use self::routes::{explain_outcome, other_routes};
 use super::EXIT_USAGE;
+use super::table::say;
 use crate::config::{self, Config, Problem};
 use crate::daemon::EXIT_CONFIG;
 use crate::message::canonical_path::canonicalize;
@@ -60,9 +61,9 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
     match report {
         Ok(report) => {
             if args.json {
-                println!("{:#}", report.json);
+                say(&format!("{:#}\n", report.json));
             } else {
-                print!("{}", report.text);
+                say(&report.text);
             }
             ExitCode::from(u8::from(!report.routed))
         }

@@ -102,7 +102,9 @@ fn event(kind: &str, data: &Value) -> Option<Event> {
             let text = format!("process {} serves now", data["pid"]);
             (Tone::Good, text)
         }
-        "upgrade" if data["result"] == "failed" => (Tone::Bad, format!("failed: {}", word("why"))),
+        "upgrade" if data["result"] == "failed" => {
+            (Tone::Bad, format!("failed: {}", word("problems")))
+        }
         // Of a kind that balancers after this one have.
         _ => (Tone::Plain, in_full(data)),
     };

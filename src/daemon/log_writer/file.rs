@@ -29,13 +29,14 @@ impl Stream {
         Self::new(io::stdout().as_fd().try_clone_to_owned()?.into())
     }
 
-    /// The file at `path`, which is made where there is none.
+    /// The file at `path`, which is made where there is none: not for everybody to read, what people ask for is their own affair.
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         // A pipe that nobody reads is an error, not a reason to wait.
         let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
         OpenOptions::new()
             .create(true)
             .append(true)
+            .mode(MODE)
             .custom_flags(nonblocking)
             .open(path)
             .and_then(Self::new)
@@ -129,10 +130,12 @@ fn piece(bytes: &[u8]) -> &[u8] {
 }
 
 const PIECE: usize = 4096; // PIPE_BUF: where there is room at all, there is for so many (pipe(7))
+const MODE: u32 = 0o640; // a group such as adm may be given logs to read
 
 #[cfg(test)]
 mod tests {
     use std::io::Read;
+    use std::os::unix::fs::PermissionsExt;
 
     use super::*;
 
@@ -167,6 +170,20 @@ mod tests {
         let lines: Vec<_> = taken.split_inclusive(|byte| *byte == b'\n').collect();
         assert!(lines.iter().all(|line| line.len() == 9000));
         assert_eq!(lines.len() as u64, kept + 2);
+    }
+
+    #[test]
+    fn regression_a_new_file_is_not_for_everybody_to_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("access.log");
+        Stream::open(&path).unwrap();
+        let mode = path.metadata().unwrap().permissions().mode();
+        assert_eq!(mode & 0o137, 0, "{mode:o}");
+        // One that is there keeps what its owner chose.
+        let chosen = std::fs::Permissions::from_mode(0o604);
+        std::fs::set_permissions(&path, chosen).unwrap();
+        Stream::open(&path).unwrap();
+        assert_eq!(path.metadata().unwrap().permissions().mode() & 0o777, 0o604);
     }
 
     #[test]

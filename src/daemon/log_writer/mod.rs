@@ -32,6 +32,7 @@ const PATIENCE: Duration = Duration::from_secs(1);
 pub struct Handle {
     outlet: Outlet,
     target: Arc<Mutex<Next>>,
+    lost: Lost,
     thread: JoinHandle<()>,
 }
 
@@ -117,8 +118,9 @@ pub fn start(log: &AccessLog, dropped: IntCounter) -> io::Result<Handle> {
         .name("access-log".to_owned())
         .spawn(move || writer.run())?;
     Ok(Handle {
-        outlet: Outlet::new(sender, lost),
+        outlet: Outlet::new(sender, lost.clone()),
         target,
+        lost,
         thread,
     })
 }
@@ -151,12 +153,21 @@ impl Handle {
         }
     }
 
-    /// Waits until everything sent so far is written, for `limit` at most: a disk that hangs keeps nobody.
+    /// Waits until everything sent so far is written, for `limit` at most: a disk that hangs keeps nobody. What still waits then
+    /// is lost.
     pub fn finish_within(self, limit: Duration) {
         drop(self.outlet);
         let begun = Instant::now();
         while !self.thread.is_finished() && begun.elapsed() < limit {
             std::thread::sleep(Duration::from_millis(1));
+        }
+        let lines = self.lost.waiting();
+        if lines > 0 {
+            self.lost.add(lines);
+            warn!(
+                lines,
+                "access log lines are lost: they could not be written in time"
+            );
         }
     }
 }
@@ -200,7 +211,9 @@ impl Writer {
             self.lost.add(left);
         }
         if block.lines > 0 {
-            match self.target.write(block) {
+            let written = self.target.write(block);
+            self.lost.settle(block.lines);
+            match written {
                 Ok(()) => self.complaints.written(),
                 Err(Failed { lines, error }) => {
                     self.lost.add(lines);
@@ -221,5 +234,54 @@ impl Writer {
             }
             None => {}
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{PipeReader, Read};
+    use std::os::fd::AsRawFd;
+
+    use super::*;
+    use crate::config;
+
+    /// A writer into a pipe, and what counts lines it has lost.
+    fn into_pipe() -> (Handle, PipeReader, IntCounter) {
+        let (reader, pipe) = io::pipe().unwrap();
+        let text = format!(
+            "[listener.a]\naddress = \"127.0.0.1:0\"\n[access_log]\ntarget = \"/proc/self/fd/{}\"\n",
+            pipe.as_raw_fd()
+        );
+        let config = config::parse(&text, Path::new("f")).unwrap();
+        let dropped = IntCounter::new("x", "x").unwrap();
+        let handle = start(&config.access_log, dropped.clone()).unwrap();
+        (handle, reader, dropped)
+    }
+
+    fn block(length: usize, lines: u64) -> Block {
+        let mut bytes = vec![b'x'; length];
+        bytes.push(b'\n');
+        Block { bytes, lines }
+    }
+
+    #[test]
+    fn regression_lines_that_wait_at_the_end_are_counted() {
+        let (handle, _reader, dropped) = into_pipe();
+        // More than a pipe holds that nobody reads.
+        handle.outlet.hand_over(block(1 << 20, 1));
+        handle.outlet.hand_over(block(1, 3));
+        handle.finish_within(Duration::from_millis(20));
+        assert_eq!(dropped.get(), 4);
+    }
+
+    #[test]
+    fn what_is_written_by_the_end_is_not_lost() {
+        let (handle, mut reader, dropped) = into_pipe();
+        handle.outlet.hand_over(block(1, 1));
+        handle.finish_within(Duration::from_secs(30));
+        assert_eq!(dropped.get(), 0);
+        let mut line = String::new();
+        reader.read_to_string(&mut line).unwrap();
+        assert_eq!(line, "x\n");
     }
 }

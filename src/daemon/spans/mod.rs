@@ -45,25 +45,9 @@ pub(super) struct Handle {
 /// Starts it.
 pub(super) fn start(publisher: Publisher, metrics: &Metrics) -> Handle {
     let (way, blocks) = outbox::way();
-    let dropped = |why| metrics.spans_dropped.with_label_values(&[why]);
-    let sending = Sending {
-        publisher,
-        process: Process::this(),
-        collector: None,
-        queue: Queue::default(),
-        batch: None,
-        delivery: Delivery::default(),
-        next: Instant::now(),
-        pause: FIRST_PAUSE,
-        said: None,
-        exported: metrics.spans_exported.clone(),
-        no_room: dropped("queue"),
-        refused: dropped("refused"),
-        is_ending: false,
-    };
     Handle {
         way,
-        task: tokio::spawn(sending.run(blocks)),
+        task: tokio::spawn(Sending::new(publisher, metrics).run(blocks)),
     }
 }
 
@@ -96,8 +80,10 @@ struct Sending {
     next: Instant,
     /// How long after the next failure.
     pause: Duration,
-    /// When trouble was said, while it lasts.
+    /// When trouble was said last.
     said: Option<Instant>,
+    /// That spans are taken again was not said since.
+    owes_good_news: bool,
     exported: IntCounter,
     no_room: IntCounter,
     refused: IntCounter,
@@ -106,6 +92,26 @@ struct Sending {
 }
 
 impl Sending {
+    fn new(publisher: Publisher, metrics: &Metrics) -> Self {
+        let dropped = |why| metrics.spans_dropped.with_label_values(&[why]);
+        Self {
+            publisher,
+            process: Process::this(),
+            collector: None,
+            queue: Queue::default(),
+            batch: None,
+            delivery: Delivery::default(),
+            next: Instant::now(),
+            pause: FIRST_PAUSE,
+            said: None,
+            owes_good_news: false,
+            exported: metrics.spans_exported.clone(),
+            no_room: dropped("queue"),
+            refused: dropped("refused"),
+            is_ending: false,
+        }
+    }
+
     async fn run(mut self, mut blocks: Receiver<Block>) {
         let mut under_way: Option<JoinHandle<(Delivery, Outcome)>> = None;
         loop {
@@ -143,11 +149,14 @@ impl Sending {
             self.next = self.next.max(Instant::now() + GATHER);
         }
         let spans = block.spans;
-        if self.queue.push(block, limit.saturating_sub(waiting)) {
-            return;
+        if !self.queue.push(block, limit.saturating_sub(waiting)) {
+            self.no_room.inc_by(spans);
+            self.say(Trouble::NoRoom, "there is no room for more");
         }
-        self.no_room.inc_by(spans);
-        self.say("there is no room for more");
+        // What fills a batch need not wait for more. One that was not taken has to wait all the same.
+        if self.batch.is_none() && self.queue.is_enough(limit) {
+            self.next = Instant::now();
+        }
     }
 
     /// Begins to send what waits. Cannot be waited for here: more comes meanwhile.
@@ -177,8 +186,9 @@ impl Sending {
                 self.next = now;
                 if refused > 0 {
                     self.refused.inc_by(refused);
-                    self.say(&format!("it has refused {refused} of {spans}: {why}"));
-                } else if self.said.take().is_some() {
+                    let error = format!("it has refused {refused} of {spans}: {why}");
+                    self.say(Trouble::NotTaken, &error);
+                } else if std::mem::take(&mut self.owes_good_news) {
                     info!("spans are taken again");
                 }
             }
@@ -187,7 +197,7 @@ impl Sending {
                 self.refused.inc_by(spans);
                 self.batch = None;
                 self.next = now;
-                self.say(&why);
+                self.say(Trouble::NotTaken, &why);
             }
             Outcome::Later(wish, why) => {
                 if self.is_ending {
@@ -200,13 +210,13 @@ impl Sending {
                 // Several balancers shall not come back at the same moment.
                 self.next = now + pause.mul_f64(1.0 + fastrand::f64() / 4.0);
                 self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-                self.say(&why);
+                self.say(Trouble::NotTaken, &why);
             }
         }
     }
 
-    /// Says what is wrong, once a minute.
-    fn say(&mut self, error: &str) {
+    /// Says what is wrong, once a minute: also where it comes and goes.
+    fn say(&mut self, trouble: Trouble, error: &str) {
         let now = Instant::now();
         if self.said.is_some_and(|said| now - said < SAY_AGAIN) {
             return;
@@ -215,8 +225,23 @@ impl Sending {
         let collector = self.collector.as_ref().map(|it| it.address.to_string());
         let waiting = self.queue.spans() + self.batch.as_ref().map_or(0, |batch| batch.spans);
         let dropped = self.no_room.get() + self.refused.get();
-        warn!(collector, error, waiting, dropped, "spans are not taken");
+        match trouble {
+            Trouble::NotTaken => {
+                self.owes_good_news = true;
+                warn!(collector, error, waiting, dropped, "spans are not taken");
+            }
+            Trouble::NoRoom => warn!(collector, error, waiting, dropped, "spans are dropped"),
+        }
     }
+}
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug)]
+enum Trouble {
+    /// The collector does not take them, or cannot be reached.
+    NotTaken,
+    /// They come faster than they go, whatever the collector does.
+    NoRoom,
 }
 
 /// What has come of what is under way.
@@ -228,4 +253,97 @@ async fn ended(under_way: &mut Option<JoinHandle<(Delivery, Outcome)>>) -> (Deli
     let failed =
         |error: tokio::task::JoinError| (Delivery::default(), Outcome::Refused(error.to_string()));
     under_way.await.unwrap_or_else(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::config;
+    use crate::snapshot::compile::Compiler;
+    use crate::tls::Tickets;
+
+    const TEXT: &str = "[listener.a]\naddress = \"127.0.0.1:80\"\n[[route]]\nrespond = { status = 204 }\n\
+        [tracing]\nendpoint = \"http://127.0.0.1:4318\"\n";
+
+    fn sending(more: &str) -> Sending {
+        let metrics = Arc::new(Metrics::new());
+        let config = config::parse(&format!("{TEXT}{more}"), Path::new("f")).unwrap();
+        let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
+        let compiled = compiler.compile(&config, None).unwrap();
+        Sending::new(Publisher::new(compiled.snapshot), &metrics)
+    }
+
+    fn block(kibibytes: usize) -> Block {
+        Block {
+            bytes: vec![1; kibibytes * 1024],
+            spans: 100,
+        }
+    }
+
+    fn taken() -> Outcome {
+        Outcome::Taken {
+            refused: 0,
+            why: String::new(),
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_what_fills_a_batch_is_sent_at_once() {
+        for more in ["", "queue = \"64KiB\"\n"] {
+            let mut sending = sending(more);
+            sending.take(block(1));
+            assert_eq!(sending.next, Instant::now() + GATHER);
+            // More than may wait comes within the second.
+            for _ in 0..200 {
+                sending.take(block(40));
+                if sending.next <= Instant::now() {
+                    let _delivery = sending.send();
+                    sending.note(taken());
+                }
+            }
+            assert_eq!(sending.no_room.get(), 0);
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_was_not_taken_waits_however_much_comes() {
+        let mut sending = sending("");
+        sending.take(block(40));
+        let _delivery = sending.send();
+        sending.note(Outcome::Later(None, "away".to_owned()));
+        for _ in 0..200 {
+            sending.take(block(40));
+        }
+        assert!(sending.next >= Instant::now() + FIRST_PAUSE);
+        assert!(sending.no_room.get() > 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_trouble_that_comes_and_goes_is_said_once_a_minute() {
+        let mut sending = sending("");
+        let begun = Instant::now();
+        let away = || Outcome::Later(None, "away".to_owned());
+        sending.note(away());
+        for second in 1..60 {
+            tokio::time::advance(Duration::from_secs(1)).await;
+            sending.note(taken());
+            assert!(!sending.owes_good_news);
+            sending.note(away());
+            assert_eq!((sending.said, second), (Some(begun), second));
+            assert!(!sending.owes_good_news);
+        }
+        tokio::time::advance(Duration::from_secs(1)).await;
+        sending.note(away());
+        assert_eq!(sending.said, Some(begun + SAY_AGAIN));
+        assert!(sending.owes_good_news);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_nobody_is_told_that_spans_are_taken_again_where_only_room_was_lacking() {
+        let mut sending = sending("");
+        sending.say(Trouble::NoRoom, "there is no room for more");
+        assert!(sending.said.is_some() && !sending.owes_good_news);
+    }
 }

@@ -45,6 +45,11 @@ impl Queue {
         true
     }
 
+    /// Whether so much waits that sending need not be put off: a batch, or half of what may wait where `limit` is small.
+    pub(super) fn is_enough(&self, limit: usize) -> bool {
+        self.bytes >= BATCH.min(limit / 2)
+    }
+
     /// Takes what is sent next, as `envelope` packs it.
     pub(super) fn batch(&mut self, envelope: impl FnOnce(&[u8]) -> Vec<u8>) -> Batch {
         let (mut bytes, mut spans) = (Vec::new(), 0);

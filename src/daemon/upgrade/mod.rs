@@ -189,7 +189,7 @@ impl Daemon {
                     pid = upgrade.pid,
                     why, "upgrade failed; this process goes on"
                 );
-                json!({ "result": "failed", "pid": upgrade.pid, "why": why })
+                json!({ "result": "failed", "pid": upgrade.pid, "problems": why })
             }
         };
         self.admin.events.publish("upgrade", told);
@@ -421,6 +421,15 @@ impl Successor {
     /// Whether it has ended, and not as it should.
     pub(super) fn is_lost(&mut self) -> bool {
         self.ended() == Some(Ended::Lost)
+    }
+
+    /// Tells it that nothing is in flight here any more, cut or not, and what has been counted since the last time.
+    pub(super) fn tell_the_end(&mut self, metrics: &Metrics) {
+        let left = Left {
+            heard: self.heard,
+            ..Left::default()
+        };
+        self.tell(left, metrics);
     }
 
     /// Tells it what is left here, and what has been counted since the last time.

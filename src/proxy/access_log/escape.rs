@@ -1,7 +1,9 @@
 //! Text that clients have a say in, written so that it neither ends its line nor its quotes, and no terminal acts on it.
 
-/// RFC 8259 §7: quotes, backslashes and control characters are escaped; DEL and those of Latin-1 too, which terminals act
-/// on, and U+2028 and U+2029, which some readers take for the end of a line.
+use crate::message::unfit::is_unfit;
+
+/// RFC 8259 §7: quotes, backslashes and control characters are escaped; so is whatever else is unfit to be shown, such as what turns
+/// the direction of writing.
 pub(super) fn json(out: &mut Vec<u8>, text: &[u8]) {
     // Nearly always that is all.
     if is_plain(text) {
@@ -68,7 +70,10 @@ static SUSPECT: [bool; 256] = {
     let mut suspect = [false; 256];
     let mut byte = 0;
     while byte < 256 {
-        suspect[byte] = matches!(byte as u8, b'"' | b'\\' | 0..0x20 | 0x7f | 0xc2 | 0xe2);
+        suspect[byte] = matches!(
+            byte as u8,
+            b'"' | b'\\' | 0..0x20 | 0x7f | 0xc2 | 0xd8 | 0xe1 | 0xe2 | 0xef | 0xf3
+        );
         byte += 1;
     }
     suspect
@@ -81,26 +86,26 @@ fn escape<'a>(out: &mut Vec<u8>, rest: &'a [u8]) -> &'a [u8] {
             out.extend_from_slice(&[b'\\', *byte]);
             1
         }
-        [byte @ (0..0x20 | 0x7f), ..] => {
-            unicode(out, u16::from(*byte));
-            1
-        }
-        // U+0080 to U+009F, the second set of control characters.
-        [0xc2, next @ 0x80..0xa0, ..] => {
-            unicode(out, u16::from(*next));
-            2
-        }
-        [0xe2, 0x80, last @ (0xa8 | 0xa9), ..] => {
-            unicode(out, 0x2000 | u16::from(*last - 0x80));
-            3
-        }
-        [byte, ..] => {
-            out.push(*byte);
-            1
-        }
-        [] => 0,
+        _ => match first(rest) {
+            Some(character) if is_unfit(character) => {
+                for unit in character.encode_utf16(&mut [0; 2]) {
+                    unicode(out, *unit);
+                }
+                character.len_utf8()
+            }
+            Some(_) | None => {
+                out.extend(rest.first());
+                1
+            }
+        },
     };
     &rest[length..]
+}
+
+/// The character that `rest` begins with, if it does.
+fn first(rest: &[u8]) -> Option<char> {
+    let longest = &rest[..rest.len().min(4)];
+    longest.utf8_chunks().next()?.valid().chars().next()
 }
 
 fn unicode(out: &mut Vec<u8>, code: u16) {
@@ -116,11 +121,27 @@ mod tests {
     use super::*;
 
     fn is_safe(text: &[u8]) -> bool {
-        std::str::from_utf8(text).is_ok_and(|text| {
-            !text.contains(|character: char| {
-                character.is_control() || matches!(character, '\u{2028}' | '\u{2029}')
-            })
-        })
+        std::str::from_utf8(text).is_ok_and(|text| !text.contains(is_unfit))
+    }
+
+    #[test]
+    fn regression_what_turns_the_direction_of_writing_is_escaped() {
+        let mut out = Vec::new();
+        json(
+            &mut out,
+            "a\u{202e}b\u{200b}\u{61c}\u{2066}\u{feff}\u{e0041}é—♥".as_bytes(),
+        );
+        let expected = "a\\u202eb\\u200b\\u061c\\u2066\\ufeff\\udb40\\udc41é—♥";
+        assert_eq!(String::from_utf8(out).unwrap(), expected);
+    }
+
+    #[test]
+    fn every_character_that_is_unfit_is_suspected_by_its_first_byte() {
+        for character in ('\0'..=char::MAX).filter(|character| is_unfit(*character)) {
+            let mut bytes = [0; 4];
+            character.encode_utf8(&mut bytes);
+            assert!(SUSPECT[usize::from(bytes[0])], "{character:?}");
+        }
     }
 
     #[test]
@@ -140,7 +161,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn json_is_read_back_as_it_was(text in "\\PC{0,20}[\u{0}-\u{a0}\u{2020}-\u{2030}\"\\\\]{0,20}\\PC{0,9}") {
+        fn json_is_read_back_as_it_was(text in "\\PC{0,20}[\u{0}-\u{ad}\u{2000}-\u{2070}\u{feff}\"\\\\]{0,20}.{0,9}") {
             let mut out = b"\"".to_vec();
             json(&mut out, text.as_bytes());
             out.push(b'"');

@@ -44,10 +44,12 @@ pub struct Outlet {
     lost: Lost,
 }
 
-/// Lines that were dropped.
+/// Lines that were dropped, and those that may still be.
 #[derive(Clone, Debug)]
 pub struct Lost {
     metric: IntCounter,
+    /// Lines handed over, and neither written nor lost so far. Relaxed, as the other one: the channel orders the two sides.
+    waiting: Arc<AtomicU64>,
     /// The same, of this process only: added to by workers and the writer, read by the writer. A count, and nothing hangs on
     /// when it is seen: relaxed.
     count: Arc<AtomicU64>,
@@ -58,6 +60,7 @@ impl Lost {
     pub fn new(metric: IntCounter) -> Self {
         Self {
             metric,
+            waiting: Arc::default(),
             count: Arc::default(),
         }
     }
@@ -66,6 +69,21 @@ impl Lost {
     pub fn add(&self, lines: u64) {
         self.metric.inc_by(lines);
         self.count.fetch_add(lines, Relaxed);
+    }
+
+    /// So many are handed over: they wait from now on.
+    fn wait(&self, lines: u64) {
+        self.waiting.fetch_add(lines, Relaxed);
+    }
+
+    /// So many of those that waited do no longer, whatever has become of them.
+    pub fn settle(&self, lines: u64) {
+        self.waiting.fetch_sub(lines, Relaxed);
+    }
+
+    /// How many wait.
+    pub fn waiting(&self) -> u64 {
+        self.waiting.load(Relaxed)
     }
 
     /// How many so far.
@@ -85,10 +103,14 @@ impl Outlet {
         let _ = self.blocks.try_send(Block::default());
     }
 
-    fn hand_over(&self, block: Block) {
+    /// Sends `block` to the writer, unless there is no room.
+    pub fn hand_over(&self, block: Block) {
+        // Before it is sent: it may be written before this goes on.
+        self.lost.wait(block.lines);
         if let Err(TrySendError::Full(block) | TrySendError::Disconnected(block)) =
             self.blocks.try_send(block)
         {
+            self.lost.settle(block.lines);
             self.lost.add(block.lines);
         }
     }
@@ -141,6 +163,13 @@ impl AccessLog {
     fn hand_over(&self, bytes: Vec<u8>) {
         let lines = self.lines.replace(0);
         self.outlet.hand_over(Block { bytes, lines });
+    }
+}
+
+impl Drop for AccessLog {
+    /// A worker that panics has no other chance.
+    fn drop(&mut self) {
+        self.flush();
     }
 }
 

@@ -1,5 +1,6 @@
 //! What lines look like, and that nobody can make them look like something else.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, sync_channel};
 
 use proptest::prelude::*;
@@ -249,4 +250,20 @@ proptest! {
         let combined = written(&line, &rule(&format!("format = \"combined\"\n{redact}")));
         prop_assert!(!combined.contains(&secret), "{}", combined);
     }
+}
+
+#[test]
+fn regression_lines_of_a_worker_that_panics_are_handed_over() {
+    let (log, receiver, _) = log(1);
+    let rule = rule("");
+    let panicked = catch_unwind(AssertUnwindSafe(|| {
+        let log = log;
+        log.write(&line("/"), &rule);
+        assert!(
+            receiver.try_recv().is_ok(),
+            "a panic of the test's own making"
+        );
+    }));
+    assert!(panicked.is_err());
+    assert_eq!(receiver.try_recv().map(|block| block.lines), Ok(1));
 }

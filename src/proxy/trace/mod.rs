@@ -17,6 +17,7 @@ use http::{HeaderMap, Request, Uri, Version};
 use super::client::Client;
 use super::local::Local;
 use crate::message::forwarded;
+use crate::message::redact::Secrets;
 use crate::message::trace::{self, Parent, SpanId, TRACEPARENT, TRACESTATE, TraceId};
 use crate::snapshot::{Listener, Tracing};
 use crate::upstream::Endpoint;
@@ -40,6 +41,7 @@ pub struct Trace {
     version: Version,
     uri: Uri,
     has_query: bool,
+    secrets: Option<Arc<Secrets>>,
     /// `Host`
     host: Option<HeaderValue>,
     /// As trusted proxies name it.
@@ -130,6 +132,7 @@ fn sampled<B>(
         version: request.version(),
         uri: uri.clone(),
         has_query: rule.query,
+        secrets: rule.secrets.clone(),
         host: host.or_else(|| headers.get(header::HOST).cloned()),
         client: (named != address.ip()).then_some(named),
         attempts: RefCell::default(),
@@ -222,3 +225,6 @@ fn state(headers: &HeaderMap) -> String {
 
 /// §3.3.1.5: that much has to be passed on, at least. The endpoint gets all of it.
 const LONGEST_STATE: usize = 512;
+
+#[cfg(test)]
+mod tests;

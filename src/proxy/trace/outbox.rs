@@ -72,9 +72,34 @@ impl Outbox {
     }
 }
 
+impl Drop for Outbox {
+    /// A worker that panics has no other chance.
+    fn drop(&mut self) {
+        self.flush();
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use std::panic::{AssertUnwindSafe, catch_unwind};
+
     use super::*;
+
+    #[test]
+    fn regression_spans_of_a_worker_that_panics_are_handed_over() {
+        let (way, mut blocks) = way();
+        let outbox = Outbox::new(way, IntCounter::new("x", "x").unwrap());
+        let panicked = catch_unwind(AssertUnwindSafe(|| {
+            let outbox = outbox;
+            outbox.add(|bytes| {
+                bytes.push(1);
+                1
+            });
+            assert!(blocks.is_closed(), "a panic of the test's own making");
+        }));
+        assert!(panicked.is_err());
+        assert_eq!(blocks.try_recv().map(|block| block.spans), Ok(1));
+    }
 
     #[test]
     fn what_finds_no_room_is_dropped_and_counted() {

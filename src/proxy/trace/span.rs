@@ -6,15 +6,17 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::time::Instant;
 
-use http::{Method, Version};
+use http::{Method, Uri, Version};
 
 use super::outbox::Outbox;
 use super::{Attempt, Trace};
 use crate::config::Address;
 use crate::message::authority;
 use crate::message::protobuf::Write;
+use crate::message::redact::Secrets;
 use crate::message::trace::SpanId;
 use crate::proxy::client::Client;
+use crate::proxy::hedge::OUTRUN;
 
 /// What has become of a request.
 #[derive(Clone, Copy, Debug)]
@@ -47,7 +49,7 @@ impl Trace {
     pub fn finish(&self, finished: &Finished<'_>, outbox: &Outbox) {
         let attempts = self.attempts.borrow();
         outbox.add(|out| {
-            out.message(SPANS, |out| self.server(out, finished, attempts.last()));
+            out.message(SPANS, |out| self.server(out, finished, told(&attempts)));
             for (before, attempt) in attempts.iter().enumerate() {
                 out.message(SPANS, |out| self.client(out, finished, (attempt, before)));
             }
@@ -55,7 +57,7 @@ impl Trace {
         });
     }
 
-    fn server(&self, out: &mut Vec<u8>, finished: &Finished<'_>, last: Option<&Attempt>) {
+    fn server(&self, out: &mut Vec<u8>, finished: &Finished<'_>, told: Option<&Attempt>) {
         let (method, original) = known(finished.method);
         let word = if original.is_some() { "HTTP" } else { method };
         let name = match finished.route {
@@ -75,11 +77,11 @@ impl Trace {
             });
         }
         method_of(out, method, original);
-        text(out, "url.path", self.uri.path());
+        text(out, "url.path", &path(&self.uri, self.secrets.as_deref()));
         let scheme = finished.client.scheme_value().to_str();
         text(out, "url.scheme", scheme.unwrap_or_default());
-        if let (Some(query), true) = (self.uri.query(), self.has_query) {
-            text(out, "url.query", query);
+        if let (Some(asked), true) = (self.uri.query(), self.has_query) {
+            text(out, "url.query", &query(asked, self.secrets.as_deref()));
         }
         self.server_address(out, finished.client);
         version(out, self.version);
@@ -95,7 +97,7 @@ impl Trace {
             ("balancer.upstream", finished.upstream),
             (
                 "balancer.endpoint",
-                last.map(|attempt| &**attempt.endpoint.name()),
+                told.map(|attempt| &**attempt.endpoint.name()),
             ),
             ("balancer.reason", finished.reason),
             ("balancer.request_id", Some(finished.request_id)),
@@ -128,10 +130,12 @@ impl Trace {
             Some(_) => "https",
             None => "http",
         };
-        let mut url = format!("{scheme}://{}{}", endpoint.address(), attempt.uri.path());
-        if let (Some(query), true) = (attempt.uri.query(), self.has_query) {
+        let secrets = self.secrets.as_deref();
+        let path = path(&attempt.uri, secrets);
+        let mut url = format!("{scheme}://{}{path}", endpoint.address());
+        if let (Some(asked), true) = (attempt.uri.query(), self.has_query) {
             // A string takes everything.
-            let _ = write!(url, "?{query}");
+            let _ = write!(url, "?{}", query(asked, secrets));
         }
         text(out, "url.full", &url);
         match endpoint.address() {
@@ -157,7 +161,12 @@ impl Trace {
         if let Some(status) = attempt.status {
             number(out, "http.response.status_code", status.into());
         }
+        if attempt.is_outrun() {
+            text(out, "balancer.outcome", OUTRUN);
+        }
         let error = match (attempt.failed, attempt.status) {
+            // Nobody has waited for it, and nothing is wrong with it.
+            (Some((_, OUTRUN)), _) => None,
             (Some((_, error)), _) => Some(error),
             // It has not answered, or not whole, and nobody waits any more.
             (None, None) => finished.reason,
@@ -209,6 +218,32 @@ impl Trace {
         let port: u16 = port.unwrap_or_else(|| client.local().port());
         number(out, "server.port", port.into());
     }
+}
+
+impl Attempt {
+    /// Whether another one, at the same time, was answered first.
+    fn is_outrun(&self) -> bool {
+        matches!(self.failed, Some((_, OUTRUN)))
+    }
+}
+
+/// Whose endpoint the request's own span names: who has answered, though another was asked after it; else who was asked last.
+fn told(attempts: &[Attempt]) -> Option<&Attempt> {
+    let mut latest = attempts.iter().rev();
+    latest
+        .find(|it| it.failed.is_none())
+        .or_else(|| attempts.last())
+}
+
+/// What of `uri`'s path may be known.
+fn path<'u>(uri: &'u Uri, secrets: Option<&Secrets>) -> Cow<'u, str> {
+    let path = uri.path();
+    secrets.map_or(Cow::Borrowed(path), |secrets| secrets.path(path))
+}
+
+/// What of a query may be.
+fn query<'u>(asked: &'u str, secrets: Option<&Secrets>) -> Cow<'u, str> {
+    secrets.map_or(Cow::Borrowed(asked), |secrets| secrets.query(asked))
 }
 
 /// The method as the conventions know it, and as it is where they do not.

@@ -29,11 +29,11 @@ function told(kind, data) {
     case "reload":
       return toldReload(data);
     case "operator":
-      return { shape: "hand", tone: data.refused ? "warn" : "calm", said: `${data.by ?? "operator"}: ${data.action}${data.target ? ` ${data.target}` : ""}`, more: data.refused ? `refused: ${data.refused}` : "" };
+      return { shape: "hand", tone: data.result === "refused" ? "warn" : "calm", said: `${data.by ?? "operator"}: ${data.action}${data.target ? ` ${data.target}` : ""}`, more: data.result === "refused" ? "refused" : "" };
     case "upgrade":
       return data.result === "done"
         ? { shape: "turn", tone: "good", said: `upgraded to ${data.version}`, more: `generation ${data.generation}` }
-        : { shape: "turn", tone: "bad", said: "upgrade failed, this process goes on", more: data.why ?? "" };
+        : { shape: "turn", tone: "bad", said: "upgrade failed, this process goes on", more: "the log says why" };
     case "pause":
       return { shape: "bar", tone: data.paused ? "warn" : "good", said: `${data.upstream} ${data.paused ? "is paused" : "goes on"}`, more: "" };
     case "flip":
