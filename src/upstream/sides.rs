@@ -311,7 +311,7 @@ mod tests {
 
         fn reload(&mut self, keys: &str) {
             let folder = tempfile::tempdir().unwrap();
-            let config = config(folder.path(), keys, self.upstream().endpoints.len());
+            let config = config(folder.path(), keys, (self.upstream().endpoints.len(), &[]));
             let compiled = self.compiler.compile(&config, Some(&self.snapshot));
             self.snapshot = compiled.unwrap().snapshot;
             apply(&self.snapshot, &config);
@@ -608,7 +608,7 @@ mod tests {
         assert_eq!(stage.ask(0).as_deref(), Some("1"), "a backup waits");
     }
 
-    const POLICIES: [&str; 7] = [
+    const SETTINGS: [&str; 7] = [
         "policy = \"round-robin\"",
         "policy = \"least-connections\"",
         "policy = \"two-choices\"",
@@ -630,7 +630,7 @@ mod tests {
 
     #[test]
     fn clients_of_a_version_that_only_a_set_on_standby_runs_move() {
-        for policy in POLICIES {
+        for policy in SETTINGS {
             let mut stage = in_sets(policy, &["1", "2"], &["blue", "green"]);
             for _ in 0..4 {
                 assert_eq!(stage.ask(0).as_deref(), Some("1"), "{policy}");
@@ -649,7 +649,7 @@ mod tests {
 
     #[test]
     fn clients_keep_their_version_through_a_flip_where_the_new_set_runs_it() {
-        for policy in POLICIES {
+        for policy in SETTINGS {
             let (versions, sets) = (["1", "1", "2", "1"], ["blue", "green", "green", "blue"]);
             let mut stage = in_sets(policy, &versions, &sets);
             assert_eq!(stage.ask(0).as_deref(), Some("1"));
