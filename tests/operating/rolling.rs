@@ -449,7 +449,7 @@ fn signal_before_the_hook_undoes_the_drain() {
         said.ends_with(
             "balancer: roll app: stopped by a signal, before anything was restarted\n\
              balancer: app/a: left in use, up\n\
-             balancer: roll app: not reached: b; `balancer roll app --only b`, with the options of before, goes on\n"
+             balancer: roll app: not reached: a, b; `balancer roll app --only a --only b`, with the options of before, goes on\n"
         ),
         "{said}"
     );

@@ -91,6 +91,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
             why,
             batch,
             rest,
+            ..
         }) => {
             roll.tell_end(&why, &batch);
             roll.tell_rest(&rest);
@@ -115,25 +116,40 @@ enum Ended {
         code: ExitCode,
         why: String,
         batch: Vec<String>,
-        /// Those whose turn had not come yet.
+        /// Whether something may have been done to `batch`; else its turn comes again.
+        is_begun: bool,
+        /// Those whose turn is still to come.
         rest: Vec<String>,
     },
 }
 
 impl Ended {
-    /// The turn of `rest` had not come yet.
-    fn before(self, rest: &[Vec<String>]) -> Self {
+    /// It was the turn of the first of `batches`.
+    fn at(self, batches: &[Vec<String>]) -> Self {
         match self {
             Self::Unasked(error) => Self::Unasked(error),
             Self::Stopped {
-                code, why, batch, ..
+                code,
+                why,
+                batch,
+                is_begun,
+                ..
             } => Self::Stopped {
                 code,
                 why,
                 batch,
-                rest: rest.concat(),
+                is_begun,
+                rest: batches[usize::from(is_begun)..].concat(),
             },
         }
+    }
+
+    /// Nothing was done to its batch but to take it out.
+    fn unbegun(mut self) -> Self {
+        if let Self::Stopped { is_begun, .. } = &mut self {
+            *is_begun = false;
+        }
+        self
     }
 }
 
@@ -148,6 +164,7 @@ fn stopped(code: impl Into<ExitCode>, batch: &[String], why: String) -> Ended {
         code: code.into(),
         why,
         batch: batch.to_vec(),
+        is_begun: !batch.is_empty(),
         rest: Vec::new(),
     }
 }
@@ -182,10 +199,10 @@ impl Roll<'_> {
             }
             if self.stop.is_wanted() {
                 let why = "stopped by a signal, between endpoints".to_owned();
-                return Err(stopped(1, &[], why).before(&batches[index..]));
+                return Err(stopped(1, &[], why).at(&batches[index..]));
             }
-            let rest = &batches[index + 1..];
-            let turns = self.batch(batch).map_err(|ended| ended.before(rest))?;
+            let turns = self.batch(batch);
+            let turns = turns.map_err(|ended| ended.at(&batches[index..]))?;
             done += turns.len();
             for turn in &turns {
                 let text = format!("done, {done} of {}", chosen.len());

@@ -94,7 +94,7 @@ impl Roll<'_> {
         let names = names(batch);
         let undone = |why: String| {
             self.put_back(batch);
-            stopped(1, &names, why)
+            stopped(1, &names, why).unbegun()
         };
         let begun = Instant::now();
         let mut looked = begun;
@@ -132,7 +132,7 @@ impl Roll<'_> {
                     .collect();
                 let long = ago(self.args.timeout.as_secs());
                 let why = format!("{} after {long}", left.join(", "));
-                return Err(stopped(EXIT_TIMEOUT, &names, why));
+                return Err(stopped(EXIT_TIMEOUT, &names, why).unbegun());
             }
             waiting = left.into_iter().map(|(turn, _)| turn).collect();
             self.stop.sleep(LOOK);
