@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue, REFERER, USER_AGENT};
@@ -33,7 +33,7 @@ use crate::message::{self, hop_by_hop};
 use crate::net::relay::Limits;
 use crate::net::shared::SharedStream;
 use crate::pool::Connection;
-use crate::snapshot::{AccessLogRule, Action, Held, Listener, Own, Route};
+use crate::snapshot::{AccessLogRule, Action, Held, Listener, Own, ReadsAndWrites, Route};
 use crate::units::ByteSize;
 use crate::upstream::{Endpoint, Lease, Upstream, Wanted, Wish};
 
@@ -369,6 +369,34 @@ impl Record {
         upstream.affinity.as_ref()?;
         let answered = self.from.get()?.lease.endpoint();
         upstream.keep(self.affinity, answered, self.listener.tls.is_some())
+    }
+
+    /// What the client is told that has written, where its route remembers that. Whatever the answer was, and also where none came:
+    /// it may have been done.
+    pub fn written_cookie(&self) -> Option<HeaderValue> {
+        match &self.route.action {
+            Action::ReadsAndWrites(both) => self.written_cookie_of(both),
+            Action::Forward(_)
+            | Action::Split(_)
+            | Action::Redirect(_)
+            | Action::Respond(_)
+            | Action::NotFound => None,
+        }
+    }
+
+    #[cold]
+    fn written_cookie_of(&self, both: &ReadsAndWrites) -> Option<HeaderValue> {
+        let written = both.written()?;
+        // CONNECT asks for a tunnel, as a GET does over HTTP/1.
+        let is_write = !self.method.is_safe() && self.method != Method::CONNECT;
+        let was_sent = self.from.get().is_some()
+            || self
+                .error
+                .is_some_and(|error| error.fault() == Fault::Endpoint);
+        if !is_write || !was_sent {
+            return None;
+        }
+        written.said(SystemTime::now(), self.listener.tls.is_some())
     }
 
     /// What variables stand for, where its route uses some.
