@@ -295,12 +295,13 @@ impl Status {
             text.push_str(&format!(
                 "\nupstream {} ({}): {} of {} available{}{}\n",
                 upstream.name,
-                upstream.policy,
+                upstream.by(),
                 upstream.available,
                 upstream.endpoints.len(),
                 upstream
                     .headroom
                     .as_ref()
+                    .filter(|_| !upstream.is_authoritative())
                     .map_or_else(String::new, Headroom::text),
                 upstream.skew(now)
             ));
@@ -321,6 +322,18 @@ impl Upstream {
         match &self.flip {
             None => format!("  set {active} serves\n"),
             Some(flip) => format!("  set {active} serves; last flip: {}\n", flip.text(active)),
+        }
+    }
+
+    fn is_authoritative(&self) -> bool {
+        self.authority.is_some() || self.no_authority.is_some()
+    }
+
+    /// What decides who is asked.
+    fn by(&self) -> &str {
+        match self.is_authoritative() {
+            true => "authoritative",
+            false => &self.policy,
         }
     }
 

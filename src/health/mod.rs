@@ -290,10 +290,8 @@ impl Check {
                 endpoint.set_health(state.health, reason);
             }
         }
-        if concerns_picks {
-            if let Some(upstream) = self.upstream() {
-                upstream.refresh();
-            }
+        if concerns_picks && let Some(upstream) = self.upstream() {
+            upstream.refresh();
         }
     }
 

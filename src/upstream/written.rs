@@ -195,7 +195,7 @@ mod tests {
         }
         let before = written(2000, "app", &["old"]);
         assert!(holds(&here, &pair(&before, 0), 1));
-        let many = vec!["wrote=x"; LOOKED_AT].join("; ");
+        let many = ["wrote=x"; LOOKED_AT].join("; ");
         let pair = pair(&here, 0);
         assert!(holds(&here, &format!("wrote=x; {pair}"), 1));
         assert!(!holds(&here, &format!("{many}; {pair}"), 1));

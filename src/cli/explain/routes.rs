@@ -143,6 +143,9 @@ fn matchers(config: &Config, route: &Route) -> String {
 
 /// The policy, and what it picks by.
 fn policy(upstream: &Upstream) -> String {
+    if upstream.authoritative {
+        return "authoritative".to_owned();
+    }
     let word = upstream.policy.as_str();
     if upstream.policy != Policy::Hash {
         return word.to_owned();

@@ -49,7 +49,7 @@ pub(super) fn action(table: &mut Table<'_>, declared: &Declared) -> Option<Actio
     );
     let upstream = apart
         .map(Action::ReadsAndWrites)
-        .or(upstream.map(Action::Forward));
+        .or_else(|| upstream.map(Action::Forward));
     let split = split::split(split.as_ref(), by.as_ref(), declared).map(Action::Split);
     let redirect = redirect
         .and_then(|value| value.table(self::redirect)?)

@@ -13,7 +13,7 @@ use crate::units::AppVersion;
 pub(super) fn role(
     table: &mut Table<'_>,
     endpoints: Option<&[Endpoint]>,
-    health: &mut Option<Health>,
+    health: Option<&Health>,
 ) -> bool {
     let value = table.get("role");
     let words = [("clones", false), ("authoritative", true)];
@@ -21,7 +21,7 @@ pub(super) fn role(
         .as_ref()
         .and_then(|value| value.one_of(&words, &[]))
         .unwrap_or(false);
-    let says_role = health.as_ref().is_some_and(|health| health.role.is_some());
+    let says_role = health.is_some_and(|health| health.role.is_some());
     let Some(value) = value.filter(|_| is_authoritative) else {
         if says_role {
             table.report(

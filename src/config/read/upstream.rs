@@ -46,7 +46,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
                 "proxy_protocol with protocol = \"h2\": a connection would carry requests of many clients, and the header names one; leave one of them out",
             );
         }
-        let mut health = table
+        let health = table
             .get("health")
             .and_then(|value| value.table(|table| health::health(table, http2)));
         let says_version = health.as_ref().is_some_and(|health| health.version.is_some());
@@ -80,7 +80,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("retry")
             .and_then(|value| retry::upstream(&value, timeouts.response_head))
             .unwrap_or((Retry::DEFAULT, Budget::DEFAULT));
-        let authoritative = role::role(table, endpoints.as_deref(), &mut health);
+        let authoritative = role::role(table, endpoints.as_deref(), health.as_ref());
         Some(Upstream {
             name: entry.name.into(),
             policy,
