@@ -10,7 +10,6 @@ use tokio::net::TcpStream;
 use tracing::{info, warn};
 
 use super::adaptive::Adapting;
-use super::authority::Part;
 use super::budget::Claimed;
 use super::churn::Churn;
 use super::counters::{Ghosts, Latency};
@@ -20,6 +19,7 @@ use super::load::{Ease, STEPS};
 use super::outlier::{Alarm, Outlier};
 use super::peaks::Peaks;
 use super::queue::Queue;
+use super::role::Part;
 use super::sets::SetId;
 use super::state::{Health, State, Tier};
 use super::version::{Runs, Shown};

@@ -7,8 +7,8 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use super::authority::Said;
 use super::outlier::Line;
+use super::role::Said;
 use super::state::Health;
 use super::version::Runs;
 use crate::config::Mode;

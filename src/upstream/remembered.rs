@@ -6,8 +6,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::Endpoint;
-use super::authority::Said;
 use super::outlier::{Ejection, Line};
+use super::role::Said;
 use super::state::{Evidence, Health};
 use super::version::Runs;
 use crate::units::AppVersion;

@@ -4,9 +4,9 @@
 use std::fmt;
 use std::time::SystemTime;
 
-use super::authority::{Part, PassedOver};
 use super::churn::Churn;
 use super::outlier::Ejection;
+use super::role::{Part, PassedOver};
 use super::version::Runs;
 use crate::config::Mode;
 use crate::units::AppVersion;
