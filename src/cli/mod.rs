@@ -32,6 +32,8 @@ pub use running::At;
 pub const EXIT_CHANGES: u8 = 2;
 /// `drain --wait`: something is still in flight; `roll`: the same, or an endpoint is not well in time.
 pub const EXIT_TIMEOUT: u8 = 4;
+/// The file where none is named.
+const USUAL_CONFIG: &str = "balancer.toml";
 /// sysexits(3): wrong usage.
 pub const EXIT_USAGE: u8 = 64;
 
@@ -45,7 +47,7 @@ struct Command {
         long,
         global = true,
         value_name = "FILE",
-        default_value = "balancer.toml"
+        default_value = USUAL_CONFIG
     )]
     config: PathBuf,
     #[command(subcommand)]

@@ -158,6 +158,7 @@ impl Endpoint {
             resolved: resolved.is_some(),
             version: Runs::Unasked,
             churn: Churn::default(),
+            ran: None,
             expected: None,
             reason: resolved
                 .is_none()

@@ -19,6 +19,9 @@ pub(super) struct Group {
     active_set: Option<String>,
     /// Which versions its endpoints run; none where nobody asks them.
     versions: Option<Vec<Version>>,
+    /// The one that the configuration wants them to run; others are held out.
+    #[serde(default)]
+    pub(super) expect_version: Option<String>,
     pub(super) endpoints: Vec<Member>,
 }
 
@@ -74,6 +77,16 @@ impl Member {
         expected.is_none_or(|expected| self.version.as_deref() == Some(expected))
     }
 
+    /// Whether it is up, as far as is known, but what is known to run is not `expected`.
+    pub(super) fn is_up_with_another(&self, expected: &str) -> bool {
+        let is_up = self.is_well() || self.state == "held";
+        is_up
+            && self
+                .version
+                .as_deref()
+                .is_some_and(|version| version != expected)
+    }
+
     /// `version 41`, or that it is unknown and why.
     pub(super) fn version_told(&self) -> String {
         match (&self.version, &self.version_unknown) {
@@ -118,6 +131,15 @@ impl FromStr for MaxUnavailable {
             None => number(text).map(Self::Count),
         };
         parsed.ok_or("expected a number from 1, or a share such as 25%")
+    }
+}
+
+impl fmt::Display for MaxUnavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
     }
 }
 
