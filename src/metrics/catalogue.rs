@@ -139,7 +139,7 @@ families! {
     degraded_picks: IntCounterVec = "balancer_degraded_picks_total" Requests [UPSTREAM] "Requests assigned to endpoints that seem unwell, for want of others.";
     access_log_dropped: IntCounter = "balancer_access_log_dropped_lines_total" Lines [] "Access log lines dropped because they could not be written, or not fast enough.";
     spans_exported: IntCounter = "balancer_spans_exported_total" Spans [] "Spans that the collector of traces has taken.";
-    spans_dropped: IntCounterVec = "balancer_spans_dropped_total" Spans [SPAN] "Spans that no collector has taken: there was no room for more, or it refused them.";
+    spans_dropped: IntCounterVec = "balancer_spans_dropped_total" Spans [SPAN] "Spans that no collector has taken: there was no room for more, it refused them, or the balancer ended first.";
     admin_wrong_tokens: IntCounter = "balancer_admin_wrong_tokens_total" Requests [] "Requests to the admin address with a token that is not that of admin.token_file.";
     panics: IntCounterVec = "balancer_panics_total" Times [THREAD] "Panics survived: of a connection or of a whole worker.";
 }
