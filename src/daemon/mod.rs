@@ -620,7 +620,7 @@ impl Daemon {
             tally = counting.next(&self.config, &self.trials, &self.metrics), if self.upgrade.is_none() => self.judge(tally).await,
             Some(due) = self.finished.receiver.recv() => self.retire(due).await,
             outcome = Upgrade::outcome(&mut self.upgrade) => {
-                let successor = self.end_upgrade(outcome)?;
+                let successor = self.end_upgrade(outcome).await?;
                 successor.pass_on(hangup).await;
                 return Some(successor);
             }

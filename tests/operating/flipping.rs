@@ -225,7 +225,8 @@ fn set_whose_requests_fail_is_flipped_back_by_itself_and_why_is_said() {
 fn set_that_answers_late_is_flipped_back_too_unless_that_does_not_matter() {
     let a = Origin::named("blue");
     let b = Origin::with("green", |exchange| {
-        thread::sleep(std::time::Duration::from_millis(20));
+        // Later than the other is on a machine that has much else to do.
+        thread::sleep(std::time::Duration::from_millis(110));
         exchange.respond_with_name()
     });
     let balancer = Balancer::start(&sets(&[(&a, "blue"), (&b, "green")], ""));
