@@ -17,6 +17,9 @@ pub(super) struct Group {
     /// The set of endpoints that serves, where there are sets.
     #[serde(default)]
     active_set: Option<String>,
+    /// The last flip from one to another.
+    #[serde(default)]
+    flip: Option<Flip>,
     /// Which versions its endpoints run; none where nobody asks them.
     versions: Option<Vec<Version>>,
     /// The one that the configuration wants them to run; others are held out.
@@ -27,6 +30,14 @@ pub(super) struct Group {
 
 #[derive(Clone, Debug, Deserialize)]
 struct Version {}
+
+#[derive(Clone, Debug, Deserialize)]
+struct Flip {
+    from: String,
+    to: String,
+    phase: String,
+    over: bool,
+}
 
 impl Group {
     /// Whether its endpoints are asked which version they run.
@@ -160,6 +171,8 @@ pub(super) enum Refusal {
     Unwell(Vec<String>),
     /// Nobody would be left.
     Nobody,
+    /// A flip is under way, which holds one set against the other and may go back: from where to where, and how far it is.
+    Flip(String, String, String),
     /// The rest could not carry what is in flight.
     Overload { load: u64, rest: u64, limited: bool },
 }
@@ -170,6 +183,10 @@ impl fmt::Display for Refusal {
             Self::Unwell(others) => {
                 write!(f, "not all others are well: {}", others.join(", "))
             }
+            Self::Flip(from, to, phase) => write!(
+                f,
+                "a flip from {from} to {to} is under way ({phase}), which compares them and may go back; wait for its end, or end it: `balancer flip --abort`"
+            ),
             Self::Nobody => f.write_str("no other endpoint is left to take requests"),
             Self::Overload {
                 load,
@@ -231,6 +248,12 @@ pub(super) fn batches(
 
 /// Why those of `batch` may not be taken out of `group` as it is now. What is disabled is out on purpose, and asked for nothing.
 pub(super) fn refusal(group: &Group, batch: &[String]) -> Option<Refusal> {
+    if let Some(Flip {
+        from, to, phase, ..
+    }) = group.flip.as_ref().filter(|flip| !flip.over)
+    {
+        return Some(Refusal::Flip(from.clone(), to.clone(), phase.clone()));
+    }
     // Nobody misses a set that gets no requests, and it carries nothing for others.
     let serves = |member: &&Member| {
         group.active_set.is_none() || member.set == group.active_set || member.eligible
