@@ -96,6 +96,10 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
         say(&format!("{:#}\n", told::as_json(&tally)));
     } else {
         say(&told::text(&tally, in_colour()));
+        let has_hidden = tally.unknown.keys().any(Unknown::is_of_fields);
+        if has_hidden && args.from.is_none() {
+            say("  with --from, the file that the log was written under says more of these\n");
+        }
     }
     if tally.changed() > 0 {
         EXIT_CHANGES.into()
@@ -123,12 +127,16 @@ impl Replay {
             Standing::Refused => return Ok(None),
         };
         match &self.earlier {
-            None => self.from_log(&asked, record),
-            Some(earlier) => self.from_file(&asked, record, earlier),
+            None => self.beside_log(&asked, record),
+            Some(earlier) => self.beside_file(&asked, record, earlier),
         }
     }
 
-    fn from_log(&self, asked: &Asked<'_>, record: &Record<'_>) -> Result<Option<Change>, Unknown> {
+    fn beside_log(
+        &self,
+        asked: &Asked<'_>,
+        record: &Record<'_>,
+    ) -> Result<Option<Change>, Unknown> {
         let known = (record, &self.assumed);
         let fate = self.ways.fate(asked, known, (None, &Learned::new()))?;
         let logged = record.route.as_ref().map(Text::as_str);
@@ -158,7 +166,7 @@ impl Replay {
         Ok(Some(self.changed(differences, before, &fate)))
     }
 
-    fn from_file(
+    fn beside_file(
         &self,
         asked: &Asked<'_>,
         record: &Record<'_>,
@@ -199,7 +207,7 @@ fn side(ways: &Ways, fate: &Fate) -> Side {
         }),
         status: Some(match &fate.answer {
             Some(answer) => answer.to_string(),
-            None => "as its endpoint answers".to_owned(),
+            None => "the endpoint's".to_owned(),
         }),
     }
 }

@@ -145,7 +145,7 @@ fn what_the_balancer_answered_by_its_file_is_told_where_the_file_says_otherwise(
         (
             PLAIN,
             own(&format!(r#"{none},"status":404,"reason":"no_route""#)),
-            "route (none) -> all, upstream none -> app, status 404 (no_route) -> as its endpoint answers",
+            "route (none) -> all, upstream none -> app, status 404 (no_route) -> the endpoint's",
         ),
         (
             "[[route]]\npath = \"/y\"\nupstream = \"app\"\n",
@@ -155,7 +155,7 @@ fn what_the_balancer_answered_by_its_file_is_told_where_the_file_says_otherwise(
         (
             PLAIN,
             own(&format!(r#"{none},"status":308"#)),
-            "route (none) -> all, upstream none -> app, status 3xx -> as its endpoint answers",
+            "route (none) -> all, upstream none -> app, status 3xx -> the endpoint's",
         ),
         (
             "[[route]]\nname = \"all\"\nredirect = { to = \"/z\" }\n",
@@ -226,7 +226,7 @@ fn what_the_balancer_answered_by_its_file_is_told_where_the_file_says_otherwise(
         (
             PLAIN,
             line(r#""status":503,"reason":"route_full","endpoint":null,"who":"balancer""#),
-            "route all, status 503 (route_full) -> as its endpoint answers",
+            "route all, status 503 (route_full) -> the endpoint's",
         ),
     ] {
         assert_eq!(told(&replay(file), &line), expected, "{file} {line}");
@@ -366,7 +366,7 @@ fn routes_under_both_files_are_compared_and_what_the_log_says_of_headers_by_its_
             PLAIN,
             "[[route]]\npath = \"/y\"\nupstream = \"app\"\n",
             "",
-            "route all -> (none), upstream app -> none, status as its endpoint answers -> 404 (no_route)",
+            "route all -> (none), upstream app -> none, status the endpoint's -> 404 (no_route)",
         ),
         (BETA, BETA, r#""route":"all""#, "same"),
         (BETA, &moved, r#""route":"all""#, "same"),

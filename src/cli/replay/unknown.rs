@@ -45,4 +45,19 @@ impl Unknown {
             },
         }
     }
+
+    /// Whether it is what only the route that took it may tell: header fields and cookies.
+    pub(super) fn is_of_fields(&self) -> bool {
+        match self {
+            Self::Header { .. } | Self::Cookie { .. } => true,
+            Self::NotLogged(_)
+            | Self::NotLoggedNorAssumed(_)
+            | Self::HiddenPath
+            | Self::Head
+            | Self::Target
+            | Self::Body
+            | Self::Left
+            | Self::Listener(_) => false,
+        }
+    }
 }
