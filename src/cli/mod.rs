@@ -83,7 +83,7 @@ enum Action {
     /// Give an endpoint requests again.
     Resume(mode::One),
     /// Take an endpoint out, and do not check it either.
-    Disable(mode::One),
+    Disable(mode::Disable),
     /// Restart an upstream's endpoints one after the other, each out of use meanwhile.
     Roll(roll::Args),
     /// Let another set of an upstream's endpoints serve, and go back where that is worse.
