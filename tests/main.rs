@@ -43,6 +43,7 @@ mod policies;
 mod proxy_protocol;
 mod readme;
 mod reload;
+mod replaying;
 mod retries;
 mod rewriting;
 mod routing;

@@ -11,10 +11,12 @@ pub mod flip;
 pub mod mode;
 pub mod plan;
 pub mod reload;
+pub mod replay;
 pub mod roll;
 pub mod run;
 mod running;
 pub mod schema;
+mod sent_path;
 pub mod status;
 mod table;
 pub mod top;
@@ -28,7 +30,7 @@ use clap::{Parser, Subcommand};
 
 pub use running::At;
 
-/// `plan`: a reload would change something.
+/// `plan`: a reload would change something; `replay`: a request would go elsewhere.
 pub const EXIT_CHANGES: u8 = 2;
 /// `drain --wait`: something is still in flight; `roll`: the same, or an endpoint is not well in time.
 pub const EXIT_TIMEOUT: u8 = 4;
@@ -70,6 +72,8 @@ enum Action {
     Top(top::Args),
     /// Tell what a reload would change, without doing it.
     Plan(plan::Args),
+    /// Tell which requests of an access log would go elsewhere under the file.
+    Replay(replay::Args),
     /// Have the running balancer read its file again, and tell what came of it.
     Reload(reload::Reload),
     /// Have the running balancer use an earlier file again.
@@ -81,7 +85,7 @@ enum Action {
     /// Give an endpoint requests again.
     Resume(mode::One),
     /// Take an endpoint out, and do not check it either.
-    Disable(mode::One),
+    Disable(mode::Disable),
     /// Restart an upstream's endpoints one after the other, each out of use meanwhile.
     Roll(roll::Args),
     /// Let another set of an upstream's endpoints serve, and go back where that is worse.
@@ -120,6 +124,7 @@ pub fn run() -> ExitCode {
         Action::Status(args) => status::run(&args, &command.config),
         Action::Top(args) => top::run(&args, &command.config),
         Action::Plan(args) => plan::run(&args, &command.config),
+        Action::Replay(args) => replay::run(&args, &command.config),
         Action::Reload(args) => reload::reload(&args, &command.config),
         Action::Rollback(args) => reload::rollback(&args, &command.config),
         Action::Upgrade(args) => upgrade::run(&args, &command.config),

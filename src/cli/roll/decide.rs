@@ -11,7 +11,7 @@ use crate::upstream::state::STANDBY;
 
 /// What is read of an upstream in the status; there may be more.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Group {
+pub(in crate::cli) struct Group {
     pub(super) name: String,
     headroom: Load,
     /// The set of endpoints that serves, where there are sets.
@@ -166,7 +166,7 @@ impl MaxUnavailable {
 
 /// Why endpoints may not be taken out now.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Refusal {
+pub(in crate::cli) enum Refusal {
     /// Others are not well, each as `name is state`.
     Unwell(Vec<String>),
     /// Nobody would be left.
@@ -290,6 +290,32 @@ pub(super) fn refusal(group: &Group, batch: &[String]) -> Option<Refusal> {
     })
 }
 
+/// Why `name` may not be taken out of `group` by itself, at an operator's own word: nobody would be left, or not enough by what
+/// limits say. What was only seen is no reason, for where two share the load neither was seen to carry all of it. Of whoever is
+/// not well nothing is expected, and whoever gets no requests is missed by nobody.
+pub(in crate::cli) fn objection(group: &Group, name: &str) -> Option<Refusal> {
+    let mut members = group.endpoints.iter();
+    members.find(|member| member.name == name && member.eligible)?;
+    let is_there = |member: &&Member| {
+        let serves = group.active_set.is_none() || member.set == group.active_set;
+        member.name != name && serves && (member.eligible || (member.backup && member.is_well()))
+    };
+    let others = group.endpoints.iter().filter(is_there);
+    let (in_use, waiting): (Vec<_>, Vec<_>) = others.partition(|member| member.eligible);
+    let bearing = if in_use.is_empty() { waiting } else { in_use };
+    if bearing.is_empty() {
+        return Some(Refusal::Nobody);
+    }
+    let limits = bearing.iter().map(|member| member.max_in_flight);
+    let limits: Vec<_> = limits.collect::<Option<_>>()?;
+    let load = group.headroom.load;
+    (!carries(&limits, &[], load)).then(|| Refusal::Overload {
+        load,
+        rest: limits.iter().map(|it| u64::from(*it)).sum(),
+        limited: true,
+    })
+}
+
 #[cfg(test)]
 pub(super) mod tests {
     use serde_json::json;
@@ -366,6 +392,32 @@ pub(super) mod tests {
         }
         let disabled = group(0, &members("disabled"));
         assert_eq!(refusal(&disabled, &names(&["a"])), Some(Refusal::Nobody));
+    }
+
+    #[test]
+    fn one_is_taken_out_by_itself_while_limits_say_that_others_carry_the_load() {
+        let limited = |name, limit| member(name, "up", Some(limit), 0);
+        let alone = group(0, &[member("a", "up", None, 5)]);
+        assert_eq!(objection(&alone, "a"), Some(Refusal::Nobody));
+        let with_one_down = [member("a", "up", None, 5), member("b", "down", None, 5)];
+        let with_one_down = group(0, &with_one_down);
+        assert_eq!(objection(&with_one_down, "a"), Some(Refusal::Nobody));
+        assert_eq!(objection(&with_one_down, "b"), None, "nobody misses it");
+        let three = [limited("a", 9), limited("b", 4), limited("c", 5)];
+        assert_eq!(objection(&group(9, &three), "a"), None);
+        assert_eq!(
+            objection(&group(10, &three), "a"),
+            Some(Refusal::Overload {
+                load: 10,
+                rest: 9,
+                limited: true
+            })
+        );
+        let seen_only = [limited("a", 9), member("b", "up", None, 1)];
+        assert_eq!(objection(&group(10, &seen_only), "a"), None);
+        let with_backup = [limited("a", 9), limited("spare", 9)];
+        assert_eq!(objection(&group(9, &with_backup), "a"), None);
+        assert!(objection(&group(10, &with_backup), "a").is_some());
     }
 
     #[test]

@@ -21,6 +21,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::alone::{Alone, Taken};
+pub(super) use self::decide::objection;
 use self::decide::{Group, MaxUnavailable, Member, batches, chosen, refusal};
 use self::stop::Stop;
 use self::tell::{Step, Teller};
@@ -372,24 +373,8 @@ impl Roll<'_> {
         }
     }
 
-    /// The upstream as it is now.
     fn group(&self) -> Result<Group, AskError> {
-        #[derive(Deserialize)]
-        struct Status {
-            version: String,
-            upstreams: Vec<Value>,
-        }
-        let Status { version, upstreams } = self.running.get("/api/v1/status")?;
-        let name = |upstream: &Value| upstream["name"].as_str().unwrap_or_default().to_owned();
-        let wanted = &self.args.upstream;
-        let Some(found) = upstreams.iter().find(|it| name(it) == *wanted) else {
-            let names: Vec<_> = upstreams.iter().map(name).collect();
-            let hint = hint(wanted, names.iter().map(|name| &**name));
-            return Err(AskError::Unknown(format!(
-                "no upstream is named {wanted:?}{hint}"
-            )));
-        };
-        Group::deserialize(found).map_err(|_| AskError::Version(format!("balancer/{version}")))
+        group(&self.running, &self.args.upstream)
     }
 
     /// The one of this name, or of this name and `id`.
@@ -432,4 +417,23 @@ fn of(error: &AskError, batch: &[String]) -> Ended {
 
 fn endpoints(number: usize) -> String {
     format!("{number} endpoint{}", if number == 1 { "" } else { "s" })
+}
+
+/// The upstream of this name as it is now.
+pub(super) fn group(running: &Running, wanted: &str) -> Result<Group, AskError> {
+    #[derive(Deserialize)]
+    struct Status {
+        version: String,
+        upstreams: Vec<Value>,
+    }
+    let Status { version, upstreams } = running.get("/api/v1/status")?;
+    let name = |upstream: &Value| upstream["name"].as_str().unwrap_or_default().to_owned();
+    let Some(found) = upstreams.iter().find(|it| name(it) == *wanted) else {
+        let names: Vec<_> = upstreams.iter().map(name).collect();
+        let hint = hint(wanted, names.iter().map(|name| &**name));
+        return Err(AskError::Unknown(format!(
+            "no upstream is named {wanted:?}{hint}"
+        )));
+    };
+    Group::deserialize(found).map_err(|_| AskError::Version(format!("balancer/{version}")))
 }
