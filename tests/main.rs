@@ -14,6 +14,7 @@ mod affinity;
 mod architecture;
 mod balancing;
 mod client_faults;
+mod clones;
 mod configuration;
 mod counters;
 mod deployment;

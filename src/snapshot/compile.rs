@@ -103,7 +103,7 @@ impl Compiler {
         warnings.extend(unserved_https(config));
         let mut reached = Vec::with_capacity(config.upstreams.len());
         for upstream in &config.upstreams {
-            match contacts::contacts(upstream) {
+            match contacts(upstream) {
                 Ok((found, mut doubts)) => {
                     warnings.append(&mut doubts);
                     reached.push(found);
