@@ -2,6 +2,7 @@
 //! back, 4 not in time, 64 wrong
 //! usage, 78 invalid configuration. `clones`: 1 they differ, 4 somebody did not answer.
 
+mod audit;
 pub mod certs;
 pub mod check;
 pub mod clones;

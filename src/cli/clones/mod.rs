@@ -3,6 +3,7 @@
 
 mod answers;
 mod ask;
+mod audited;
 mod body;
 mod compare;
 mod json;
@@ -58,6 +59,9 @@ pub struct Args {
     /// How long to wait for an answer.
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
+    /// Ask nobody: tell what the running balancer has found out about moving clients (affinity.audit).
+    #[arg(long, conflicts_with_all = ["path", "method", "host", "request_header", "header", "ignore", "rounds", "timeout"])]
+    audit: bool,
     /// As JSON, for scripts.
     #[arg(long)]
     json: bool,
@@ -89,6 +93,9 @@ impl Failure {
 /// Asks the members that the balancer has that runs with the file at `config`; where none does, those of the file. 0: all say
 /// the same; 1: they differ; 4: somebody did not answer.
 pub fn run(args: &Args, config: &Path) -> ExitCode {
+    if args.audit {
+        return audited::run(args, config);
+    }
     match asked_and_told(args, config) {
         Ok(code) => code,
         Err(failure) => {
