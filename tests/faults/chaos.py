@@ -6,13 +6,15 @@ import random
 import signal
 import time
 import urllib.error
+from collections import Counter
 
 from apps import FAST_CHECKS, App, delivered_twice
 from client import Client, failures, percentile
 from single import Balancer
 
 RATE = 400
-THREADS = 5  # control, access log, one worker; and two of the blocking pool, which may just have had work
+BLOCKING = "tokio-rt-worker"
+BLOCKING_AT_REST = 6  # the points of the history, every five seconds, keep two or three; what hangs has one for every reload
 POLICIES = ("round-robin", "least-connections", "two-choices", "peak-ewma", "random", "hash")
 
 
@@ -144,14 +146,32 @@ async def quiet(balancer, client):
     # what that has removed.
     deadline = time.monotonic() + 90
     await asyncio.sleep(11)
-    while state(balancer)["threads"] > THREADS and time.monotonic() < deadline:
+    while blocking(state(balancer)) > BLOCKING_AT_REST and time.monotonic() < deadline:
         await asyncio.sleep(0.5)
 
 
 def state(balancer):
     pid = balancer.process.pid
-    return {"descriptors": len(os.listdir(f"/proc/{pid}/fd")), "threads": len(os.listdir(f"/proc/{pid}/task")),
+    return {"descriptors": len(os.listdir(f"/proc/{pid}/fd")), "threads": Counter(threads(pid)),
             "memory_kib": balancer.process.anonymous()}
+
+
+def threads(pid):
+    """The name of each; one of the blocking pool may end while this reads."""
+    for task in os.listdir(f"/proc/{pid}/task"):
+        try:
+            with open(f"/proc/{pid}/task/{task}/comm", encoding="utf-8") as file:
+                yield file.read().strip()
+        except (FileNotFoundError, ProcessLookupError):
+            pass
+
+
+def blocking(seen):
+    return seen["threads"][BLOCKING]
+
+
+def lasting(seen):
+    return {name: count for name, count in seen["threads"].items() if name != BLOCKING}
 
 
 def verdict(balancer, apps, requests, calm, before):
@@ -172,8 +192,10 @@ def verdict(balancer, apps, requests, calm, before):
             wrong.append(f"{gauge} is {value:g}, not 0")
     if after["descriptors"] > before["descriptors"] + 2:
         wrong.append(f"descriptors: {before['descriptors']} before, {after['descriptors']} after")
-    if after["threads"] > THREADS:
-        wrong.append(f"threads: {after['threads']}, and at rest there are no more than {THREADS}")
+    if lasting(after) != lasting(before):
+        wrong.append(f"threads: {lasting(before)} before, {lasting(after)} after")
+    if blocking(after) > BLOCKING_AT_REST:
+        wrong.append(f"threads of the blocking pool: {blocking(after)}, and at rest there are no more than {BLOCKING_AT_REST}")
     # Huge pages come and go in whole.
     if after["memory_kib"] > 1.5 * before["memory_kib"] + 16 * 1024:
         wrong.append(f"memory: {before['memory_kib']} KiB before, {after['memory_kib']} KiB after")
