@@ -60,7 +60,9 @@ impl Audit {
     /// Whether clients that are moved are turned away more often than those that stay.
     pub(super) fn verdict(&self) -> Verdict {
         let (kept, broken) = (self.kept.counts(), self.broken.counts());
-        if broken.rise_since(kept, CERTAIN) > 0.0 {
+        if broken.requests < LEAST {
+            Verdict::Unclear
+        } else if broken.rise_since(kept, CERTAIN) > 0.0 {
             Verdict::OnSingleMembers
         } else if kept.requests > 0 && broken.bounds(CERTAIN).1 - kept.share() <= HARMLESS {
             Verdict::Anywhere
@@ -108,6 +110,7 @@ fn percent(share: f64) -> String {
 
 const SHOWN: f64 = 1.96; // 95 in 100
 const CERTAIN: f64 = 3.0; // looked at again and again, equal rates shall not be called unequal
+const LEAST: u64 = 30; // of fewer the intervals say more than is known
 const HARMLESS: f64 = 0.02; // of a hundred moved requests at most two more are turned away
 
 #[cfg(test)]
@@ -149,8 +152,12 @@ mod tests {
         );
         let few = audit([990, 10, 0, 0], [20, 0, 0, 0]);
         assert_eq!(few.verdict(), Verdict::Unclear);
-        let one = audit([990, 10, 0, 0], [0, 1, 0, 0]);
-        assert_eq!(one.verdict(), Verdict::Unclear);
+        for refused in 1..LEAST {
+            let some = audit([990, 10, 0, 0], [0, refused, 0, 0]);
+            assert_eq!(some.verdict(), Verdict::Unclear);
+        }
+        let enough = audit([990, 10, 0, 0], [0, LEAST, 0, 0]);
+        assert_eq!(enough.verdict(), Verdict::OnSingleMembers);
         let none = audit([0; 4], [0; 4]);
         assert_eq!(none.verdict(), Verdict::Unclear);
         assert_eq!(
