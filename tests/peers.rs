@@ -39,14 +39,19 @@ def app(environ, start_response):
 /// A program of someone else's, in a process group of its own, killed when dropped.
 pub(crate) struct Server {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     directory: TempDir,
 }
 
 impl Server {
     pub(crate) fn gunicorn(program: &Path, name: &str) -> Self {
+        Self::gunicorn_with(program, APP, name)
+    }
+
+    /// With another app.
+    pub(crate) fn gunicorn_with(program: &Path, app: &str, name: &str) -> Self {
         let directory = TempDir::new().unwrap();
-        fs::write(directory.path().join("app.py"), APP).unwrap();
+        fs::write(directory.path().join("app.py"), app).unwrap();
         let mut child = Command::new(program)
             .args([
                 "--bind",
@@ -98,7 +103,7 @@ impl Server {
     }
 
     /// With these further words after `listen` and its address; `prepare` has put the files they need into its folder.
-    fn nginx_that_listens(
+    pub(crate) fn nginx_that_listens(
         program: &Path,
         file: &[u8],
         how: &str,

@@ -1,9 +1,11 @@
 //! The command line: one file per command. Exit codes: 0 done, 1 refused or failed, 2 there would be changes, 3 flipped
 //! back, 4 not in time, 64 wrong
-//! usage, 78 invalid configuration.
+//! usage, 78 invalid configuration. `clones`: 1 they differ, 4 somebody did not answer.
 
+mod audit;
 pub mod certs;
 pub mod check;
+pub mod clones;
 pub mod completions;
 pub mod demo;
 pub mod explain;
@@ -90,6 +92,8 @@ enum Action {
     Roll(roll::Args),
     /// Let another set of an upstream's endpoints serve, and go back where that is worse.
     Flip(flip::Args),
+    /// Ask every member of an upstream the same thing, and show where their answers differ.
+    Clones(clones::Args),
     /// Tell why an endpoint is as it is: its last checks, failures and changes.
     Why(why::Args),
     /// Print completions for a shell.
@@ -133,6 +137,7 @@ pub fn run() -> ExitCode {
         Action::Disable(args) => mode::disable(&args, &command.config),
         Action::Roll(args) => roll::run(&args, &command.config),
         Action::Flip(args) => flip::run(&args, &command.config),
+        Action::Clones(args) => clones::run(&args, &command.config),
         Action::Why(args) => why::run(&args, &command.config),
         Action::Completions(args) => completions::completions(&args),
         Action::Man => completions::man(),

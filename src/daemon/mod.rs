@@ -23,7 +23,7 @@ mod spans;
 mod tick;
 mod upgrade;
 mod watch;
-mod wilson;
+pub(crate) mod wilson;
 mod wishes;
 
 use std::io::{self, Write};

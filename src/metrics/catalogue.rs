@@ -118,6 +118,7 @@ families! {
     retries: IntCounterVec = "balancer_retries_total" Requests [UPSTREAM, RETRY] "Further attempts, by what failed before.";
     hedges: IntCounterVec = "balancer_hedges_total" Requests [UPSTREAM, HEDGE] "Second attempts beside a first one that did not answer in time, by what became of them, and those that could not be made.";
     sticky_repins: IntCounterVec = "balancer_sticky_repins_total" Requests [UPSTREAM, REPIN] "Clients with an affinity cookie that got another endpoint than it names.";
+    affinity_audit: IntCounterVec = "balancer_affinity_audit_total" Responses [UPSTREAM, PIN, AUDIT] "Answers to safe requests of clients with an affinity cookie, while that is audited: of the endpoint it names, or of another one for the audit's sake.";
     mirrored_requests: IntCounterVec = "balancer_mirrored_requests_total" Requests [MIRROR, COPY] "Requests that were to be mirrored, by what became of the copy.";
     paused: IntGaugeVec = "balancer_paused" None [UPSTREAM] "Whether an upstream is paused: 1 or 0.";
     held_requests: IntGaugeVec = "balancer_held_requests" Requests [UPSTREAM] "Requests held because their upstream is paused, or was a moment ago.";

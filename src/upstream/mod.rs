@@ -2,6 +2,7 @@
 
 pub mod adaptive;
 pub mod affinity;
+pub mod audit;
 pub mod budget;
 pub mod churn;
 pub mod cookies;
@@ -37,6 +38,7 @@ use http::uri::Scheme;
 use tracing::info;
 
 pub use affinity::{Affinity, Pin, Wanted};
+pub use audit::Audit;
 pub use budget::Budget;
 pub use copies::Copies;
 pub use endpoint::{Contact, Endpoint, EndpointId};

@@ -1,7 +1,7 @@
 //! `balancer explain`: which route takes a request, by which rules, and why not the others. Reads the file, and where a listener
 //! has several certificates, these; asks no running balancer and sends nothing.
 
-mod asked;
+pub(super) mod asked;
 mod changes;
 mod early;
 mod limits;
