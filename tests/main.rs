@@ -13,6 +13,7 @@ mod access_log;
 mod affinity;
 mod architecture;
 mod auditing;
+mod authority;
 mod balancing;
 mod client_faults;
 mod clones;

@@ -78,6 +78,10 @@ pub fn handle(
             let headers = response.headers_mut();
             headers.append(header::SET_COOKIE, cookie);
         }
+        if let Some(cookie) = record.written_cookie() {
+            let headers = response.headers_mut();
+            headers.append(header::SET_COOKIE, cookie);
+        }
         if let Some(hsts) = &record.listener().hsts {
             reply::secure(response.headers_mut(), hsts);
         }
@@ -258,6 +262,7 @@ fn route(
     let member = match &route.action {
         Action::Forward(_) => 0,
         Action::Split(split) => split.pick(client_ip),
+        Action::ReadsAndWrites(both) => both.member(asked.method, asked.headers),
         Action::Redirect(redirect) => {
             return Ok(reply::redirect(redirect, &host, &path, query).into());
         }
@@ -304,6 +309,11 @@ fn route(
             wanted = audit.lend(wanted, local.random());
         }
         record.set_affinity(wanted);
+    }
+    if let Action::ReadsAndWrites(both) = &route.action
+        && let Some(written) = both.written()
+    {
+        written.take(request.headers_mut());
     }
     // After ours, which none of them may name.
     if let Some(changes) = filters.and_then(|filters| filters.request.as_ref()) {

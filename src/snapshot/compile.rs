@@ -12,8 +12,8 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    AccessLogRule, Action, Filters, Listener, Mirror, Pages, Route, Snapshot, Split, affinity,
-    contacts, mirror, split, token, tracing,
+    AccessLogRule, Action, Filters, Listener, Mirror, Pages, ReadsAndWrites, Route, Snapshot,
+    Split, affinity, contacts, mirror, reads_and_writes, split, token, tracing,
 };
 use crate::balance::{
     Bound, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random, RoundRobin,
@@ -31,8 +31,8 @@ use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Server, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{
-    Affinity, Alarm, Audit, Contact, Division, Endpoint, Floor, Health, Hold, Shares, Upstream,
-    Watch,
+    Affinity, Alarm, Audit, Authority, Contact, Division, Endpoint, Floor, Health, Hold, Shares,
+    Upstream, Watch,
 };
 
 /// What compiling needs beside the configuration; made once per process. A clone goes on where this one is.
@@ -117,6 +117,13 @@ impl Compiler {
         for upstream in &config.upstreams {
             match affinity::affinity(upstream) {
                 Ok(affinity) => affinities.push(affinity),
+                Err(problem) => problems.push(problem),
+            }
+        }
+        let mut written = Vec::with_capacity(config.routes.len());
+        for route in &config.routes {
+            match reads_and_writes::written(config, route, previous) {
+                Ok(found) => written.push(found),
                 Err(problem) => problems.push(problem),
             }
         }
@@ -212,7 +219,8 @@ impl Compiler {
         let routes = config
             .routes
             .iter()
-            .map(|configured| {
+            .zip(written)
+            .map(|(configured, written)| {
                 let action = match &configured.action {
                     config::Action::Forward(index) => {
                         Action::Forward(Arc::clone(&upstreams[*index]))
@@ -224,6 +232,9 @@ impl Compiler {
                         );
                         Action::Split(Box::new(Split::new(split, &upstreams, cursor)))
                     }
+                    config::Action::ReadsAndWrites(both) => Action::ReadsAndWrites(Box::new(
+                        ReadsAndWrites::new(both, &upstreams, written),
+                    )),
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
                     config::Action::Respond(respond) => Action::Respond(respond.clone()),
                 };
@@ -424,6 +435,11 @@ impl Compiler {
                     spare: policy_of(upstream, before.map(|before| &before.spare)),
                 })
             }),
+            authority: upstream.authoritative.then(|| {
+                let before = before.and_then(|before| before.authority.as_deref());
+                let source = upstream.health.as_ref().and_then(|it| it.role.clone());
+                Box::new(Authority::new(source, before))
+            }),
             cursor: before.map_or_else(
                 || Arc::new(Cursor::new(self.seed)),
                 |before| Arc::clone(&before.cursor),
@@ -447,9 +463,10 @@ impl Compiler {
             }),
             floor: Floor {
                 min_available: upstream.min_available,
-                fails_closed: config.routes.iter().any(|route| {
-                    route.exclusive && route.action.upstreams().any(|asked| asked == index)
-                }),
+                fails_closed: upstream.authoritative
+                    || config.routes.iter().any(|route| {
+                        route.exclusive && route.action.upstreams().any(|asked| asked == index)
+                    }),
             },
             affinity,
             live_version: live_version(upstream).map(Box::new),
@@ -639,6 +656,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
                         Some("not checked since it was disabled".to_owned()),
                     );
                     endpoint.forget_version();
+                    endpoint.forget_role();
                 }
                 // Checks that begin on an endpoint in use leave it in use until they have found something.
                 (Some(_), _) => {}
@@ -647,6 +665,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             endpoint.set_mode(mode);
         }
         upstream.adopt(configured.active_set.as_ref());
+        upstream.ask_roles();
         upstream.set_paused(configured.paused);
         upstream.refresh();
     }

@@ -26,7 +26,7 @@ impl Differences {
 pub(super) fn against_log(record: &Record<'_>, ways: &Ways, fate: &Fate) -> Differences {
     let route = fate.route.map_or(NO_ROUTE, |index| ways.route_name(index));
     let logged = record.route.as_ref().map(Text::as_str);
-    let mut targets = fate.route.into_iter().flat_map(|index| ways.targets(index));
+    let mut targets = ways.targets(fate);
     // Who was asked nothing of may be named although it has no share.
     let was_asked = record.endpoint.is_some();
     let (upstream, by_absence) = match &record.upstream {
@@ -112,8 +112,8 @@ pub(super) fn against_file(
 
 /// Names of those who get requests, in order.
 pub(super) fn upstreams<'w>(ways: &'w Ways, fate: &Fate) -> Vec<&'w str> {
-    let targets = fate.route.into_iter().flat_map(|index| ways.targets(index));
-    let mut names: Vec<_> = targets
+    let mut names: Vec<_> = ways
+        .targets(fate)
         .filter(|(_, gets)| *gets)
         .map(|(name, _)| name)
         .collect();

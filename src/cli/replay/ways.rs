@@ -11,7 +11,7 @@ use super::record::{Record, Text};
 use super::unknown::Unknown;
 use crate::cli::explain;
 use crate::cli::sent_path::sent_path;
-use crate::config::{self, AccessLog, Action, Config, ConfigErrors, Listener};
+use crate::config::{self, AccessLog, Action, Config, ConfigErrors, Listener, Route};
 use crate::message::canonical_path::loosest;
 use crate::proxy::error::ProxyError;
 use crate::route::{Ambiguous, Query, Router};
@@ -28,7 +28,7 @@ pub(super) struct Ways {
     /// Per listener with several certificates.
     sessions: Vec<Option<Sessions>>,
     matches_hosts: bool,
-    matches_methods: bool,
+    heeds_methods: bool,
 }
 
 /// Where a request goes.
@@ -38,6 +38,8 @@ pub(super) struct Fate {
     pub(super) route: Option<usize>,
     /// What the balancer answers by itself. `None`: an endpoint answers.
     pub(super) answer: Option<Answer>,
+    /// Whether it only reads; `None` where it is not known or makes no difference.
+    pub(super) is_safe: Option<bool>,
 }
 
 /// An answer of the balancer's own.
@@ -87,6 +89,7 @@ impl Fate {
         Self {
             route,
             answer: Some(answer),
+            is_safe: None,
         }
     }
 
@@ -112,7 +115,7 @@ impl Ways {
         Ok(Self {
             sessions: config.listeners.iter().map(sessions).collect(),
             matches_hosts: config.routes.iter().any(|route| !route.hosts.is_empty()),
-            matches_methods: config.routes.iter().any(|route| route.methods.is_some()),
+            heeds_methods: config.routes.iter().any(heeds_methods),
             router,
             requirements,
             guards_by_fields,
@@ -125,15 +128,24 @@ impl Ways {
         &self.config.routes[index].name
     }
 
-    /// Names of the upstreams that the route at `index` leads to; each with whether it gets requests at all.
-    pub(super) fn targets(&self, index: usize) -> impl Iterator<Item = (&str, bool)> {
-        let action = &self.config.routes[index].action;
-        action.upstreams().map(|upstream| {
-            let gets = match action {
-                Action::Split(split) => split.shares.contains(&(upstream, 0)),
-                Action::Forward(_) | Action::Redirect(_) | Action::Respond(_) => false,
-            };
-            (&*self.config.upstreams[upstream].name, !gets)
+    /// Names of the upstreams that the route of `fate` leads to; each with whether it may get such a request.
+    pub(super) fn targets(&self, fate: &Fate) -> impl Iterator<Item = (&str, bool)> {
+        let is_safe = fate.is_safe;
+        let actions = fate.route.map(|index| &self.config.routes[index].action);
+        actions.into_iter().flat_map(move |action| {
+            action.upstreams().map(move |upstream| {
+                let gets = match (action, is_safe) {
+                    (Action::Split(split), _) => !split.shares.contains(&(upstream, 0)),
+                    // Who has written lately is not in the log.
+                    (Action::ReadsAndWrites(both), Some(true)) => {
+                        upstream == both.reads || both.read_your_writes.is_some()
+                    }
+                    (Action::ReadsAndWrites(both), Some(false)) => upstream == both.writes,
+                    (Action::ReadsAndWrites(_), None) | (Action::Forward(_), _) => true,
+                    (Action::Redirect(_) | Action::Respond(_), _) => false,
+                };
+                (&*self.config.upstreams[upstream].name, gets)
+            })
         })
     }
 
@@ -169,7 +181,7 @@ impl Ways {
             Some(Method::CONNECT) if asked.is_extended => &Method::GET,
             Some(Method::CONNECT) => return Ok(Fate::error(None, ProxyError::Connect)),
             Some(method) => method,
-            None if self.matches_methods => return Err(Unknown::NotLogged("method")),
+            None if self.heeds_methods => return Err(Unknown::NotLogged("method")),
             None => &Method::GET,
         };
         if asked.raw_path == "*" {
@@ -331,7 +343,7 @@ impl Ways {
             return Ok(Fate::error(Some(index), ProxyError::Upgrade));
         }
         let answer = match &route.action {
-            Action::Forward(_) | Action::Split(_) => None,
+            Action::Forward(_) | Action::Split(_) | Action::ReadsAndWrites(_) => None,
             Action::Redirect(redirect) => Some(Answer::Redirect(redirect.status)),
             Action::Respond(respond) => Some(Answer::Respond(respond.status)),
         };
@@ -344,8 +356,13 @@ impl Ways {
         Ok(Fate {
             route: Some(index),
             answer,
+            is_safe: Some(query.method.is_safe()),
         })
     }
+}
+
+fn heeds_methods(route: &Route) -> bool {
+    route.methods.is_some() || matches!(route.action, Action::ReadsAndWrites(_))
 }
 
 /// Of a listener with several certificates; without them nobody is refused for the one it was shown.

@@ -74,7 +74,8 @@ fn share(value: &Value<'_>) -> Option<f64> {
     }
 }
 
-fn cookie_path(value: &Value<'_>) -> Option<Box<str>> {
+/// A cookie's `Path`.
+pub(super) fn cookie_path(value: &Value<'_>) -> Option<Box<str>> {
     let what = "a path such as \"/\"";
     let path = value.string_such_as(what)?;
     let is_sound = path.starts_with('/')

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{
-    affinity, hash, health, host, limits, name, passive, pause, retry, sets, upstream_tls,
+    affinity, hash, health, host, limits, name, passive, pause, retry, role, sets, upstream_tls,
 };
 use crate::config::file::Table;
 use crate::config::value::Value;
@@ -49,7 +49,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         let health = table
             .get("health")
             .and_then(|value| value.table(|table| health::health(table, http2)));
-        let (health, expect_version_at) = health.unzip();
+        let (mut health, expect_version_at) = health.unzip();
         let expect_version_at = expect_version_at.flatten();
         let says_version = health.as_ref().is_some_and(|health| health.version.is_some());
         let passive = passive::passive(table.get("passive").as_ref());
@@ -82,16 +82,16 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("retry")
             .and_then(|value| retry::upstream(&value, timeouts.response_head))
             .unwrap_or((Retry::DEFAULT, Budget::DEFAULT));
-        table.not_yet(&[
-            "role",
-        ]);
+        let authoritative = role::role(table, endpoints.as_deref(), &mut health);
         Some(Upstream {
             name: entry.name.into(),
             policy,
             hash,
-            slow_start,
+            // Who takes over has all of it at once.
+            slow_start: if authoritative { Duration::ZERO } else { slow_start },
             spill_below,
             endpoints: endpoints?,
+            authoritative,
             active_set,
             http2,
             tls,
