@@ -37,6 +37,7 @@ fn roll_is_refused_while_a_flip_is_under_way_and_goes_on_after_it() {
         assert_eq!(code, Some(1), "{said}");
         let why = "a flip from blue to green is under way (watching)";
         assert!(said.contains(why), "{said}");
+        assert!(said.contains("`balancer flip app --abort`"), "{said}");
         assert_eq!(mode(&balancer, name), "active");
     }
     assert_eq!(phase(&balancer), "watching");

@@ -31,8 +31,8 @@ pub(in crate::cli) struct Group {
 #[derive(Clone, Debug, Deserialize)]
 struct Version {}
 
-#[derive(Clone, Debug, Deserialize)]
-struct Flip {
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+pub(super) struct Flip {
     from: String,
     to: String,
     phase: String,
@@ -171,8 +171,8 @@ pub(in crate::cli) enum Refusal {
     Unwell(Vec<String>),
     /// Nobody would be left.
     Nobody,
-    /// A flip is under way, which holds one set against the other and may go back: from where to where, and how far it is.
-    Flip(String, String, String),
+    /// A flip of this upstream is under way, which holds one set against the other and may go back; how far it is.
+    Flip(String, Flip),
     /// The rest could not carry what is in flight.
     Overload { load: u64, rest: u64, limited: bool },
 }
@@ -183,9 +183,14 @@ impl fmt::Display for Refusal {
             Self::Unwell(others) => {
                 write!(f, "not all others are well: {}", others.join(", "))
             }
-            Self::Flip(from, to, phase) => write!(
+            Self::Flip(
+                upstream,
+                Flip {
+                    from, to, phase, ..
+                },
+            ) => write!(
                 f,
-                "a flip from {from} to {to} is under way ({phase}), which compares them and may go back; wait for its end, or end it: `balancer flip --abort`"
+                "a flip from {from} to {to} is under way ({phase}), which compares them and may go back; wait for its end, or end it: `balancer flip {upstream} --abort`"
             ),
             Self::Nobody => f.write_str("no other endpoint is left to take requests"),
             Self::Overload {
@@ -248,11 +253,8 @@ pub(super) fn batches(
 
 /// Why those of `batch` may not be taken out of `group` as it is now. What is disabled is out on purpose, and asked for nothing.
 pub(super) fn refusal(group: &Group, batch: &[String]) -> Option<Refusal> {
-    if let Some(Flip {
-        from, to, phase, ..
-    }) = group.flip.as_ref().filter(|flip| !flip.over)
-    {
-        return Some(Refusal::Flip(from.clone(), to.clone(), phase.clone()));
+    if let Some(flip) = group.flip.as_ref().filter(|flip| !flip.over) {
+        return Some(Refusal::Flip(group.name.clone(), flip.clone()));
     }
     // Nobody misses a set that gets no requests, and it carries nothing for others.
     let serves = |member: &&Member| {
