@@ -95,11 +95,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
     if args.json {
         say(&format!("{:#}\n", told::as_json(&tally)));
     } else {
-        say(&told::text(&tally, in_colour()));
-        let has_hidden = tally.unknown.keys().any(Unknown::is_of_fields);
-        if has_hidden && args.from.is_none() {
-            say("  with --from, the file that the log was written under says more of these\n");
-        }
+        say(&told::text(&tally, args.from.is_some(), in_colour()));
     }
     if tally.changed() > 0 {
         EXIT_CHANGES.into()

@@ -475,7 +475,7 @@ fn kinds_are_told_with_the_most_first_and_different_examples() {
     tally.add_bad(&line, "\x1b[31m".to_owned());
     tally.settle();
     assert_eq!(
-        told::text(&tally, false),
+        told::text(&tally, false, false),
         "6 requests: 0 as before, 6 would change, 0 cannot be told\n\
          \n\
          would change\n\

@@ -3,13 +3,14 @@
 use serde_json::{Value, json};
 
 use super::tally::{Change, Example, Group, Side, Tally, shown};
+use super::unknown::Unknown;
 use crate::cli::table::{Cell, Table, Tone};
 
 /// Kinds of changes that people are told of; the JSON has all.
 const MOST_TOLD: usize = 30;
 
-/// For people.
-pub(super) fn text(tally: &Tally, in_colour: bool) -> String {
+/// For people. Where there is no earlier file to learn from, and it would help, that is said.
+pub(super) fn text(tally: &Tally, has_earlier: bool, in_colour: bool) -> String {
     let mut text = format!(
         "{}: {} as before, {} would change, {} cannot be told\n",
         counted(tally.requests, "request"),
@@ -25,6 +26,11 @@ pub(super) fn text(tally: &Tally, in_colour: bool) -> String {
     text.push_str(&section("would change", &told, tally.others, in_colour));
     let unknown = sorted_by(tally.unknown.iter(), ToString::to_string);
     text.push_str(&section("cannot be told", &unknown, 0, in_colour));
+    if !has_earlier && tally.unknown.keys().any(Unknown::is_of_fields) {
+        text.push_str(
+            "  with --from, the file that the log was written under says more of these\n",
+        );
+    }
     if tally.bad > 0 {
         let mut table = Table::default();
         for (at, why) in &tally.bad_lines {
