@@ -420,6 +420,28 @@ fn routes_under_both_files_are_compared_and_what_the_log_says_of_headers_by_its_
 }
 
 #[test]
+fn where_writes_go_elsewhere_the_method_tells_and_who_has_written_lately_is_not_known() {
+    let both = "[[route]]\nname = \"all\"\nupstream = \"app\"\nwrites = \"new\"\n";
+    let after = format!("{both}read_your_writes = \"2s\"\n");
+    let at_new = r#""upstream":"new","endpoint":"127.0.0.1:2""#;
+    for (file, members, expected) in [
+        (both, "".to_owned(), "same"),
+        (both, r#""method":"POST""#.to_owned(), "upstream app -> new"),
+        (both, format!(r#"{at_new},"method":"POST""#), "same"),
+        (both, at_new.to_owned(), "upstream new -> app"),
+        (&after, at_new.to_owned(), "same"),
+        (&after, "".to_owned(), "same"),
+        (
+            both,
+            r#""method":null"#.to_owned(),
+            "method is not in the log",
+        ),
+    ] {
+        assert_eq!(told(&replay(file), &line(&members)), expected, "{members}");
+    }
+}
+
+#[test]
 fn a_log_without_upstreams_says_nothing_by_that() {
     let replay = replay(PLAIN);
     let add = |tally: &mut Tally, members: &str| {
