@@ -7,6 +7,7 @@ use std::thread;
 
 use super::{FAST, LASTING, Node, await_authority, await_refusal, config, start, upstream};
 use crate::support::{Balancer, Connection, eventually, get};
+use crate::upgrading::Successors;
 
 #[test]
 fn standby_takes_over_when_it_alone_claims_it() {
@@ -62,6 +63,27 @@ fn who_cannot_be_asked_may_go_on_and_is_followed_only_when_its_claim_has_lapsed(
     balancer.reloaded(&config(&[&nodes[0], &nodes[1]], &health, ""));
     await_authority(&balancer, "b");
     assert_eq!(get(balancer.http(), "/admin").text(), "b");
+}
+
+#[test]
+fn upgraded_process_knows_who_serves_from_its_first_moment() {
+    let nodes = [
+        Node::new("a", "authority"),
+        Node::new("b", "replica"),
+        Node::new("c", "replica"),
+    ];
+    let _silent = nodes[2].fall_silent();
+    let mut balancer = start(&[&nodes[0], &nodes[1]], LASTING);
+    await_authority(&balancer, "a");
+    // One that was never heard: at a start nobody would serve for an hour.
+    let health = format!("{FAST}, {LASTING}");
+    balancer.reloaded(&config(&[&nodes[0], &nodes[1], &nodes[2]], &health, ""));
+    let mut successors = Successors::default();
+    successors.upgrade(&balancer);
+    assert_eq!(get(balancer.http(), "/admin").text(), "a");
+    assert_eq!(upstream(&balancer)["authority"], "a");
+    assert_eq!(balancer.wait_exit().code(), Some(0));
+    assert_eq!(get(balancer.http(), "/admin").text(), "a");
 }
 
 /// A cluster of two of which one is the authority, and does what it is asked. The other one refuses that.

@@ -58,6 +58,12 @@ pub(super) struct Upstream {
     #[serde(default)]
     pub(super) held: usize,
     pub(super) headroom: Option<Headroom>,
+    /// Who alone serves, where one endpoint does and no other.
+    #[serde(default)]
+    pub(super) authority: Option<Plain>,
+    /// Why nobody does.
+    #[serde(default)]
+    pub(super) no_authority: Option<Plain>,
     pub(super) endpoints: Vec<Endpoint>,
 }
 

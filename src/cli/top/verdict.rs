@@ -127,7 +127,10 @@ fn what_is_left(upstreams: &[&Upstream]) -> (Tone, String) {
         let headroom = upstream.headroom.as_ref();
         let headroom = headroom.map(|it| (it.could_lose, it.caveat()));
         match (available, headroom) {
-            (0, _) => format!("{name}: nobody is left, requests are refused"),
+            (0, _) => match &upstream.no_authority {
+                Some(why) => format!("{name}: {why}, requests are refused"),
+                None => format!("{name}: nobody is left, requests are refused"),
+            },
             (_, Some((0, caveat))) => {
                 format!("{name}: {available} of {all} serve, could lose no more{caveat}")
             }
@@ -146,10 +149,11 @@ fn what_is_left(upstreams: &[&Upstream]) -> (Tone, String) {
 
 /// That the next loss would be felt.
 fn could_lose_none(status: &Status) -> Option<String> {
-    // Of a single endpoint that goes without saying.
+    // Of a single endpoint that goes without saying, as of one that alone serves.
     let tight = status.upstreams.iter().filter(|upstream| {
         let headroom = upstream.headroom.as_ref();
-        upstream.endpoints.len() > 1 && headroom.is_some_and(|it| it.could_lose == 0)
+        let is_alone = upstream.endpoints.len() == 1 || upstream.authority.is_some();
+        !is_alone && headroom.is_some_and(|it| it.could_lose == 0)
     });
     let tight: Vec<_> = tight.collect();
     let names = tight.iter().map(|upstream| upstream.name.shown());
@@ -275,6 +279,28 @@ mod tests {
         endpoints.remove(0);
         let left = &told(&endpoints, 0, json!({}))[1];
         assert_eq!(left, "app: nobody is left, requests are refused.");
+    }
+
+    #[test]
+    fn where_one_serves_and_no_other_that_none_can_be_lost_goes_without_saying() {
+        let told_of = |authority: Option<&str>, why: Option<&str>| {
+            let states = ["up", "standby"].map(|state| {
+                let state = if authority.is_some() {
+                    state
+                } else {
+                    "standby"
+                };
+                endpoint("a", state, None)
+            });
+            let available = usize::from(authority.is_some());
+            let upstream = json!({ "name": "app", "policy": "random", "available": available, "headroom": { "could_lose": 0 }, "authority": authority, "no_authority": why, "endpoints": states });
+            told(&[], 0, json!({ "upstreams": [upstream] }))
+        };
+        let well = ["All 2 endpoints are well, 1 on standby."];
+        assert_eq!(told_of(Some("a"), None), well);
+        let lines = told_of(None, Some("no endpoint claims to be the authority"));
+        let refused = "app: no endpoint claims to be the authority, requests are refused.";
+        assert_eq!(lines[1], refused);
     }
 
     #[test]

@@ -79,7 +79,7 @@ function listOf(upstreams) {
 
 function calmOf(status, checked) {
   if (checked.length) return `${many(checked.length, "endpoint")} wait${checked.length === 1 ? "s" : ""} for a first check.`;
-  const several = status.upstreams.filter(({ endpoints }) => endpoints.length > 1);
+  const several = status.upstreams.filter(({ endpoints, authority }) => endpoints.length > 1 && !authority);
   if (!several.length) return "";
   const tight = several.filter(({ headroom }) => !headroom.could_lose);
   return tight.length ? `${listOf(tight)} could lose none.` : several.length === 1 ? `${several[0].name} could lose ${several[0].headroom.could_lose} of ${several[0].headroom.of}.` : "Every upstream with several endpoints could lose one.";
@@ -87,7 +87,7 @@ function calmOf(status, checked) {
 
 function outage(upstream) {
   const since = Math.max(...upstream.endpoints.map((endpoint) => endpoint.since));
-  return { level: "trouble", upstream: upstream.name, state: "down", what: "has nobody to ask", since, why: "", doing: upstream.paused ? `Requests are held: ${upstream.held} wait.` : "Requests are refused with 503; checks go on." };
+  return { level: "trouble", upstream: upstream.name, state: "down", what: "has nobody to ask", since, why: upstream.no_authority ?? "", doing: upstream.paused ? `Requests are held: ${upstream.held} wait.` : "Requests are refused with 503; checks go on." };
 }
 
 function endpointTrouble({ upstream, endpoint }) {
