@@ -339,6 +339,8 @@ fn a_full_disk_stops_nobody_and_writing_goes_on_when_there_is_room() {
     let warnings = balancer.events("access log lines were dropped");
     assert_eq!(warnings.len(), 1, "one in a minute: {warnings:?}");
     assert!(warnings[0]["lines"].as_u64().is_some_and(|lines| lines > 0));
+    let to = warnings[0]["to"].as_str().unwrap();
+    assert!(to.ends_with("access.log"), "{warnings:?}");
     let maximum = getrlimit(Resource::Fsize).maximum;
     let unlimited = Rlimit {
         current: maximum,

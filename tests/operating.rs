@@ -24,6 +24,8 @@ mod recent;
 mod refusing;
 mod reloading;
 mod rolling;
+mod rolling_and_flipping;
+mod rolling_versions;
 mod rolling_with_others;
 mod socket;
 mod storm;

@@ -37,16 +37,21 @@ def app(environ, start_response):
 "#;
 
 /// A program of someone else's, in a process group of its own, killed when dropped.
-struct Server {
+pub(crate) struct Server {
     child: Child,
-    address: SocketAddr,
+    pub(crate) address: SocketAddr,
     directory: TempDir,
 }
 
 impl Server {
-    fn gunicorn(program: &Path, name: &str) -> Self {
+    pub(crate) fn gunicorn(program: &Path, name: &str) -> Self {
+        Self::gunicorn_with(program, APP, name)
+    }
+
+    /// With another app.
+    pub(crate) fn gunicorn_with(program: &Path, app: &str, name: &str) -> Self {
         let directory = TempDir::new().unwrap();
-        fs::write(directory.path().join("app.py"), APP).unwrap();
+        fs::write(directory.path().join("app.py"), app).unwrap();
         let mut child = Command::new(program)
             .args([
                 "--bind",
@@ -98,7 +103,7 @@ impl Server {
     }
 
     /// With these further words after `listen` and its address; `prepare` has put the files they need into its folder.
-    fn nginx_that_listens(
+    pub(crate) fn nginx_that_listens(
         program: &Path,
         file: &[u8],
         how: &str,
@@ -107,22 +112,51 @@ impl Server {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("file"), file).unwrap();
         prepare(directory.path());
+        let server = |address: SocketAddr, root: &Path| {
+            let root = root.display();
+            format!(
+                "access_log off;\n\
+                 server {{ listen {address} {how}; root {root};\n\
+                 location = /echo {{ return 200 \"$request_method $request_uri $http_host $http_x_forwarded_for\"; }}\n\
+                 location /put/ {{ dav_methods PUT; create_full_put_path on; }}\n\
+                 location = /protocol {{ return 200 \"$server_protocol $scheme\"; }}\n\
+                 location = /chunked {{ gzip on; gzip_min_length 1; gzip_types *; gzip_proxied any; alias {root}/file; }} }}\n"
+            )
+        };
+        Self::nginx_of(program, directory, server)
+    }
+
+    /// Answers everything with 200, and writes `access.log` in its folder as it does by default.
+    pub(crate) fn nginx_that_logs(program: &Path) -> Self {
+        let server = |address: SocketAddr, root: &Path| {
+            let log = root.join("access.log");
+            let log = log.display();
+            format!(
+                "access_log {log} combined;\nserver {{ listen {address}; return 200 \"here\"; }}\n"
+            )
+        };
+        Self::nginx_of(program, TempDir::new().unwrap(), server)
+    }
+
+    /// In `directory`, with what stands within `http`.
+    fn nginx_of(
+        program: &Path,
+        directory: TempDir,
+        server: impl FnOnce(SocketAddr, &Path) -> String,
+    ) -> Self {
         // nginx cannot be given port 0: a port the system has just chosen is asked for instead.
         let address = TcpListener::bind("127.0.0.1:0")
             .unwrap()
             .local_addr()
             .unwrap();
+        let server = server(address, directory.path());
         let root = directory.path().display();
         let config = format!(
             "daemon off; master_process off; worker_processes 1; pid {root}/pid; error_log stderr;\n\
              events {{ worker_connections 512; }}\n\
-             http {{ access_log off; client_body_temp_path {root}/b; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;\n\
+             http {{ client_body_temp_path {root}/b; proxy_temp_path {root}/p; fastcgi_temp_path {root}/f;\n\
              uwsgi_temp_path {root}/u; scgi_temp_path {root}/s; client_max_body_size 0;\n\
-             server {{ listen {address} {how}; root {root};\n\
-             location = /echo {{ return 200 \"$request_method $request_uri $http_host $http_x_forwarded_for\"; }}\n\
-             location /put/ {{ dav_methods PUT; create_full_put_path on; }}\n\
-             location = /protocol {{ return 200 \"$server_protocol $scheme\"; }}\n\
-             location = /chunked {{ gzip on; gzip_min_length 1; gzip_types *; gzip_proxied any; alias {root}/file; }} }} }}\n"
+             {server} }}\n"
         );
         let file = directory.path().join("nginx.conf");
         fs::write(&file, config).unwrap();
@@ -143,6 +177,14 @@ impl Server {
         };
         server.await_open();
         server
+    }
+
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
     }
 
     fn await_open(&self) {

@@ -654,7 +654,10 @@ fn what_waits_at_the_end_is_sent_unless_the_collector_hangs() {
         begun.elapsed().as_secs() < 9,
         "it does not wait for `timeout`"
     );
-    assert!(balancer.log().concat().contains("spans are lost"));
+    let lost = balancer.events("spans are lost").pop().unwrap();
+    assert_eq!(lost["spans"], 2, "{lost}");
+    let url = format!("http://{}/v1/traces", collector.address());
+    assert_eq!(lost["collector"], url, "{lost}");
     gate.open();
 }
 

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
@@ -11,7 +11,9 @@ use crate::support::balancer::BINARY;
 use crate::support::certificates::Authority;
 use crate::support::client::{HOST, Tls};
 use crate::support::h2::{H2, get as h2_get};
-use crate::support::{Balancer, Connection, Origin, Reply, eventually, eventually_some, get};
+use crate::support::{
+    Balancer, Connection, Origin, Outcome, Reply, eventually, eventually_some, get,
+};
 
 /// Checks that notice within moments.
 const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", timeout = \"100ms\", fall = 1, rise = 1, version_header = \"X-App-Version\"";
@@ -59,11 +61,15 @@ fn upstream(balancer: &Balancer) -> Value {
     balancer.status()["upstreams"][0].clone()
 }
 
-fn said(balancer: &Balancer, arguments: &[&str]) -> String {
+fn output(balancer: &Balancer, arguments: &[&str]) -> Output {
     let mut command = Command::new(BINARY);
     command.args(arguments).arg("--config");
     let output = command.arg(balancer.directory().join("balancer.toml"));
-    let output = output.output().unwrap();
+    output.output().unwrap()
+}
+
+fn said(balancer: &Balancer, arguments: &[&str]) -> String {
+    let output = output(balancer, arguments);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -181,12 +187,68 @@ fn endpoint_that_runs_another_version_than_expected_is_held_out() {
     assert_eq!(get(balancer.http(), "/").text(), "41");
     assert_eq!(held("e1")[1], "version 42, want 41");
     // It is hard evidence: with nobody left nobody is asked.
-    balancer.reloaded(&expecting("43"));
+    balancer.write_configuration(&expecting("43"));
+    said(&balancer, &["reload", "--force"]);
     let reply = get(balancer.http(), "/");
     reply.assert_made_by_balancer(503);
     // And who is restarted with it is in with the next check.
     run(&origins[0], "43");
     balancer_answers(&balancer, "43");
+}
+
+#[test]
+fn regression_expecting_a_version_that_nobody_runs_takes_no_upstream_away_unless_somebody_insists()
+{
+    let origins = [running("42"), running("42")];
+    let expecting = |version: &str| {
+        let health = format!("{FAST}, expect_version = \"{version}\"");
+        config(&origins, &health, "")
+    };
+    let balancer = Balancer::start(&config(&origins, FAST, ""));
+    await_version(&balancer, "e0", "42");
+    await_version(&balancer, "e1", "42");
+    let held = "app: holds out 2 of 2 endpoints (they run 42, want 43)";
+    let refused = |arguments: &[&str]| {
+        let output = output(&balancer, arguments);
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(
+            text.contains("upstream.app.health.expect_version: app: holds out 2 of 2"),
+            "{text}"
+        );
+        assert!(text.contains("insist with `--force`"), "{text}");
+        assert_eq!(get(balancer.http(), "/").text(), "42");
+    };
+    balancer.write_configuration(&expecting("43"));
+    let planned = String::from_utf8(output(&balancer, &["plan"]).stderr).unwrap();
+    assert!(
+        planned.contains("warning: a reload would be refused: ") && planned.contains(held),
+        "{planned}"
+    );
+    refused(&["reload"]);
+    let Outcome::Rejected(problems) = balancer.reload_as_it_is() else {
+        panic!("nobody has insisted");
+    };
+    assert!(problems.contains(held), "{problems}");
+    // Where somebody is left it is done, and said.
+    run(&origins[1], "43");
+    await_version(&balancer, "e1", "43");
+    let one = "warning: app: holds out 1 of 2 endpoints (it runs 42, want 43)\n";
+    let planned = String::from_utf8(output(&balancer, &["plan"]).stderr).unwrap();
+    assert_eq!(planned, one);
+    let reloaded = output(&balancer, &["reload"]);
+    assert!(reloaded.status.success(), "{reloaded:?}");
+    assert_eq!(String::from_utf8(reloaded.stderr).unwrap(), one);
+    // An earlier file may be no better.
+    balancer.reloaded(&config(&origins, FAST, ""));
+    run(&origins[1], "42");
+    await_version(&balancer, "e1", "42");
+    refused(&["rollback"]);
+    said(&balancer, &["rollback", "--force"]);
+    get(balancer.http(), "/").assert_made_by_balancer(503);
+    // Nobody is held out that was not in use.
+    balancer.reloaded(&expecting("42"));
+    assert_eq!(get(balancer.http(), "/").text(), "42");
 }
 
 fn balancer_answers(balancer: &Balancer, version: &str) {

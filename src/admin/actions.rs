@@ -15,7 +15,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::Admin;
-use super::command::{Asked, Command, Operator, Refused, Reloaded, Reply, Wanted};
+use super::command::{Asked, Command, Operator, Refused, Reloaded, Reply, RollbackTo, Wanted};
 use super::names::{self, Names};
 use super::problem::ApiError;
 use super::status::{EndpointStatus, Status};
@@ -32,13 +32,6 @@ type Answer<T> = Result<Json<T>, ApiError>;
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Nothing {}
-
-/// The body of a rollback.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct RollbackTo {
-    generation: Option<u64>,
-}
 
 /// What a change of an endpoint's mode has come to.
 #[derive(Debug, Serialize)]
@@ -63,8 +56,8 @@ pub(super) async fn rollback(
     ConnectInfo(by): ConnectInfo<Operator>,
     body: Body,
 ) -> Answer<Reloaded> {
-    let RollbackTo { generation } = read(body).await?;
-    let command = |reply| Command::Rollback(generation, reply);
+    let wanted: RollbackTo = read(body).await?;
+    let command = |reply| Command::Rollback(wanted, reply);
     admin.ask(by, command).await.map(Json)
 }
 

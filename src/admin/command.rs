@@ -79,8 +79,8 @@ pub type Reply<T> = oneshot::Sender<Result<T, Refused>>;
 pub enum Command {
     /// Read the file again.
     Reload(Wanted, Reply<Reloaded>),
-    /// Use an earlier file again: that of this generation, or the one before.
-    Rollback(Option<u64>, Reply<Reloaded>),
+    /// Use an earlier file again.
+    Rollback(RollbackTo, Reply<Reloaded>),
     /// Change what is wanted of an endpoint.
     SetMode {
         /// Of which upstream.
@@ -128,7 +128,18 @@ impl Command {
 pub struct Wanted {
     /// Only if this generation is in use: nobody has changed anything meanwhile.
     pub expect_generation: Option<u64>,
-    /// Also the very file that was given up by itself before, and without watching what comes of it.
+    /// Also the very file that was given up by itself before, or one that holds out every endpoint of an upstream; and without
+    /// watching what comes of it.
+    pub force: bool,
+}
+
+/// Which file is wanted back; the body of `POST /api/v1/rollback`.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, PartialEq)]
+#[serde(default, deny_unknown_fields)]
+pub struct RollbackTo {
+    /// That of this generation; none: the last one before the one in use that was another.
+    pub generation: Option<u64>,
+    /// Also one that holds out every endpoint of an upstream.
     pub force: bool,
 }
 

@@ -2,6 +2,7 @@
 //! no traffic: an address, where everything is only read, and a unix socket, over which things are changed as well.
 
 mod actions;
+mod audit;
 pub mod authority;
 pub mod before;
 pub mod command;

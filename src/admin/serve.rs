@@ -49,8 +49,9 @@ pub(super) async fn serve<L: Listener>(
             (accepted, Arc::new(room.enter().await))
         };
         let ((io, address), place) = tokio::select! {
-            next = next => next,
+            biased;
             () = until(&mut over) => return,
+            next = next => next,
         };
         let router = TowerToHyperService::new(router(address));
         let at = Arc::clone(&place);

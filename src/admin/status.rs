@@ -8,6 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::audit::AuditStatus;
 use super::before::Busy;
 use super::flip::{self, FlipStatus};
 use super::leaving::Leaving;
@@ -93,6 +94,8 @@ struct UpstreamStatus {
     skew_since: Option<u64>,
     /// The one that they must run to be used.
     expect_version: Option<String>,
+    /// What became of clients that were moved, where affinity is audited.
+    affinity_audit: Option<AuditStatus>,
     endpoints: Vec<EndpointStatus>,
 }
 
@@ -264,6 +267,10 @@ impl Status {
                     .as_ref()
                     .and_then(|health| health.expect_version.as_ref())
                     .map(ToString::to_string),
+                affinity_audit: upstream
+                    .affinity
+                    .as_ref()
+                    .and_then(|affinity| affinity.audit().map(AuditStatus::from)),
                 endpoints: upstream
                     .endpoints
                     .iter()

@@ -1,9 +1,11 @@
 //! The command line: one file per command. Exit codes: 0 done, 1 refused or failed, 2 there would be changes, 3 flipped
 //! back, 4 not in time, 64 wrong
-//! usage, 78 invalid configuration.
+//! usage, 78 invalid configuration. `clones`: 1 they differ, 4 somebody did not answer.
 
+mod audit;
 pub mod certs;
 pub mod check;
+pub mod clones;
 pub mod completions;
 pub mod demo;
 pub mod explain;
@@ -11,10 +13,12 @@ pub mod flip;
 pub mod mode;
 pub mod plan;
 pub mod reload;
+pub mod replay;
 pub mod roll;
 pub mod run;
 mod running;
 pub mod schema;
+mod sent_path;
 pub mod status;
 mod table;
 pub mod top;
@@ -28,10 +32,12 @@ use clap::{Parser, Subcommand};
 
 pub use running::At;
 
-/// `plan`: a reload would change something.
+/// `plan`: a reload would change something; `replay`: a request would go elsewhere.
 pub const EXIT_CHANGES: u8 = 2;
 /// `drain --wait`: something is still in flight; `roll`: the same, or an endpoint is not well in time.
 pub const EXIT_TIMEOUT: u8 = 4;
+/// The file where none is named.
+const USUAL_CONFIG: &str = "balancer.toml";
 /// sysexits(3): wrong usage.
 pub const EXIT_USAGE: u8 = 64;
 
@@ -45,7 +51,7 @@ struct Command {
         long,
         global = true,
         value_name = "FILE",
-        default_value = "balancer.toml"
+        default_value = USUAL_CONFIG
     )]
     config: PathBuf,
     #[command(subcommand)]
@@ -68,6 +74,8 @@ enum Action {
     Top(top::Args),
     /// Tell what a reload would change, without doing it.
     Plan(plan::Args),
+    /// Tell which requests of an access log would go elsewhere under the file.
+    Replay(replay::Args),
     /// Have the running balancer read its file again, and tell what came of it.
     Reload(reload::Reload),
     /// Have the running balancer use an earlier file again.
@@ -79,11 +87,13 @@ enum Action {
     /// Give an endpoint requests again.
     Resume(mode::One),
     /// Take an endpoint out, and do not check it either.
-    Disable(mode::One),
+    Disable(mode::Disable),
     /// Restart an upstream's endpoints one after the other, each out of use meanwhile.
     Roll(roll::Args),
     /// Let another set of an upstream's endpoints serve, and go back where that is worse.
     Flip(flip::Args),
+    /// Ask every member of an upstream the same thing, and show where their answers differ.
+    Clones(clones::Args),
     /// Tell why an endpoint is as it is: its last checks, failures and changes.
     Why(why::Args),
     /// Print completions for a shell.
@@ -118,6 +128,7 @@ pub fn run() -> ExitCode {
         Action::Status(args) => status::run(&args, &command.config),
         Action::Top(args) => top::run(&args, &command.config),
         Action::Plan(args) => plan::run(&args, &command.config),
+        Action::Replay(args) => replay::run(&args, &command.config),
         Action::Reload(args) => reload::reload(&args, &command.config),
         Action::Rollback(args) => reload::rollback(&args, &command.config),
         Action::Upgrade(args) => upgrade::run(&args, &command.config),
@@ -126,6 +137,7 @@ pub fn run() -> ExitCode {
         Action::Disable(args) => mode::disable(&args, &command.config),
         Action::Roll(args) => roll::run(&args, &command.config),
         Action::Flip(args) => flip::run(&args, &command.config),
+        Action::Clones(args) => clones::run(&args, &command.config),
         Action::Why(args) => why::run(&args, &command.config),
         Action::Completions(args) => completions::completions(&args),
         Action::Man => completions::man(),

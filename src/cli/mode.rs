@@ -9,9 +9,10 @@ use bytes::Bytes;
 use serde::Deserialize;
 
 use super::EXIT_TIMEOUT;
+use super::roll;
 use super::running::{AskError, At, Running, Target, finished};
 use super::status::{Endpoint, in_flight};
-use super::table::say;
+use super::table::{complain, say};
 
 /// Between two looks at what is left.
 const LOOK: Duration = Duration::from_millis(200);
@@ -28,8 +29,21 @@ pub struct Drain {
     /// How long to wait, in seconds; then exit with 4.
     #[arg(long, requires = "wait", value_name = "SECONDS", default_value_t = 900)]
     timeout: u64,
+    /// Also where nobody would be left, or not enough for the load.
+    #[arg(long)]
+    force: bool,
     #[command(flatten)]
     at: At,
+}
+
+/// Take an endpoint out, checks and all.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Disable {
+    #[command(flatten)]
+    one: One,
+    /// Also where nobody would be left, or not enough for the load.
+    #[arg(long)]
+    force: bool,
 }
 
 /// The endpoint to be changed.
@@ -50,33 +64,61 @@ struct Changed {
 
 /// Drains, and waits where that is asked for.
 pub fn drain(args: &Drain, config: &Path) -> ExitCode {
-    finished(
-        set((&args.target, "drain"), config, &args.at).and_then(|(running, endpoint)| {
-            if args.wait {
-                wait(&running, &endpoint, args)
-            } else {
-                Ok(ExitCode::SUCCESS)
-            }
-        }),
-    )
+    finished(drained(args, config))
+}
+
+fn drained(args: &Drain, config: &Path) -> Result<ExitCode, AskError> {
+    let running = Running::with(config, &args.at)?;
+    if !args.force && is_needed(&running, &args.target)? {
+        return Ok(ExitCode::FAILURE);
+    }
+    let endpoint = set(&running, (&args.target, "drain"))?;
+    match args.wait {
+        true => wait(&running, &endpoint, args),
+        false => Ok(ExitCode::SUCCESS),
+    }
 }
 
 /// Gives it requests again.
 pub fn resume(args: &One, config: &Path) -> ExitCode {
-    finished(set((&args.target, "resume"), config, &args.at).map(|_| ExitCode::SUCCESS))
+    let running = Running::with(config, &args.at);
+    finished(running.and_then(|running| {
+        set(&running, (&args.target, "resume"))?;
+        Ok(ExitCode::SUCCESS)
+    }))
 }
 
 /// Takes it out, checks and all.
-pub fn disable(args: &One, config: &Path) -> ExitCode {
-    finished(set((&args.target, "disable"), config, &args.at).map(|_| ExitCode::SUCCESS))
+pub fn disable(args: &Disable, config: &Path) -> ExitCode {
+    let One { target, at } = &args.one;
+    let running = Running::with(config, at);
+    finished(running.and_then(|running| {
+        if !args.force && is_needed(&running, target)? {
+            return Ok(ExitCode::FAILURE);
+        }
+        set(&running, (target, "disable"))?;
+        Ok(ExitCode::SUCCESS)
+    }))
 }
 
-fn set(
-    (target, action): (&Target, &str),
-    config: &Path,
-    at: &At,
-) -> Result<(Running, Endpoint), AskError> {
-    let running = Running::with(config, at)?;
+/// Whether requests would have nowhere to go without it, which is said.
+fn is_needed(running: &Running, target: &Target) -> Result<bool, AskError> {
+    let group = match roll::group(running, &target.upstream) {
+        Ok(group) => group,
+        // Whoever is asked to take it out says better what is wrong.
+        Err(AskError::Unknown(_) | AskError::Version(_)) => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    let objection = roll::objection(&group, &target.endpoint);
+    if let Some(objection) = &objection {
+        complain(&format!(
+            "{target} stays: {objection}; --force takes it out all the same"
+        ));
+    }
+    Ok(objection.is_some())
+}
+
+fn set(running: &Running, (target, action): (&Target, &str)) -> Result<Endpoint, AskError> {
     let path = format!("{}/{action}", target.path());
     let Changed { before, endpoint } = running.post(&path, Bytes::new())?;
     let was = if before == endpoint.mode {
@@ -88,7 +130,7 @@ fn set(
         "{target}: {}, {was}\n",
         endpoint.state_with_rest()
     ));
-    Ok((running, endpoint))
+    Ok(endpoint)
 }
 
 /// Waits for `drained`, whoever has its name by now.

@@ -18,7 +18,8 @@ pub struct Reload {
     /// Only if this generation is in use: nobody has changed anything since `plan` told of it.
     #[arg(long, value_name = "GENERATION")]
     expect_generation: Option<u64>,
-    /// Also a file that was rolled back automatically, and without watching what comes of it.
+    /// Also a file that was rolled back automatically, or one by which nobody of an upstream is left to take requests; and without
+    /// watching what comes of it.
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -34,6 +35,9 @@ pub struct Rollback {
     /// List those that are kept, and change nothing.
     #[arg(long)]
     list: bool,
+    /// Also one by which nobody of an upstream is left to take requests.
+    #[arg(long, conflicts_with = "list")]
+    force: bool,
     #[command(flatten)]
     at: At,
 }
@@ -79,12 +83,15 @@ pub fn rollback(args: &Rollback, config: &Path) -> ExitCode {
     if args.list {
         return finished(list(running));
     }
-    let body = match args.generation {
-        Some(generation) => json!({ "generation": generation }).to_string(),
-        None => String::new(),
-    };
+    let mut body = json!({});
+    if let Some(generation) = args.generation {
+        body["generation"] = json!(generation);
+    }
+    if args.force {
+        body["force"] = json!(true);
+    }
     finished(
-        ask(running, "/api/v1/rollback", body.into()).map(|reloaded| {
+        ask(running, "/api/v1/rollback", body.to_string().into()).map(|reloaded| {
             tell(&reloaded);
             eprintln!("warning: the file still holds what it held; a reload or restart uses that");
             ExitCode::SUCCESS

@@ -26,6 +26,23 @@ pub struct At {
     socket: Option<PathBuf>,
 }
 
+impl At {
+    /// What leads to the same balancer once more, where that is not the usual one.
+    pub(super) fn as_options(&self, config: &Path) -> Vec<String> {
+        let (option, path) = match &self.socket {
+            Some(socket) => ("--socket", &**socket),
+            None if config == Path::new(super::USUAL_CONFIG) => return Vec::new(),
+            None => ("--config", config),
+        };
+        vec![option.to_owned(), path.display().to_string()]
+    }
+
+    /// Whether the file need not be the one it runs with.
+    pub(super) fn is_by_socket(&self) -> bool {
+        self.socket.is_some()
+    }
+}
+
 /// A balancer that runs.
 #[derive(Clone, Debug)]
 pub(super) struct Running {

@@ -9,6 +9,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::audit::Audit;
 use super::running::{AskError, At, Running, finished};
 use super::table::{Cell, Table, Tone, in_colour};
 use crate::config::hint;
@@ -120,6 +121,8 @@ struct Upstream {
     skew_since: Option<u64>,
     #[serde(default)]
     versions: Option<Vec<Version>>,
+    #[serde(default)]
+    affinity_audit: Option<Audit>,
     endpoints: Vec<Endpoint>,
 }
 
@@ -307,6 +310,9 @@ impl Status {
             ));
             text.push_str(&upstream.sets());
             text.push_str(&upstream.authority());
+            if let Some(audit) = &upstream.affinity_audit {
+                text.push_str(&format!("  affinity audit: {}\n", audit.text()));
+            }
             text.push_str(&upstream.endpoints(now).text("  ", in_colour));
         }
         text

@@ -18,6 +18,9 @@ pub struct Affinity {
     pub path: Box<str>,
     /// `max_age`: how long clients keep it. Default: until they are closed.
     pub max_age: Option<Duration>,
+    /// `audit`: the share of clients' safe requests that goes to another endpoint than they are kept with, to see whether they could be
+    /// moved. Default: none. Only by endpoint.
+    pub audit: Option<f64>,
     /// Where `key_file` stands.
     pub place: Place,
 }

@@ -349,6 +349,7 @@ const AFFINITY: &[Key] = &[
     Key("key_file", May, Text),
     Key("path", May, Text),
     Key("max_age", May, Duration),
+    Key("audit", May, Number(0.0, 0.5)),
 ];
 
 const PAUSE: &[Key] = &[Key("hold", May, Whole(0, ANY)), Key("wait", May, Duration)];

@@ -12,7 +12,7 @@ use super::{
     Adaptive, Affinity, Budget, Certificate, Hash, Health, Passive, Pause, Place, Queue, Retry,
 };
 use crate::message::proxy_protocol::Version;
-use crate::units::{Name, Weight};
+use crate::units::{AppVersion, Name, Weight};
 
 /// `[upstream.NAME]`
 #[derive(Clone, Debug)]
@@ -39,6 +39,8 @@ pub struct Upstream {
     pub tls: Option<UpstreamTls>,
     /// `health`. Default: no checks, every endpoint is taken to be up.
     pub health: Option<Health>,
+    /// Where `health.expect_version` stands, where it does.
+    pub expect_version_at: Option<Place>,
     /// `passive`. Default: on. `None`: `"off"`.
     pub passive: Option<Passive>,
     /// `min_available`: share of the endpoints that stay in use, whatever soft evidence says. Default 0.5.
@@ -63,6 +65,14 @@ pub struct Upstream {
     pub pause: Pause,
     /// Where the table stands.
     pub place: Place,
+}
+
+impl Upstream {
+    /// The version that its endpoints must run to be used, and where that stands; none where any will do.
+    pub fn expected_version(&self) -> Option<(&AppVersion, &Place)> {
+        let expected = self.health.as_ref()?.expect_version.as_ref()?;
+        Some((expected, self.expect_version_at.as_ref()?))
+    }
 }
 
 /// `upstream.policy`

@@ -146,7 +146,8 @@ fn open(path: &Path) -> io::Result<File> {
 fn write_all(path: &Path, lines: &Receiver<Vec<u8>>) {
     for line in lines {
         if let Err(error) = open(path).and_then(|mut file| file.write_all(&line)) {
-            error!(%error, "audit log cannot be written");
+            let path = path.display();
+            error!(%path, %error, "audit log cannot be written: a line is missing there, which stands in this log as `operator`; make room, or see whose the file is");
         }
     }
 }

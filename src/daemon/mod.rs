@@ -23,7 +23,7 @@ mod spans;
 mod tick;
 mod upgrade;
 mod watch;
-mod wilson;
+pub(crate) mod wilson;
 mod wishes;
 
 use std::io::{self, Write};
@@ -49,7 +49,7 @@ use self::flip::Flips;
 pub use self::inherit::Inherited;
 use self::notify::Notify;
 use self::reload::Cause;
-use self::retire::{Gone, Pending};
+use self::retire::{Due, Pending};
 use self::upgrade::{Heir, RolledBackTo, Successor, Upgrade};
 use self::watch::{Tried, Watch};
 use self::wishes::Wishes;
@@ -341,8 +341,8 @@ pub struct Daemon {
 /// What is finished comes here from the tasks that wait for it: while a reload runs nobody takes it, so that no series are
 /// removed which the reload brings back.
 struct Finished {
-    sender: mpsc::UnboundedSender<Gone>,
-    receiver: mpsc::UnboundedReceiver<Gone>,
+    sender: mpsc::UnboundedSender<Due>,
+    receiver: mpsc::UnboundedReceiver<Due>,
 }
 
 /// What is looked at from time to time.
@@ -618,21 +618,30 @@ impl Daemon {
             found = files.look(&self.config), if self.upgrade.is_none() => self.follow_certificates(found).await,
             found = watch.change(self.config.process.config_poll, &self.tried), if self.upgrade.is_none() => self.follow_files(found).await,
             tally = counting.next(&self.config, &self.trials, &self.metrics), if self.upgrade.is_none() => self.judge(tally).await,
-            Some(gone) = self.finished.receiver.recv() => {
-                // Not here: of thousands it takes a while, and checks would wait for it.
-                let with = (Arc::clone(&self.metrics), self.publisher.current());
-                let pending = self.pending.remove(&gone);
-                let retire = move || gone.retire(&with.0, &with.1, &pending);
-                let _ = tokio::task::spawn_blocking(retire).await;
-            }
+            Some(due) = self.finished.receiver.recv() => self.retire(due).await,
             outcome = Upgrade::outcome(&mut self.upgrade) => {
-                let successor = self.end_upgrade(outcome)?;
+                let successor = self.end_upgrade(outcome).await?;
                 successor.pass_on(hangup).await;
                 return Some(successor);
             }
             _ = day.tick() => self.warn_of_endings(),
         }
         None
+    }
+
+    /// Takes series away for which the time has come.
+    async fn retire(&mut self, due: Due) {
+        let with = (Arc::clone(&self.metrics), self.publisher.current());
+        let pending = match &due {
+            Due::Gauges(_) => Vec::new(),
+            Due::Series(gone) => self.pending.remove(gone),
+        };
+        let retire = move || match due {
+            Due::Gauges(gone) => gone.retire_gauges_again(&with.0, &with.1),
+            Due::Series(gone) => gone.retire(&with.0, &with.1, &pending),
+        };
+        // Not here: of thousands it takes a while, and checks would wait for it.
+        let _ = tokio::task::spawn_blocking(retire).await;
     }
 
     /// Gives new sockets to the workers: they accept from now on.

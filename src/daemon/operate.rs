@@ -12,12 +12,15 @@ use super::audit::Action;
 use super::in_time::{PATIENCE, in_time};
 use super::reload::Cause;
 use super::wishes::Wishes;
-use crate::admin::command::{Asked, Command, Operator, Refused, Reloaded, Reply, Wanted};
+use crate::admin::command::{
+    Asked, Command, Operator, Refused, Reloaded, Reply, RollbackTo, Wanted,
+};
 use crate::admin::status;
 use crate::config::{self, Config, Mode};
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiler, apply};
+use crate::snapshot::plan::held::HeldOut;
 use crate::snapshot::plan::restart::Started;
 use crate::snapshot::plan::{Plan, Side};
 use crate::tls::{Contents, Tickets};
@@ -68,8 +71,8 @@ impl Daemon {
                         .collect();
                     self.obey_reload(wanted, replies).await;
                 }
-                Command::Rollback(generation, reply) => {
-                    self.obey_rollback(by, generation, reply).await;
+                Command::Rollback(wanted, reply) => {
+                    self.obey_rollback(by, wanted, reply).await;
                 }
                 Command::SetMode {
                     upstream,
@@ -140,14 +143,9 @@ impl Daemon {
         }
     }
 
-    async fn obey_rollback(
-        &mut self,
-        by: Operator,
-        generation: Option<u64>,
-        reply: Reply<Reloaded>,
-    ) {
-        let outcome = self.rollback(by, generation).await;
-        let target = rollback_target(generation);
+    async fn obey_rollback(&mut self, by: Operator, wanted: RollbackTo, reply: Reply<Reloaded>) {
+        let outcome = self.rollback(by, wanted).await;
+        let target = rollback_target(wanted.generation);
         self.note(by, ("rollback", &target), outcome.as_ref().err());
         let _ = reply.send(outcome);
     }
@@ -155,7 +153,7 @@ impl Daemon {
     async fn rollback(
         &mut self,
         by: Operator,
-        generation: Option<u64>,
+        RollbackTo { generation, force }: RollbackTo,
     ) -> Result<Reloaded, Refused> {
         if generation == Some(self.publisher.current().generation) {
             return Err(Refused::Conflict(
@@ -168,8 +166,8 @@ impl Daemon {
             history.find(generation).cloned()
         };
         let earlier = found.map_err(Refused::Unknown)?;
-        let outcome = self.reload(Cause::Rollback(by, earlier)).await;
-        outcome.map_err(Refused::Config)
+        let cause = Cause::Rollback { by, earlier, force };
+        self.reload(cause).await.map_err(Refused::Config)
     }
 
     /// The mode before.
@@ -281,9 +279,9 @@ fn put_off(command: Command) -> Result<(&'static str, String, Refused), Command>
             let _ = reply.send(Err(refused()));
             ("reload", String::new())
         }
-        Command::Rollback(generation, reply) => {
+        Command::Rollback(wanted, reply) => {
             let _ = reply.send(Err(refused()));
-            ("rollback", rollback_target(generation))
+            ("rollback", rollback_target(wanted.generation))
         }
         Command::SetMode {
             upstream,
@@ -339,11 +337,17 @@ fn plan(
     let compiled = compiler.compile(&next, Some(current))?;
     let side = |config, snapshot| Side { config, snapshot };
     let (running, next) = (side(running, current), side(&next, &compiled.snapshot));
+    let held_out = HeldOut::between(running.snapshot, next);
     let mut plan = Plan::between(started, running, next);
     let changed = compiled.files.changed(files);
     plan.files = changed.map(|file| file.display().to_string()).collect();
     plan.by_operator = wishes.list();
     plan.sets_by_operator = wishes.sets();
     plan.warnings = compiled.warnings.iter().map(ToString::to_string).collect();
+    plan.warnings
+        .extend(held_out.iter().map(|held| match held.refusal() {
+            Some(refusal) => format!("a reload would be refused: {refusal}"),
+            None => held.to_string(),
+        }));
     Ok(plan)
 }

@@ -20,7 +20,8 @@ use crate::admin::reloads::LastReload;
 use crate::config::{self, Config, ConfigErrors};
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
-use crate::snapshot::plan::Counts;
+use crate::snapshot::plan::held::HeldOut;
+use crate::snapshot::plan::{Counts, Side};
 use crate::tls::Contents;
 use crate::worker::Command;
 
@@ -37,8 +38,15 @@ pub(super) enum Cause {
         /// Also for a file that was given up.
         force: bool,
     },
-    /// An operator's command: an earlier file, which is this.
-    Rollback(Operator, Accepted),
+    /// An operator's command: an earlier file.
+    Rollback {
+        /// Whose.
+        by: Operator,
+        /// Which.
+        earlier: Accepted,
+        /// Also where nobody would be left to take requests.
+        force: bool,
+    },
     /// Requests fail, in this way: an earlier file, likewise.
     AutoRollback(Accepted, String),
 }
@@ -49,7 +57,7 @@ impl Cause {
             Self::Signal => By::Signal,
             Self::Watch => By::Watch,
             Self::Operator { by, .. } => By::Reload(by.uid()),
-            Self::Rollback(by, _) => By::Rollback(by.uid()),
+            Self::Rollback { by, .. } => By::Rollback(by.uid()),
             Self::AutoRollback(..) => By::AutoRollback,
         }
     }
@@ -58,14 +66,14 @@ impl Cause {
     fn earlier(&self) -> Option<&Accepted> {
         match self {
             Self::Signal | Self::Watch | Self::Operator { .. } => None,
-            Self::Rollback(_, earlier) | Self::AutoRollback(earlier, _) => Some(earlier),
+            Self::Rollback { earlier, .. } | Self::AutoRollback(earlier, _) => Some(earlier),
         }
     }
 
     /// Why, where nobody has asked for it.
     fn why(&self) -> Option<&str> {
         match self {
-            Self::Signal | Self::Watch | Self::Operator { .. } | Self::Rollback(..) => None,
+            Self::Signal | Self::Watch | Self::Operator { .. } | Self::Rollback { .. } => None,
             Self::AutoRollback(_, why) => Some(why),
         }
     }
@@ -74,9 +82,19 @@ impl Cause {
     fn is_tried(&self) -> bool {
         match self {
             Self::Signal | Self::Watch | Self::Operator { force: false, .. } => true,
-            Self::Operator { force: true, .. } | Self::Rollback(..) | Self::AutoRollback(..) => {
+            Self::Operator { force: true, .. } | Self::Rollback { .. } | Self::AutoRollback(..) => {
                 false
             }
+        }
+    }
+
+    /// Whether it is done although endpoints are held out by it and nobody is left: not unless somebody wants just that, or
+    /// requests fail as things are.
+    fn insists(&self) -> bool {
+        match self {
+            Self::Signal | Self::Watch => false,
+            Self::Operator { force, .. } | Self::Rollback { force, .. } => *force,
+            Self::AutoRollback(..) => true,
         }
     }
 }
@@ -177,6 +195,7 @@ impl Daemon {
             let message = "nothing can be compiled any more; restart the balancer";
             return Err(ConfigErrors::of_file(&self.path, message));
         };
+        let held_out = self.held_out((&config, &compiled), cause.insists())?;
         let text = Arc::clone(&config.text.0);
         let mut reloaded = self
             .take_over(config, compiled, "configuration reloaded")
@@ -189,10 +208,11 @@ impl Daemon {
         }
         let history = self.admin.history.lock();
         let mut history = history.unwrap_or_else(PoisonError::into_inner);
-        let doubts = match cause.earlier() {
+        let mut doubts = match cause.earlier() {
             None => history.end_of_rollback(&text),
             Some(earlier) => changed_since(earlier, &self.files),
         };
+        doubts.extend(held_out);
         for doubt in &doubts {
             warn!("{doubt}");
         }
@@ -208,6 +228,23 @@ impl Daemon {
             by: cause.by(),
         });
         Ok(reloaded)
+    }
+
+    /// Says of which upstreams endpoints in use are held out when this is taken over. Unless somebody `insists`, it is refused
+    /// where nobody is left to take requests.
+    fn held_out(
+        &self,
+        (config, compiled): (&Config, &Compiled),
+        insists: bool,
+    ) -> Result<Vec<String>, ConfigErrors> {
+        let (current, snapshot) = (self.publisher.current(), &compiled.snapshot);
+        let held_out = HeldOut::between(&current, Side { config, snapshot });
+        let problems: Vec<_> = held_out.iter().filter_map(HeldOut::refusal).collect();
+        if problems.is_empty() || insists {
+            return Ok(held_out.iter().map(ToString::to_string).collect());
+        }
+        self.pending.undo(snapshot, &current, &self.metrics);
+        Err(ConfigErrors(problems))
     }
 
     /// Compiles what `load` gives. None where there is no compiler: one was lost, and no other could be made.

@@ -48,7 +48,6 @@ impl Daemon {
                 (delay, grace)
             }
             Some(successor) => {
-                self.doors.leave(&self.admin, successor.keeps_admin_socket);
                 // It checks endpoints now.
                 self.checker = Checker::new(self.publisher.clone());
                 modes = Some(successor.hear());

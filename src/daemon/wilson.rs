@@ -2,21 +2,21 @@
 
 /// Requests, and how many of them failed, or were otherwise such as is asked about.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Counts {
-    pub(super) requests: u64,
-    pub(super) errors: u64,
+pub(crate) struct Counts {
+    pub(crate) requests: u64,
+    pub(crate) errors: u64,
 }
 
 impl Counts {
     /// The share of them that was seen; 0 where there were none.
-    pub(super) fn share(self) -> f64 {
+    pub(crate) fn share(self) -> f64 {
         // A cut response may be counted a moment before its request is.
         self.errors.min(self.requests) as f64 / (self.requests.max(1)) as f64
     }
 
     /// Between which shares the true one is, all but certainly: so many standard deviations (Wilson's interval). Of few
     /// requests it says little: it is wide.
-    pub(super) fn bounds(self, deviations: f64) -> (f64, f64) {
+    pub(crate) fn bounds(self, deviations: f64) -> (f64, f64) {
         if self.requests == 0 {
             return (0.0, 1.0);
         }
@@ -33,7 +33,7 @@ impl Counts {
     /// By how much its true share is above that of `before` at least, all but certainly; below 0 where it may be no higher.
     /// Newcombe's interval (1998, method 10): of the two Wilson intervals, and narrower than what lies between them, for both
     /// shares are hardly ever at their worst at once.
-    pub(super) fn rise_since(self, before: Self, deviations: f64) -> f64 {
+    pub(crate) fn rise_since(self, before: Self, deviations: f64) -> f64 {
         if self.requests == 0 || before.requests == 0 {
             return -1.0;
         }

@@ -1,4 +1,4 @@
-//! A request of a probe's and what comes back, as far as a probe wants it. Knows nothing of what is expected.
+//! A request of a probe's and what comes back, as far as a probe wants it. Knows nothing of what is expected, nor who else asks.
 
 use std::future::Future;
 
@@ -21,7 +21,7 @@ pub struct Answer {
     pub status: StatusCode,
     /// Its head's fields.
     pub headers: HeaderMap,
-    /// The first 64 KiB of its body, where they were wanted.
+    /// The beginning of its body, as much of it as was wanted.
     pub body: Bytes,
     /// Its trailers, likewise.
     pub trailers: HeaderMap,
@@ -46,9 +46,20 @@ impl Exchange<'_> {
         path: &str,
         wants_body: bool,
     ) -> Result<Answer, ProbeError> {
-        let mut request = self.request(Method::GET, Bytes::new());
+        let most = if wants_body { MOST_OF_BODY } else { 0 };
+        self.send(stream, (Method::GET, path), most).await
+    }
+
+    /// A request without a body, in the upstream's protocol. Of the answer's body `most` bytes are read.
+    pub async fn send(
+        &self,
+        stream: Transport,
+        (method, path): (Method, &str),
+        most: usize,
+    ) -> Result<Answer, ProbeError> {
+        let mut request = self.request(method, Bytes::new());
         if self.endpoint.contact().http2 {
-            self.ask_http2(stream, request, path, wants_body).await
+            self.ask_http2(stream, request, path, most).await
         } else {
             *request.uri_mut() = path.parse::<Uri>().unwrap_or_default();
             let fields = request.headers_mut();
@@ -58,7 +69,7 @@ impl Exchange<'_> {
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
                 .await
                 .map_err(ProbeError::Http)?;
-            ask(sender.send_request(request), connection, wants_body).await
+            ask(sender.send_request(request), connection, most).await
         }
     }
 
@@ -76,7 +87,7 @@ impl Exchange<'_> {
             HeaderValue::from_static("application/grpc"),
         );
         fields.insert(header::TE, HeaderValue::from_static("trailers"));
-        self.ask_http2(stream, request, path, true).await
+        self.ask_http2(stream, request, path, MOST_OF_BODY).await
     }
 
     async fn ask_http2(
@@ -84,7 +95,7 @@ impl Exchange<'_> {
         stream: Transport,
         mut request: Request<Full<Bytes>>,
         path: &str,
-        wants_body: bool,
+        most: usize,
     ) -> Result<Answer, ProbeError> {
         let scheme = match self.endpoint.contact().tls {
             Some(_) => "https",
@@ -96,7 +107,7 @@ impl Exchange<'_> {
         let (mut sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
             .await
             .map_err(ProbeError::Http)?;
-        ask(sender.send_request(request), connection, wants_body).await
+        ask(sender.send_request(request), connection, most).await
     }
 
     fn request(&self, method: Method, body: Bytes) -> Request<Full<Bytes>> {
@@ -108,8 +119,12 @@ impl Exchange<'_> {
     }
 
     fn add_headers<B>(&self, request: &mut Request<B>) {
+        let fields = request.headers_mut();
+        for (name, _) in self.headers {
+            fields.remove(name);
+        }
         for (name, value) in self.headers {
-            request.headers_mut().insert(name.clone(), value.clone());
+            fields.append(name.clone(), value.clone());
         }
     }
 
@@ -136,11 +151,11 @@ fn target(scheme: &str, host: &HeaderValue, path: &str) -> Uri {
 async fn ask(
     response: impl Future<Output = hyper::Result<Response<Incoming>>>,
     connection: impl Future<Output = hyper::Result<()>>,
-    wants_body: bool,
+    most: usize,
 ) -> Result<Answer, ProbeError> {
     let answer = async {
         let response = response.await?;
-        read(response, wants_body).await
+        read(response, most).await
     };
     tokio::pin!(answer);
     let answer = tokio::select! {
@@ -154,16 +169,16 @@ async fn ask(
     answer.map_err(ProbeError::Http)
 }
 
-async fn read(response: Response<Incoming>, wants_body: bool) -> hyper::Result<Answer> {
+async fn read(response: Response<Incoming>, most: usize) -> hyper::Result<Answer> {
     let (head, mut body) = response.into_parts();
     let (mut bytes, mut trailers) = (BytesMut::new(), HeaderMap::new());
-    while wants_body && bytes.len() < MOST_OF_BODY {
+    while bytes.len() < most {
         let Some(frame) = body.frame().await.transpose()? else {
             break;
         };
         match frame.into_data() {
             Ok(data) => {
-                let room = MOST_OF_BODY - bytes.len();
+                let room = most - bytes.len();
                 bytes.extend_from_slice(&data[..data.len().min(room)]);
             }
             Err(frame) => trailers.extend(frame.into_trailers().unwrap_or_default()),

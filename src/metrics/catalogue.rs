@@ -118,6 +118,7 @@ families! {
     retries: IntCounterVec = "balancer_retries_total" Requests [UPSTREAM, RETRY] "Further attempts, by what failed before.";
     hedges: IntCounterVec = "balancer_hedges_total" Requests [UPSTREAM, HEDGE] "Second attempts beside a first one that did not answer in time, by what became of them, and those that could not be made.";
     sticky_repins: IntCounterVec = "balancer_sticky_repins_total" Requests [UPSTREAM, REPIN] "Clients with an affinity cookie that got another endpoint than it names.";
+    affinity_audit: IntCounterVec = "balancer_affinity_audit_total" Responses [UPSTREAM, PIN, AUDIT] "Answers to safe requests of clients with an affinity cookie, while that is audited: of the endpoint it names, or of another one for the audit's sake.";
     mirrored_requests: IntCounterVec = "balancer_mirrored_requests_total" Requests [MIRROR, COPY] "Requests that were to be mirrored, by what became of the copy.";
     paused: IntGaugeVec = "balancer_paused" None [UPSTREAM] "Whether an upstream is paused: 1 or 0.";
     held_requests: IntGaugeVec = "balancer_held_requests" Requests [UPSTREAM] "Requests held because their upstream is paused, or was a moment ago.";
@@ -141,7 +142,7 @@ families! {
     degraded_picks: IntCounterVec = "balancer_degraded_picks_total" Requests [UPSTREAM] "Requests assigned to endpoints that seem unwell, for want of others.";
     access_log_dropped: IntCounter = "balancer_access_log_dropped_lines_total" Lines [] "Access log lines dropped because they could not be written, or not fast enough.";
     spans_exported: IntCounter = "balancer_spans_exported_total" Spans [] "Spans that the collector of traces has taken.";
-    spans_dropped: IntCounterVec = "balancer_spans_dropped_total" Spans [SPAN] "Spans that no collector has taken: there was no room for more, or it refused them.";
+    spans_dropped: IntCounterVec = "balancer_spans_dropped_total" Spans [SPAN] "Spans that no collector has taken: there was no room for more, it refused them, or the balancer ended first.";
     admin_wrong_tokens: IntCounter = "balancer_admin_wrong_tokens_total" Requests [] "Requests to the admin address with a token that is not that of admin.token_file.";
     panics: IntCounterVec = "balancer_panics_total" Times [THREAD] "Panics survived: of a connection or of a whole worker.";
 }

@@ -109,6 +109,10 @@ pub const DENIED: Label = Label::words("why", &DENIALS);
 pub const HEDGE: Label = Label::words("result", &HEDGES);
 /// Why a client was sent elsewhere.
 pub const REPIN: Label = Label::words("why", &REPINS);
+/// Whether the endpoint answered that a client is kept with.
+pub const PIN: Label = Label::words("pin", &PINNED);
+/// What an answer came to while affinity is audited.
+pub const AUDIT: Label = Label::words("result", &AUDITED);
 /// What came of a flip from one set of endpoints to another.
 pub const FLIP: Label = Label::words("result", &FLIPS);
 /// What became of a copy.
@@ -148,6 +152,12 @@ pub(super) const DENIALS: [&str; 4] = ["attempts", "body", "budget", "unsafe"];
 
 /// What became of an attempt beside another, in the order of its enum.
 pub(super) const HEDGES: [&str; 5] = ["won", "outrun", "failed", "budget", "no_endpoint"];
+
+/// Who answered while affinity is audited, in the order of its enum.
+pub(super) const PINNED: [&str; 2] = ["kept", "broken"];
+
+/// What an answer came to then, in the order of its enum.
+pub(super) const AUDITED: [&str; 4] = ["ok", "refused", "redirected", "failed"];
 
 /// What came of a flip, in the order of its enum's ends.
 pub const FLIPS: [&str; 7] = [

@@ -17,6 +17,6 @@ pub mod vector;
 
 pub use catalogue::Metrics;
 pub use handles::{
-    CodeCounters, EndpointMetrics, HedgeResult, ListenerMetrics, MirrorMetrics, RetryDenied,
-    RetryReason, RouteMetrics, UpstreamMetrics,
+    AuditMetrics, Audited, CodeCounters, EndpointMetrics, HedgeResult, ListenerMetrics,
+    MirrorMetrics, Pinned, RetryDenied, RetryReason, RouteMetrics, UpstreamMetrics,
 };

@@ -74,7 +74,7 @@ pub fn handle(
             Ok(response) => response,
             Err(error) => refuse(error, version, &client, &mut record),
         };
-        if let Some(cookie) = record.affinity_cookie() {
+        if let Some(cookie) = record.affinity_cookie(response.status()) {
             let headers = response.headers_mut();
             headers.append(header::SET_COOKIE, cookie);
         }
@@ -299,7 +299,16 @@ fn route(
     let received = head::to_endpoint(request, sent.as_deref(), origin)?;
     record.set_accept(received.accept);
     if let Some(affinity) = &upstream.affinity {
-        record.set_affinity(affinity.take(upstream, request.headers_mut()));
+        let mut wanted = affinity.take(upstream, request.headers_mut());
+        // What changes something stays where it belongs, and so does a tunnel.
+        if let Some(audit) = affinity.audit()
+            && request.method().is_safe()
+            && received.protocol.is_none()
+            && asked.is_none()
+        {
+            wanted = audit.lend(wanted, local.random());
+        }
+        record.set_affinity(wanted);
     }
     if let Action::ReadsAndWrites(both) = &route.action
         && let Some(written) = both.written()

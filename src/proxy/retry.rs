@@ -19,7 +19,7 @@ use super::record::{Record, ResponseBody};
 use crate::config::Retry;
 use crate::message::upload::RequestBody;
 use crate::metrics::RetryDenied;
-use crate::upstream::{Denied, EndpointId, Lease, Tried, Upstream, Wish};
+use crate::upstream::{Denied, EndpointId, Lease, Pin, Tried, Upstream, Wish};
 
 /// The attempts of one request so far.
 #[derive(Debug, Default)]
@@ -208,7 +208,11 @@ pub async fn forward(
         .is_some_and(|request| is_idempotent(request, rule));
     let mut failed: Option<ProxyError> = None;
     let course = Course::default();
-    let mut place = None;
+    let mut place = record
+        .affinity()
+        .pin()
+        .filter(|pin| pin.is_lent())
+        .and_then(|pin| away_from(pin, upstream, record.wish()));
     loop {
         let (tried, mut turn, mut preferred) = (course.tried.get(), Turn::Again, None);
         if tried.is_empty() {
@@ -276,6 +280,15 @@ pub async fn forward(
             }
         }
     }
+}
+
+/// Any other endpoint than the one that a client is kept with; `None` where nobody else is free.
+#[cold]
+fn away_from(pin: Pin, upstream: &Upstream, wish: Wish) -> Option<Lease> {
+    upstream.pick_other(Wish {
+        tried: Tried::default().and(pin.id),
+        ..wish
+    })
 }
 
 /// Waits for an endpoint with room.

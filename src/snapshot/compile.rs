@@ -24,14 +24,15 @@ use crate::filter::limit::Limits;
 use crate::message::upgrade;
 use crate::metrics::labels::NO_ROUTE;
 use crate::metrics::{
-    EndpointMetrics, ListenerMetrics, Metrics, MirrorMetrics, RouteMetrics, UpstreamMetrics,
+    AuditMetrics, EndpointMetrics, ListenerMetrics, Metrics, MirrorMetrics, RouteMetrics,
+    UpstreamMetrics,
 };
 use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Server, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{
-    Affinity, Alarm, Authority, Contact, Division, Endpoint, Floor, Health, Hold, Shares, Upstream,
-    Watch,
+    Affinity, Alarm, Audit, Authority, Contact, Division, Endpoint, Floor, Health, Hold, Shares,
+    Upstream, Watch,
 };
 
 /// What compiling needs beside the configuration; made once per process. A clone goes on where this one is.
@@ -104,7 +105,7 @@ impl Compiler {
         warnings.extend(unserved_https(config));
         let mut reached = Vec::with_capacity(config.upstreams.len());
         for upstream in &config.upstreams {
-            match contacts::contacts(upstream) {
+            match contacts(upstream) {
                 Ok((found, mut doubts)) => {
                     warnings.append(&mut doubts);
                     reached.push(found);
@@ -415,7 +416,10 @@ impl Compiler {
         let policy = policy_of(upstream, before.map(|before| &before.policy));
         let affinity = affinity.map(|affinity| {
             let before = before.and_then(|before| before.affinity.as_deref());
-            Box::new(affinity.following(before, &policy))
+            let share = upstream.affinity.as_ref().and_then(|it| it.audit);
+            let audit = share
+                .map(|share| Audit::new(share, AuditMetrics::new(&self.metrics, &upstream.name)));
+            Box::new(affinity.following(before, &policy).audited(audit))
         });
         Upstream {
             name: Arc::clone(&upstream.name),

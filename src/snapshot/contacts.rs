@@ -5,9 +5,7 @@ use crate::tls::{ClientSettings, client};
 use crate::upstream::Contact;
 
 /// How an upstream's endpoints are reached, in file order; and what is doubtful about it.
-pub(super) fn contacts(
-    upstream: &config::Upstream,
-) -> Result<(Vec<Contact>, Vec<Problem>), Vec<Problem>> {
+pub fn contacts(upstream: &config::Upstream) -> Result<(Vec<Contact>, Vec<Problem>), Vec<Problem>> {
     let settings = match &upstream.tls {
         Some(tls) => Some(client(tls, if upstream.http2 { "h2" } else { "http/1.1" })?),
         None => None,

@@ -22,6 +22,7 @@ use http::{HeaderName, HeaderValue};
 use ipnet::IpNet;
 
 pub use access_log::AccessLogRule;
+pub use contacts::contacts;
 pub use mirror::Mirror;
 pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};

@@ -52,6 +52,15 @@ pub struct Collector {
     pub resource: Vec<(Box<str>, Box<str>)>,
 }
 
+impl Collector {
+    /// Where spans are sent.
+    pub fn url(&self) -> String {
+        let scheme = if self.tls.is_some() { "https" } else { "http" };
+        let host = self.host.to_str().unwrap_or_default();
+        format!("{scheme}://{host}{}", self.path)
+    }
+}
+
 /// What `config` says of traces, and what is doubtful about it.
 pub(super) fn tracing(config: &Config) -> Result<(Option<Tracing>, Vec<Problem>), Vec<Problem>> {
     let Some(tracing) = &config.tracing else {

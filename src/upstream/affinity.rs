@@ -6,6 +6,7 @@ use std::sync::Arc;
 use http::HeaderValue;
 use http::header::{self, HeaderMap};
 
+use super::audit::Audit;
 use super::cookies::{Baker, Cookies};
 use super::sides::{Sides, VersionPin};
 use super::{Endpoint, EndpointId, Tier, Upstream};
@@ -23,6 +24,23 @@ pub struct Pin {
     pub id: EndpointId,
     /// Whether the cookie is signed with the key in use.
     is_current: bool,
+    /// Whether the request shall go to another one all the same, to see what that says.
+    is_lent: bool,
+}
+
+impl Pin {
+    /// The same, of a request that shall go to another one.
+    pub(super) fn lent(self) -> Self {
+        Self {
+            is_lent: true,
+            ..self
+        }
+    }
+
+    /// Whether it shall.
+    pub fn is_lent(self) -> bool {
+        self.is_lent
+    }
 }
 
 /// What a request says of whom it wants.
@@ -63,6 +81,8 @@ impl Wanted {
 pub struct Affinity {
     baker: Baker,
     kept: Kept,
+    /// Whether clients could be moved; `None`: nobody asks.
+    audit: Option<Box<Audit>>,
 }
 
 #[derive(Debug)]
@@ -87,7 +107,24 @@ impl Affinity {
             }
             config::KeptBy::Version => Kept::Version(Sides::default()),
         };
-        Self { baker, kept }
+        Self {
+            baker,
+            kept,
+            audit: None,
+        }
+    }
+
+    /// The same, with an audit.
+    pub fn audited(self, audit: Option<Audit>) -> Self {
+        Self {
+            audit: audit.map(Box::new),
+            ..self
+        }
+    }
+
+    /// How it is audited, if it is.
+    pub fn audit(&self) -> Option<&Audit> {
+        self.audit.as_deref()
     }
 
     /// The same, where `before` was in use until now: versions that were known there are known here. `policy` is the upstream's.
@@ -137,6 +174,7 @@ impl Affinity {
                         index: known.index,
                         id: endpoint.id(),
                         is_current: known.is_current,
+                        is_lent: false,
                     })
                 });
                 pin.map_or(Wanted::Unknown, Wanted::Pinned)
@@ -157,6 +195,8 @@ impl Upstream {
         };
         match wanted {
             Wanted::Nobody | Wanted::Version(_) => {}
+            // Only this once: it comes back to where it was.
+            Wanted::Pinned(pin) if pin.is_lent => return None,
             Wanted::Unknown => self.metrics.count_repin("unknown_cookie"),
             Wanted::Pinned(pin) if pin.id == answered.id() => {
                 if pin.is_current {

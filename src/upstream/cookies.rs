@@ -166,6 +166,7 @@ mod tests {
             key_file: "key".into(),
             path: "/".into(),
             max_age: None,
+            audit: None,
             place: crate::config::Place {
                 file: std::path::Path::new("f").into(),
                 line: 1,

@@ -161,6 +161,7 @@ impl Endpoint {
             resolved: resolved.is_some(),
             version: Runs::Unasked,
             churn: Churn::default(),
+            ran: None,
             expected: None,
             part: Part::default(),
             reason: resolved

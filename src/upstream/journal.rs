@@ -41,6 +41,8 @@ pub enum Fact {
     Weight(u32),
     /// It ran this version of its code, and runs that by now.
     Version(Option<AppVersion>, Runs),
+    /// It is held out for the version that it runs, and why; or is so no more.
+    Held(Option<Box<str>>),
     /// It runs another version so often that these are not told any more.
     Unstable,
     /// What it says of its role.
@@ -108,6 +110,7 @@ impl Fact {
             Self::Serves(_) => "set",
             Self::Weight(_) => "weight",
             Self::Version(..) | Self::Unstable => "version",
+            Self::Held(_) => "held",
             Self::Role(_) => "role",
             Self::Authority(_) => "authority",
             Self::Resolved(_) => "address",
@@ -138,6 +141,11 @@ impl fmt::Display for Fact {
                 write!(f, "version {before} → {now}")
             }
             Self::Version(_, now) => now.fmt(f),
+            Self::Held(Some(why)) => write!(
+                f,
+                "held out: {why}; requests come when it runs that, or when health.expect_version says otherwise"
+            ),
+            Self::Held(None) => f.write_str("held out no more"),
             Self::Unstable => {
                 f.write_str("version unstable: another one 8 times within 10 minutes")
             }
@@ -221,6 +229,7 @@ impl Fact {
             | Self::Serves(_)
             | Self::Weight(_)
             | Self::Version(..)
+            | Self::Held(_)
             | Self::Unstable
             | Self::Authority(_)
             | Self::Resolved(Ok(_)) => true,

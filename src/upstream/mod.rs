@@ -2,6 +2,7 @@
 
 pub mod adaptive;
 pub mod affinity;
+pub mod audit;
 pub mod authority;
 pub mod budget;
 pub mod churn;
@@ -41,6 +42,7 @@ use http::uri::Scheme;
 use tracing::info;
 
 pub use affinity::{Affinity, Pin, Wanted};
+pub use audit::Audit;
 pub use authority::Authority;
 pub use budget::Budget;
 pub use copies::Copies;

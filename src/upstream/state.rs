@@ -87,6 +87,8 @@ pub struct State {
     pub resolved: bool,
     /// Which version of its code it runs.
     pub version: Runs,
+    /// The last one that was known, also while none is.
+    pub ran: Option<AppVersion>,
     /// How often that has changed of late.
     pub churn: Churn,
     /// Which it must run to be used; `None`: any.
@@ -229,6 +231,7 @@ pub(super) mod tests {
             resolved,
             version: Runs::Unasked,
             churn: Churn::default(),
+            ran: None,
             expected: None,
             part: Part::default(),
             reason: None,

@@ -119,14 +119,7 @@ impl Endpoint {
 
     /// Says whether anybody asks for its version, and which it must run to be used. For the control thread.
     pub fn ask_version(&self, asks: bool, expected: Option<&AppVersion>) {
-        self.change_version(|state| {
-            state.expected = expected.cloned();
-            match (&state.version, asks) {
-                (_, false) => state.version = Runs::Unasked,
-                (Runs::Unasked, true) => state.version = Runs::unchecked(),
-                (Runs::Unknown(_) | Runs::Version(_), true) => {}
-            }
-        });
+        self.change_version(|state| state.expect(asks, expected));
     }
 
     /// What it ran says nothing of now. For the control thread.
@@ -147,15 +140,30 @@ impl Endpoint {
     fn change_version(&self, change: impl FnOnce(&mut State)) -> bool {
         let (mut before, mut now) = (Runs::Unasked, Runs::Unasked);
         let (mut was_held, mut held) = (false, None);
+        // A restart has it forgotten until it is checked again: what it ran before that is what it is compared with.
+        let mut ran = None;
+        let mut is_wished = false;
         let (mut was_unstable, mut is_unstable) = (false, false);
         let mut is_other = false;
         self.change(|state| {
             (before, was_held) = (state.version.clone(), state.is_held());
             was_unstable = state.churn.is_unstable();
+            let wished = state.expected.clone();
             change(state);
+            is_wished = state.expected != wished;
             is_other = before.version() != state.version.version();
-            let is_new = is_other && state.version.version().is_some();
+            ran = state
+                .ran
+                .clone()
+                .filter(|ran| state.version.version() != Some(ran));
+            let is_new =
+                state.version.version().is_some() && state.version.version() != state.ran.as_ref();
             state.churn.note(is_new, Instant::now());
+            match &state.version {
+                Runs::Unasked => state.ran = None,
+                Runs::Unknown(_) => {}
+                Runs::Version(version) => state.ran = Some(version.clone()),
+            }
             is_unstable = state.churn.is_unstable();
             (now, held) = (state.version.clone(), state.held());
             held.is_some() != was_held
@@ -165,22 +173,30 @@ impl Endpoint {
             self.shown.set(now.version());
         }
         let is_awaited = |runs: &Runs| runs.why_unknown() == Some(NOT_CHECKED);
-        if is_other
-            && !is_unstable
-            && let Some(known) = before.version()
-        {
-            let (before, version) = (known.as_str(), now.version().map(AppVersion::as_str));
-            info!(%upstream, %endpoint, before, version, "endpoint runs another version");
+        if is_other && !is_unstable {
+            match (&ran, &now) {
+                (Some(ran), Runs::Version(version)) => {
+                    let (before, version) = (ran.as_str(), version.as_str());
+                    info!(%upstream, %endpoint, before, version, "endpoint runs another version");
+                }
+                (Some(ran), Runs::Unknown(why)) if !is_awaited(&now) => {
+                    info!(%upstream, %endpoint, before = ran.as_str(), why, "endpoint does not say its version any more");
+                }
+                (None, _) | (_, Runs::Unasked | Runs::Unknown(_)) => {}
+            }
         }
-        match held {
-            // That nothing is known yet is no news.
-            Some(reason) if !is_awaited(&now) && (before != now && !is_unstable || !was_held) => {
-                warn!(%upstream, %endpoint, reason, "endpoint held out");
-            }
-            None if was_held && !is_awaited(&before) => {
-                info!(%upstream, %endpoint, "endpoint held out no more");
-            }
-            Some(_) | None => {}
+        let is_held = held.is_some();
+        // That nothing is known yet is no news.
+        let held = held.filter(|_| {
+            let is_news = before != now && !is_unstable || !was_held || is_wished;
+            is_news && !is_awaited(&now)
+        });
+        let is_let_in = was_held && !is_held && (!is_awaited(&before) || ran.is_some());
+        if let Some(reason) = &held {
+            warn!(%upstream, %endpoint, reason, "endpoint held out");
+        }
+        if is_let_in {
+            info!(%upstream, %endpoint, "endpoint held out no more");
         }
         match (was_unstable, is_unstable) {
             (false, true) => {
@@ -196,10 +212,14 @@ impl Endpoint {
             }
             (false, false) => {
                 if before != now && now != Runs::Unasked && (is_other || !is_awaited(&now)) {
-                    let fact = Fact::Version(before.version().cloned(), now);
-                    self.journal().note(fact);
+                    self.journal().note(Fact::Version(ran, now));
                 }
             }
+        }
+        // From then on the versions tell how it goes on.
+        let is_begun = held.is_some() && (!was_held || is_wished || is_awaited(&before));
+        if is_begun || is_let_in {
+            self.journal().note(Fact::Held(held.map(Into::into)));
         }
         is_other
     }
@@ -250,6 +270,18 @@ impl Endpoint {
         }
         self.shown.doubted.store(now, Relaxed);
         self.shown.doubt.raise();
+    }
+}
+
+impl State {
+    /// Whether anybody asks for its version, and which it must run to be used.
+    pub fn expect(&mut self, asks: bool, expected: Option<&AppVersion>) {
+        self.expected = expected.cloned();
+        match (&self.version, asks) {
+            (_, false) => self.version = Runs::Unasked,
+            (Runs::Unasked, true) => self.version = Runs::unchecked(),
+            (Runs::Unknown(_) | Runs::Version(_), true) => {}
+        }
     }
 }
 
@@ -430,14 +462,55 @@ mod tests {
         assert_eq!(daemon.shown(), held, "it is known all the same");
         let facts = endpoint.journal().entries().into_iter();
         let told: Vec<_> = facts.map(|entry| entry.fact.to_string()).collect();
-        assert_eq!(told.len(), 9, "{told:?}");
+        assert_eq!(told.len(), 10, "{told:?}");
         assert_eq!(
-            told[7..],
+            told[8..],
             [
                 "version 105 → 106",
                 "version unstable: another one 8 times within 10 minutes"
             ]
         );
+    }
+
+    #[test]
+    fn regression_why_says_since_when_an_endpoint_is_held_and_what_lets_it_in() {
+        let mut daemon = Daemon::start("version_header = \"x-v\"");
+        let facts = |daemon: &Daemon| -> Vec<String> {
+            let facts = daemon.endpoint().journal().entries().into_iter();
+            let facts = facts.filter(|it| matches!(it.fact.kind(), "held" | "version"));
+            facts.map(|it| it.fact.to_string()).collect()
+        };
+        daemon.endpoint().set_health(Health::Up, None);
+        daemon.endpoint().set_version(version("41"));
+        daemon.load("version_header = \"x-v\", expect_version = \"42\"");
+        daemon.load("version_header = \"x-v\", expect_version = \"43\"");
+        let lets_in =
+            "requests come when it runs that, or when health.expect_version says otherwise";
+        // A hook restarts it, as a roll does.
+        daemon.endpoint().forget_version();
+        daemon.endpoint().set_version(version("43"));
+        assert_eq!(
+            facts(&daemon),
+            [
+                "version 41".to_owned(),
+                format!("held out: version 41, want 42; {lets_in}"),
+                format!("held out: version 41, want 43; {lets_in}"),
+                "version unknown: not checked yet".to_owned(),
+                "version 41 → 43".to_owned(),
+                "held out no more".to_owned(),
+            ]
+        );
+    }
+
+    #[test]
+    fn restart_with_the_same_version_is_no_change_of_it() {
+        let daemon = Daemon::start("version_header = \"x-v\"");
+        let endpoint = daemon.endpoint();
+        for _ in 0..20 {
+            endpoint.set_version(version("41"));
+            endpoint.forget_version();
+        }
+        assert!(!endpoint.is_unstable());
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use prometheus::{IntCounter, IntGauge};
 use rustls::server::Acceptor;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinSet;
+use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::LazyConfigAcceptor;
 use tokio_rustls::server::TlsStream;
@@ -54,14 +54,13 @@ pub struct Door {
 }
 
 /// Accepts on `socket` until the drain of `door` begins; serves each connection in a task of its own, here or at a worker
-/// that has fewer.
-pub fn start(socket: std::net::TcpListener, door: Door) -> io::Result<()> {
+/// that has fewer. Ends when nothing more is accepted.
+pub fn start(socket: std::net::TcpListener, door: Door) -> io::Result<JoinHandle<()>> {
     let accepting = Accepting {
         listener: TcpListener::from_std(socket)?,
         door,
     };
-    tokio::task::spawn_local(accepting.run());
-    Ok(())
+    Ok(tokio::task::spawn_local(accepting.run()))
 }
 
 struct Accepting {

@@ -195,6 +195,7 @@ fn run(
             team: team.clone(),
             connections: Rc::default(),
             listening: HashMap::new(),
+            accepting: Vec::new(),
             draining: false,
         };
         let all = sockets.iter();
@@ -218,6 +219,8 @@ struct Serving {
     team: Team,
     connections: Rc<RefCell<JoinSet<()>>>,
     listening: HashMap<u32, Rc<Drain>>,
+    /// What accepts.
+    accepting: Vec<tokio::task::JoinHandle<()>>,
     draining: bool,
 }
 
@@ -252,7 +255,7 @@ impl Serving {
                         let _ = answer.send(());
                     }
                     Some(Command::CutTunnels(endpoint)) => self.local.tunnels.cut(endpoint),
-                    Some(Command::Drain) => self.drain(sockets),
+                    Some(Command::Drain) => self.drain(sockets).await,
                     Some(Command::Stop) => return,
                     None => {
                         closed = true;
@@ -282,7 +285,9 @@ impl Serving {
 
     fn listen(&mut self, slot: u32, socket: TcpListener) -> io::Result<()> {
         let door = self.door(slot);
-        accept::start(socket, door)
+        self.accepting.retain(|accepting| !accepting.is_finished());
+        self.accepting.push(accept::start(socket, door)?);
+        Ok(())
     }
 
     /// Serves a connection that another worker has accepted, maybe before this one listens itself.
@@ -339,11 +344,16 @@ impl Serving {
         self.sweep(Instant::now());
     }
 
-    fn drain(&mut self, sockets: &mut Sockets) {
+    /// Returns when nothing more is accepted: what had queued up is, and is not to be lost when this worker ends.
+    async fn drain(&mut self, sockets: &mut Sockets) {
         self.draining = true;
         sockets.clear();
         for drain in self.listening.values() {
             drain.begin();
+        }
+        for accepting in self.accepting.drain(..) {
+            // A panic was logged where it happened.
+            let _ = accepting.await;
         }
     }
 

@@ -612,7 +612,7 @@ endpoints = ["127.0.0.1:1"]
 affinity = { cookie = "c", key_file = "keys/a" }
 [upstream.c]
 endpoints = ["127.0.0.1:1"]
-affinity = { cookie = "d", key_file = "/keys/a", path = "/x", max_age = "24h" }
+affinity = { cookie = "d", key_file = "/keys/a", path = "/x", max_age = "24h", audit = 0.01 }
 state = "paused"
 pause = { hold = 0 }
 [[route]]
@@ -637,9 +637,9 @@ mirror = { upstream = "app", percent = 0.5, body_bytes = "1KiB", methods = ["GET
     let affinity = b.affinity.as_ref().unwrap();
     assert_eq!((&*affinity.cookie, &*affinity.path), ("c", "/"));
     assert_eq!(affinity.key_file, Path::new("keys/a"));
-    assert_eq!(affinity.max_age, None);
+    assert_eq!((affinity.max_age, affinity.audit), (None, None));
     let affinity = c.affinity.as_ref().unwrap();
-    assert_eq!(&*affinity.path, "/x");
+    assert_eq!((&*affinity.path, affinity.audit), ("/x", Some(0.01)));
     assert_eq!(affinity.max_age, Some(Duration::from_secs(86400)));
     assert!(c.paused && c.pause.hold == 0);
     assert_eq!(c.pause.wait, Duration::from_secs(30));

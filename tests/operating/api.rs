@@ -209,7 +209,7 @@ fn everything_an_operator_does_is_in_the_audit_log() {
     let audit = "[admin]\naddress = \"127.0.0.1:0\"\naudit = \"audit.log\"";
     let text = config(&[&origin], "", audit);
     let balancer = Balancer::start(&text);
-    done(&command(&balancer, &["drain", "app/a"]));
+    done(&command(&balancer, &["drain", "app/a", "--force"]));
     done(&command(&balancer, &["reload"]));
     balancer.write_configuration("nonsense = 1");
     assert_eq!(command(&balancer, &["reload"]).status.code(), Some(1));

@@ -491,7 +491,7 @@ fn candidates_are_told_with_what_speaks_against_them() {
     ] {
         assert!(said.contains(line), "{line:?} in {said}");
     }
-    done(&command(&balancer, &["drain", "app/a"]));
+    done(&command(&balancer, &["drain", "app/a", "--force"]));
     let (code, said) = told(&command(
         &balancer,
         &["explain", "GET", "http://a.test/x", "--live"],

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{ask, command, config, done, told};
+use super::{ask, command, config, done, rolling, told};
 use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, get};
 
 /// An origin that holds requests for `/held` until the gate opens, and echoes over WebSocket.
@@ -41,6 +41,35 @@ fn tunnel(balancer: &Balancer) -> Connection {
 
 const UPGRADE: &str = "GET /chat HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
      Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n";
+
+#[test]
+fn endpoint_that_the_load_needs_is_taken_out_by_force_only() {
+    let gate = Gate::new();
+    let (a, b) = (origin("a", &gate), origin("b", &gate));
+    let of_each = ", max_in_flight = 1";
+    let text = config(&[&a, &b], of_each, "");
+    let text = text.replace("\" }]", "\", max_in_flight = 1 }]");
+    let balancer = Balancer::start(&text);
+    let held = [rolling::hold(&balancer), rolling::hold(&balancer)];
+    for action in ["drain", "disable"] {
+        let (code, said) = told(&command(&balancer, &[action, "app/a"]));
+        let why = "balancer: app/a stays: the others may have 1 requests at once (max_in_flight), and 2 were in flight within the last minute; --force takes it out all the same\n";
+        assert_eq!((code, &*said), (Some(1), why));
+    }
+    assert_eq!(balancer.endpoint("app", "a")["mode"], "active");
+    let forced = command(&balancer, &["drain", "app/a", "--force"]);
+    assert_eq!(done(&forced), "app/a: draining (1 in flight), was active\n");
+    // Whoever gets no requests is missed by nobody.
+    assert!(done(&command(&balancer, &["disable", "app/a"])).contains("was draining"));
+    let (code, said) = told(&command(&balancer, &["drain", "app/b"]));
+    assert_eq!(code, Some(1), "{said}");
+    assert!(
+        said.contains("app/b stays: no other endpoint is left to take requests"),
+        "{said}"
+    );
+    gate.open();
+    drop(held);
+}
 
 #[test]
 fn drained_endpoint_gets_nothing_new_and_resumed_it_does_again() {
@@ -93,7 +122,7 @@ fn drain_waits_for_what_is_in_flight_and_gives_up_in_time() {
     let mut held = hold(&balancer, &a);
     let (code, text) = told(&command(
         &balancer,
-        &["drain", "app/a", "--wait", "--timeout", "0"],
+        &["drain", "app/a", "--force", "--wait", "--timeout", "0"],
     ));
     assert_eq!(code, Some(4), "{text}");
     assert!(
@@ -104,7 +133,7 @@ fn drain_waits_for_what_is_in_flight_and_gives_up_in_time() {
     let status = done(&command(&balancer, &["status"]));
     assert!(status.contains("draining (1 in flight)"), "{status}");
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| command(&balancer, &["drain", "app/a", "--wait"]));
+        let waiting = scope.spawn(|| command(&balancer, &["drain", "app/a", "--force", "--wait"]));
         gate.open();
         held.read_exact(&mut [0; 2]).unwrap();
         let text = done(&waiting.join().unwrap());
@@ -119,7 +148,7 @@ fn waiting_ends_when_somebody_resumes_the_endpoint() {
     let balancer = Balancer::start(&config(&[&a], "", ""));
     let _held = hold(&balancer, &a);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| command(&balancer, &["drain", "app/a", "--wait"]));
+        let waiting = scope.spawn(|| command(&balancer, &["drain", "app/a", "--force", "--wait"]));
         eventually("it drains", || {
             balancer.endpoint("app", "a")["mode"] == "draining"
         });
@@ -138,7 +167,7 @@ fn regression_waiting_is_for_the_endpoint_that_drains_and_not_for_its_name() {
     let balancer = Balancer::start(&config(&[&a], "", ""));
     let mut held = hold(&balancer, &a);
     std::thread::scope(|scope| {
-        let waiting = scope.spawn(|| command(&balancer, &["drain", "app/a", "--wait"]));
+        let waiting = scope.spawn(|| command(&balancer, &["drain", "app/a", "--force", "--wait"]));
         eventually("it drains", || {
             balancer.endpoint("app", "a")["mode"] == "draining"
         });
@@ -184,7 +213,7 @@ fn tunnels_of_a_drained_endpoint_end_in_time_and_others_do_not() {
     let mut tunnels: Vec<_> = (0..4).map(|_| tunnel(&balancer)).collect();
     let at = |name: &str| balancer.endpoint("app", name)["tunnels"].as_u64();
     assert_eq!((at("a"), at("b")), (Some(2), Some(2)));
-    let text = done(&command(&balancer, &["drain", "app/a"]));
+    let text = done(&command(&balancer, &["drain", "app/a", "--force"]));
     assert!(text.contains("draining (0 in flight, 2 tunnels)"), "{text}");
     eventually("its tunnels have ended", || at("a") == Some(0));
     assert_eq!(at("b"), Some(2));
@@ -227,7 +256,7 @@ fn regression_tunnel_that_begins_after_the_farewell_ends_at_once() {
     let mut asking = Connection::open(balancer.http());
     asking.send(UPGRADE);
     eventually("it is asked", || a.request_count() == 1);
-    done(&command(&balancer, &["drain", "app/a"]));
+    done(&command(&balancer, &["drain", "app/a", "--force"]));
     // Its farewell is over by then.
     std::thread::sleep(Duration::from_millis(400));
     gate.open();
@@ -244,7 +273,7 @@ fn tunnels_go_on_while_there_is_time() {
     let a = origin("a", &gate);
     let balancer = Balancer::start(&config(&[&a], "", ""));
     let mut tunnel = tunnel(&balancer);
-    done(&command(&balancer, &["drain", "app/a"]));
+    done(&command(&balancer, &["drain", "app/a", "--force"]));
     std::thread::sleep(Duration::from_millis(500));
     tunnel.send("word");
     tunnel.read_exact(&mut [0; 4]).unwrap();
@@ -319,7 +348,7 @@ fn facts_about_an_endpoint_tell_why_it_is_as_it_is() {
     balancer.await_health("app", "a", "up");
     a.stop();
     balancer.await_health("app", "a", "down");
-    done(&command(&balancer, &["drain", "app/a"]));
+    done(&command(&balancer, &["drain", "app/a", "--force"]));
     let said = done(&command(&balancer, &["why", "app/a"]));
     assert!(said.starts_with("app/a: draining for "), "{said}");
     for fact in [

@@ -279,7 +279,7 @@ fn regression_pipe_in_the_place_of_a_key_is_refused_at_once_and_operators_are_he
         assert_eq!(code, Some(1));
         let (code, said) = told(&command(&balancer, &["plan"]));
         assert_eq!(code, Some(1), "{said}");
-        done(&command(&balancer, &["drain", "app/a"]));
+        done(&command(&balancer, &["drain", "app/a", "--force"]));
         done(&command(&balancer, &["resume", "app/a"]));
     }
 }

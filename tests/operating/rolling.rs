@@ -86,6 +86,12 @@ fn without_chance(text: &str) -> String {
     lines.collect()
 }
 
+/// What leads to `balancer` in a command that is to be typed.
+pub(super) fn at(balancer: &Balancer) -> String {
+    let file = balancer.directory().join("balancer.toml");
+    format!(" --config {}", file.display())
+}
+
 pub(super) fn mode(balancer: &Balancer, name: &str) -> String {
     let endpoint = balancer.endpoint("app", name);
     endpoint["mode"].as_str().unwrap().to_owned()
@@ -201,12 +207,13 @@ fn hook_that_fails_ends_it_and_leaves_its_endpoint_drained() {
     let balancer = started(&checked(&[&a, &b], ""), &["a", "b"]);
     let (code, text) = told(&command(&balancer, &["roll", "app", "--hook", "exit 7"]));
     assert_eq!(code, Some(1), "{text}");
+    let at = at(&balancer);
     assert!(
-        text.ends_with(
+        text.ends_with(&format!(
             "balancer: roll app: a: the hook failed: exit status: 7\n\
-             balancer: app/a: left draining; when it is well, `balancer resume app/a` gives it requests again\n\
-             balancer: roll app: not reached: b; `balancer roll app --only b`, with the options of before, goes on\n"
-        ),
+             balancer: app/a: left draining; when it is well, `balancer resume app/a{at}` gives it requests again\n\
+             balancer: roll app: not reached: b; to go on: balancer roll app --hook 'exit 7' --only b{at}\n"
+        )),
         "{text}"
     );
     assert_eq!(mode(&balancer, "a"), "draining");
@@ -241,102 +248,6 @@ fn endpoint_that_does_not_come_back_is_drained_again() {
     assert!(text.contains("balancer: app/a: left draining; "), "{text}");
     assert_eq!(mode(&balancer, "a"), "draining");
     assert_eq!(get(balancer.http(), "/").text(), "b");
-}
-
-/// Both say which version they run.
-fn versioned(origins: [&Origin; 2]) -> Balancer {
-    let text = checked(&origins, "").replace("rise = 1 }", "rise = 1, version_header = \"x-v\" }");
-    started(&text, &["a", "b"])
-}
-
-fn run_version(origin: &Origin, version: &'static str) {
-    origin.on_probe(move |exchange| exchange.respond(200, &[("x-v", version)], ""));
-}
-
-#[test]
-fn expected_version_is_waited_for_and_a_second_roll_goes_on_where_the_first_has_stopped() {
-    let (a, b) = (Origin::named("a"), Origin::named("b"));
-    run_version(&a, "41");
-    run_version(&b, "41");
-    let balancer = versioned([&a, &b]);
-    let roll = |more: &[&str]| {
-        let hook = restarting(balancer.directory());
-        let expected = ["roll", "app", "--hook", &hook, "--expect-version", "42"];
-        begun(&balancer, &[&expected, more].concat())
-    };
-    let restarted = |origin: &Origin, version| {
-        let file = |what: &str, name: &str| balancer.directory().join(format!("{what}-{name}"));
-        let name = if std::ptr::eq(origin, &a) { "a" } else { "b" };
-        eventually("its hook runs", || file("stop", name).exists());
-        run_version(origin, version);
-        std::fs::write(file("started", name), "").unwrap();
-    };
-    let first = roll(&[]);
-    restarted(&a, "42");
-    restarted(&b, "41");
-    // It is up, and that is not enough.
-    eventually("it is resumed", || mode(&balancer, "b") == "active");
-    balancer.await_health("app", "b", "up");
-    eventually("its version is known", || {
-        balancer.endpoint("app", "b")["version"] == "41"
-    });
-    // Whoever has no patience ends it; the next goes on.
-    kill_process(Pid::from_child(&first), Signal::TERM).unwrap();
-    let (code, text) = told(&first.wait_with_output().unwrap());
-    assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("app/a: up, version 42\n"), "{text}");
-    assert!(!text.contains("app/b: up"), "{text}");
-    for name in ["stop-b", "started-b"] {
-        std::fs::remove_file(balancer.directory().join(name)).unwrap();
-    }
-    let second = roll(&["--continue"]);
-    restarted(&b, "42");
-    let (code, text) = told(&second.wait_with_output().unwrap());
-    assert_eq!(code, Some(0), "{text}");
-    assert!(
-        text.contains("app/a: left out: it runs version 42 already\n"),
-        "{text}"
-    );
-    assert!(text.contains("app/b: up, version 42\n"), "{text}");
-}
-
-#[test]
-fn version_that_is_never_reached_ends_it_with_what_was_seen() {
-    let (a, b) = (Origin::named("a"), Origin::named("b"));
-    run_version(&a, "41");
-    run_version(&b, "41");
-    let balancer = versioned([&a, &b]);
-    let arguments = [
-        "roll",
-        "app",
-        "--hook",
-        "true",
-        "--expect-version",
-        "42",
-        "--timeout",
-        "700ms",
-    ];
-    let (code, text) = told(&command(&balancer, &arguments));
-    assert_eq!(code, Some(4), "{text}");
-    assert!(
-        text.contains("roll app: a is up, version 41, want 42 after 0 s\n"),
-        "{text}"
-    );
-    assert!(
-        text.ends_with("not reached: b; `balancer roll app --expect-version 42 --continue`, with the options of before, goes on\n"),
-        "{text}"
-    );
-    assert_eq!(mode(&balancer, "a"), "draining");
-    // Nobody is asked for a version: that is told at once.
-    let unasked = started(&checked(&[&a, &b], ""), &["a", "b"]);
-    let (code, text) = told(&command(
-        &unasked,
-        &["roll", "app", "--expect-version", "42"],
-    ));
-    assert_eq!(code, Some(1), "{text}");
-    assert!(text.contains("set health.version_header"), "{text}");
-    let (code, _) = told(&command(&unasked, &["roll", "app", "--continue"]));
-    assert_eq!(code, Some(64));
 }
 
 #[test]
@@ -445,12 +356,13 @@ fn signal_before_the_hook_undoes_the_drain() {
     kill_process(Pid::from_child(&roll), Signal::INT).unwrap();
     let (code, said) = told(&roll.wait_with_output().unwrap());
     assert_eq!(code, Some(1), "{said}");
+    let at = at(&balancer);
     assert!(
-        said.ends_with(
+        said.ends_with(&format!(
             "balancer: roll app: stopped by a signal, before anything was restarted\n\
              balancer: app/a: left in use, up\n\
-             balancer: roll app: not reached: a, b; `balancer roll app --only a --only b`, with the options of before, goes on\n"
-        ),
+             balancer: roll app: not reached: a, b; to go on: balancer roll app --hook true --only a --only b{at}\n"
+        )),
         "{said}"
     );
     assert_eq!(mode(&balancer, "a"), "active");

@@ -61,7 +61,7 @@ fn regression_endpoint_that_an_operator_takes_out_meanwhile_stays_out() {
         &["roll", "app", "--hook", &restarting(directory)],
     );
     eventually("the hook runs", || directory.join("stop-a").exists());
-    done(&command(&balancer, &["disable", "app/b"]));
+    done(&command(&balancer, &["disable", "app/b", "--force"]));
     std::fs::write(directory.join("started-a"), "").unwrap();
     std::fs::write(directory.join("started-b"), "").unwrap();
     let (code, said) = ended(roll);

@@ -205,9 +205,9 @@ fn regression_balancer_is_found_after_its_file_was_edited_or_broken() {
     };
     for arguments in [
         &["status"][..],
-        &["drain", "app/a", "--wait"],
+        &["drain", "app/a", "--wait", "--force"],
         &["resume", "app/a"],
-        &["disable", "app/a"],
+        &["disable", "app/a", "--force"],
         &["why", "app/a"],
         &["rollback", "--list"],
     ] {

@@ -132,7 +132,7 @@ fn regression_roll_goes_on_after_an_upgrade_that_was_under_way_and_the_audit_say
     eventually("the upgrade is under way", || {
         balancer.status()["upgrade"]["state"] == "starting"
     });
-    let refused = asked(&balancer, &["drain", "app/b"]);
+    let refused = asked(&balancer, &["drain", "app/b", "--force"]);
     assert!(refused.1.contains("an upgrade is under way"), "{refused:?}");
     let refused = asked(&balancer, &["rollback", "7"]);
     assert!(refused.1.contains("an upgrade is under way"), "{refused:?}");

@@ -48,7 +48,13 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("draining", Must, Whole),
         ],
     ),
-    taken("RollbackTo", &[Field("generation", May, Maybe(&Whole))]),
+    taken(
+        "RollbackTo",
+        &[
+            Field("generation", May, Maybe(&Whole)),
+            Field("force", May, Yes),
+        ],
+    ),
     given(
         "Config",
         &[

@@ -79,7 +79,25 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("versions", Must, Maybe(&List(&Is("Version")))),
             Field("skew_since", Must, Maybe(&Whole)),
             Field("expect_version", Must, Maybe(&Text)),
+            Field("affinity_audit", Must, Maybe(&Is("AffinityAudit"))),
             Field("endpoints", Must, List(&Is("Endpoint"))),
+        ],
+    ),
+    given(
+        "AffinityAudit",
+        &[
+            Field("share", Must, Number),
+            Field("kept", Must, Is("Audited")),
+            Field("broken", Must, Is("Audited")),
+        ],
+    ),
+    given(
+        "Audited",
+        &[
+            Field("ok", Must, Whole),
+            Field("refused", Must, Whole),
+            Field("redirected", Must, Whole),
+            Field("failed", Must, Whole),
         ],
     ),
     given(

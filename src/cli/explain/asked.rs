@@ -107,7 +107,7 @@ fn without_query(target: &str) -> &str {
     target.split_once('?').map_or(target, |(path, _)| path)
 }
 
-pub(super) fn parse_headers(given: &[String]) -> Result<HeaderMap, String> {
+pub(in crate::cli) fn parse_headers(given: &[String]) -> Result<HeaderMap, String> {
     let mut headers = HeaderMap::new();
     for header in given {
         let parsed = header.split_once(':').and_then(|(name, value)| {

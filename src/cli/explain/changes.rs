@@ -3,8 +3,8 @@
 use http::HeaderName;
 
 use super::lines::{Lines, join};
+use crate::cli::sent_path::{Unsendable, sent_path};
 use crate::config::{Config, FieldValue, HeaderChanges, Rewrite, Route};
-use crate::filter;
 use crate::route::{Query, Router};
 
 /// Which header fields the route changes.
@@ -58,29 +58,17 @@ pub(super) fn explain_rewrite(
     (index, rewrite): (usize, &Rewrite),
     asked: &Query<'_>,
 ) -> bool {
-    let path = match filter::rewrite::rewrite(rewrite, asked.path) {
-        Ok(path) => path,
-        Err(error) => {
-            lines.push("refused", format!("500, {error}"));
-            return false;
+    match sent_path((config, router), (index, rewrite), asked) {
+        Ok(path) => {
+            lines.push("sent path", path.into_owned());
+            true
         }
-    };
-    lines.push("sent path", path.to_string());
-    let made = Query {
-        raw_path: &path,
-        path: &path,
-        ..*asked
-    };
-    let action = |route: usize| &config.routes[route].action;
-    match router.exclusive(&made) {
-        Some(other) if !action(index).is_within(action(other)) => {
-            let name = &config.routes[other].name;
-            lines.push(
-                "refused",
-                format!("500, the rewritten path belongs to the exclusive route {name}"),
-            );
+        Err(error) => {
+            if let Unsendable::Exclusive { path, .. } = &error {
+                lines.push("sent path", path.to_string());
+            }
+            lines.push("refused", format!("500, {error}"));
             false
         }
-        Some(_) | None => true,
     }
 }

@@ -1,7 +1,7 @@
 //! `balancer explain`: which route takes a request, by which rules, and why not the others. Reads the file, and where a listener
 //! has several certificates, these; asks no running balancer and sends nothing.
 
-mod asked;
+pub(super) mod asked;
 mod changes;
 mod early;
 mod limits;
@@ -55,7 +55,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
     let report = config::load(config)
         .map_err(|errors| Failure::Configuration(errors.0))
         .and_then(|config| {
-            let router = compile(&config)?;
+            let router = compile(&config).map_err(Failure::Configuration)?;
             report(args, &config, &router)
         });
     match report {
@@ -128,7 +128,8 @@ impl Report {
     }
 }
 
-fn compile(config: &Config) -> Result<Router, Failure> {
+/// The router of a file, or which of its routes cannot be told apart.
+pub(super) fn compile(config: &Config) -> Result<Router, Vec<Problem>> {
     Router::compile(config.routes.iter().map(Matchers::from).collect()).map_err(|conflicts| {
         let problem = |conflict: crate::route::Conflict| {
             let [first, second] = [
@@ -140,7 +141,7 @@ fn compile(config: &Config) -> Result<Router, Failure> {
                 first.name, first.place
             ))
         };
-        Failure::Configuration(conflicts.into_iter().map(problem).collect())
+        conflicts.into_iter().map(problem).collect()
     })
 }
 

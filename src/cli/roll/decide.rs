@@ -11,19 +11,33 @@ use crate::upstream::state::STANDBY;
 
 /// What is read of an upstream in the status; there may be more.
 #[derive(Clone, Debug, Deserialize)]
-pub(super) struct Group {
+pub(in crate::cli) struct Group {
     pub(super) name: String,
     headroom: Load,
     /// The set of endpoints that serves, where there are sets.
     #[serde(default)]
     active_set: Option<String>,
+    /// The last flip from one to another.
+    #[serde(default)]
+    flip: Option<Flip>,
     /// Which versions its endpoints run; none where nobody asks them.
     versions: Option<Vec<Version>>,
+    /// The one that the configuration wants them to run; others are held out.
+    #[serde(default)]
+    pub(super) expect_version: Option<String>,
     pub(super) endpoints: Vec<Member>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 struct Version {}
+
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
+pub(super) struct Flip {
+    from: String,
+    to: String,
+    phase: String,
+    over: bool,
+}
 
 impl Group {
     /// Whether its endpoints are asked which version they run.
@@ -74,6 +88,16 @@ impl Member {
         expected.is_none_or(|expected| self.version.as_deref() == Some(expected))
     }
 
+    /// Whether it is up, as far as is known, but what is known to run is not `expected`.
+    pub(super) fn is_up_with_another(&self, expected: &str) -> bool {
+        let is_up = self.is_well() || self.state == "held";
+        is_up
+            && self
+                .version
+                .as_deref()
+                .is_some_and(|version| version != expected)
+    }
+
     /// `version 41`, or that it is unknown and why.
     pub(super) fn version_told(&self) -> String {
         match (&self.version, &self.version_unknown) {
@@ -121,6 +145,15 @@ impl FromStr for MaxUnavailable {
     }
 }
 
+impl fmt::Display for MaxUnavailable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Count(count) => write!(f, "{count}"),
+            Self::Percent(percent) => write!(f, "{percent}%"),
+        }
+    }
+}
+
 impl MaxUnavailable {
     /// So many of `all`: what is shared is rounded down, but never to none.
     fn of(self, all: usize) -> usize {
@@ -133,11 +166,13 @@ impl MaxUnavailable {
 
 /// Why endpoints may not be taken out now.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Refusal {
+pub(in crate::cli) enum Refusal {
     /// Others are not well, each as `name is state`.
     Unwell(Vec<String>),
     /// Nobody would be left.
     Nobody,
+    /// A flip of this upstream is under way, which holds one set against the other and may go back; how far it is.
+    Flip(String, Flip),
     /// The rest could not carry what is in flight.
     Overload { load: u64, rest: u64, limited: bool },
 }
@@ -148,6 +183,15 @@ impl fmt::Display for Refusal {
             Self::Unwell(others) => {
                 write!(f, "not all others are well: {}", others.join(", "))
             }
+            Self::Flip(
+                upstream,
+                Flip {
+                    from, to, phase, ..
+                },
+            ) => write!(
+                f,
+                "a flip from {from} to {to} is under way ({phase}), which compares them and may go back; wait for its end, or end it: `balancer flip {upstream} --abort`"
+            ),
             Self::Nobody => f.write_str("no other endpoint is left to take requests"),
             Self::Overload {
                 load,
@@ -209,6 +253,9 @@ pub(super) fn batches(
 
 /// Why those of `batch` may not be taken out of `group` as it is now. What is disabled is out on purpose, and asked for nothing.
 pub(super) fn refusal(group: &Group, batch: &[String]) -> Option<Refusal> {
+    if let Some(flip) = group.flip.as_ref().filter(|flip| !flip.over) {
+        return Some(Refusal::Flip(group.name.clone(), flip.clone()));
+    }
     // Nobody misses a set that gets no requests, and it carries nothing for others.
     let serves = |member: &&Member| {
         group.active_set.is_none() || member.set == group.active_set || member.eligible
@@ -242,6 +289,32 @@ pub(super) fn refusal(group: &Group, batch: &[String]) -> Option<Refusal> {
         load,
         rest: rest.iter().map(|it| u64::from(*it)).sum(),
         limited: bearing.iter().all(|member| member.max_in_flight.is_some()),
+    })
+}
+
+/// Why `name` may not be taken out of `group` by itself, at an operator's own word: nobody would be left, or not enough by what
+/// limits say. What was only seen is no reason, for where two share the load neither was seen to carry all of it. Of whoever is
+/// not well nothing is expected, and whoever gets no requests is missed by nobody.
+pub(in crate::cli) fn objection(group: &Group, name: &str) -> Option<Refusal> {
+    let mut members = group.endpoints.iter();
+    members.find(|member| member.name == name && member.eligible)?;
+    let is_there = |member: &&Member| {
+        let serves = group.active_set.is_none() || member.set == group.active_set;
+        member.name != name && serves && (member.eligible || (member.backup && member.is_well()))
+    };
+    let others = group.endpoints.iter().filter(is_there);
+    let (in_use, waiting): (Vec<_>, Vec<_>) = others.partition(|member| member.eligible);
+    let bearing = if in_use.is_empty() { waiting } else { in_use };
+    if bearing.is_empty() {
+        return Some(Refusal::Nobody);
+    }
+    let limits = bearing.iter().map(|member| member.max_in_flight);
+    let limits: Vec<_> = limits.collect::<Option<_>>()?;
+    let load = group.headroom.load;
+    (!carries(&limits, &[], load)).then(|| Refusal::Overload {
+        load,
+        rest: limits.iter().map(|it| u64::from(*it)).sum(),
+        limited: true,
     })
 }
 
@@ -321,6 +394,32 @@ pub(super) mod tests {
         }
         let disabled = group(0, &members("disabled"));
         assert_eq!(refusal(&disabled, &names(&["a"])), Some(Refusal::Nobody));
+    }
+
+    #[test]
+    fn one_is_taken_out_by_itself_while_limits_say_that_others_carry_the_load() {
+        let limited = |name, limit| member(name, "up", Some(limit), 0);
+        let alone = group(0, &[member("a", "up", None, 5)]);
+        assert_eq!(objection(&alone, "a"), Some(Refusal::Nobody));
+        let with_one_down = [member("a", "up", None, 5), member("b", "down", None, 5)];
+        let with_one_down = group(0, &with_one_down);
+        assert_eq!(objection(&with_one_down, "a"), Some(Refusal::Nobody));
+        assert_eq!(objection(&with_one_down, "b"), None, "nobody misses it");
+        let three = [limited("a", 9), limited("b", 4), limited("c", 5)];
+        assert_eq!(objection(&group(9, &three), "a"), None);
+        assert_eq!(
+            objection(&group(10, &three), "a"),
+            Some(Refusal::Overload {
+                load: 10,
+                rest: 9,
+                limited: true
+            })
+        );
+        let seen_only = [limited("a", 9), member("b", "up", None, 1)];
+        assert_eq!(objection(&group(10, &seen_only), "a"), None);
+        let with_backup = [limited("a", 9), limited("spare", 9)];
+        assert_eq!(objection(&group(9, &with_backup), "a"), None);
+        assert!(objection(&group(10, &with_backup), "a").is_some());
     }
 
     #[test]

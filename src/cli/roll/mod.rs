@@ -2,6 +2,7 @@
 //! running balancer step by step: whoever ends this command at any moment leaves nothing but endpoints that are out, which
 //! `status` shows and `resume` ends.
 
+mod again;
 mod alone;
 mod decide;
 mod hook;
@@ -9,6 +10,7 @@ mod steps;
 mod stop;
 mod tell;
 mod turn;
+mod wanted;
 
 use std::path::Path;
 use std::process::ExitCode;
@@ -19,13 +21,14 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use self::alone::{Alone, Taken};
+pub(super) use self::decide::objection;
 use self::decide::{Group, MaxUnavailable, Member, batches, chosen, refusal};
 use self::stop::Stop;
 use self::tell::{Step, Teller};
 use self::turn::{Turn, names, turns};
 use super::running::{AskError, At, Running, Target, finished};
 use super::status::ago;
-use crate::config::{duration, hint};
+use crate::config::{self, duration, hint};
 
 /// Restart endpoints one after the other, each out of use meanwhile.
 #[derive(Clone, Debug, clap::Args)]
@@ -52,7 +55,7 @@ pub struct Args {
     /// How long an endpoint may take to have nothing in flight, and to be well again; then exit with 4.
     #[arg(long, value_name = "DURATION", default_value = "15m", value_parser = duration)]
     timeout: Duration,
-    /// The version that an endpoint must run afterwards; until then it is waited for as for one that is not well.
+    /// The version that an endpoint must run after the hook; until then it is waited for as for one that is not well.
     #[arg(long, value_name = "VERSION")]
     expect_version: Option<String>,
     /// Go on where a roll before this one has stopped: leave out those that are well and run the expected version.
@@ -79,6 +82,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
     };
     let roll = Roll {
         args,
+        config,
         teller: Teller::new(&args.upstream, args.json),
         running,
         stop: Stop::on_signals(),
@@ -102,6 +106,7 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
 
 struct Roll<'a> {
     args: &'a Args,
+    config: &'a Path,
     teller: Teller,
     running: Running,
     stop: Stop,
@@ -174,14 +179,13 @@ impl Roll<'_> {
         let begun = Instant::now();
         let group = self.group()?;
         let nobody = |why| stopped(1, &[], why);
-        if self.args.expect_version.is_some() && !group.asks_version() {
-            let why = format!(
-                "nobody asks endpoints of upstream {:?} for their version: set health.version_header or health.version_pointer",
-                group.name
-            );
+        self.may_expect(&group)?;
+        let chosen = chosen(&group, &self.args.only).map_err(nobody)?;
+        if let (Some(wanted), None) = (&self.args.expect_version, &self.args.hook)
+            && let Some(why) = wanted::nothing_restarts(&group, &chosen, wanted)
+        {
             return Err(nobody(why));
         }
-        let chosen = chosen(&group, &self.args.only).map_err(nobody)?;
         let batches = batches(&group, &chosen, self.args.max_unavailable);
         let together = batches.first().map_or(0, Vec::len);
         let all = format!("{}, {together} at a time", endpoints(chosen.len()));
@@ -223,6 +227,7 @@ impl Roll<'_> {
             self.teller.of(&name, Step::LeftOut, &why);
         }
         if !turns.is_empty() {
+            self.may_expect(&group)?;
             self.may_go(&group, &names(&turns))?;
             self.one(&group, &turns)?;
         }
@@ -287,6 +292,28 @@ impl Roll<'_> {
         }
     }
 
+    /// Whether the version that is waited for can be reached, and the configuration lets it serve.
+    fn may_expect(&self, group: &Group) -> Result<(), Ended> {
+        let Some(wanted) = &self.args.expect_version else {
+            return Ok(());
+        };
+        let place = |expected: &str| {
+            if self.args.at.is_by_socket() {
+                return None;
+            }
+            let config = config::load(self.config).ok()?;
+            let mut upstreams = config.upstreams.iter();
+            let upstream = upstreams.find(|upstream| *upstream.name == *group.name)?;
+            let (version, place) = upstream.expected_version()?;
+            // Another one than the file of what runs, where it says something else.
+            (version.as_str() == expected).then(|| place.clone())
+        };
+        match wanted::contradiction(group, wanted, place) {
+            Some(why) => Err(stopped(1, &[], why)),
+            None => Ok(()),
+        }
+    }
+
     fn may_go(&self, group: &Group, batch: &[String]) -> Result<(), Ended> {
         let Some(why) = refusal(group, batch) else {
             return Ok(());
@@ -310,10 +337,19 @@ impl Roll<'_> {
                 Ok(member) if member.mode == "active" => {
                     format!("left in use, {}", member.state)
                 }
-                Ok(member) => format!(
-                    "left {}; when it is well, `balancer resume {target}` gives it requests again",
-                    member.mode
-                ),
+                Ok(member) => {
+                    let words = [
+                        "balancer".to_owned(),
+                        "resume".to_owned(),
+                        target.to_string(),
+                    ];
+                    let at = self.args.at.as_options(self.config);
+                    let resume = again::typed(words.into_iter().chain(at));
+                    format!(
+                        "left {}; when it is well, `{resume}` gives it requests again",
+                        member.mode
+                    )
+                }
                 Err(error) => format!("nobody knows how it is: {error}"),
             };
             self.teller.of(name, Step::Left, &text);
@@ -325,20 +361,8 @@ impl Roll<'_> {
         if rest.is_empty() {
             return;
         }
-        let upstream = &self.args.upstream;
-        let how = match &self.args.expect_version {
-            Some(version) => {
-                format!("`balancer roll {upstream} --expect-version {version} --continue`")
-            }
-            None => {
-                let only: Vec<_> = rest.iter().map(|name| format!(" --only {name}")).collect();
-                format!("`balancer roll {upstream}{}`", only.concat())
-            }
-        };
-        let text = format!(
-            "not reached: {}; {how}, with the options of before, goes on",
-            rest.join(", ")
-        );
+        let how = again::command(self.args, rest, self.config);
+        let text = format!("not reached: {}; to go on: {how}", rest.join(", "));
         self.teller.of_all(Step::Left, &text);
     }
 
@@ -349,24 +373,8 @@ impl Roll<'_> {
         }
     }
 
-    /// The upstream as it is now.
     fn group(&self) -> Result<Group, AskError> {
-        #[derive(Deserialize)]
-        struct Status {
-            version: String,
-            upstreams: Vec<Value>,
-        }
-        let Status { version, upstreams } = self.running.get("/api/v1/status")?;
-        let name = |upstream: &Value| upstream["name"].as_str().unwrap_or_default().to_owned();
-        let wanted = &self.args.upstream;
-        let Some(found) = upstreams.iter().find(|it| name(it) == *wanted) else {
-            let names: Vec<_> = upstreams.iter().map(name).collect();
-            let hint = hint(wanted, names.iter().map(|name| &**name));
-            return Err(AskError::Unknown(format!(
-                "no upstream is named {wanted:?}{hint}"
-            )));
-        };
-        Group::deserialize(found).map_err(|_| AskError::Version(format!("balancer/{version}")))
+        group(&self.running, &self.args.upstream)
     }
 
     /// The one of this name, or of this name and `id`.
@@ -398,6 +406,8 @@ impl Roll<'_> {
     }
 }
 
+/// What `--timeout` is where it is not given.
+const TIMEOUT: Duration = Duration::from_secs(15 * 60);
 /// Between two tries of what is put off.
 const AGAIN: Duration = Duration::from_millis(200);
 
@@ -407,4 +417,23 @@ fn of(error: &AskError, batch: &[String]) -> Ended {
 
 fn endpoints(number: usize) -> String {
     format!("{number} endpoint{}", if number == 1 { "" } else { "s" })
+}
+
+/// The upstream of this name as it is now.
+pub(super) fn group(running: &Running, wanted: &str) -> Result<Group, AskError> {
+    #[derive(Deserialize)]
+    struct Status {
+        version: String,
+        upstreams: Vec<Value>,
+    }
+    let Status { version, upstreams } = running.get("/api/v1/status")?;
+    let name = |upstream: &Value| upstream["name"].as_str().unwrap_or_default().to_owned();
+    let Some(found) = upstreams.iter().find(|it| name(it) == *wanted) else {
+        let names: Vec<_> = upstreams.iter().map(name).collect();
+        let hint = hint(wanted, names.iter().map(|name| &**name));
+        return Err(AskError::Unknown(format!(
+            "no upstream is named {wanted:?}{hint}"
+        )));
+    };
+    Group::deserialize(found).map_err(|_| AskError::Version(format!("balancer/{version}")))
 }

@@ -219,7 +219,7 @@ impl Roll<'_> {
         let names = names(batch);
         let expected = self.args.expect_version.as_deref();
         let begun = Instant::now();
-        let mut well: Vec<&Turn> = Vec::new();
+        let (mut well, mut others): (Vec<&Turn>, Vec<&Turn>) = (Vec::new(), Vec::new());
         loop {
             let mut waiting = Vec::new();
             for turn in batch.iter().filter(|turn| turn.was_active()) {
@@ -241,6 +241,19 @@ impl Roll<'_> {
                     self.teller.of(name, Step::Well, &text);
                     well.push(turn);
                 }
+                let other = expected.filter(|expected| member.is_up_with_another(expected));
+                if let Some(expected) = other
+                    && !others.contains(&turn)
+                {
+                    let left = self.args.timeout.saturating_sub(begun.elapsed());
+                    let text = format!(
+                        "is up again, but runs {}, want {expected}; waits {} more at most",
+                        member.version_told(),
+                        ago(left.as_secs())
+                    );
+                    self.teller.of(name, Step::OtherVersion, &text);
+                    others.push(turn);
+                }
                 let has_fallen = well.contains(&turn) && !is_well;
                 let is_late = !is_well && begun.elapsed() >= self.args.timeout;
                 if has_fallen || is_late {
@@ -255,7 +268,13 @@ impl Roll<'_> {
                         stopped(1, &names, format!("{state}, and was well a moment ago"))
                     } else {
                         let long = ago(self.args.timeout.as_secs());
-                        stopped(EXIT_TIMEOUT, &names, format!("{state} after {long}"))
+                        let hint = match other {
+                            Some(_) => {
+                                ": the hook has not brought it; is the package there, and does the link lead to it?"
+                            }
+                            None => "",
+                        };
+                        stopped(EXIT_TIMEOUT, &names, format!("{state} after {long}{hint}"))
                     });
                 }
                 if !is_well || !member.is_settled() {

@@ -26,6 +26,7 @@ pub(super) enum Step {
     HookDone,
     AsBefore,
     Resumed,
+    OtherVersion,
     Well,
     Done,
     Stopped,
@@ -47,6 +48,7 @@ impl Step {
             Self::HookDone => "hook-done",
             Self::AsBefore => "as-before",
             Self::Resumed => "resumed",
+            Self::OtherVersion => "other-version",
             Self::Well => "well",
             Self::Done => "done",
             Self::Stopped => "stopped",
@@ -58,7 +60,9 @@ impl Step {
     /// Whether it is no good news.
     fn is_trouble(self) -> bool {
         match self {
-            Self::Forced | Self::HookStopped | Self::Stopped | Self::Left => true,
+            Self::Forced | Self::HookStopped | Self::OtherVersion | Self::Stopped | Self::Left => {
+                true
+            }
             Self::Begin
             | Self::LeftOut
             | Self::Planned

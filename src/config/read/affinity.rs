@@ -46,6 +46,12 @@ pub(super) fn affinity(table: &mut Table<'_>, says_version: bool) -> Option<Affi
         }
         Some(max_age)
     });
+    let audit = table.get("audit");
+    if let Some(audit) = &audit
+        && kept_by == KeptBy::Version
+    {
+        audit.report("has no effect with by = \"version\": clients are kept with no endpoint that they could be moved from");
+    }
     let key_file = key_file?;
     Some(Affinity {
         by: kept_by,
@@ -53,8 +59,19 @@ pub(super) fn affinity(table: &mut Table<'_>, says_version: bool) -> Option<Affi
         key_file: key_file.path()?,
         path: path.unwrap_or_else(|| "/".into()),
         max_age,
+        audit: audit.as_ref().and_then(share),
         place: key_file.place(),
     })
+}
+
+/// Of an audit. More than half would be no sample of those who are kept.
+fn share(value: &Value<'_>) -> Option<f64> {
+    let number = value.number()?;
+    if number > 0.0 && number <= 0.5 {
+        Some(number)
+    } else {
+        value.expected("above 0 and at most 0.5, the share of requests that is moved")
+    }
 }
 
 /// A cookie's `Path`.

@@ -7,12 +7,14 @@ use http::{HeaderName, HeaderValue};
 use super::{header, role};
 use crate::config::file::Table;
 use crate::config::value::Value;
-use crate::config::{Health, Probe, StatusRange, VersionSource};
+use crate::config::{Health, Place, Probe, StatusRange, VersionSource};
 use crate::units::AppVersion;
 
-pub(super) fn health(table: &mut Table<'_>, http2: bool) -> Health {
+/// And where `expect_version` stands.
+pub(super) fn health(table: &mut Table<'_>, http2: bool) -> (Health, Option<Place>) {
     let probe = probe(table, http2);
-    let (version, live_version, expect_version) = version(table, &probe);
+    let (version, live_version, expected) = version(table, &probe);
+    let (expect_version, expect_version_at) = expected.unzip();
     let says_role = role::keys(table);
     let interval_value = table.get("interval");
     let timeout_value = table.get("timeout");
@@ -61,7 +63,7 @@ pub(super) fn health(table: &mut Table<'_>, http2: bool) -> Health {
             "busy_interval ({busy:?}) with role_header: who is the authority would be known too late; leave one of them out"
         ));
     }
-    Health {
+    let health = Health {
         probe,
         interval,
         busy_interval: busy_interval.unwrap_or(interval),
@@ -73,14 +75,15 @@ pub(super) fn health(table: &mut Table<'_>, http2: bool) -> Health {
         live_version,
         expect_version,
         role,
-    }
+    };
+    (health, expect_version_at)
 }
 
 /// `version_header` or `version_pointer`, `live_version` and `expect_version`.
 fn version(
     table: &mut Table<'_>,
     probe: &Probe,
-) -> (Option<VersionSource>, bool, Option<AppVersion>) {
+) -> (Option<VersionSource>, bool, Option<(AppVersion, Place)>) {
     let header = table.get("version_header");
     let pointer = table.get("version_pointer");
     let live = table.get("live_version");
@@ -125,7 +128,8 @@ fn version(
         (None, Some(pointer)) => version_pointer(pointer).map(VersionSource::Pointer),
         (None, None) => None,
     };
-    (source, is_live, expected.as_ref().and_then(app_version))
+    let expected = expected.and_then(|value| Some((app_version(&value)?, value.place())));
+    (source, is_live, expected)
 }
 
 fn version_header(value: &Value<'_>) -> Option<HeaderName> {

@@ -49,6 +49,8 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
         let health = table
             .get("health")
             .and_then(|value| value.table(|table| health::health(table, http2)));
+        let (health, expect_version_at) = health.unzip();
+        let expect_version_at = expect_version_at.flatten();
         let says_version = health.as_ref().is_some_and(|health| health.version.is_some());
         let passive = passive::passive(table.get("passive").as_ref());
         let min_available = table
@@ -94,6 +96,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             http2,
             tls,
             health,
+            expect_version_at,
             passive,
             min_available,
             timeouts,

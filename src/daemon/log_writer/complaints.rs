@@ -33,7 +33,12 @@ impl Complaints {
     /// Lines could not be written.
     pub(super) fn failed(&mut self, error: &io::Error) {
         self.is_failing = true;
-        self.why = Some(error.to_string());
+        self.why = Some(match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                format!("{error}; make room there, and it goes on by itself")
+            }
+            _ => error.to_string(),
+        });
     }
 
     /// Lines were written.
@@ -82,6 +87,15 @@ mod tests {
             lines,
             why: why.to_owned(),
         })
+    }
+
+    #[test]
+    fn what_to_do_about_a_full_disk_is_told() {
+        let mut complaints = Complaints::default();
+        complaints.failed(&io::Error::from_raw_os_error(28));
+        let why =
+            "No space left on device (os error 28); make room there, and it goes on by itself";
+        assert_eq!(complaints.say(1, Instant::now()), dropped(1, why));
     }
 
     #[test]

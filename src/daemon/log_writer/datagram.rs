@@ -43,6 +43,10 @@ impl Datagrams {
         })
     }
 
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
     /// Looks for the daemon.
     pub(super) fn connect(&mut self) -> io::Result<()> {
         self.socket.connect(&self.path).map_err(|error| {

@@ -17,6 +17,8 @@ use crate::proxy::access_log::Block;
 #[derive(Debug)]
 pub struct Stream {
     file: File,
+    /// Where that is, for people.
+    name: String,
     /// Somebody has to read what is written: without that it is not waited for.
     is_read: bool,
     /// What is left of a line that could not be written whole.
@@ -26,7 +28,8 @@ pub struct Stream {
 impl Stream {
     /// Standard output.
     pub(super) fn stdout() -> io::Result<Self> {
-        Self::new(io::stdout().as_fd().try_clone_to_owned()?.into())
+        let file = io::stdout().as_fd().try_clone_to_owned()?.into();
+        Self::new(file, "standard output".to_owned())
     }
 
     /// The file at `path`, which is made where there is none: not for everybody to read, what people ask for is their own affair.
@@ -39,16 +42,21 @@ impl Stream {
             .mode(MODE)
             .custom_flags(nonblocking)
             .open(path)
-            .and_then(Self::new)
+            .and_then(|file| Self::new(file, path.display().to_string()))
             .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", path.display())))
     }
 
-    fn new(file: File) -> io::Result<Self> {
+    fn new(file: File, name: String) -> io::Result<Self> {
         Ok(Self {
             is_read: !file.metadata()?.is_file(),
             file,
+            name,
             rest: Vec::new(),
         })
+    }
+
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     /// Whether the last line is not whole.
@@ -142,7 +150,7 @@ mod tests {
     fn pipe() -> (io::PipeReader, Stream) {
         let (reader, writer) = io::pipe().unwrap();
         let file = File::from(std::os::fd::OwnedFd::from(writer));
-        (reader, Stream::new(file).unwrap())
+        (reader, Stream::new(file, "a pipe".to_owned()).unwrap())
     }
 
     fn block(lines: u64, length: usize) -> Block {

@@ -83,6 +83,15 @@ impl Target {
         Ok(Self::Datagrams(datagrams))
     }
 
+    /// Where that is, for people.
+    fn name(&self) -> String {
+        match self {
+            Self::Off => "off".to_owned(),
+            Self::Stream(stream) => stream.name().to_owned(),
+            Self::Datagrams(datagrams) => datagrams.path().display().to_string(),
+        }
+    }
+
     fn write(&mut self, block: &Block) -> Result<(), Failed> {
         match self {
             Self::Off => Ok(()),
@@ -149,7 +158,9 @@ impl Handle {
                 self.set_target(target);
                 info!("access log reopened");
             }
-            Err(error) => error!(%error, "access log cannot be reopened"),
+            Err(error) => {
+                error!(%error, "access log cannot be reopened; lines go on into the file that is open");
+            }
         }
     }
 
@@ -227,7 +238,8 @@ impl Writer {
     fn say(&mut self) {
         match self.complaints.say(self.lost.count(), Instant::now()) {
             Some(Say::Dropped { lines, why }) => {
-                warn!(lines, error = why, "access log lines were dropped");
+                let to = self.target.name();
+                warn!(lines, to, error = why, "access log lines were dropped");
             }
             Some(Say::Resumed { lines }) => {
                 info!(dropped = lines, "access log is written again");

@@ -35,7 +35,7 @@ pub async fn wait(
     mut gone: Gone,
     previous: Arc<Snapshot>,
     (metrics, publisher): (Arc<Metrics>, Publisher),
-    finished: mpsc::UnboundedSender<Gone>,
+    finished: mpsc::UnboundedSender<Due>,
 ) {
     // Whether any are says nothing yet: there may be workers with the snapshot before.
     gone.clone().tell_in_flight(&metrics, &publisher.current());
@@ -45,12 +45,23 @@ pub async fn wait(
     if gone.is_empty() {
         return;
     }
+    // A scrape that had the snapshot before in its hands has let go of it as well, and may have brought gauges back.
+    let _ = finished.send(Due::Gauges(gone.without_endpoints()));
     while gone.tell_in_flight(&metrics, &publisher.current()) {
         sleep(LOOK).await;
     }
     sleep(LAST_SCRAPE).await;
     // At shutdown nobody is interested any more.
-    let _ = finished.send(gone);
+    let _ = finished.send(Due::Series(gone));
+}
+
+/// What it is time to take away of something that is gone.
+#[derive(Debug)]
+pub enum Due {
+    /// Once more what says how it is.
+    Gauges(Gone),
+    /// All of it.
+    Series(Gone),
 }
 
 /// What reloads have removed and nobody has taken the series of yet, by the generation that had it no more. Names and counts
@@ -247,6 +258,18 @@ impl Gone {
         metrics.retire_gauges(&self.owners());
     }
 
+    /// The same once more, where `current` has not got it again. Not while a snapshot is compiled, as below.
+    pub fn retire_gauges_again(&self, metrics: &Metrics, current: &Snapshot) {
+        let kept = Names::of(current);
+        let owners = self.owners();
+        metrics.retire_gauges(&Owners {
+            listeners: left(owners.listeners, &kept.owners.listeners),
+            routes: left(owners.routes, &kept.owners.routes),
+            upstreams: left(owners.upstreams, &kept.owners.upstreams),
+            endpoints: left(owners.endpoints, &kept.owners.endpoints),
+        });
+    }
+
     /// Removes the series of all that `current` has not got again, and that is not `pending` after it was removed once more. Not
     /// while a snapshot is compiled: what that has again could still lose its series.
     pub fn retire<'a>(
@@ -296,6 +319,7 @@ mod tests {
     use http::Method;
 
     use super::*;
+    use crate::admin::status::refresh_gauges;
     use crate::config;
     use crate::metrics::encode;
     use crate::metrics::totals::Totals;
@@ -473,6 +497,7 @@ mod tests {
         let freed = Arc::downgrade(&before.routes[1]);
         tokio::spawn(wait(gone, before, with, finished));
         sleep(Duration::from_secs(3600)).await;
+        assert!(matches!(received.try_recv(), Ok(Due::Gauges(_))));
         assert!(freed.upgrade().is_none(), "its memory is kept");
         assert!(received.try_recv().is_err(), "both are at work");
         served.dec();
@@ -482,7 +507,47 @@ mod tests {
         sleep(LAST_SCRAPE / 2).await;
         assert!(received.try_recv().is_err(), "not scraped yet");
         sleep(LAST_SCRAPE).await;
-        assert!(received.try_recv().is_ok());
+        assert!(matches!(received.try_recv(), Ok(Due::Series(_))));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_scrape_that_meets_a_reload_brings_nothing_back_for_long() {
+        let metrics = Arc::new(Metrics::new());
+        let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
+        let mut compile = |source: &str, previous: Option<&Snapshot>| {
+            let config = config::parse(source, Path::new("balancer.toml")).unwrap();
+            compiler.compile(&config, previous).unwrap().snapshot
+        };
+        let before = Arc::new(compile(BEFORE, None));
+        let publisher = Publisher::new(compile(AFTER, Some(&before)));
+        let said = || {
+            let text = encode::text(&metrics, encode::Format::Text);
+            let gauges = [
+                "balancer_upstream_headroom_endpoints{",
+                "balancer_queue_length{",
+                "balancer_endpoint_up{",
+            ];
+            let says = |line: &&str| gauges.iter().any(|gauge| line.starts_with(gauge));
+            let dropped = text.lines().filter(says);
+            dropped.filter(|line| line.contains("\"dropped\"")).count()
+        };
+        let gone = Gone::between(&before, &publisher.current());
+        gone.retire_gauges(&metrics);
+        // It has begun before the reload, and comes to its end after it.
+        refresh_gauges(&before, &metrics);
+        assert_eq!(said(), 3);
+        let (finished, mut received) = mpsc::unbounded_channel();
+        let with = (Arc::clone(&metrics), publisher.clone());
+        tokio::spawn(wait(gone, Arc::clone(&before), with, finished));
+        sleep(LET_GO * 2).await;
+        let Ok(Due::Gauges(gone)) = received.try_recv() else {
+            panic!("nobody looks once more");
+        };
+        // What is back by then keeps them.
+        gone.retire_gauges_again(&metrics, &before);
+        assert_eq!(said(), 3);
+        gone.retire_gauges_again(&metrics, &publisher.current());
+        assert_eq!(said(), 0);
     }
 
     #[test]
@@ -546,13 +611,16 @@ mod tests {
         tokio::spawn(wait(gone, Arc::clone(&before), with, finished));
         sleep(Duration::from_secs(3600)).await;
         assert_eq!(shown().as_deref(), Some("1"));
+        assert!(matches!(received.try_recv(), Ok(Due::Gauges(_))));
         assert!(received.try_recv().is_err(), "a request is in flight");
         let endpoint = Arc::downgrade(&dropped.endpoints[0]);
         drop((lease, before));
         sleep(LOOK * 2).await;
         assert_eq!(shown().as_deref(), Some("0"), "until the last scrape");
         assert!(endpoint.upgrade().is_none(), "its memory is kept");
-        let gone = received.recv().await.unwrap();
+        let Some(Due::Series(gone)) = received.recv().await else {
+            panic!("its series are for ever");
+        };
         assert_eq!(
             shown().as_deref(),
             Some("0"),

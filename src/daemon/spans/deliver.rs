@@ -154,7 +154,7 @@ async fn open(collector: &Collector) -> Result<SendRequest<Full<Bytes>>, String>
                     None => Transport::Plain(stream),
                     Some(tls) => {
                         let secured = tls.handshake(stream).await;
-                        Transport::Tls(Box::new(secured.map_err(|error| error.to_string())?))
+                        Transport::Tls(Box::new(secured.map_err(|error| chain(&error))?))
                     }
                 };
                 let (way, connection) = handshake(TokioIo::new(stream))
@@ -164,7 +164,7 @@ async fn open(collector: &Collector) -> Result<SendRequest<Full<Bytes>>, String>
                 tokio::spawn(connection);
                 return Ok(way);
             }
-            Err(error) => last = chain(&error),
+            Err(error) => last = format!("{address}: {}", chain(&error)),
         }
     }
     Err(last)

@@ -7,13 +7,15 @@ mod deliver;
 mod envelope;
 mod queue;
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
 use prometheus::IntCounter;
 use tokio::sync::mpsc::{Receiver, Sender};
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, sleep_until};
 use tracing::{info, warn};
 
 use self::deliver::{Delivery, Outcome};
@@ -39,15 +41,19 @@ const SAY_AGAIN: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(super) struct Handle {
     way: Sender<Block>,
+    /// Says when the sending ends at the latest.
+    end: oneshot::Sender<Instant>,
     task: JoinHandle<()>,
 }
 
 /// Starts it.
 pub(super) fn start(publisher: Publisher, metrics: &Metrics) -> Handle {
     let (way, blocks) = outbox::way();
+    let (end, ends) = oneshot::channel();
     Handle {
         way,
-        task: tokio::spawn(Sending::new(publisher, metrics).run(blocks)),
+        end,
+        task: tokio::spawn(Sending::new(publisher, metrics).run(blocks, ends)),
     }
 }
 
@@ -57,12 +63,13 @@ impl Handle {
         self.way.clone()
     }
 
-    /// Sends what there is, for `limit` at most: a collector that hangs keeps nobody. The workers have ended.
+    /// Sends what there is, for `limit` at most: a collector that hangs keeps nobody. What is left is lost, and counted. The
+    /// workers have ended.
     pub(super) async fn finish_within(self, limit: Duration) {
         drop(self.way);
-        if timeout(limit, self.task).await.is_err() {
-            warn!("spans are lost: their collector does not answer");
-        }
+        // Who has ended by then has nothing left; a panic was logged.
+        let _ = self.end.send(Instant::now() + limit);
+        let _ = self.task.await;
     }
 }
 
@@ -87,6 +94,7 @@ struct Sending {
     exported: IntCounter,
     no_room: IntCounter,
     refused: IntCounter,
+    lost: IntCounter,
     /// Nothing comes any more, and nobody waits for long.
     is_ending: bool,
 }
@@ -108,11 +116,20 @@ impl Sending {
             exported: metrics.spans_exported.clone(),
             no_room: dropped("queue"),
             refused: dropped("refused"),
+            lost: dropped("end"),
             is_ending: false,
         }
     }
 
-    async fn run(mut self, mut blocks: Receiver<Block>) {
+    async fn run(mut self, mut blocks: Receiver<Block>, ends: oneshot::Receiver<Instant>) {
+        let too_late = async {
+            match ends.await {
+                Ok(end) => sleep_until(end).await,
+                // Nobody waits.
+                Err(_) => std::future::pending().await,
+            }
+        };
+        let mut too_late = pin!(too_late);
         let mut under_way: Option<JoinHandle<(Delivery, Outcome)>> = None;
         loop {
             let is_waiting =
@@ -121,6 +138,12 @@ impl Sending {
                 return;
             }
             tokio::select! {
+                () = &mut too_late => {
+                    while let Ok(block) = blocks.try_recv() {
+                        self.lost.inc_by(block.spans);
+                    }
+                    return self.lose("the collector has not answered when the balancer ended");
+                }
                 block = blocks.recv(), if !self.is_ending => match block {
                     Some(block) => self.take(block),
                     None => {
@@ -201,10 +224,7 @@ impl Sending {
             }
             Outcome::Later(wish, why) => {
                 if self.is_ending {
-                    let left = spans + self.queue.take_all();
-                    self.batch = None;
-                    warn!(spans = left, error = why, "spans are lost");
-                    return;
+                    return self.lose(&why);
                 }
                 let pause = wish.map_or(self.pause, |wish| wish.clamp(self.pause, LONGEST_WISH));
                 // Several balancers shall not come back at the same moment.
@@ -215,6 +235,20 @@ impl Sending {
         }
     }
 
+    /// Nobody takes what waits any more.
+    fn lose(&mut self, error: &str) {
+        let batch = self.batch.take().map_or(0, |batch| batch.spans);
+        self.lost.inc_by(batch + self.queue.take_all());
+        let (collector, spans) = (self.collector_told(), self.lost.get());
+        if spans > 0 {
+            warn!(collector, error, spans, "spans are lost");
+        }
+    }
+
+    fn collector_told(&self) -> Option<String> {
+        self.collector.as_ref().map(|collector| collector.url())
+    }
+
     /// Says what is wrong, once a minute: also where it comes and goes.
     fn say(&mut self, trouble: Trouble, error: &str) {
         let now = Instant::now();
@@ -222,7 +256,7 @@ impl Sending {
             return;
         }
         self.said = Some(now);
-        let collector = self.collector.as_ref().map(|it| it.address.to_string());
+        let collector = self.collector_told();
         let waiting = self.queue.spans() + self.batch.as_ref().map_or(0, |batch| batch.spans);
         let dropped = self.no_room.get() + self.refused.get();
         match trouble {
@@ -338,6 +372,30 @@ mod tests {
         sending.note(away());
         assert_eq!(sending.said, Some(begun + SAY_AGAIN));
         assert!(sending.owes_good_news);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn regression_spans_that_are_left_at_the_end_are_counted() {
+        // A collector that is away.
+        let mut away = sending("");
+        away.take(block(1));
+        away.is_ending = true;
+        let _delivery = away.send();
+        away.take(block(1));
+        away.note(Outcome::Later(None, "away".to_owned()));
+        assert_eq!(away.lost.get(), 200);
+        // One that hangs: some are sent and not taken, some wait, some have not come here yet.
+        let hangs = sending("");
+        let lost = hangs.lost.clone();
+        let (way, blocks) = outbox::way();
+        let (end, ends) = oneshot::channel();
+        for _ in 0..3 {
+            way.try_send(block(1)).unwrap();
+        }
+        end.send(Instant::now()).unwrap();
+        hangs.run(blocks, ends).await;
+        assert_eq!(lost.get(), 300);
+        drop(way);
     }
 
     #[tokio::test(start_paused = true)]

@@ -176,7 +176,10 @@ impl Daemon {
     }
 
     /// What an upgrade came to. The process that serves now, where one does: this one has nothing to do but to finish.
-    pub(super) fn end_upgrade(&mut self, outcome: Result<Successor, String>) -> Option<Successor> {
+    pub(super) async fn end_upgrade(
+        &mut self,
+        outcome: Result<Successor, String>,
+    ) -> Option<Successor> {
         let upgrade = self.upgrade.take()?;
         let told = match &outcome {
             Ok(successor) => {
@@ -209,8 +212,34 @@ impl Daemon {
             Err(why) => (Err(Refused::Failed(why)), None),
         };
         self.note(upgrade.by, ("upgrade", ""), answer.as_ref().err());
+        if let Some(successor) = &successor {
+            self.doors.leave(&self.admin, successor.keeps_admin_socket);
+            self.accept_nothing_more().await;
+        }
         let _ = upgrade.reply.send(answer);
         successor
+    }
+
+    /// Returns when every connection from now on is the other process's: who is told that it serves finds that it does.
+    async fn accept_nothing_more(&self) {
+        let asked: Vec<_> = self
+            .workers
+            .iter()
+            .map(|worker| {
+                let (answer, answered) = oneshot::channel();
+                worker.tell(worker::Command::Drain);
+                worker.tell(worker::Command::Answer(answer));
+                answered
+            })
+            .collect();
+        let all = async {
+            for answered in asked {
+                // One that has ended accepts nothing.
+                let _ = answered.await;
+            }
+        };
+        // One that is stuck accepts nothing either.
+        let _ = timeout(LEAVE_WITHIN, all).await;
     }
 
     /// Copies of the workers' sockets.
@@ -494,6 +523,7 @@ fn may(uid: Option<u32>, own: u32) -> Result<(), Refused> {
 
 /// A worker gives copies of its sockets at its next turn.
 const LEND_WITHIN: Duration = Duration::from_secs(5);
+const LEAVE_WITHIN: Duration = Duration::from_secs(1); // a worker that turns takes milliseconds
 /// A new process that does not end by itself is ended by then.
 const ABANDON_WITHIN: Duration = Duration::from_secs(2);
 /// One that reads nothing does not hold up the end.

@@ -3,12 +3,14 @@
 //! Series that depend on what a request turns out to be (method, status code, reason) are resolved when they are first
 //! needed and kept. Handles made again for the same names count on where the earlier ones were.
 
+mod audit;
 mod codes;
 mod endpoint;
 mod listener;
 mod route;
 mod upstream;
 
+pub use audit::{AuditMetrics, Audited, Pinned};
 pub use codes::CodeCounters;
 pub use endpoint::{EndpointMetrics, Shown};
 pub use listener::ListenerMetrics;

@@ -283,11 +283,16 @@ impl Record {
         self.affinity
     }
 
-    /// What the client is told of who has answered it, where its upstream keeps clients.
-    pub fn affinity_cookie(&self) -> Option<HeaderValue> {
+    /// What the client is told of who has answered it with this status, where its upstream keeps clients.
+    pub fn affinity_cookie(&self, status: StatusCode) -> Option<HeaderValue> {
         let upstream = self.upstream()?;
-        upstream.affinity.as_ref()?;
+        let affinity = upstream.affinity.as_ref()?;
         let answered = self.from.get()?.lease.endpoint();
+        if let Some(audit) = affinity.audit()
+            && self.method.is_safe()
+        {
+            audit.note(self.affinity, answered.id(), status);
+        }
         upstream.keep(self.affinity, answered, self.listener.tls.is_some())
     }
 

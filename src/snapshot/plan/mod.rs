@@ -1,6 +1,7 @@
 //! What taking a configuration over would change against the one in use. Compares; changes nothing.
 
 mod file;
+pub mod held;
 pub mod restart;
 #[cfg(test)]
 mod tests;

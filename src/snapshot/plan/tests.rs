@@ -4,11 +4,15 @@ use std::path::Path;
 
 use proptest::prelude::*;
 
+use super::held::HeldOut;
 use super::*;
 use crate::config;
 use crate::metrics::Metrics;
 use crate::snapshot::compile::{Compiler, apply};
 use crate::tls::Tickets;
+use crate::units::AppVersion;
+use crate::upstream::Health;
+use crate::upstream::version::Runs;
 
 fn compiler() -> Compiler {
     Compiler::new(Arc::new(Metrics::new()), Tickets::new().unwrap(), 0)
@@ -281,4 +285,94 @@ proptest! {
 fn is_only_said(before: &str, after: &str) -> bool {
     let bare = |text: &str| text.replace(", state = \"active\"", "");
     bare(before) == bare(after)
+}
+
+#[test]
+fn endpoints_in_use_that_would_be_held_out_are_counted() {
+    const APP: &str = r#"
+[listener.http]
+address = "127.0.0.1:1"
+[upstream.app]
+active_set = "blue"
+endpoints = [
+    { address = "127.0.0.1:2", name = "a", set = "blue" }, { address = "127.0.0.1:3", name = "b", set = "blue" },
+    { address = "127.0.0.1:4", name = "c", set = "green" },
+]
+health = { version_header = "x-v" }
+[[route]]
+upstream = "app"
+"#;
+    let before = parsed(APP);
+    let running = compiler().compile(&before, None).unwrap().snapshot;
+    apply(&running, &before);
+    let version = |text: &str| AppVersion::try_from(text.as_bytes()).unwrap();
+    for (endpoint, runs) in running.upstreams[0]
+        .endpoints
+        .iter()
+        .zip(["41", "42", "43"])
+    {
+        endpoint.set_health(Health::Up, None);
+        endpoint.set_version(Runs::Version(version(runs)));
+    }
+    let held_out = |after: &str| -> Vec<(String, bool)> {
+        let after = parsed(after);
+        let snapshot = compiler().compile(&after, Some(&running)).unwrap().snapshot;
+        let next = Side {
+            config: &after,
+            snapshot: &snapshot,
+        };
+        let all = HeldOut::between(&running, next);
+        let told = all
+            .iter()
+            .map(|it| (it.to_string(), it.refusal().is_some()));
+        told.collect()
+    };
+    let one = |text: &str, is_refused| vec![(text.to_owned(), is_refused)];
+    let expecting = |version: &str| {
+        let more = format!("\"x-v\", expect_version = \"{version}\"");
+        APP.replace("\"x-v\"", &more)
+    };
+    assert_eq!(held_out(APP), []);
+    assert_eq!(
+        held_out(&expecting("42")),
+        one(
+            "app: holds out 1 of 2 endpoints (it runs 41, want 42)",
+            false
+        )
+    );
+    // What stands by takes no requests.
+    assert_eq!(
+        held_out(&expecting("43")),
+        one(
+            "app: holds out 2 of 2 endpoints (they run 41 and 42, want 43)",
+            true
+        )
+    );
+    // The other set is to serve.
+    let green = expecting("43").replace("active_set = \"blue\"", "active_set = \"green\"");
+    assert_eq!(held_out(&green), []);
+    // Who is out, by the file or for good, is held from nothing; of who is new nothing is known.
+    let left = expecting("42").replace("name = \"b\",", "name = \"b\", state = \"disabled\",");
+    assert_eq!(
+        held_out(&left),
+        one(
+            "app: holds out 1 of 2 endpoints (it runs 41, want 42)",
+            true
+        )
+    );
+    let new = expecting("42").replace("127.0.0.1:3", "127.0.0.1:9");
+    assert_eq!(
+        held_out(&new),
+        one("app: holds out 1 of 1 endpoint (it runs 41, want 42)", true)
+    );
+    // Asked for the first time, nobody has said anything yet.
+    running.upstreams[0].endpoints[0].ask_version(false, None);
+    running.upstreams[0].endpoints[1].ask_version(false, None);
+    assert_eq!(
+        held_out(&expecting("42")),
+        one(
+            "app: holds out 2 of 2 endpoints (of 2 it is not known what they run, want 42)",
+            true
+        )
+    );
 }
