@@ -8,6 +8,7 @@ import json
 import os
 import random
 import secrets
+import time
 from http.cookies import SimpleCookie
 
 import redis
@@ -38,8 +39,8 @@ def application(environ, start_response):
         status, kind, body, more = "500 Internal Server Error", "text/plain", "this version is broken\n", []
     elif path == "/login" and method == "POST":
         status, kind, body, more = log_in(environ)
-    elif path == "/":
-        status, kind, body, more = page(environ)
+    elif path in ("/", "/report"):
+        status, kind, body, more = page(environ, path)
     elif path == "/assets/app.js":
         status, kind, body, more = "200 OK", "text/javascript", f'const version = "{VERSION}";\n', []
     elif path == "/admin" or path.startswith("/admin/"):
@@ -63,11 +64,13 @@ def log_in(environ):
     return "303 See Other", "text/plain", "welcome\n", [("Location", "/"), ("Set-Cookie", cookie)]
 
 
-def page(environ):
+def page(environ, path):
     cookie = SimpleCookie(environ.get("HTTP_COOKIE", "")).get("session")
     name = STORE.hget(f"session:{cookie.value}", "name") if cookie else None
     if name is None:
         return "401 Unauthorized", "text/html", FORM, []
+    if path == "/report":
+        time.sleep(0.1)  # so that there is always something in flight
     visits = STORE.hincrby(f"session:{cookie.value}", "visits", 1)
     return "200 OK", "text/html", PAGE.format(name=html.escape(name), version=VERSION, node=NODE, visits=visits), []
 

@@ -8,10 +8,11 @@ import time
 from collections import Counter
 
 from cluster import HERE, wait_for
-from visitors import ask
+from visitors import WRITTEN, Editors, ask
 
 HARMED = 0.05  # of the requests of the time that a flip is watched; beyond that a broken version was found too late
 WATCH = 20  # seconds
+EDITING = 40  # admin requests a second
 
 
 class Broken(Exception):
@@ -163,6 +164,54 @@ def killed_in_roll(cluster, load):
     return f"{load.figures()}: 0 failed, 0 sessions lost; the roll had ended with {outcome[0]}: {outcome[1].strip().splitlines()[-1]}"
 
 
+def authority(cluster, load):
+    """Two nodes claim to be the authority, then only the other one, then that is killed: nothing is done twice, nor by anybody else"""
+    first, second = cluster.nodes["authority"], cluster.nodes["standby"]
+    doubtful = cluster.metric("balancer_errors_total", reason="two_authorities")
+    with Editors(cluster, EDITING, 8) as editors:
+        wait_for("admin work at the authority", lambda: by(editors, first))
+        doubted = time.monotonic()
+        second.claim(True)
+        wait_for("503 while two claim it", lambda: refused(editors.since(doubted)))
+        contested = min(request.done for request in refused(editors.since(doubted)))
+        time.sleep(2)
+        alone = time.monotonic()
+        first.claim(False)
+        wait_for("admin work at the one that is left", lambda: by(editors, second))
+        time.sleep(1)
+        killed = time.monotonic()
+        second.kill()
+        time.sleep(1)
+        claimed = time.monotonic()
+        first.claim(True)
+        wait_for("admin work at the one that claims it then", lambda: any(request.sent > killed for request in by(editors, first)))
+        time.sleep(1)
+    doubtful = cluster.metric("balancer_errors_total", reason="two_authorities") - doubtful
+    second.claim(False)
+    second.start()
+    noted = done(cluster, WRITTEN)  # checks that each was done by one node
+    hold({node for node, _ in noted.values()} <= {"authority", "standby"}, "no clone does admin work", noted.items())
+    twice = [(key, it) for key, it in noted.items() if it[1] != 1]
+    hold(not twice, "nothing is done twice", twice)
+    lost = [request for request in editors.requests if request.answer.status == 200 and noted.get(request.visitor, ("",))[0] != request.answer.node]
+    hold(not lost, "what is said to be done is done, by who says so", lost)
+    others = [request for request in refused(editors.requests) if request.visitor in noted]
+    hold(not others, "what is refused with 503 is not done", others)
+    during = [request for request in editors.requests if contested < request.sent < alone and request.answer.status != 503]
+    hold(not during, "everything is refused while two claim it", during)
+    taken = min(request.done for request in by(editors, second))
+    back = min(request.done for request in by(editors, first) if request.sent > killed)
+    late = [request for request in by(editors, first) if taken < request.sent < killed]
+    hold(not late, "the one before does nothing once the other one serves", late)
+    hold(doubtful > 0, "the reason is told: two_authorities")
+    done_by = ", ".join(f"{count} by {node}" for node, count in sorted(Counter(node for node, _ in noted.values()).items()))
+    failed = [request for request in editors.requests if request.answer.status not in (200, 503)]
+    hold(all(request.done > killed for request in failed), "nothing fails but what met the end of a node", failed)
+    return (f"{len(editors.requests)} admin requests of {len(editors.people)} editors: done {done_by}, 0 twice, 0 by a clone; {len(refused(editors.requests))} "
+            f"refused with 503, {len(failed)} answered 502 when a node was killed; all were refused from {contested - doubted:.1f} s after the second "
+            f"claim on; the other one took over {taken - alone:.1f} s after the first gave up, and the first {back - claimed:.1f} s after it claimed again")
+
+
 def spelling(cluster, load):
     """The way to /admin spelled oddly ends at the authority or is refused; never at a clone"""
     at_authority, refused, wrong = 0, 0, []
@@ -200,7 +249,7 @@ SPELLINGS = [
     "/admin.", "/admin%20", "/admin%00", "/\\admin", "/x/..\\admin", "/assets/../admin", "/assets/%2e%2e/admin", "/images/..%2fadmin", "/images/../admin/x",
     "https://localhost/%61dmin", "https://localhost/x/..%2fadmin",
 ]
-STEPS = [log_in, kill, roll, flip, mended, killed_in_flip, killed_in_roll, spelling, images]
+STEPS = [log_in, kill, roll, flip, mended, killed_in_flip, killed_in_roll, authority, spelling, images]
 
 
 def deploy_to_next(cluster, version):
@@ -219,6 +268,14 @@ def done(cluster, prefix):
             hold(key not in found, "no admin request is done by two nodes", [f"{key}: {found.get(key)} and {node}"])
             found[key] = (node, int(count))
     return found
+
+
+def by(crowd, node):
+    return [request for request in list(crowd.requests) if request.answer.status == 200 and request.answer.node == node.name]
+
+
+def refused(requests):
+    return [request for request in requests if request.answer.status == 503]
 
 
 def endpoint(cluster, upstream, name):

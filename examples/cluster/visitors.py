@@ -9,7 +9,9 @@ import time
 from collections import Counter
 from dataclasses import dataclass, field
 
+SCRIPT = "/assets/app.js"
 TIMEOUT = 15  # seconds until a request counts as failed
+WRITTEN = "article-"  # how the keys of what editors write begin
 STAY = 10  # requests of somebody who is followed by a newcomer
 
 
@@ -86,12 +88,12 @@ class Connection:
 
 
 class Visitor:
-    """Somebody with a browser: keeps cookies, knows their own name, and asks for a page and then for its script."""
+    """Somebody with a browser: keeps cookies, knows their own name, and asks for pages and for their scripts."""
 
     def __init__(self, cluster, number):
         self.number, self.sessions, self.name, self.cookies = number, 0, "", {}
         self._connection = Connection(cluster)
-        self._paths = itertools.cycle(("/", "/assets/app.js"))
+        self._paths = itertools.cycle(("/", SCRIPT, "/report", SCRIPT))
 
     async def log_in(self):
         """As somebody whom the site has not seen before."""
@@ -101,7 +103,7 @@ class Visitor:
 
     async def visit(self):
         path = next(self._paths)
-        expect = f"Hello {self.name}<" if path == "/" else "const version"
+        expect = "const version" if path == SCRIPT else f"Hello {self.name}<"
         return await self._ask("GET", path, within=expect)
 
     async def _ask(self, method, path, body=b"", expect=200, within=""):
@@ -122,29 +124,31 @@ class Visitor:
         self._connection.close()
 
 
-class Load:
-    """Visitors who have logged in and go on asking, `rate` requests a second of all of them, as long as the block lasts. With the next
-    block it is the same people; where there are `newcomers`, every fourth visitor is followed by somebody else after some requests."""
+class Editor:
+    """Somebody who does admin work: writes, each time with another key."""
 
-    def __init__(self, cluster, rate, visitors):
-        self.rate, self.newcomers = rate, False
-        self.visitors = [Visitor(cluster, number) for number in range(visitors)]
+    def __init__(self, cluster, number):
+        self.number = number
+        self._connection = Connection(cluster)
+
+    async def write(self, count):
+        key, sent = f"{WRITTEN}{self.number}-{count}", time.monotonic()
+        answer = await self._connection.ask("POST", "/admin/articles", [f"idempotency-key: {key}"])
+        wrong = "" if answer.status == 200 else answer.said
+        return Request(key, "/admin/articles", sent, time.monotonic(), answer, wrong)
+
+    def close(self):
+        self._connection.close()
+
+
+class Crowd:
+    """People who go on asking, `rate` requests a second of all of them, one at a time each, as long as the block lasts. With the next
+    block it is the same people."""
+
+    def __init__(self, people, rate):
+        self.people, self.rate = people, rate
         self.requests, self.begun, self.ended = [], 0.0, 0.0
         self._wanted, self._thread, self._fault = threading.Event(), None, None
-
-    def log_in(self):
-        requests = asyncio.run(self._log_in())
-        return [request for request in requests if request.wrong]
-
-    async def _log_in(self):
-        requests = [await visitor.log_in() for visitor in self.visitors]
-        for visitor in self.visitors:
-            visitor.close()  # a connection belongs to the loop that has opened it
-        return requests
-
-    def with_newcomers(self):
-        self.newcomers = True
-        return self
 
     def __enter__(self):
         self.requests = []
@@ -158,7 +162,6 @@ class Load:
         self.ended = time.monotonic()
         self._wanted.clear()
         self._thread.join()
-        self.newcomers = False
         if self._fault:
             raise self._fault
 
@@ -169,26 +172,74 @@ class Load:
             self._fault = error
 
     async def _all(self):
-        await asyncio.gather(*(self._one(number, visitor) for number, visitor in enumerate(self.visitors)))
+        await asyncio.gather(*(self._one(number, person) for number, person in enumerate(self.people)))
 
-    async def _one(self, number, visitor):
+    async def _one(self, number, person):
         """Requests one after the other, each when it is due; late ones at once."""
-        pause = len(self.visitors) / self.rate
-        due = time.monotonic() + pause * number / len(self.visitors)
+        pause = len(self.people) / self.rate
+        due = time.monotonic() + pause * number / len(self.people)
         for count in itertools.count(number):
             await asyncio.sleep(max(0.0, due - time.monotonic()))
             if not self._wanted.is_set():
                 break
-            leaves = self.newcomers and number % 4 == 0 and count % STAY == STAY - 1
-            self.requests.append(await (visitor.log_in() if leaves else visitor.visit()))
+            self.requests.append(await self.next(number, person, count))
             due = max(due + pause, time.monotonic() - 1)
-        visitor.close()
+        person.close()
+
+    def since(self, moment):
+        return [request for request in list(self.requests) if request.sent >= moment]
+
+    def figures(self):
+        ordered = sorted(request.done - request.sent for request in self.requests)
+        rate = len(ordered) / (self.ended - self.begun)
+        longest = ordered[-1] * 1000 if ordered else 0.0
+        return f"{len(ordered)} requests of {len(self.people)} {self.kind}, {rate:.0f}/s, longest {longest:.0f} ms"
+
+
+class Editors(Crowd):
+    """Whatever they are answered, they go on."""
+
+    kind = "editors"
+
+    def __init__(self, cluster, rate, editors):
+        super().__init__([Editor(cluster, number) for number in range(editors)], rate)
+
+    async def next(self, number, editor, count):
+        return await editor.write(count)
+
+
+class Load(Crowd):
+    """Visitors who have logged in. Where there are `newcomers`, every fourth one is followed by somebody else after some requests."""
+
+    kind = "visitors"
+
+    def __init__(self, cluster, rate, visitors):
+        super().__init__([Visitor(cluster, number) for number in range(visitors)], rate)
+        self.newcomers = False
+
+    def log_in(self):
+        return [request for request in asyncio.run(self._log_in()) if request.wrong]
+
+    async def _log_in(self):
+        requests = [await visitor.log_in() for visitor in self.people]
+        for visitor in self.people:
+            visitor.close()  # a connection belongs to the loop that has opened it
+        return requests
+
+    def with_newcomers(self):
+        self.newcomers = True
+        return self
+
+    def __exit__(self, *rest):
+        super().__exit__(*rest)
+        self.newcomers = False
+
+    async def next(self, number, visitor, count):
+        leaves = self.newcomers and number % 4 == 0 and count % STAY == STAY - 1
+        return await (visitor.log_in() if leaves else visitor.visit())
 
     def wrong(self):
         return [request for request in self.requests if request.wrong]
-
-    def since(self, moment):
-        return [request for request in self.requests if request.sent >= moment]
 
     def nodes(self):
         """How many requests each has answered."""
@@ -210,17 +261,11 @@ class Load:
         """Scripts of another version than their page had."""
         pages, found = {}, []
         for request in sorted(self.requests, key=lambda request: request.done):
-            if request.path in ("/", "/login"):
+            if request.path != SCRIPT:
                 pages[request.visitor] = request.answer.version
             elif pages.get(request.visitor, request.answer.version) != request.answer.version:
                 found.append(request)
         return found
-
-    def figures(self):
-        ordered = sorted(request.done - request.sent for request in self.requests)
-        rate = len(ordered) / (self.ended - self.begun)
-        p99 = ordered[int(len(ordered) * 0.99)] * 1000 if ordered else 0.0
-        return f"{len(ordered)} requests of {len(self.visitors)} visitors, {rate:.0f}/s, p99 {p99:.0f} ms"
 
 
 def ask(cluster, method, path, headers=()):
