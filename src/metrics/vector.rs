@@ -4,13 +4,12 @@
 //! In place of the `prometheus` crate's: there, values are told apart by what they come to when written one behind the other, so
 //! that endpoint `11` of upstream `app` is endpoint `1` of `app1`.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
-use prometheus::core::{Collector, Desc, Metric};
-use prometheus::proto::{LabelPair, MetricFamily, MetricType};
+use prometheus::core::Metric;
 use prometheus::{Histogram, IntCounter, IntGauge};
 use smallvec::SmallVec;
 
@@ -32,7 +31,6 @@ pub struct Vector<C: Cell>(Arc<Inner<C>>);
 #[derive(Debug)]
 struct Inner<C: Cell> {
     family: &'static Family,
-    desc: Desc,
     /// By [`key`]. A worker takes this lock only for a series that nobody had before; nobody holds it for long.
     series: RwLock<BTreeMap<Box<str>, Series<C>>>,
 }
@@ -75,16 +73,8 @@ const AT_ONCE: usize = 256;
 impl<C: Cell> Vector<C> {
     /// Of `family`, without a series.
     pub(super) fn new(family: &'static Family) -> Self {
-        let labels = family.labels.iter().map(|label| label.name.to_owned());
-        let desc = Desc::new(
-            family.name.to_owned(),
-            family.help.to_owned(),
-            labels.collect(),
-            HashMap::new(),
-        );
         Self(Arc::new(Inner {
             family,
-            desc: desc.expect("names and labels in the list are valid"),
             series: RwLock::default(),
         }))
     }
@@ -204,32 +194,6 @@ impl<C: Cell> Series<C> {
     }
 }
 
-impl<C: Cell> Collector for Vector<C> {
-    fn desc(&self) -> Vec<&Desc> {
-        vec![&self.0.desc]
-    }
-
-    fn collect(&self) -> Vec<MetricFamily> {
-        let family = self.0.family;
-        let mut metrics = Vec::with_capacity(self.len());
-        self.each(|values, cell| {
-            let mut metric = cell.metric();
-            metric.set_label(pairs(family, values));
-            metrics.push(metric);
-        });
-        let mut collected = MetricFamily::default();
-        collected.set_name(family.name.to_owned());
-        collected.set_help(family.help.to_owned());
-        collected.set_field_type(match C::KIND {
-            Kind::Counter => MetricType::COUNTER,
-            Kind::Gauge => MetricType::GAUGE,
-            Kind::Histogram => MetricType::HISTOGRAM,
-        });
-        collected.set_metric(metrics);
-        vec![collected]
-    }
-}
-
 /// Every value with its end: no two lists have the same. Names hold no such character.
 fn key<V: AsRef<str>>(values: &[V]) -> String {
     let length = values.iter().map(|value| value.as_ref().len() + 1).sum();
@@ -281,18 +245,6 @@ fn written<V: AsRef<str>>(family: &'static Family, values: &[V]) -> Box<str> {
         text.push('"');
     }
     text.into()
-}
-
-fn pairs(family: &'static Family, values: &[&str]) -> Vec<LabelPair> {
-    let labels = sorted(family, values).into_iter();
-    labels
-        .map(|(name, value)| {
-            let mut pair = LabelPair::default();
-            pair.set_name(name.to_owned());
-            pair.set_value(value.to_owned());
-            pair
-        })
-        .collect()
 }
 
 #[cfg(test)]

@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -140,7 +141,10 @@ fn watch(balancer: &Balancer) -> impl FnMut(&str) -> Value {
     let mut lines = BufReader::new(stream).lines().map(Result::unwrap);
     move |kind| {
         let wanted = format!("event: {kind}");
-        lines.find(|line| *line == wanted).expect("such an event");
+        // Something is said in any case, so that what never comes is no line that never ends.
+        let end = Instant::now() + DEADLINE;
+        let found = lines.find(|line| *line == wanted || Instant::now() > end);
+        assert_eq!(found.as_ref(), Some(&wanted), "within the deadline");
         let data = lines.next().expect("its data");
         serde_json::from_str(data.strip_prefix("data: ").expect("data")).unwrap()
     }

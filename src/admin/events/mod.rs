@@ -77,6 +77,10 @@ impl Events {
         if others.filter(|(other, _)| *other == over).count() >= VIEWERS {
             return None;
         }
+        if !viewers.seen.is_begun() {
+            // From what this viewer knows on everything is news.
+            viewers.look(snapshot);
+        }
         let (sender, receiver) = mpsc::channel(WAITING);
         let (id, recent) = (viewers.next(), viewers.past.since(last, over));
         let (generation, version) = (snapshot.generation, env!("CARGO_PKG_VERSION"));
@@ -117,14 +121,7 @@ impl Events {
 
     /// Tells what has become of the endpoints of `snapshot` since it was last looked.
     fn look(&self, snapshot: &Snapshot) {
-        let mut viewers = self.viewers();
-        let mut seen = std::mem::take(&mut viewers.seen);
-        let mut told = Vec::new();
-        seen.look(snapshot, |kind, data| told.push(viewers.note(kind, data)));
-        viewers.seen = seen;
-        if !told.is_empty() {
-            viewers.tell(&told);
-        }
+        self.viewers().look(snapshot);
     }
 
     fn viewers(&self) -> MutexGuard<'_, Viewers> {
@@ -136,6 +133,16 @@ impl Viewers {
     fn next(&mut self) -> u64 {
         self.latest += 1;
         self.latest
+    }
+
+    fn look(&mut self, snapshot: &Snapshot) {
+        let mut seen = std::mem::take(&mut self.seen);
+        let mut told = Vec::new();
+        seen.look(snapshot, |kind, data| told.push(self.note(kind, data)));
+        self.seen = seen;
+        if !told.is_empty() {
+            self.tell(&told);
+        }
     }
 
     /// An event in words, which will be told again for a while.
@@ -301,6 +308,17 @@ mod tests {
         assert!(told.contains("\"before\":\"unchecked\""), "{told}");
         let last = next(&mut stream).await.unwrap();
         assert!(last.contains("event: last\n"), "{last}");
+    }
+
+    #[tokio::test]
+    async fn regression_viewer_of_the_first_moment_is_told_of_what_changes_in_it() {
+        let (events, snapshot) = (Events::default(), snapshot());
+        let mut stream = events.watch(&snapshot, Over::Tcp, None).unwrap();
+        snapshot.upstreams[0].endpoints[0].set_mode(Mode::Draining);
+        events.look(&snapshot);
+        next(&mut stream).await.unwrap();
+        let told = next(&mut stream).await.unwrap();
+        assert!(told.contains("\"before\":\"unchecked\""), "{told}");
     }
 
     #[tokio::test]

@@ -36,9 +36,14 @@ struct OfEndpoint {
 }
 
 impl Seen {
+    /// Whether it was looked before.
+    pub(super) fn is_begun(&self) -> bool {
+        self.generation != 0
+    }
+
     /// Looks at `snapshot`, and gives `tell` the kind and data of everything that is new. The first time nothing is.
     pub(super) fn look(&mut self, snapshot: &Snapshot, mut tell: impl FnMut(&'static str, Value)) {
-        let is_first = self.generation == 0;
+        let is_first = !self.is_begun();
         if self.generation != snapshot.generation {
             self.follow(snapshot, is_first);
         }

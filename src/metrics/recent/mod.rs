@@ -1,15 +1,16 @@
 //! The last quarter of an hour, as people want to look at it: rates and latencies of each route, upstream and endpoint, made of
 //! the metrics at every step. Where nothing scrapes the balancer this is what there is; it does not outlive the process.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::hash::Hash;
+mod reading;
+
+use std::collections::{BTreeMap, VecDeque};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use prometheus::core::Collector;
-use prometheus::proto::{Histogram, Metric};
 use serde::Serialize;
 
-use super::Metrics;
+use self::reading::Counted;
+pub use self::reading::Reading;
+use super::cells::SECONDS;
 
 /// Between two points.
 pub const STEP: Duration = Duration::from_secs(5);
@@ -46,27 +47,6 @@ struct Series {
 /// Those kept, oldest first.
 #[derive(Clone, Debug, Default)]
 struct Points(VecDeque<Point>);
-
-/// What has been counted of everything by now.
-#[derive(Debug)]
-pub struct Reading {
-    routes: HashMap<String, Counted>,
-    /// By the names of upstream and endpoint.
-    endpoints: HashMap<(String, String), Counted>,
-    in_flight: HashMap<String, u32>,
-}
-
-/// Counted since the process began, or between two points.
-#[derive(Clone, Debug, Default, PartialEq)]
-struct Counted {
-    requests: u64,
-    /// Of these, answered with 5xx, or not at all.
-    errors: u64,
-    /// Of these, those that have a duration.
-    timed: u64,
-    /// Requests that took no longer than each bound, in seconds.
-    buckets: Vec<(f64, u64)>,
-}
 
 /// What was between two points.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -137,24 +117,6 @@ struct Numbers {
     in_flight: u32,
 }
 
-impl Reading {
-    /// What `metrics` say now. With thousands of endpoints it takes milliseconds.
-    pub fn of(metrics: &Metrics) -> Self {
-        let route = |metric: &Metric| label(metric, "route");
-        let endpoint = |metric: &Metric| (label(metric, "upstream"), label(metric, "endpoint"));
-        let mut routes = durations(&metrics.request_duration, &route);
-        add_answers(&mut routes, &metrics.requests, &route);
-        let mut endpoints = durations(&metrics.upstream_response, &endpoint);
-        add_answers(&mut endpoints, &metrics.upstream_requests, &endpoint);
-        add_failures(&mut endpoints, &metrics.upstream_failures, &endpoint);
-        Self {
-            routes,
-            endpoints,
-            in_flight: gauges(&metrics.requests_in_flight, &route),
-        }
-    }
-}
-
 impl Recent {
     /// Nothing yet.
     pub fn since(start: SystemTime) -> Self {
@@ -179,19 +141,16 @@ impl Recent {
             series.add(counted, in_flight, after);
         }
         // Of what each endpoint has done since, and not of the sums: those fall when an endpoint goes.
-        let mut sums: BTreeMap<String, (Counted, u32)> = BTreeMap::new();
-        for ((upstream, endpoint), counted) in reading.endpoints {
-            let has = in_flight(&upstream, &endpoint);
+        for (upstream, endpoints) in reading.endpoints {
+            let (mut sum, mut all) = (Counted::default(), 0_u32);
             let group = self.upstreams.entry(upstream.clone()).or_default();
-            let series = group.endpoints.entry(endpoint).or_default();
-            let more = series.add(counted, has, after);
-            let (sum, all) = sums.entry(upstream).or_default();
-            sum.add(&more);
-            *all = all.saturating_add(has);
-        }
-        for (upstream, (sum, in_flight)) in &sums {
-            let group = self.upstreams.entry(upstream.clone()).or_default();
-            group.points.push(sum.point(*in_flight, after));
+            for (endpoint, counted) in endpoints {
+                let has = in_flight(&upstream, &endpoint);
+                let series = group.endpoints.entry(endpoint).or_default();
+                sum.add(&series.add(counted, has, after));
+                all = all.saturating_add(has);
+            }
+            group.points.push(sum.point(all, after));
         }
         let is_there = |_: &String, series: &mut Series| std::mem::take(&mut series.is_there);
         self.routes.retain(is_there);
@@ -326,45 +285,6 @@ impl Points {
 }
 
 impl Counted {
-    fn set_durations(&mut self, histogram: &Histogram) {
-        self.timed = histogram.get_sample_count();
-        self.requests = self.timed;
-        let buckets = histogram.get_bucket().iter();
-        self.buckets = buckets
-            .map(|bucket| (bucket.upper_bound(), bucket.cumulative_count()))
-            .collect();
-    }
-
-    /// What is more in this than in `last`.
-    fn since(&self, last: &Self) -> Self {
-        // A counter that begins anew has counted what it says.
-        let more = |now: u64, before: u64| if now < before { now } else { now - before };
-        let before = |index: usize| last.buckets.get(index).map_or(0, |(_, count)| *count);
-        let buckets = self.buckets.iter().enumerate();
-        Self {
-            requests: more(self.requests, last.requests),
-            errors: more(self.errors, last.errors),
-            timed: more(self.timed, last.timed),
-            buckets: buckets
-                .map(|(index, (bound, count))| (*bound, more(*count, before(index))))
-                .collect(),
-        }
-    }
-
-    /// Adds another one, whose buckets have the same bounds.
-    fn add(&mut self, other: &Self) {
-        self.requests += other.requests;
-        self.errors += other.errors;
-        self.timed += other.timed;
-        if self.buckets.is_empty() {
-            self.buckets.clone_from(&other.buckets);
-            return;
-        }
-        for ((_, count), (_, more)) in self.buckets.iter_mut().zip(&other.buckets) {
-            *count += more;
-        }
-    }
-
     /// What was between two points, `after` one another.
     fn point(&self, in_flight: u32, after: Duration) -> Point {
         let rate = |count: u64| {
@@ -387,71 +307,15 @@ fn seconds(seconds: f64) -> f32 {
     ((seconds * 1e7).round() / 1e7) as f32
 }
 
-/// What is counted of each, by the histogram of its durations.
-fn durations<K: Hash + Eq>(
-    durations: &impl Collector,
-    key: &impl Fn(&Metric) -> K,
-) -> HashMap<K, Counted> {
-    let mut all: HashMap<K, Counted> = HashMap::new();
-    for family in durations.collect() {
-        for metric in family.get_metric() {
-            let counted = all.entry(key(metric)).or_default();
-            counted.set_durations(metric.get_histogram());
-        }
-    }
-    all
-}
-
-/// Adds the errors among the answers.
-fn add_answers<K: Hash + Eq>(
-    all: &mut HashMap<K, Counted>,
-    answers: &impl Collector,
-    key: &impl Fn(&Metric) -> K,
-) {
-    for family in answers.collect() {
-        let metrics = family.get_metric().iter();
-        for metric in metrics.filter(|metric| has_label(metric, "code", |it| it.starts_with('5'))) {
-            if let Some(counted) = all.get_mut(&key(metric)) {
-                counted.errors += whole(metric.get_counter().get_value());
-            }
-        }
-    }
-}
-
-/// Adds attempts that were not answered. One whose answer was cut is among both: that is rare.
-fn add_failures<K: Hash + Eq>(
-    all: &mut HashMap<K, Counted>,
-    failures: &impl Collector,
-    key: &impl Fn(&Metric) -> K,
-) {
-    for family in failures.collect() {
-        for metric in family.get_metric() {
-            if let Some(counted) = all.get_mut(&key(metric)) {
-                let count = whole(metric.get_counter().get_value());
-                counted.requests += count;
-                counted.errors += count;
-            }
-        }
-    }
-}
-
-fn gauges(gauges: &impl Collector, key: &impl Fn(&Metric) -> String) -> HashMap<String, u32> {
-    let families = gauges.collect();
-    let metrics = families.iter().flat_map(|family| family.get_metric());
-    let value =
-        |metric: &Metric| u32::try_from(whole(metric.get_gauge().get_value())).unwrap_or(u32::MAX);
-    metrics.map(|metric| (key(metric), value(metric))).collect()
-}
-
 /// The duration that a `share` of `total` did not exceed, as far as cumulative `buckets` tell: straight between two bounds, and
 /// the last bound for what took longer.
-fn quantile(buckets: &[(f64, u64)], total: u64, share: f64) -> Option<f64> {
+fn quantile(buckets: &[u64], total: u64, share: f64) -> Option<f64> {
     if total == 0 {
         return None;
     }
     let rank = share * total as f64;
     let (mut lower, mut below) = (0.0, 0);
-    for (bound, count) in buckets.iter().filter(|(bound, _)| bound.is_finite()) {
+    for (bound, count) in SECONDS.iter().zip(buckets) {
         if *count as f64 >= rank && *count > below {
             let part = (rank - below as f64) / (*count - below) as f64;
             return Some(lower + (bound - lower) * part.clamp(0.0, 1.0));
@@ -466,21 +330,6 @@ fn unix_seconds(time: SystemTime) -> u64 {
     since.as_secs()
 }
 
-fn label(metric: &Metric, name: &str) -> String {
-    let pair = metric.get_label().iter().find(|pair| pair.name() == name);
-    pair.map_or_else(String::new, |pair| pair.value().to_owned())
-}
-
-fn has_label(metric: &Metric, name: &str, is: impl Fn(&str) -> bool) -> bool {
-    let mut pairs = metric.get_label().iter();
-    pairs.any(|pair| pair.name() == name && is(pair.value()))
-}
-
-fn whole(value: f64) -> u64 {
-    // Beyond 2^53 it is no longer exact, which takes a million requests a second for 285 years.
-    value as u64
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
@@ -488,7 +337,7 @@ mod tests {
 
     use super::*;
     use crate::metrics::owners::Owners;
-    use crate::metrics::{EndpointMetrics, RouteMetrics};
+    use crate::metrics::{EndpointMetrics, Metrics, RouteMetrics};
 
     fn shown(recent: &Recent) -> Value {
         serde_json::to_value(recent.shown(POINTS)).unwrap()
@@ -625,7 +474,7 @@ mod tests {
             take(&mut recent, &metrics);
         }
         let series = &recent.upstreams["app"].endpoints["one"];
-        let counted = |series: &Series| series.last.buckets.capacity() * size_of::<(f64, u64)>();
+        let counted = |series: &Series| series.last.buckets.capacity() * size_of::<u64>();
         let points = series.points.0.capacity() * size_of::<Point>();
         assert!(
             series.points.0.capacity() <= POINTS + POINTS / 10,
@@ -641,9 +490,9 @@ mod tests {
         #[test]
         fn quantiles_are_in_order_and_within_the_bounds(counts in prop::collection::vec(0_u64..1000, 14), over in 0_u64..10) {
             let mut sum = 0;
-            let buckets: Vec<(f64, u64)> = crate::metrics::cells::SECONDS.iter().zip(counts).map(|(bound, count)| {
+            let buckets: Vec<u64> = counts.iter().map(|count| {
                 sum += count;
-                (*bound, sum)
+                sum
             }).collect();
             let of = |share| quantile(&buckets, sum + over, share);
             if sum + over == 0 {
@@ -658,12 +507,11 @@ mod tests {
         fn a_quantile_lies_in_the_bucket_of_the_sample_it_stands_for(samples in prop::collection::vec(0.0_f64..60.0, 1..200)) {
             let mut samples = samples;
             samples.sort_by(f64::total_cmp);
-            let bounds = crate::metrics::cells::SECONDS;
-            let buckets: Vec<(f64, u64)> = bounds.iter()
-                .map(|bound| (*bound, samples.iter().filter(|it| *it <= bound).count() as u64)).collect();
+            let buckets: Vec<u64> = SECONDS.iter()
+                .map(|bound| samples.iter().filter(|it| *it <= bound).count() as u64).collect();
             let median = quantile(&buckets, samples.len() as u64, 0.5).unwrap();
             let real = samples[(samples.len() - 1) / 2];
-            let bucket = |value: f64| bounds.iter().position(|bound| value <= *bound);
+            let bucket = |value: f64| SECONDS.iter().position(|bound| value <= *bound);
             prop_assert_eq!(bucket(median), bucket(real));
         }
     }
