@@ -12,6 +12,7 @@ mod support;
 mod access_log;
 mod affinity;
 mod architecture;
+mod authority;
 mod balancing;
 mod client_faults;
 mod configuration;

@@ -251,7 +251,7 @@ const OPERATIONS: &[Operation] = &[
         problems: &[503],
         ..read(
             "/api/v1/events",
-            "What happens, as server-sent events: begin, endpoint, pause, reload, upgrade, flip, operator, point.",
+            "What happens, as server-sent events: begin, endpoint, authority, pause, reload, upgrade, flip, operator, point.",
             Answer::Other("text/event-stream"),
         )
     },

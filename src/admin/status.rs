@@ -18,6 +18,7 @@ use crate::config::{self, hint};
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::upstream::outlier::Ejection;
+use crate::upstream::state::State;
 use crate::upstream::versions::{self, OTHER};
 use crate::upstream::{Endpoint, Evidence, Headroom, Health, Tier, Upstream};
 
@@ -76,6 +77,12 @@ struct UpstreamStatus {
     /// Requests that wait for the end of a pause.
     held: usize,
     headroom: HeadroomStatus,
+    /// `clones`, or `authoritative` where one endpoint serves and no other.
+    role: &'static str,
+    /// Of those the one that serves.
+    authority: Option<String>,
+    /// Why none does.
+    no_authority: Option<String>,
     /// The set that serves, where there are sets.
     active_set: Option<String>,
     /// The last flip from one to another in this process.
@@ -179,6 +186,8 @@ pub struct EndpointStatus {
     version: Option<String>,
     /// Why that is not known, where it is asked.
     version_unknown: Option<String>,
+    /// Where one endpoint serves and no other: `authority`; `claimant`, which claims to be it and does not serve; or `standby`.
+    role: Option<&'static str>,
 }
 
 #[derive(Debug, Serialize)]
@@ -224,6 +233,7 @@ impl Status {
         });
         let upstreams = snapshot.upstreams.iter().map(|upstream| {
             let available = upstream.available();
+            let incumbent = upstream.incumbent();
             UpstreamStatus {
                 name: upstream.name.to_string(),
                 policy: upstream.policy.name(),
@@ -233,6 +243,15 @@ impl Status {
                 paused: upstream.hold.is_paused(),
                 held: upstream.hold.held(),
                 headroom: upstream.headroom().into(),
+                role: match upstream.is_authoritative() {
+                    true => "authoritative",
+                    false => "clones",
+                },
+                authority: incumbent
+                    .as_ref()
+                    .and_then(|it| it.endpoint.as_ref())
+                    .map(ToString::to_string),
+                no_authority: incumbent.and_then(|it| it.why),
                 active_set: upstream.active_set().map(|set| set.to_string()),
                 flip: flip::last(upstream),
                 versions: upstream.asks_version().then(|| {
@@ -360,6 +379,7 @@ impl EndpointStatus {
             eligible: false,
             version: None,
             version_unknown: None,
+            role: None,
         }
     }
 }
@@ -425,13 +445,27 @@ fn endpoint_status(endpoint: &Endpoint, upstream: Option<&Upstream>) -> Endpoint
         eligible: upstream.is_some_and(|upstream| upstream.would_pick(endpoint)),
         version: endpoint.version().map(|version| version.to_string()),
         version_unknown: state.version.why_unknown().map(str::to_owned),
+        role: upstream.and_then(|upstream| role(upstream, endpoint)),
     }
+}
+
+fn role(upstream: &Upstream, endpoint: &Endpoint) -> Option<&'static str> {
+    upstream.is_authoritative().then(|| {
+        if upstream.is_holder(endpoint) {
+            "authority"
+        } else if upstream.claims(endpoint) {
+            "claimant"
+        } else {
+            "standby"
+        }
+    })
 }
 
 /// Sets the gauges that are read from endpoints only when somebody looks.
 pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
     refresh_versions(snapshot, metrics);
     refresh_sets(snapshot, metrics);
+    refresh_authorities(snapshot, metrics);
     for upstream in &snapshot.upstreams {
         let name = [&*upstream.name];
         let available = gauge(upstream.available());
@@ -443,10 +477,11 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
         for endpoint in &upstream.endpoints {
             let shown = endpoint.metrics.shown(metrics);
             shown.set_state(upstream.word(endpoint));
-            // A backup that waits is well, and no reason for alarm; nor is a set on standby.
+            // A backup that waits is well, and no reason for alarm; nor is a set on standby, nor who stands by for the authority.
             let waits = upstream.waits(endpoint) || upstream.is_standby(endpoint);
             let waits = waits && endpoint.tier() == Tier::Eligible;
-            let eligible = waits || upstream.would_pick(endpoint);
+            let stands_by = upstream.is_authoritative() && endpoint.look(State::stands_by);
+            let eligible = waits || stands_by || upstream.would_pick(endpoint);
             shown.up.set(i64::from(eligible));
             shown.weight.set(i64::from(endpoint.weight()));
             shown.in_flight.set(i64::from(endpoint.in_flight()));
@@ -456,6 +491,22 @@ pub fn refresh_gauges(snapshot: &Snapshot, metrics: &Metrics) {
 
 fn gauge(count: usize) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The series of upstreams that have no authority any more go with that.
+fn refresh_authorities(snapshot: &Snapshot, metrics: &Metrics) {
+    let mut upstreams = HashSet::new();
+    for upstream in &snapshot.upstreams {
+        if let Some(incumbent) = upstream.incumbent() {
+            let claimants = metrics
+                .upstream_authorities
+                .with_label_values(&[&*upstream.name]);
+            claimants.set(gauge(incumbent.claimants));
+            upstreams.insert(&*upstream.name);
+        }
+    }
+    let is_there = |values: &[&str]| values.iter().all(|name| upstreams.contains(name));
+    metrics.upstream_authorities.keep(is_there);
 }
 
 /// The series of sets that are gone go with them.

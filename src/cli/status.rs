@@ -109,6 +109,10 @@ struct Upstream {
     /// Balancers before it was told say nothing of it.
     headroom: Option<Headroom>,
     #[serde(default)]
+    authority: Option<String>,
+    #[serde(default)]
+    no_authority: Option<String>,
+    #[serde(default)]
     active_set: Option<String>,
     #[serde(default)]
     flip: Option<super::flip::Flip>,
@@ -301,6 +305,7 @@ impl Status {
                 upstream.skew(now)
             ));
             text.push_str(&upstream.sets());
+            text.push_str(&upstream.authority());
             text.push_str(&upstream.endpoints(now).text("  ", in_colour));
         }
         text
@@ -316,6 +321,15 @@ impl Upstream {
         match &self.flip {
             None => format!("  set {active} serves\n"),
             Some(flip) => format!("  set {active} serves; last flip: {}\n", flip.text(active)),
+        }
+    }
+
+    /// Who alone serves, or why nobody.
+    fn authority(&self) -> String {
+        match (&self.authority, &self.no_authority) {
+            (Some(name), _) => format!("  authority {name} serves, no other\n"),
+            (None, Some(why)) => format!("  no authority, requests are refused: {why}\n"),
+            (None, None) => String::new(),
         }
     }
 

@@ -242,7 +242,8 @@ impl<'a> Table<'a> {
         }
     }
 
-    fn find(&self, key: &str) -> Option<Value<'a>> {
+    /// The same, without taking note that it was asked for.
+    pub(super) fn find(&self, key: &str) -> Option<Value<'a>> {
         let (name, value) = self.entries.get_key_value(key)?;
         Some(entry(self.source, &self.key, name, value))
     }

@@ -32,6 +32,21 @@ pub struct Health {
     /// `expect_version`: an endpoint that runs another one, or does not say, is held out. Default: any will do. Only where
     /// `version` says where it stands.
     pub expect_version: Option<AppVersion>,
+    /// `role_header` and what belongs to it: where a probe's answer says which endpoint is the authority. Only where the upstream's
+    /// `role` is `"authoritative"`; default: nobody asks.
+    pub role: Option<RoleSource>,
+}
+
+/// Where endpoints say their role.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct RoleSource {
+    /// `role_header`: the value of this field is the role.
+    pub header: HeaderName,
+    /// `role_value`: the role of the authority. Default `authority`.
+    pub authority: Box<str>,
+    /// `claim_ttl`: how long a claim to be the authority counts after it was last made. Default: 1.2 × `interval` × `fall` +
+    /// `timeout`.
+    pub lifetime: Duration,
 }
 
 /// Where a version stands.

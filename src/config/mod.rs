@@ -49,7 +49,7 @@ pub use differences::{Difference, differences};
 pub use error::{ConfigErrors, Place, Problem};
 pub use error_pages::{ErrorPage, OWN_STATUSES};
 pub use hash::{Hash, HashKey};
-pub use health::{Health, Probe, StatusRange, VersionSource};
+pub use health::{Health, Probe, RoleSource, StatusRange, VersionSource};
 pub use hedge::Hedge;
 pub use limits::{Adaptive, Queue, QueueOrder, Rate, RateKey, RouteLimits, RouteTimeouts};
 pub use listener::{ForwardedFields, Hsts, Listener, ListenerLimits, ListenerTimeouts};

@@ -233,6 +233,7 @@ const UPSTREAM: &[Key] = &[
     Key("slow_start", May, Duration),
     Key("spill_below", May, Number(0.0, 1.0)),
     Key("active_set", May, Text),
+    Key("role", May, Words(&["clones", "authoritative"])),
     Key("protocol", May, Words(&["http/1.1", "h2"])),
     Key("tls", May, Table(UPSTREAM_TLS)),
     Key("proxy_protocol", May, Words(&["off", "v1", "v2"])),
@@ -293,6 +294,9 @@ const HEALTH: &[Key] = &[
     Key("version_pointer", May, Text),
     Key("live_version", May, Yes),
     Key("expect_version", May, Text),
+    Key("role_header", May, Text),
+    Key("role_value", May, Text),
+    Key("claim_ttl", May, Duration),
 ];
 
 const PASSIVE: &[Key] = &[

@@ -29,6 +29,8 @@ pub struct Upstream {
     pub spill_below: Option<f64>,
     /// `endpoints`, in file order; at least one; names are unique within the upstream.
     pub endpoints: Vec<Endpoint>,
+    /// `role` is `"authoritative"`, not `"clones"`: one endpoint serves, and no other. Default false.
+    pub authoritative: bool,
     /// `active_set`: which set of endpoints serves. `None`: they are in no sets.
     pub active_set: Option<Name>,
     /// `protocol` is `"h2"`, not `"http/1.1"`. Default false. Without `tls` by prior knowledge (RFC 9113 §3.3).

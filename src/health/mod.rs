@@ -4,6 +4,7 @@
 pub mod ejector;
 pub mod exchange;
 pub mod probe;
+pub mod role;
 pub mod threshold;
 pub mod version;
 
@@ -21,7 +22,7 @@ use crate::net::connect::is_own_shortage;
 use crate::snapshot::{Publisher, Snapshot};
 use crate::units::AppVersion;
 use crate::upstream::journal::{Fact, Return};
-use crate::upstream::{Endpoint, EndpointId, Evidence, Health, Runs};
+use crate::upstream::{Endpoint, EndpointId, Evidence, Health, Runs, Said, Upstream};
 use probe::ProbeError;
 use threshold::Threshold;
 
@@ -165,12 +166,17 @@ impl Check {
                     if is_doubted {
                         endpoint.doubt_settled(is_other);
                     }
-                    self.judge(&mut threshold, result, (begun, is_other));
+                    let is_role_other = self.note_role(found.role, result.is_ok(), begun);
+                    let concerns_picks = is_other || is_role_other;
+                    self.judge(&mut threshold, result, (begun, concerns_picks));
+                    if is_role_other && let Some(upstream) = self.upstream() {
+                        upstream.summon_others(endpoint);
+                    }
                 }
             }
             let state = endpoint.state();
             let answers = endpoint.metrics.answered_well();
-            let pause = if threshold.is_changing() {
+            let pause = if threshold.is_changing() || state.part.is_vacant {
                 health.fast_interval
             } else if first {
                 // From the second on they are spread over the whole interval.
@@ -190,8 +196,37 @@ impl Check {
             is_doubted = tokio::select! {
                 () = sleep_until(begun + pause) => false,
                 () = endpoint.doubted() => true,
+                // However often roles change, checks come no closer than those of an endpoint that does.
+                () = async {
+                    endpoint.summoned().await;
+                    sleep_until(begun + health.fast_interval).await;
+                } => false,
             };
         }
+    }
+
+    /// Takes note of what a probe that was begun then has found of its role. What answers badly and does not say it may be a page
+    /// of something before the application. Returns whether it is another one.
+    fn note_role(
+        &self,
+        found: Option<Result<Box<str>, String>>,
+        is_well: bool,
+        begun: Instant,
+    ) -> bool {
+        let said = match found {
+            Some(Ok(role)) => Said::Role(role, begun.into_std()),
+            Some(Err(why)) if is_well => Said::Nothing(why.into()),
+            Some(Err(_)) | None => return false,
+        };
+        self.endpoint.hear_role(said)
+    }
+
+    /// The upstream of its endpoint, as it is now; `None`: gone.
+    fn upstream(&self) -> Option<Arc<Upstream>> {
+        let snapshot = self.publisher.current();
+        let name = self.endpoint.upstream();
+        let mut upstreams = snapshot.upstreams.iter();
+        upstreams.find(|other| other.name == *name).cloned()
     }
 
     /// Takes note of the version that a probe has found. Returns whether it is another one. What answers badly may be a page of
@@ -204,12 +239,12 @@ impl Check {
         }
     }
 
-    /// `is_other`: the same probe has found another version.
+    /// `concerns_picks`: the same probe has found another version, or another role.
     fn judge(
         &self,
         threshold: &mut Threshold,
         result: Result<(), ProbeError>,
-        (begun, is_other): (Instant, bool),
+        (begun, mut concerns_picks): (Instant, bool),
     ) {
         let endpoint = &self.endpoint;
         let state = endpoint.state();
@@ -233,7 +268,6 @@ impl Check {
         };
         let reason = result.as_ref().err().map(ToString::to_string);
         self.note(reason.as_deref());
-        let mut concerns_picks = is_other;
         if let Some(ejection) = state.ejected
             && result.is_ok()
             && begun.into_std() >= ejection.begun
@@ -257,10 +291,7 @@ impl Check {
             }
         }
         if concerns_picks {
-            let snapshot = self.publisher.current();
-            let name = endpoint.upstream();
-            let mut upstreams = snapshot.upstreams.iter();
-            if let Some(upstream) = upstreams.find(|other| other.name == *name) {
+            if let Some(upstream) = self.upstream() {
                 upstream.refresh();
             }
         }

@@ -10,7 +10,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 
 use super::exchange::{Answer, Exchange};
-use super::version;
+use super::{role, version};
 use crate::config::{self, VersionSource};
 use crate::message::grpc_health::Serving;
 use crate::message::proxy_protocol::encode;
@@ -98,6 +98,8 @@ pub struct Finding {
     pub verdict: Result<(), ProbeError>,
     /// Which version of its code it runs, or why it does not say. `None`: it was not asked, or gave no answer.
     pub version: Option<Result<AppVersion, String>>,
+    /// Which role it has, or why it does not say; likewise.
+    pub role: Option<Result<Box<str>, String>>,
 }
 
 impl From<ProbeError> for Finding {
@@ -106,6 +108,7 @@ impl From<ProbeError> for Finding {
         Self {
             verdict: Err(error),
             version: None,
+            role: None,
         }
     }
 }
@@ -122,10 +125,12 @@ pub async fn probe(endpoint: &Endpoint, health: &config::Health) -> Finding {
                 .version
                 .as_ref()
                 .map(|source| version::of(&answer, source)),
+            role: health.role.as_ref().map(|source| role::of(&answer, source)),
         },
         Ok(None) => Finding {
             verdict: Ok(()),
             version: None,
+            role: None,
         },
         Err(error) => error.into(),
     }

@@ -60,6 +60,10 @@ pub enum ProxyError {
     },
     /// Nobody may be asked.
     NoEndpoint,
+    /// One endpoint serves and no other, and none claims to be that one.
+    NoAuthority,
+    /// One endpoint serves and no other, and several claim to be that one.
+    TwoAuthorities,
     /// Those who may be asked have as many requests as they may, and nobody more may wait for them.
     QueueFull,
     /// The same, and the request has waited for as long as it may.
@@ -145,6 +149,8 @@ impl From<Denied> for ProxyError {
     fn from(denied: Denied) -> Self {
         match denied {
             Denied::Nobody => Self::NoEndpoint,
+            Denied::NoAuthority => Self::NoAuthority,
+            Denied::TwoAuthorities => Self::TwoAuthorities,
             Denied::Full => Self::QueueFull,
             Denied::Late => Self::QueueTimeout,
         }
@@ -221,6 +227,8 @@ impl ProxyError {
             Self::RateLimited { .. } => StatusCode::TOO_MANY_REQUESTS,
             Self::RouteFull
             | Self::NoEndpoint
+            | Self::NoAuthority
+            | Self::TwoAuthorities
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::Paused
@@ -287,6 +295,8 @@ impl ProxyError {
             | Self::Rewrite
             | Self::RouteFull
             | Self::NoEndpoint
+            | Self::NoAuthority
+            | Self::TwoAuthorities
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::Paused
@@ -341,6 +351,8 @@ impl ProxyError {
             | Self::QueueFull
             | Self::QueueTimeout
             | Self::NoEndpoint
+            | Self::NoAuthority
+            | Self::TwoAuthorities
             | Self::Exhausted
             | Self::ClientLeft => false,
         }
@@ -353,7 +365,11 @@ impl ProxyError {
                 retry_after_seconds,
             } => Some(retry_after_seconds),
             Self::RouteFull | Self::QueueFull | Self::QueueTimeout => Some(RETRY_AFTER_BUSY),
-            Self::NoEndpoint | Self::Paused | Self::Exhausted => Some(RETRY_AFTER),
+            Self::NoEndpoint
+            | Self::NoAuthority
+            | Self::TwoAuthorities
+            | Self::Paused
+            | Self::Exhausted => Some(RETRY_AFTER),
             _ => None,
         }
     }
@@ -397,6 +413,8 @@ impl ProxyError {
             Self::RouteFull => "route_full",
             Self::RateLimited { .. } => "rate_limited",
             Self::NoEndpoint => "no_endpoint",
+            Self::NoAuthority => "no_authority",
+            Self::TwoAuthorities => "two_authorities",
             Self::QueueFull => "queue_full",
             Self::QueueTimeout => "queue_timeout",
             Self::Paused => "paused",
@@ -453,6 +471,12 @@ impl ProxyError {
             Self::NoRoute => "balancer; error=destination_not_found",
             Self::Rewrite => "balancer; error=proxy_configuration_error",
             Self::NoEndpoint => "balancer; error=destination_unavailable",
+            Self::NoAuthority => {
+                "balancer; error=destination_unavailable; details=\"no authority\""
+            }
+            Self::TwoAuthorities => {
+                "balancer; error=destination_unavailable; details=\"two authorities\""
+            }
             Self::RouteFull => {
                 "balancer; error=http_request_denied; details=\"too many requests in flight\""
             }

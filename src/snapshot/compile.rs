@@ -30,7 +30,8 @@ use crate::route::{Matchers, Router};
 use crate::tls::{Alpn, Contents, Server, Tickets, server};
 use crate::units::Name;
 use crate::upstream::{
-    Affinity, Alarm, Contact, Division, Endpoint, Floor, Health, Hold, Shares, Upstream, Watch,
+    Affinity, Alarm, Authority, Contact, Division, Endpoint, Floor, Health, Hold, Shares, Upstream,
+    Watch,
 };
 
 /// What compiling needs beside the configuration; made once per process. A clone goes on where this one is.
@@ -419,6 +420,11 @@ impl Compiler {
                     spare: policy_of(upstream, before.map(|before| &before.spare)),
                 })
             }),
+            authority: upstream.authoritative.then(|| {
+                let before = before.and_then(|before| before.authority.as_deref());
+                let source = upstream.health.as_ref().and_then(|it| it.role.clone());
+                Box::new(Authority::new(source, before))
+            }),
             cursor: before.map_or_else(
                 || Arc::new(Cursor::new(self.seed)),
                 |before| Arc::clone(&before.cursor),
@@ -442,9 +448,10 @@ impl Compiler {
             }),
             floor: Floor {
                 min_available: upstream.min_available,
-                fails_closed: config.routes.iter().any(|route| {
-                    route.exclusive && route.action.upstreams().any(|asked| asked == index)
-                }),
+                fails_closed: upstream.authoritative
+                    || config.routes.iter().any(|route| {
+                        route.exclusive && route.action.upstreams().any(|asked| asked == index)
+                    }),
             },
             affinity,
             live_version: live_version(upstream).map(Box::new),
@@ -634,6 +641,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
                         Some("not checked since it was disabled".to_owned()),
                     );
                     endpoint.forget_version();
+                    endpoint.forget_role();
                 }
                 // Checks that begin on an endpoint in use leave it in use until they have found something.
                 (Some(_), _) => {}
@@ -642,6 +650,7 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             endpoint.set_mode(mode);
         }
         upstream.adopt(configured.active_set.as_ref());
+        upstream.ask_roles();
         upstream.set_paused(configured.paused);
         upstream.refresh();
     }

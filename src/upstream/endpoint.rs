@@ -10,13 +10,14 @@ use tokio::net::TcpStream;
 use tracing::{info, warn};
 
 use super::adaptive::Adapting;
+use super::authority::Part;
 use super::budget::Claimed;
 use super::churn::Churn;
 use super::counters::{Ghosts, Latency};
 use super::journal::{Fact, Journal};
 use super::keep_alive::KeepAlive;
 use super::load::{Ease, STEPS};
-use super::outlier::Outlier;
+use super::outlier::{Alarm, Outlier};
 use super::peaks::Peaks;
 use super::queue::Queue;
 use super::sets::SetId;
@@ -94,6 +95,8 @@ pub struct Endpoint {
     retried: AtomicU64,
     /// Which version of its code it runs.
     pub(super) shown: Shown,
+    /// Wakes its check: another endpoint says something else of its role than before.
+    pub(super) summons: Alarm,
     /// How its limit is found out, where it is.
     adapting: Adapting,
     /// What its upstream's budget for retries has seen of its answers.
@@ -159,6 +162,7 @@ impl Endpoint {
             version: Runs::Unasked,
             churn: Churn::default(),
             expected: None,
+            part: Part::default(),
             reason: resolved
                 .is_none()
                 .then(|| "name not resolved yet".to_owned()),
@@ -191,6 +195,7 @@ impl Endpoint {
             journal: Journal::default(),
             retried: AtomicU64::new(0),
             shown: Shown::default(),
+            summons: Alarm::default(),
             adapting: Adapting::default(),
             claimed: Claimed::up_to(metrics.response.get_sample_count()),
             queue,

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use super::authority::Said;
 use super::outlier::Line;
 use super::state::Health;
 use super::version::Runs;
@@ -42,6 +43,10 @@ pub enum Fact {
     Version(Option<AppVersion>, Runs),
     /// It runs another version so often that these are not told any more.
     Unstable,
+    /// What it says of its role.
+    Role(Said),
+    /// Whether it is the authority.
+    Authority(bool),
     /// Where its name leads, or why nowhere.
     Resolved(Result<SocketAddr, Box<str>>),
 }
@@ -103,6 +108,8 @@ impl Fact {
             Self::Serves(_) => "set",
             Self::Weight(_) => "weight",
             Self::Version(..) | Self::Unstable => "version",
+            Self::Role(_) => "role",
+            Self::Authority(_) => "authority",
             Self::Resolved(_) => "address",
         }
     }
@@ -134,6 +141,9 @@ impl fmt::Display for Fact {
             Self::Unstable => {
                 f.write_str("version unstable: another one 8 times within 10 minutes")
             }
+            Self::Role(said) => said.fmt(f),
+            Self::Authority(true) => f.write_str("is the authority"),
+            Self::Authority(false) => f.write_str("is the authority no more"),
             Self::Resolved(Ok(address)) => write!(f, "resolved to {address}"),
             Self::Resolved(Err(why)) => f.write_str(why),
         }
@@ -201,6 +211,7 @@ impl Fact {
             | Self::Failed(_)
             | Self::Answered(_)
             | Self::Spared(_)
+            | Self::Role(_)
             | Self::Resolved(Err(_)) => false,
             Self::Health(_)
             | Self::Ejected(..)
@@ -211,6 +222,7 @@ impl Fact {
             | Self::Weight(_)
             | Self::Version(..)
             | Self::Unstable
+            | Self::Authority(_)
             | Self::Resolved(Ok(_)) => true,
         }
     }

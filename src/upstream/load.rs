@@ -115,6 +115,10 @@ impl Upstream {
     /// For the control thread, every [`TICK`]: lets slow starts go on and what is past fade.
     pub fn tick(&self, now: Instant) {
         self.note_peaks(now);
+        // A claim to be the authority may have lapsed.
+        if self.authority.is_some() && self.seat(now) {
+            self.refresh_picks();
+        }
         if self.shares.has_newcomers.load(Relaxed) && self.set_shares(Some(now)) {
             // Backups may have waited for this.
             self.hold_back();

@@ -2,8 +2,10 @@
 
 pub mod adaptive;
 pub mod affinity;
+pub mod authority;
 pub mod budget;
 pub mod churn;
+pub mod claims;
 pub mod cookies;
 pub mod copies;
 mod counters;
@@ -37,6 +39,7 @@ use http::uri::Scheme;
 use tracing::info;
 
 pub use affinity::{Affinity, Pin, Wanted};
+pub use authority::{Authority, Said};
 pub use budget::Budget;
 pub use copies::Copies;
 pub use endpoint::{Contact, Endpoint, EndpointId};
@@ -77,6 +80,8 @@ pub struct Upstream {
     pub cursor: Arc<Cursor>,
     /// Where one of several sets of endpoints serves: which.
     pub division: Option<Box<Division>>,
+    /// Where one of its endpoints serves, whatever the policy: which.
+    pub authority: Option<Box<Authority>>,
     /// What the policy picks by, where it wants to know something of a request.
     pub hash_key: Option<config::HashKey>,
     /// What beside the policy decides on endpoints' shares.
@@ -148,6 +153,9 @@ impl Upstream {
     /// The same, before those that wait.
     fn pick_now(&self, wish: Wish) -> Result<Lease, Denied> {
         let tried = wish.tried;
+        if let Some(authority) = &self.authority {
+            return self.pick_authority(authority, tried);
+        }
         let holds_back = self.shares.holds_back();
         let way = self.way(&wish, true);
         if let Some(pin) = wish.preferred
@@ -182,7 +190,8 @@ impl Upstream {
     /// miss.
     pub fn pick_other(&self, wish: Wish) -> Option<Lease> {
         let Wish { tried, key, .. } = wish;
-        if self.queueing.is_some() && self.queue.is_waited_in() {
+        let is_waited_in = self.queueing.is_some() && self.queue.is_waited_in();
+        if is_waited_in || self.authority.is_some() {
             return None;
         }
         let holds_back = self.shares.holds_back();
@@ -288,6 +297,7 @@ impl Upstream {
 
     /// Keeps enough endpoints in use, and lets the policy see who is eligible now. For the control side, after every change of an endpoint.
     pub fn refresh(&self) {
+        self.seat(Instant::now());
         self.keep_enough();
         self.follow();
         self.refresh_picks();

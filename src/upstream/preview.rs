@@ -11,6 +11,9 @@ impl Upstream {
         if self.queueing.is_some() && self.queue.is_waited_in() {
             return Err(Denied::Full);
         }
+        if let Some(authority) = &self.authority {
+            return self.find_authority(authority, wish.tried);
+        }
         let holds_back = self.shares.holds_back();
         let way = self.way(&wish, false);
         if let Some(pin) = wish.preferred

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::Endpoint;
+use super::authority::Said;
 use super::outlier::{Ejection, Line};
 use super::state::{Evidence, Health};
 use super::version::Runs;
@@ -37,6 +38,9 @@ pub struct Remembered {
     /// Which version of its code it runs.
     #[serde(default)]
     version: Option<String>,
+    /// What it said of its role, and how many milliseconds before.
+    #[serde(default)]
+    role: Option<(String, u64)>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
@@ -75,6 +79,10 @@ impl Endpoint {
                 .map(|it| (it.line.as_str().to_owned(), millis(it.until))),
             peaks: self.peaks.remember(),
             version: self.version().map(|version| version.to_string()),
+            role: match state.part.said {
+                Said::Role(role, at) => Some((role.into(), at.elapsed().as_millis() as u64)),
+                Said::Unasked | Said::Unheard(_) | Said::Nothing(_) => None,
+            },
         }
     }
 
@@ -91,6 +99,13 @@ impl Endpoint {
             && self.state().version != Runs::Unasked
         {
             self.set_version(Runs::Version(version));
+        }
+        if let Some((role, age)) = &known.role
+            && self.state().part.said != Said::Unasked
+        {
+            let now = Instant::now();
+            let at = now.checked_sub(Duration::from_millis(*age)).unwrap_or(now);
+            self.hear_role(Said::Role(role.as_str().into(), at));
         }
         let is_checked = self.state().health == Health::Unknown;
         let health = match known.health {

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::time::SystemTime;
 
+use super::authority::{Part, PassedOver};
 use super::churn::Churn;
 use super::outlier::Ejection;
 use super::version::Runs;
@@ -90,6 +91,8 @@ pub struct State {
     pub churn: Churn,
     /// Which it must run to be used; `None`: any.
     pub expected: Option<AppVersion>,
+    /// What it says of its role where one endpoint of several serves, and what follows.
+    pub part: Part,
     /// Why it is as it is: the last probe's failure, for one.
     pub reason: Option<String>,
     /// Since when.
@@ -110,6 +113,7 @@ impl State {
         match (self.is_wanted(), self.health) {
             (false, _) | (true, Health::Draining | Health::Down(_)) => Tier::Never,
             _ if self.ejected.is_some() || self.is_held() => Tier::Never,
+            _ if self.part.passed_over.is_some() => Tier::Never,
             (true, Health::Unknown) => Tier::IfNoneEligible,
             (true, Health::Up | Health::Unchecked) => Tier::Eligible,
         }
@@ -139,7 +143,8 @@ impl State {
     /// Why it is in the state that [`word`](Self::word) says.
     pub fn why(&self) -> Option<String> {
         match self.word() {
-            HELD => self.held(),
+            HELD if self.is_held() => self.held(),
+            HELD | STANDBY => self.part.passed_over.as_ref().map(|it| it.why().to_owned()),
             _ => self.reason.clone(),
         }
     }
@@ -168,9 +173,21 @@ impl State {
                 Health::Unchecked | Health::Unknown | Health::Up if self.ejected.is_some() => {
                     "ejected"
                 }
-                health => health.as_str(),
+                health @ (Health::Unchecked | Health::Unknown | Health::Up) => {
+                    match &self.part.passed_over {
+                        Some(PassedOver::Standby(_)) => STANDBY,
+                        Some(PassedOver::Held(_)) => HELD,
+                        None => health.as_str(),
+                    }
+                }
+                health @ (Health::Draining | Health::Down(_)) => health.as_str(),
             },
         }
+    }
+
+    /// Whether nothing keeps it out but that another one is the authority.
+    pub fn stands_by(&self) -> bool {
+        self.word() == STANDBY && self.health != Health::Unknown
     }
 }
 
@@ -184,10 +201,10 @@ impl State {
     }
 }
 
-/// Of an endpoint that is well, in a set that gets no requests.
+/// Of an endpoint that is well, in a set that gets no requests or beside one that is the authority.
 pub const STANDBY: &str = "standby";
 
-/// Of one that does not run the version that is expected.
+/// Of one that does not run the version that is expected, or claims to be the authority as others do.
 const HELD: &str = "held";
 
 impl fmt::Display for State {
@@ -213,6 +230,7 @@ pub(super) mod tests {
             version: Runs::Unasked,
             churn: Churn::default(),
             expected: None,
+            part: Part::default(),
             reason: None,
             since: SystemTime::UNIX_EPOCH,
         }

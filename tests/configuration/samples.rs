@@ -73,6 +73,7 @@ fn the_defaults_of_the_default_file_are_the_defaults() {
                 "#[[route]]",
                 "#[upstream.weighted]",
                 "#[upstream.halves]",
+                "#[upstream.leading]",
                 "#[upstream.calls]",
                 "#[upstream.app.tls]",
                 "#[tracing]",

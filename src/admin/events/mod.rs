@@ -264,7 +264,7 @@ mod tests {
     use crate::tls::Tickets;
     use crate::units::AppVersion;
     use crate::upstream::state::Evidence;
-    use crate::upstream::{Health, Runs};
+    use crate::upstream::{Health, Runs, Said};
 
     fn snapshot() -> Snapshot {
         of("\"127.0.0.1:2\"")
@@ -340,6 +340,38 @@ mod tests {
         let versions: Vec<_> = told.iter().map(version).collect();
         assert_eq!(versions, ["0", "1", "2", "3", "4", "5", "6", "7", "299"]);
         assert_eq!(told[8]["before"], "draining");
+    }
+
+    #[tokio::test]
+    async fn who_serves_where_one_does_is_told_with_the_reason_where_nobody_does() {
+        let keys = "role = \"authoritative\"\nhealth = { role_header = \"x-role\" }";
+        let snapshot = with(keys, "\"127.0.0.1:2\", \"127.0.0.1:3\"");
+        let (events, upstream) = (Events::default(), &snapshot.upstreams[0]);
+        let hear = |roles: [&str; 2]| {
+            for (endpoint, role) in upstream.endpoints.iter().zip(roles) {
+                endpoint.hear_role(Said::Role(role.into(), std::time::Instant::now()));
+            }
+            upstream.refresh();
+            events.look(&snapshot);
+        };
+        hear(["authority", "replica"]);
+        hear(["authority", "authority"]);
+        hear(["replica", "authority"]);
+        let mut stream = events.watch(&snapshot, Over::Tcp, None).unwrap();
+        let mut told = recent(&next(&mut stream).await.unwrap());
+        told.retain(|event| event["kind"] == "authority");
+        let said =
+            |event: &Value| json!([event["upstream"], event["from"], event["to"], event["why"]]);
+        let said: Vec<_> = told.iter().map(said).collect();
+        let (one, other) = ("127.0.0.1:2", "127.0.0.1:3");
+        let both = format!("{one} and {other} claim to be the authority");
+        assert_eq!(
+            said,
+            [
+                json!(["app", one, null, both]),
+                json!(["app", null, other, null])
+            ]
+        );
     }
 
     #[tokio::test]

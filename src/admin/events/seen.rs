@@ -7,7 +7,8 @@ use serde_json::{Value, json};
 
 use crate::admin::status::unix_seconds;
 use crate::snapshot::Snapshot;
-use crate::units::AppVersion;
+use crate::units::{AppVersion, Name};
+use crate::upstream::authority::Incumbent;
 use crate::upstream::state::State;
 use crate::upstream::{Endpoint, EndpointId, Upstream};
 
@@ -19,6 +20,8 @@ pub(super) struct Seen {
     endpoints: Vec<(EndpointId, OfEndpoint)>,
     /// By upstream, whether it is paused.
     paused: Vec<(Box<str>, bool)>,
+    /// Who is the authority, or why nobody, of upstreams of which one endpoint serves.
+    authorities: HashMap<Box<str>, (Option<Name>, Option<String>)>,
 }
 
 #[derive(Debug)]
@@ -85,10 +88,40 @@ impl Seen {
                 tell("endpoint", data);
             }
         }
+        for upstream in &snapshot.upstreams {
+            if let Some(Incumbent { endpoint, why, .. }) = upstream.incumbent() {
+                self.look_at_authority(&upstream.name, (endpoint, why), &mut tell);
+            }
+        }
         for (upstream, (name, seen)) in snapshot.upstreams.iter().zip(&mut self.paused) {
             let is_paused = upstream.hold.is_paused();
             if std::mem::replace(seen, is_paused) != is_paused {
                 tell("pause", json!({ "upstream": name, "paused": is_paused }));
+            }
+        }
+    }
+
+    /// The first time there is no news.
+    fn look_at_authority(
+        &mut self,
+        upstream: &Name,
+        now: (Option<Name>, Option<String>),
+        mut tell: impl FnMut(&'static str, Value),
+    ) {
+        match self.authorities.get_mut(&**upstream) {
+            None => {
+                self.authorities.insert((**upstream).into(), now);
+            }
+            Some(seen) if *seen == now => {}
+            Some(seen) => {
+                let data = json!({
+                    "upstream": &**upstream,
+                    "from": seen.0.as_deref(),
+                    "to": now.0.as_deref(),
+                    "why": &now.1,
+                });
+                *seen = now;
+                tell("authority", data);
             }
         }
     }
@@ -122,6 +155,8 @@ impl Seen {
                 ((*upstream.name).into(), seen)
             })
             .collect();
+        let is_there = |name: &str| snapshot.upstreams.iter().any(|it| *it.name == *name);
+        self.authorities.retain(|name, _| is_there(name));
         self.generation = snapshot.generation;
     }
 }
@@ -163,7 +198,7 @@ impl OfEndpoint {
                 state.health.as_str(),
             )
             && self.is_ejected == state.ejected.is_some()
-            && match state.is_held() {
+            && match state.is_held() || state.part.passed_over.is_some() {
                 true => is_unstable || self.reason == state.why(),
                 false => self.reason == state.reason,
             }

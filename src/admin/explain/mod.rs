@@ -196,9 +196,13 @@ fn routed(
         None => Ok(None),
         Some(denied) => {
             let why = match denied {
-                Denied::Nobody => "no endpoint may be asked",
+                Denied::Nobody => "no endpoint may be asked".to_owned(),
+                Denied::NoAuthority | Denied::TwoAuthorities => upstream
+                    .incumbent()
+                    .and_then(|it| it.why)
+                    .unwrap_or_else(|| "nobody is known to be the authority".to_owned()),
                 Denied::Full | Denied::Late => {
-                    "every endpoint that may be asked has as many requests as it may"
+                    "every endpoint that may be asked has as many requests as it may".to_owned()
                 }
             };
             Err(refused(ProxyError::from(denied), &why))
@@ -224,6 +228,7 @@ fn forward(upstream: &Upstream, wanted: Wanted, key: Option<u64>) -> (Forward, O
         _ if version.is_some_and(|mark| endpoint.is_some_and(|it| it.runs(mark))) => {
             format!("version affinity, then {}", upstream.policy.name())
         }
+        _ if upstream.is_authoritative() => "authority".to_owned(),
         Some(HashKey::ClientAddress) => "hash of the client's address".to_owned(),
         Some(HashKey::Header(name)) => format!("hash of header {name}"),
         Some(HashKey::Cookie(name)) => format!("hash of cookie {name}"),

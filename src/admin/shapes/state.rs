@@ -71,6 +71,9 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("paused", Must, Yes),
             Field("held", Must, Whole),
             Field("headroom", Must, Is("Headroom")),
+            Field("role", Must, Words(&["clones", "authoritative"])),
+            Field("authority", Must, Maybe(&Text)),
+            Field("no_authority", Must, Maybe(&Text)),
             Field("active_set", Must, Maybe(&Text)),
             Field("flip", Must, Maybe(&Is("Flip"))),
             Field("versions", Must, Maybe(&List(&Is("Version")))),
@@ -126,6 +129,11 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("eligible", Must, Yes),
             Field("version", Must, Maybe(&Text)),
             Field("version_unknown", Must, Maybe(&Text)),
+            Field(
+                "role",
+                Must,
+                Maybe(&Words(&["authority", "claimant", "standby"])),
+            ),
         ],
     ),
     given(

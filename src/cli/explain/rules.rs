@@ -11,13 +11,18 @@ pub(super) fn rules(config: &Config, route: &Route, index: usize) -> Lines {
         .iter()
         .any(|route| route.exclusive && route.action.upstreams().any(|asked| asked == index));
     let mut lines = Lines::indented();
+    if upstream.authoritative {
+        lines.push("role", role(upstream));
+    }
     let told = upstream.health.as_ref().map(health);
     lines.push("health", told.unwrap_or_else(|| "none".to_owned()));
     let told = upstream.passive.as_ref().map(passive);
     lines.push("passive", told.unwrap_or_else(|| "off".to_owned()));
     lines.push(
         "min_available",
-        if fails_closed {
+        if upstream.authoritative {
+            "none: one endpoint serves and no other".to_owned()
+        } else if fails_closed {
             "none: a route that leads there is exclusive".to_owned()
         } else {
             percent(upstream.min_available)
@@ -104,6 +109,18 @@ fn health(health: &Health) -> String {
     format!(
         "{probe} every {interval:?}, {fast_interval:?} while it changes{busy}, within {timeout:?}; down after {fall}, up after {rise}{version}"
     )
+}
+
+/// Who serves, where one endpoint does and no other.
+fn role(upstream: &Upstream) -> String {
+    let source = upstream.health.as_ref().and_then(|it| it.role.as_ref());
+    match source {
+        Some(source) => format!(
+            "authoritative: the one that alone answers checks with {}: {}; a claim counts for {:?}",
+            source.header, source.authority, source.lifetime
+        ),
+        None => "authoritative: the one that is not disabled".to_owned(),
+    }
 }
 
 fn passive(passive: &Passive) -> String {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderName, HeaderValue};
 
-use super::header;
+use super::{header, role};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Health, Probe, StatusRange, VersionSource};
@@ -13,6 +13,7 @@ use crate::units::AppVersion;
 pub(super) fn health(table: &mut Table<'_>, http2: bool) -> Health {
     let probe = probe(table, http2);
     let (version, live_version, expect_version) = version(table, &probe);
+    let says_role = role::keys(table);
     let interval_value = table.get("interval");
     let timeout_value = table.get("timeout");
     let interval = interval_value.as_ref().and_then(pause).unwrap_or(INTERVAL);
@@ -53,17 +54,25 @@ pub(super) fn health(table: &mut Table<'_>, http2: bool) -> Health {
             .and_then(|threshold| u32::try_from(threshold).ok())
             .unwrap_or(default)
     };
+    let (fall, rise) = (threshold("fall", 3), threshold("rise", 2));
+    let role = says_role.source(&probe, (interval, timeout, fall));
+    if let Some(busy) = busy_interval.filter(|busy| role.is_some() && *busy > interval) {
+        table.report(format!(
+            "busy_interval ({busy:?}) with role_header: who is the authority would be known too late; leave one of them out"
+        ));
+    }
     Health {
         probe,
         interval,
         busy_interval: busy_interval.unwrap_or(interval),
         timeout,
-        fall: threshold("fall", 3),
-        rise: threshold("rise", 2),
+        fall,
+        rise,
         fast_interval: fast_interval.unwrap_or_else(|| FAST_INTERVAL.min(interval)),
         version,
         live_version,
         expect_version,
+        role,
     }
 }
 

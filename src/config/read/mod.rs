@@ -24,6 +24,7 @@ mod pause;
 pub(super) mod process;
 mod retry;
 mod rewrite;
+mod role;
 mod route;
 mod sets;
 mod split;
@@ -84,6 +85,11 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
     let declared = Declared {
         listeners: Names::of(&listener_entries),
         upstreams: Names::of(&upstream_entries),
+        authoritative: upstreams
+            .iter()
+            .filter(|upstream| upstream.authoritative)
+            .map(|upstream| Name::clone(&upstream.name))
+            .collect(),
         http2: upstreams
             .iter()
             .filter(|upstream| upstream.http2)
@@ -121,6 +127,8 @@ pub(super) fn config(source: &Source<'_>, root: &mut Table<'_>) -> Config {
 struct Declared {
     listeners: Names,
     upstreams: Names,
+    /// Those of them of which one endpoint serves, and no other.
+    authoritative: HashSet<Name>,
     /// Those of them whose endpoints speak HTTP/2.
     http2: HashSet<Name>,
     /// How upstreams say that requests are sent again, and their `response_head`; `None` where one could not be read.

@@ -14,7 +14,7 @@ use super::{Declared, cookie, header, host, limits, name, path, reference, retry
 use crate::config::file::Table;
 use crate::config::suggest::hint;
 use crate::config::value::Value;
-use crate::config::{Action, HostPattern, MethodSet, PathPattern, Route};
+use crate::config::{Action, HostPattern, MethodSet, Mirror, PathPattern, Route};
 use crate::message::upgrade;
 use crate::units::Name;
 
@@ -161,6 +161,11 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         };
         hedge(&value, &beside)
     });
+    one_serves(
+        table,
+        declared,
+        (action.as_ref(), mirror.as_ref(), hedge.is_some()),
+    );
     table.not_yet(&["query"]);
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
@@ -189,6 +194,41 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
         hedge,
         place: table.place(),
     })
+}
+
+/// Notes problems where an upstream has an authority, and requests would reach somebody else as well, or copies it.
+fn one_serves(
+    table: &Table<'_>,
+    declared: &Declared,
+    (action, mirror, is_hedged): (Option<&Action>, Option<&Mirror>, bool),
+) {
+    let name = |index: usize| &declared.upstreams.0[index];
+    let is_one = |index: &usize| declared.authoritative.contains(name(*index));
+    if let Some(mirror) = mirror.filter(|mirror| is_one(&mirror.upstream)) {
+        table.report(format!(
+            "mirror: the upstream {:?} is authoritative, and what reaches it counts; mirror to another one",
+            name(mirror.upstream)
+        ));
+    }
+    let mut upstreams = action.into_iter().flat_map(Action::upstreams);
+    let Some(name) = upstreams.find(is_one).map(name) else {
+        return;
+    };
+    if is_hedged {
+        table.report(format!(
+            "hedge: the upstream {name:?} is authoritative: nobody else may be asked; leave hedge out"
+        ));
+    }
+    let is_safe = |method: &Method| method.is_safe();
+    let copies_safe = |mirror: &Mirror| {
+        let methods = mirror.methods.as_ref();
+        methods.is_some_and(|methods| methods.0.iter().all(is_safe))
+    };
+    if mirror.is_some_and(|mirror| !copies_safe(mirror)) {
+        table.report(format!(
+            "mirror: the upstream {name:?} is authoritative, and what changes something would be done elsewhere, too; set methods = [\"GET\", \"HEAD\"] in it, or leave it out"
+        ));
+    }
 }
 
 /// Notes a problem where a route that asks no endpoint says how to ask one.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{
-    affinity, hash, health, host, limits, name, passive, pause, retry, sets, upstream_tls,
+    affinity, hash, health, host, limits, name, passive, pause, retry, role, sets, upstream_tls,
 };
 use crate::config::file::Table;
 use crate::config::value::Value;
@@ -46,7 +46,7 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
                 "proxy_protocol with protocol = \"h2\": a connection would carry requests of many clients, and the header names one; leave one of them out",
             );
         }
-        let health = table
+        let mut health = table
             .get("health")
             .and_then(|value| value.table(|table| health::health(table, http2)));
         let says_version = health.as_ref().is_some_and(|health| health.version.is_some());
@@ -80,16 +80,16 @@ pub(super) fn upstream(entry: &Value<'_>) -> Option<Upstream> {
             .get("retry")
             .and_then(|value| retry::upstream(&value, timeouts.response_head))
             .unwrap_or((Retry::DEFAULT, Budget::DEFAULT));
-        table.not_yet(&[
-            "role",
-        ]);
+        let authoritative = role::role(table, endpoints.as_deref(), &mut health);
         Some(Upstream {
             name: entry.name.into(),
             policy,
             hash,
-            slow_start,
+            // Who takes over has all of it at once.
+            slow_start: if authoritative { Duration::ZERO } else { slow_start },
             spill_below,
             endpoints: endpoints?,
+            authoritative,
             active_set,
             http2,
             tls,

@@ -129,6 +129,7 @@ const OWN: &[&str] = &[
     "connect_timeout",
     "exhausted",
     "garbage",
+    "no_authority",
     "no_endpoint",
     "not_switched",
     "queue_full",
@@ -142,6 +143,7 @@ const OWN: &[&str] = &[
     "stream_refused",
     "tls_certificate",
     "tls_failed",
+    "two_authorities",
     "unasked_101",
     "wrong_protocol",
 ];

@@ -70,6 +70,7 @@ async fn ask(endpoint: &Endpoint, health: Option<&Health>) -> Finding {
         return Finding {
             verdict: connect(endpoint).await.map(drop),
             version: None,
+            role: None,
         };
     };
     probe(endpoint, health).await

@@ -249,6 +249,7 @@ mod tests {
                 ids: Default::default(),
                 peaks: Vec::new(),
                 skews: Vec::new(),
+                authorities: Vec::new(),
                 given_up: None,
                 tickets: None,
             },

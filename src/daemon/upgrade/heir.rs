@@ -146,6 +146,7 @@ impl Heir {
             ids: earlier,
             peaks,
             skews,
+            authorities,
             ..
         } = &self.heritage.0;
         let mut ids = Ids::new();
@@ -161,6 +162,12 @@ impl Heir {
                     && endpoint.recall(known, upstream.passive.is_some())
                 {
                     ids.insert(known.id, endpoint.id().get());
+                    let is_it = |(of, name): &&(String, String)| {
+                        **of == *upstream.name && **name == **endpoint.name()
+                    };
+                    if authorities.iter().any(|it| is_it(&it)) {
+                        upstream.recall_holder(endpoint);
+                    }
                 }
             }
             if let Some((_, seen)) = peaks.iter().find(|(name, _)| **name == *upstream.name) {

@@ -54,6 +54,9 @@ pub(super) struct Heritage {
     /// Since when endpoints of more than one version serve, by upstream, where they do; Unix time in milliseconds.
     #[serde(default)]
     pub(super) skews: Vec<(String, u64)>,
+    /// Which endpoint is the authority, by upstream, where one endpoint serves and no other.
+    #[serde(default)]
+    pub(super) authorities: Vec<(String, String)>,
     /// A file that was rolled back by itself, and why: it is not taken again unasked.
     #[serde(default)]
     pub(super) given_up: Option<(String, String)>,

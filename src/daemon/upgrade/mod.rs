@@ -284,11 +284,22 @@ impl Daemon {
                 .map(|it| (it.name.to_string(), it.peaks.remember()))
                 .collect(),
             skews: skews(&snapshot),
+            authorities: authorities(&snapshot),
             given_up: self.given_up.as_ref().map(GivenUp::told),
             tickets: self.compiler.as_ref().map(|it| it.tickets.secrets()),
         };
         Ok((heritage, descriptors))
     }
+}
+
+/// Which endpoints are authorities.
+fn authorities(snapshot: &Snapshot) -> Vec<(String, String)> {
+    let upstreams = snapshot.upstreams.iter();
+    let held = upstreams.filter_map(|upstream| {
+        let endpoint = upstream.incumbent()?.endpoint?;
+        Some((upstream.name.to_string(), endpoint.to_string()))
+    });
+    held.collect()
 }
 
 /// Since when which upstreams serve more than one version.

@@ -11,6 +11,7 @@ use crate::metrics::vector::IntCounterVec;
 pub struct UpstreamMetrics {
     name: Box<str>,
     sticky_repins: IntCounterVec,
+    authority_changes: IntCounterVec,
     /// Time to open a connection, in seconds.
     pub connect: Histogram,
     /// Endpoints that may be picked.
@@ -37,6 +38,7 @@ impl UpstreamMetrics {
         Self {
             name: name.into(),
             sticky_repins: metrics.sticky_repins.clone(),
+            authority_changes: metrics.authority_changes.clone(),
             connect: metrics.upstream_connect.with_label_values(&[name]),
             available: metrics.available_endpoints.with_label_values(&[name]),
             queue_seconds: metrics.queue_seconds.with_label_values(&[name]),
@@ -62,6 +64,13 @@ impl UpstreamMetrics {
     /// Attempts beside others, and what became of them.
     pub fn hedges(&self, result: HedgeResult) -> &IntCounter {
         &self.hedges[result as usize]
+    }
+
+    /// Counts that another endpoint is the authority, or none.
+    pub fn count_authority_change(&self) {
+        self.authority_changes
+            .with_label_values(&[&*self.name])
+            .inc();
     }
 
     /// Counts a client that got another endpoint than it wanted. Not for the common path: the series is looked up.

@@ -28,6 +28,10 @@ mod atomic {
 pub enum Denied {
     /// None may be asked.
     Nobody,
+    /// One of them serves, and none claims to be that one; or one does, and another one was not heard yet.
+    NoAuthority,
+    /// One of them serves, and several claim to be that one.
+    TwoAuthorities,
     /// Those that may be asked have as many requests as they may, and so has the queue.
     Full,
     /// The request has waited for as long as it may.
@@ -260,7 +264,7 @@ impl Upstream {
         match got {
             Err(Denied::Full) => self.metrics.queue_full.inc(),
             Err(Denied::Late) => self.metrics.queue_late.inc(),
-            Ok(_) | Err(Denied::Nobody) => {}
+            Ok(_) | Err(Denied::Nobody | Denied::NoAuthority | Denied::TwoAuthorities) => {}
         }
         got
     }

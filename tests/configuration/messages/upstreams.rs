@@ -11,6 +11,14 @@ fn upstreams() {
             "1:1: upstream.b: needs `endpoints`, such as endpoints = [\"127.0.0.1:8080\"]",
         ),
         (
+            "[upstream.b]\nrole = \"authoritative\"\nendpoints = [\"h:1\", \"h:2\"]\n",
+            "2:8: upstream.b.role: needs to know which endpoint is the authority: set health = { role_header = \"X-Role\" } for a field in which checks are told so, or state = \"disabled\" at every other endpoint",
+        ),
+        (
+            "[upstream.b]\nrole = \"authoritative\"\nhealth = { role_header = \"x\" }\nendpoints = [\"h:1\", { address = \"h:2\", backup = true }]\n",
+            "1:1: upstream.b: endpoint \"h:2\" (line 11) is a backup: who takes over from the authority says so itself; leave `backup` out",
+        ),
+        (
             "[upstream.b]\nendpoints = []\n",
             "2:13: upstream.b.endpoints: must not be empty; an upstream needs one endpoint",
         ),
@@ -151,6 +159,50 @@ fn upstreams() {
                 "must be a service such as \"shop.v1.Basket\", or \"\" for the whole server, got \"a b\"",
             ),
             ("health = { service = \"a\" }", "only for kind = \"grpc\""),
+            (
+                "role = \"authority\"",
+                "must be \"clones\" or \"authoritative\", got \"authority\"",
+            ),
+            (
+                "health = { role_header = \"x-role\" }",
+                "health.role_header needs role = \"authoritative\": of clones every one serves; set that, or leave it out",
+            ),
+            (
+                "role = \"authoritative\"\nhealth = { role_header = \"x role\" }",
+                "must be the name of a header field such as \"X-Role\", got \"x role\"",
+            ),
+            (
+                "role = \"authoritative\"\nhealth = { role_header = \"x-role\", role_value = \"\" }",
+                "is no role: empty",
+            ),
+            (
+                "role = \"authoritative\"\nhealth = { role_header = \"x-role\", kind = \"tcp\" }",
+                "not for kind = \"tcp\": such a probe just connects",
+            ),
+            (
+                "role = \"authoritative\"\nhealth = { role_value = \"primary\" }",
+                "needs `role_header`: the field in which an endpoint says its role",
+            ),
+            (
+                "role = \"authoritative\"\nhealth = { claim_ttl = \"1m\" }",
+                "needs `role_header`: the field in which an endpoint says its role",
+            ),
+            (
+                "role = \"authoritative\"\nhealth = { role_header = \"x-role\", claim_ttl = \"7s\" }",
+                "must be at least 8s, or a claim lapses between one check and the next; got 7s",
+            ),
+            (
+                "role = \"authoritative\"\nhealth = { role_header = \"x-role\", busy_interval = \"15s\" }",
+                "busy_interval (15s) with role_header: who is the authority would be known too late; leave one of them out",
+            ),
+            (
+                "role = \"authoritative\"\npolicy = \"random\"",
+                "has no effect with role = \"authoritative\": one endpoint serves and no other; leave it out",
+            ),
+            (
+                "role = \"authoritative\"\nslow_start = \"1s\"",
+                "has no effect with role = \"authoritative\": one endpoint serves and no other; leave it out",
+            ),
             (
                 "health = { version_header = \"a b\" }",
                 "must be the name of a header field such as \"X-App-Version\", got \"a b\"",

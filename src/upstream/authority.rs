@@ -1,0 +1,464 @@
+//! The one endpoint that serves, where an upstream has an authority: what endpoints say of their role, who follows from that, and
+//! picks, which ask nobody else.
+//!
+//! One store decides for every request that comes after it; what was sent before is finished where it is. Nobody serves rather than
+//! somebody who is doubtful.
+
+use std::fmt;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Release};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use http::HeaderName;
+use tracing::{info, warn};
+
+use super::claims::{Claim, Member, Vacancy, Verdict, decide};
+use super::journal::Fact;
+use super::state::{Evidence, Health, State, Tier};
+use super::{Denied, Endpoint, EndpointId, Lease, Tried, Upstream};
+use crate::config::{Mode, RoleSource};
+use crate::units::Name;
+
+/// Who serves in an upstream of which one endpoint does, as one snapshot has it.
+#[derive(Debug)]
+pub struct Authority {
+    /// Where endpoints say their role. `None`: nowhere; the one that is not disabled is the authority.
+    source: Option<RoleSource>,
+    /// The same through all generations.
+    seat: Arc<Seat>,
+}
+
+/// Who serves, or why nobody.
+#[derive(Debug, Default)]
+struct Seat {
+    /// The [`EndpointId`] of who serves; [`VACANT`] or [`CONTESTED`] where nobody does. Written by the control thread, read by
+    /// picks. Release and acquire: whoever sees it sees that its endpoint may be picked.
+    holder: AtomicU64,
+    /// The control thread's own.
+    told: Mutex<Told>,
+}
+
+/// No endpoint has that number.
+const VACANT: u64 = 0;
+/// Nor will any.
+const CONTESTED: u64 = u64::MAX;
+
+#[derive(Debug, Default)]
+struct Told {
+    /// Where roles were said that are known.
+    header: Option<HeaderName>,
+    /// Who serves.
+    holder: Option<(EndpointId, Name)>,
+    /// Why nobody does.
+    why: Option<Box<str>>,
+    since: Option<SystemTime>,
+    /// How many claim it.
+    claimants: usize,
+}
+
+/// What an endpoint says of its role, and what follows for it.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Part {
+    /// What it says.
+    pub said: Said,
+    /// Why it does not serve. `None`: it does, or its upstream has no authority.
+    pub passed_over: Option<PassedOver>,
+    /// Whether its upstream should have an authority and has none.
+    pub is_vacant: bool,
+}
+
+/// What an endpoint says of its role.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Said {
+    /// Nobody asks.
+    #[default]
+    Unasked,
+    /// Nothing yet, since it is asked.
+    Unheard(Instant),
+    /// This, when it was asked at that time.
+    Role(Box<str>, Instant),
+    /// It has answered, and says none; why.
+    Nothing(Box<str>),
+}
+
+/// Why an endpoint does not serve where one of several does.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PassedOver {
+    /// It does not claim to.
+    Standby(Box<str>),
+    /// It does, and that is doubtful.
+    Held(Box<str>),
+}
+
+/// What is told of who serves.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Incumbent {
+    /// The endpoint.
+    pub endpoint: Option<Name>,
+    /// Why there is none.
+    pub why: Option<String>,
+    /// Since when.
+    pub since: Option<SystemTime>,
+    /// How many claim it now.
+    pub claimants: usize,
+}
+
+impl Authority {
+    /// By roles that stand in `source`; `before` was in use until now.
+    pub fn new(source: Option<RoleSource>, before: Option<&Self>) -> Self {
+        let seat = before.map_or_else(Arc::default, |before| Arc::clone(&before.seat));
+        Self { source, seat }
+    }
+
+    /// What `state` comes to at `now`.
+    fn member(&self, state: &State, now: Instant) -> Member {
+        let is_disabled = state.mode == Mode::Disabled;
+        let Some(source) = &self.source else {
+            // The operator's word is all there is.
+            let claim = match is_disabled {
+                true => Claim::None,
+                false => Claim::Made(Duration::ZERO),
+            };
+            return Member {
+                claim,
+                is_gone: false,
+            };
+        };
+        let ago = |at: Instant| now.saturating_duration_since(at);
+        Member {
+            claim: match &state.part.said {
+                Said::Unasked | Said::Nothing(_) => Claim::None,
+                Said::Unheard(since) => Claim::Unheard(ago(*since)),
+                Said::Role(role, at) if *role == source.authority => Claim::Made(ago(*at)),
+                Said::Role(..) => Claim::None,
+            },
+            is_gone: is_disabled || state.health == Health::Down(Evidence::Hard),
+        }
+    }
+
+    fn lifetime(&self) -> Duration {
+        let source = self.source.as_ref();
+        source.map_or(Duration::MAX, |source| source.lifetime)
+    }
+}
+
+impl Seat {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Said {
+    fn is_as(&self, other: &Self) -> bool {
+        match (self, other) {
+            // When it was said last is no news.
+            (Self::Role(one, _), Self::Role(other, _)) => one == other,
+            (Self::Unheard(_), Self::Unheard(_)) => true,
+            (one, other) => one == other,
+        }
+    }
+}
+
+impl fmt::Display for Said {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unasked => f.write_str("disabled"),
+            Self::Unheard(_) => f.write_str("role unknown: not checked yet"),
+            Self::Role(role, _) => write!(f, "role {role}"),
+            Self::Nothing(why) => write!(f, "role unknown: {why}"),
+        }
+    }
+}
+
+impl PassedOver {
+    /// In words.
+    pub fn why(&self) -> &str {
+        match self {
+            Self::Standby(why) | Self::Held(why) => why,
+        }
+    }
+}
+
+impl Endpoint {
+    /// Takes note of what it says of its role. Returns whether that is something else than before. For the control thread.
+    pub fn hear_role(&self, said: Said) -> bool {
+        let mut is_other = false;
+        self.change(|state| {
+            is_other = !state.part.said.is_as(&said);
+            state.part.said = said.clone();
+            false
+        });
+        if is_other {
+            self.journal().note(Fact::Role(said));
+        }
+        is_other
+    }
+
+    /// What it said of its role says nothing of now. For the control thread.
+    pub fn forget_role(&self) {
+        self.change(|state| {
+            if state.part.said != Said::Unasked {
+                state.part.said = Said::Unheard(Instant::now());
+            }
+            false
+        });
+    }
+
+    /// Says whether anybody asks for its role; `anew`: elsewhere than before.
+    fn ask_role(&self, asks: bool, anew: bool) {
+        self.change(|state| {
+            let is_known = state.part.said != Said::Unasked && !anew;
+            match (asks, is_known) {
+                (false, _) => state.part.said = Said::Unasked,
+                (true, false) => state.part.said = Said::Unheard(Instant::now()),
+                (true, true) => {}
+            }
+            false
+        });
+    }
+
+    /// Says why it does not serve, if it does not. Returns whether that is news.
+    fn pass_over(&self, passed_over: Option<PassedOver>, is_vacant: bool) -> bool {
+        self.change(|state| {
+            let before = state.word();
+            let is_other = state.part.passed_over != passed_over;
+            if is_other {
+                state.part.passed_over = passed_over;
+            }
+            state.part.is_vacant = is_vacant;
+            is_other && before != state.word()
+        })
+    }
+
+    /// Another endpoint says something else of its role than before: this one may, too. Waits for that, once.
+    pub async fn summoned(&self) {
+        self.summons.raised().await;
+    }
+}
+
+impl Upstream {
+    /// Whether one of its endpoints serves, and no other.
+    pub fn is_authoritative(&self) -> bool {
+        self.authority.is_some()
+    }
+
+    /// Who that is, or why nobody, where it is one.
+    pub fn incumbent(&self) -> Option<Incumbent> {
+        let told = self.authority.as_ref()?.seat.told();
+        Some(Incumbent {
+            endpoint: told.holder.as_ref().map(|(_, name)| Name::clone(name)),
+            why: told.why.as_deref().map(str::to_owned),
+            since: told.since,
+            claimants: told.claimants,
+        })
+    }
+
+    /// Whether `endpoint`, one of its own, is the one that serves.
+    pub fn is_holder(&self, endpoint: &Endpoint) -> bool {
+        let authority = self.authority.as_ref();
+        authority.is_some_and(|it| it.seat.holder.load(Acquire) == endpoint.id().get())
+    }
+
+    /// Whether `endpoint`, one of its own, claims to be.
+    pub fn claims(&self, endpoint: &Endpoint) -> bool {
+        let now = Instant::now();
+        let authority = self.authority.as_ref();
+        authority.is_some_and(|authority| {
+            let member = endpoint.look(|state| authority.member(state, now));
+            member.claims(authority.lifetime())
+        })
+    }
+
+    /// Asks endpoints for their role, or does not any more. Who serves follows with the refresh.
+    pub fn ask_roles(&self) {
+        let (mut asks, mut anew) = (false, false);
+        if let Some(authority) = &self.authority {
+            let header = authority.source.as_ref().map(|it| it.header.clone());
+            asks = header.is_some();
+            let mut told = authority.seat.told();
+            anew = told.header != header;
+            told.header = header;
+        }
+        for endpoint in &self.endpoints {
+            endpoint.ask_role(asks, anew);
+            if self.authority.is_none() {
+                endpoint.pass_over(None, false);
+            }
+        }
+    }
+
+    /// Another process knows that `endpoint`, one of its own, serves.
+    pub fn recall_holder(&self, endpoint: &Endpoint) {
+        if let Some(authority) = &self.authority {
+            authority.seat.told().holder = Some((endpoint.id(), Name::clone(endpoint.name())));
+        }
+    }
+
+    /// Has every endpoint but `endpoint` checked soon.
+    pub fn summon_others(&self, endpoint: &Endpoint) {
+        let others = self.endpoints.iter();
+        for other in others.filter(|other| other.id() != endpoint.id()) {
+            other.summons.raise();
+        }
+    }
+
+    /// Lets who alone claims to be the authority at `now` serve, or nobody. Returns whether that is another one. For the control
+    /// thread.
+    pub(super) fn seat(&self, now: Instant) -> bool {
+        let Some(authority) = &self.authority else {
+            return false;
+        };
+        let endpoints = self.endpoints.iter();
+        let members: Vec<Member> = endpoints
+            .map(|it| it.look(|state| authority.member(state, now)))
+            .collect();
+        let mut told = authority.seat.told();
+        let lifetime = authority.lifetime();
+        let place_of = |id| self.endpoints.iter().position(|it| it.id() == id);
+        let before = told.holder.as_ref().and_then(|(id, _)| place_of(*id));
+        let verdict = decide(&members, before, lifetime);
+        let claimants: Vec<&Endpoint> = members
+            .iter()
+            .zip(&self.endpoints)
+            .filter(|(member, _)| member.claims(lifetime))
+            .map(|(_, endpoint)| &**endpoint)
+            .collect();
+        let why = match verdict {
+            Verdict::Serves(_) => None,
+            Verdict::Nobody(vacancy) => Some(self.vacancy(authority, (vacancy, &claimants))),
+        };
+        let (holder, word) = match verdict {
+            Verdict::Serves(index) => {
+                let endpoint = &self.endpoints[index];
+                // Before it is sent anything.
+                endpoint.pass_over(None, false);
+                (Some(endpoint), endpoint.id().get())
+            }
+            Verdict::Nobody(Vacancy::Contested) => (None, CONTESTED),
+            Verdict::Nobody(Vacancy::Unclaimed | Vacancy::Unheard) => (None, VACANT),
+        };
+        // From here on every pick goes there.
+        let word_before = authority.seat.holder.swap(word, Release);
+        for (endpoint, member) in self.endpoints.iter().zip(&members) {
+            if holder.is_some_and(|holder| holder.id() == endpoint.id()) {
+                continue;
+            }
+            let claims = member.claims(lifetime);
+            let is_lapsed = matches!(member.claim, Claim::Made(_)) && !claims;
+            let passed_over = match &why {
+                Some(why) if claims => PassedOver::Held((**why).into()),
+                _ if is_lapsed => PassedOver::Standby("its claim has lapsed".into()),
+                _ => PassedOver::Standby(endpoint.look(|it| it.part.said.to_string()).into()),
+            };
+            endpoint.pass_over(Some(passed_over), why.is_some());
+        }
+        told.claimants = claimants.len();
+        let holder = holder.map(|it| (it.id(), Name::clone(it.name())));
+        let is_other = told.holder != holder;
+        if is_other || told.why.as_deref() != why.as_deref() || told.since.is_none() {
+            if is_other {
+                self.metrics.count_authority_change();
+                self.note_holder((&told.holder, &holder));
+            }
+            // That not all were heard yet is no news where nobody has served.
+            if is_other || verdict != Verdict::Nobody(Vacancy::Unheard) {
+                self.announce((&told.holder, &holder), why.as_deref());
+            }
+            told.holder = holder;
+            told.why = why.map(Into::into);
+            told.since = Some(SystemTime::now());
+        }
+        word != word_before
+    }
+
+    /// Why nobody serves, in words.
+    fn vacancy(&self, authority: &Authority, (why, who): (Vacancy, &[&Endpoint])) -> String {
+        let names: Vec<&str> = who.iter().map(|endpoint| &**endpoint.name()).collect();
+        let names = match names.split_last() {
+            Some((last, others)) if !others.is_empty() => {
+                format!("{} and {last}", others.join(", "))
+            }
+            _ => names.concat(),
+        };
+        match (why, &authority.source) {
+            (Vacancy::Unclaimed, Some(_)) => "no endpoint claims to be the authority".to_owned(),
+            (Vacancy::Unclaimed, None) => "every endpoint is disabled".to_owned(),
+            (Vacancy::Unheard, _) if names.is_empty() => {
+                "not every endpoint was heard yet".to_owned()
+            }
+            (Vacancy::Unheard, _) => {
+                format!("{names} claims to be the authority, and not every other was heard yet")
+            }
+            (Vacancy::Contested, Some(_)) => format!("{names} claim to be the authority"),
+            (Vacancy::Contested, None) => format!(
+                "{names} are in use, and nothing says which of them is the authority; disable the others"
+            ),
+        }
+    }
+
+    fn note_holder(&self, (before, now): (&Option<Held>, &Option<Held>)) {
+        for (held, serves) in [(before, false), (now, true)] {
+            let Some((id, _)) = held else { continue };
+            if let Some(endpoint) = self.endpoints.iter().find(|it| it.id() == *id) {
+                endpoint.journal().note(Fact::Authority(serves));
+            }
+        }
+    }
+
+    fn announce(&self, (before, now): (&Option<Held>, &Option<Held>), why: Option<&str>) {
+        let upstream = &self.name;
+        let before = before.as_ref().map(|(_, name)| &**name);
+        match (now, why) {
+            (Some((_, endpoint)), _) if before != Some(endpoint) => {
+                info!(%upstream, %endpoint, before, "endpoint is the authority");
+            }
+            (Some(_), _) => {}
+            (None, reason) => {
+                warn!(%upstream, before, reason, "no authority: requests are refused");
+            }
+        }
+    }
+
+    /// One request more at the authority.
+    #[inline(never)]
+    pub(super) fn pick_authority(
+        &self,
+        authority: &Authority,
+        tried: Tried,
+    ) -> Result<Lease, Denied> {
+        let index = self.find_authority(authority, tried)?;
+        let endpoint = &self.endpoints[index];
+        self.take(endpoint, &self.policy).ok_or(Denied::Full)
+    }
+
+    /// The index of the authority, where it has room.
+    pub(super) fn find_authority(
+        &self,
+        authority: &Authority,
+        tried: Tried,
+    ) -> Result<usize, Denied> {
+        let id = match authority.seat.holder.load(Acquire) {
+            VACANT => return Err(Denied::NoAuthority),
+            CONTESTED => return Err(Denied::TwoAuthorities),
+            id => id,
+        };
+        let mut endpoints = self.endpoints.iter();
+        // A reload may have taken it away, or brought it.
+        let index = endpoints.position(|it| it.id().get() == id);
+        let index = index.ok_or(Denied::NoAuthority)?;
+        let endpoint = &self.endpoints[index];
+        // What was sent to one is sent to no other: nobody knows how far it has come.
+        let is_elsewhere = !tried.is_empty() && !tried.contains(endpoint.id());
+        if is_elsewhere || endpoint.tier() == Tier::Never {
+            return Err(Denied::Nobody);
+        }
+        match endpoint.has_room() {
+            true => Ok(index),
+            false => Err(Denied::Full),
+        }
+    }
+}
+
+/// Who serves.
+type Held = (EndpointId, Name);
