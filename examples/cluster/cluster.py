@@ -18,8 +18,8 @@ GUNICORN = "--worker-class gthread --workers 1 --threads 8 --keep-alive 75 --gra
 PROGRAMS = {"gunicorn": "gunicorn", "nginx": "nginx", "redis-server": "redis-server", "redis-cli": "redis-tools", "curl": "curl"}
 
 
-class CannotStart(Exception):
-    """Something is not there or does not come up."""
+class Fault(Exception):
+    """Something is not there, or does not come about."""
 
 
 class Cluster:
@@ -73,7 +73,7 @@ class Cluster:
 
         def is_ready():
             if self.balancer.poll() is not None:
-                raise CannotStart(f"the balancer ended with {self.balancer.returncode}:\n{self.said_by_balancer()}")
+                raise Fault(f"the balancer ended with {self.balancer.returncode}:\n{self.said_by_balancer()}")
             with contextlib.suppress(OSError):
                 return urllib.request.urlopen(ready, timeout=1).status == 200
             return False
@@ -127,7 +127,7 @@ class Cluster:
         """The same of one that must not fail."""
         code, said = self.run(*arguments)
         if code:
-            raise CannotStart(f"`balancer {' '.join(arguments)}` ended with {code}:\n{said}")
+            raise Fault(f"`balancer {' '.join(arguments)}` ended with {code}:\n{said}")
         return said
 
     def redis(self, *words):
@@ -228,7 +228,7 @@ def with_clones(configuration, clones):
 def program(name, package=None):
     found = shutil.which(name, path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
     if found is None:
-        raise CannotStart(f"{name} is not installed (Debian: {package or name})")
+        raise Fault(f"{name} is not installed (Debian: {package or name})")
     return found
 
 
@@ -237,7 +237,7 @@ def redis_of_python():
     with open(program("gunicorn"), encoding="utf-8") as script:
         python = script.readline().removeprefix("#!").split()
     if subprocess.run([*python, "-c", "import redis"], stderr=subprocess.DEVNULL, check=False).returncode:
-        raise CannotStart(f"{' '.join(python)} has no package redis (Debian: python3-redis)")
+        raise Fault(f"{' '.join(python)} has no package redis (Debian: python3-redis)")
 
 
 def free_port():
@@ -257,5 +257,5 @@ def wait_for(what, condition, said=lambda: ""):
     end = time.monotonic() + DEADLINE
     while not condition():
         if time.monotonic() > end:
-            raise CannotStart(f"not within {DEADLINE} s: {what}\n{said()}")
+            raise Fault(f"not within {DEADLINE} s: {what}\n{said()}")
         time.sleep(0.05)
