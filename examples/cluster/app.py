@@ -15,7 +15,7 @@ import redis
 
 NODE, VERSION, ROLE = os.environ["NODE"], os.environ["VERSION"], os.environ["ROLE"]
 BROKEN, FAILING = "v3", 0.2  # one of five requests fails in this version; its checks pass all the same
-SESSION_SECONDS = 3600
+SESSION_SECONDS, BEHIND = 3600, 1
 STORE = redis.Redis(unix_socket_path=os.environ["REDIS"], decode_responses=True)
 
 PAGE = """<!doctype html>
@@ -43,6 +43,8 @@ def application(environ, start_response):
         status, kind, body, more = page(environ, path)
     elif path == "/assets/app.js":
         status, kind, body, more = "200 OK", "text/javascript", f'const version = "{VERSION}";\n', []
+    elif path == "/notes":
+        status, kind, body, more = notes(environ, method)
     elif path == "/admin" or path.startswith("/admin/"):
         status, kind, body, more = administer(environ, method)
     else:
@@ -73,6 +75,17 @@ def page(environ, path):
         time.sleep(0.1)  # so that there is always something in flight
     visits = STORE.hincrby(f"session:{cookie.value}", "visits", 1)
     return "200 OK", "text/html", PAGE.format(name=html.escape(name), version=VERSION, node=NODE, visits=visits), []
+
+
+def notes(environ, method):
+    """Who is not the authority is a moment behind, as a replica of a database would be."""
+    with open(ROLE, encoding="ascii") as role:
+        newest = time.time() - (0 if role.read().strip() == "authority" else BEHIND)
+    if method == "POST":
+        text = environ["wsgi.input"].read(min(int(environ.get("CONTENT_LENGTH") or 0), 1000)).decode(errors="replace")
+        STORE.zadd("notes", {text: time.time()})
+        return "201 Created", "text/plain", "noted\n", []
+    return "200 OK", "text/plain", "".join(f"{text}\n" for text in STORE.zrangebyscore("notes", "-inf", newest)), []
 
 
 def administer(environ, method):

@@ -13,6 +13,7 @@ from visitors import WRITTEN, Editors, ask
 HARMED = 0.05  # of the requests of the time that a flip is watched; beyond that a broken version was found too late
 WATCH = 20  # seconds
 EDITING = 40  # admin requests a second
+NOTES = 20
 
 
 class Broken(Exception):
@@ -212,6 +213,34 @@ def authority(cluster, load):
             f"claim on; the other one took over {taken - alone:.1f} s after the first gave up, and the first {back - claimed:.1f} s after it claimed again")
 
 
+def notes(cluster, load):
+    """Notes are written at the authority and read from clones, which are a second behind: who has just written reads their own at once"""
+    cookies, in_time, wrong = {}, 0, []
+    for number in range(NOTES):
+        begun = time.monotonic()
+        text = f"note {number} of {begun}"
+        written = ask(cluster, "POST", "/notes", body=text.encode())
+        cookies[text] = "cookie: " + "; ".join(f"{name}={value}" for name, value in written.cookies)
+        own, other = ask(cluster, "GET", "/notes", [cookies[text]]), ask(cluster, "GET", "/notes")
+        if (written.status, written.node) != (201, "authority") or not other.node.startswith("app-"):
+            wrong.append(f"written {written.status} by {written.node}, read by others at {other.node}")
+        if time.monotonic() - begun > 0.9:
+            continue  # a machine too busy to tell
+        in_time += 1
+        if own.node != "authority" or text.encode() not in own.body:
+            wrong.append(f"{text} is not there for who has written it: {own.status} by {own.node}")
+        if text.encode() in other.body:
+            wrong.append(f"{text} is there for others at once, so that nothing would be proved")
+    hold(not wrong, "who has written reads their own, at the authority; others read at a clone", wrong)
+    hold(in_time, "a note is read within a second")
+    time.sleep(2.5)
+    later = {text: ask(cluster, "GET", "/notes", [cookie]) for text, cookie in cookies.items()}
+    wrong = [f"{text}: {answer.status} by {answer.node}" for text, answer in later.items()
+             if not answer.node.startswith("app-") or text.encode() not in answer.body]
+    hold(not wrong, "later they read at clones again", wrong)
+    return f"{NOTES} notes written at the authority; {in_time} of {in_time} read there at once by who wrote them; {len(later)} of {NOTES} read at clones later"
+
+
 def spelling(cluster, load):
     """The way to /admin spelled oddly ends at the authority or is refused; never at a clone"""
     at_authority, refused, wrong = 0, 0, []
@@ -249,7 +278,7 @@ SPELLINGS = [
     "/admin.", "/admin%20", "/admin%00", "/\\admin", "/x/..\\admin", "/assets/../admin", "/assets/%2e%2e/admin", "/images/..%2fadmin", "/images/../admin/x",
     "https://localhost/%61dmin", "https://localhost/x/..%2fadmin",
 ]
-STEPS = [log_in, kill, roll, flip, mended, killed_in_flip, killed_in_roll, authority, spelling, images]
+STEPS = [log_in, kill, roll, flip, mended, killed_in_flip, killed_in_roll, authority, notes, spelling, images]
 
 
 def deploy_to_next(cluster, version):

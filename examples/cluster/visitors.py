@@ -268,12 +268,12 @@ class Load(Crowd):
         return found
 
 
-def ask(cluster, method, path, headers=()):
+def ask(cluster, method, path, headers=(), body=b""):
     """One request on a connection of its own; the path is sent as it is written here."""
     async def once():
         connection = Connection(cluster)
         try:
-            return await connection.ask(method, path, headers)
+            return await connection.ask(method, path, headers, body)
         finally:
             connection.close()
 
