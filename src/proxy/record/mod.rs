@@ -2,40 +2,41 @@
 //!
 //! One file of more than 350 lines: whoever tells a record something, and what is made of it in the end, share its fields.
 
-use std::cell::{Cell, OnceCell, RefCell};
+mod exchange;
+mod log;
+
+use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::header::{HeaderMap, HeaderValue, REFERER, USER_AGENT};
-use http::uri::PathAndQuery;
-use http::{Method, Request, Response, StatusCode, Uri, Version};
+use http::header::HeaderValue;
+use http::{Method, Request, Response, StatusCode, Uri};
 use smallvec::SmallVec;
 
-use super::access_log::Line;
+pub use self::exchange::{Exchange, FromEndpoint};
+use self::log::Details;
+pub use self::log::FailedAttempt;
 use super::client::Client;
 use super::error::{Fault, ProxyError};
 use super::local::{Local, RequestId};
 use super::reply::Asker;
 use super::trace::{self, Trace};
 use super::tunnel::Asked;
-use crate::config::{Field, UpstreamTimeouts};
+use crate::config::UpstreamTimeouts;
 use crate::filter::headers::Facts;
 use crate::filter::limit::InFlight;
-use crate::message::body::{Body, BodyError, Guard, retain};
-use crate::message::pause::PauseTimer;
+use crate::message::body::Body;
 use crate::message::trace::TraceId;
 use crate::message::upload::{Progress, RequestBody, Stage};
-use crate::message::{self, hop_by_hop};
 use crate::net::relay::Limits;
 use crate::net::shared::SharedStream;
 use crate::pool::Connection;
-use crate::snapshot::{AccessLogRule, Action, Held, Listener, Own, Route};
+use crate::snapshot::{Action, Held, Listener, Own, Route};
 use crate::units::ByteSize;
-use crate::upstream::{Endpoint, Lease, Upstream, Wanted, Wish};
+use crate::upstream::{Endpoint, Upstream, Wanted, Wish};
 
 /// The body of a response to a client.
 pub type ResponseBody = Body<Exchange>;
@@ -85,74 +86,6 @@ pub struct Record {
     finished: bool,
 }
 
-/// What only the access log wants to know.
-#[derive(Debug)]
-struct Details {
-    version: Version,
-    target: Option<PathAndQuery>,
-    sent: Sent,
-    /// As trusted proxies name it, where there are any.
-    client: Option<IpAddr>,
-    /// Usually it needs no memory of its own.
-    host: SmallVec<[u8; 40]>,
-    path: Option<Box<str>>,
-    /// How long the handshake took that has ended right before.
-    tls: Option<Duration>,
-    /// Who was asked last.
-    endpoint: RefCell<Option<Arc<Endpoint>>>,
-    failed: RefCell<Vec<FailedAttempt>>,
-    connect: Cell<Option<Duration>>,
-    head: Cell<Option<Duration>>,
-    /// Waiting for an endpoint with room.
-    queued: Duration,
-}
-
-/// What only the access log wants to know of a request's fields.
-#[derive(Debug, Default)]
-struct Sent {
-    trace_id: Option<[u8; 32]>,
-    user_agent: Option<HeaderValue>,
-    referer: Option<HeaderValue>,
-    /// Those that the rule names, each with its place there.
-    headers: Vec<(usize, HeaderValue)>,
-}
-
-impl Sent {
-    fn of(headers: &HeaderMap, rule: &AccessLogRule) -> Self {
-        let value = |field, name| {
-            let value = rule.fields.has(field).then(|| headers.get(name));
-            value.flatten().cloned()
-        };
-        let chosen = rule.headers.iter().enumerate();
-        Self {
-            trace_id: (rule.fields.has(Field::TraceId))
-                .then(|| message::trace::trace_id(headers))
-                .flatten(),
-            user_agent: value(Field::UserAgent, USER_AGENT),
-            referer: value(Field::Referer, REFERER),
-            headers: chosen
-                .flat_map(|(index, (name, _))| {
-                    let values = headers.get_all(name).iter();
-                    values.map(move |value| (index, value.clone()))
-                })
-                .collect(),
-        }
-    }
-}
-
-/// An attempt that came to nothing.
-#[derive(Debug)]
-pub struct FailedAttempt {
-    /// Who was asked.
-    pub endpoint: Arc<Endpoint>,
-    /// On a connection that others had used before. `None`: nobody has told.
-    pub is_reused: Option<bool>,
-    /// Why it failed.
-    pub error: &'static str,
-    /// After how long.
-    pub after: Duration,
-}
-
 impl Record {
     /// Begins with a request's arrival. Boxed: it changes hands several times.
     pub fn begin<B>(
@@ -165,22 +98,8 @@ impl Record {
         client.begin_exchange();
         let request_id = local.request_id();
         let listener = snapshot.listener(listener_index).clone();
-        let details = listener.access_log.as_deref().map(|rule| {
-            Box::new(Details {
-                version: request.version(),
-                target: request.uri().path_and_query().cloned(),
-                sent: Sent::of(request.headers(), rule),
-                client: None,
-                host: SmallVec::new(),
-                path: None,
-                tls: client.take_handshake(),
-                endpoint: RefCell::default(),
-                failed: RefCell::default(),
-                connect: Cell::default(),
-                head: Cell::default(),
-                queued: Duration::ZERO,
-            })
-        });
+        let details = listener.access_log.as_deref();
+        let details = details.map(|rule| Box::new(Details::of(request, rule, client)));
         let trace = snapshot.tracing.as_ref().and_then(|rule| {
             let asked = trace::Asked {
                 local,
@@ -632,62 +551,6 @@ impl Record {
         };
         trace.finish(&finished, &self.local.spans);
     }
-
-    fn log(&self, error: Option<ProxyError>, request_bytes: u64, total: Duration) {
-        let (Some(details), Some(rule)) = (&self.details, &self.listener.access_log) else {
-            return;
-        };
-        // 499: the client left; below that only what an endpoint cut on its way.
-        let failed =
-            self.status >= 499 || error.is_some_and(|error| error.fault() == Fault::Endpoint);
-        if !rule.keeps(failed, total, || self.local.random()) {
-            return;
-        }
-        let target = details.target.as_ref();
-        let endpoint = details.endpoint.borrow();
-        let named = details.client.map(|address| address.to_string());
-        let version = endpoint.as_ref().and_then(|endpoint| endpoint.version());
-        let traced = self.trace_id().map(message::trace::in_digits);
-        let line = Line {
-            request_id: self.request_id.as_str(),
-            trace_id: traced.as_ref().or(details.sent.trace_id.as_ref()),
-            client: named
-                .as_deref()
-                .unwrap_or_else(|| self.client.address_text()),
-            listener: &self.listener.name,
-            sni: self.client.server_name(),
-            protocol: protocol(details.version),
-            method: self.method.as_str(),
-            host: &details.host,
-            path: details.path.as_deref(),
-            raw_path: target.map_or("", PathAndQuery::path),
-            query: target.and_then(PathAndQuery::query),
-            user_agent: details.sent.user_agent.as_ref(),
-            referer: details.sent.referer.as_ref(),
-            headers: &details.sent.headers,
-            route: &self.route.name,
-            upstream: self.upstream().map(|upstream| &*upstream.name),
-            endpoint: endpoint.as_ref().map(|endpoint| &**endpoint.name()),
-            endpoint_version: version.as_ref().map(|version| version.as_str()),
-            attempts: u64::from(self.attempts.get()),
-            failed: &details.failed.borrow(),
-            status: self.status,
-            who: if self.by_upstream {
-                "upstream"
-            } else {
-                "balancer"
-            },
-            reason: error.map(ProxyError::reason),
-            request_bytes,
-            response_bytes: self.response_bytes,
-            tls: details.tls,
-            queued: (details.queued > Duration::ZERO).then_some(details.queued),
-            connect: details.connect.get(),
-            head: details.head.get(),
-            total,
-        };
-        self.local.access_log.write(&line, rule);
-    }
 }
 
 impl Drop for Record {
@@ -710,112 +573,4 @@ pub fn refused(local: &Rc<Local>, client: &Rc<Client>, error: ProxyError) {
     record.trace = None;
     record.status = error.status().as_u16();
     record.finish(Some(error), Instant::now());
-}
-
-fn protocol(version: Version) -> &'static str {
-    match version {
-        Version::HTTP_10 => "HTTP/1.0",
-        Version::HTTP_11 => "HTTP/1.1",
-        Version::HTTP_2 => "HTTP/2",
-        _ => "HTTP",
-    }
-}
-
-/// The guard of a response's body: gives back, counts and logs when it has ended.
-#[derive(Debug)]
-pub struct Exchange(Box<Record>);
-
-impl Exchange {
-    /// Notes who is waited for: the client, while hyper has what came and asks for no more, or the other side.
-    fn wait_for_client(&mut self, waits: bool) {
-        let record = &mut *self.0;
-        record.client.moved();
-        if record.waits_for_client != waits {
-            record.waits_for_client = waits;
-            record.client.wait_for_client(waits);
-        }
-    }
-}
-
-/// What an endpoint's response holds until its body has ended.
-#[derive(Debug)]
-pub struct FromEndpoint {
-    /// Counts the request at its endpoint.
-    pub lease: Lease,
-    /// Where the response comes from; goes back to the pool.
-    pub connection: Connection,
-    /// Limits pauses of the body.
-    pub pause: PauseTimer,
-    /// When the body must have ended, where the route says.
-    pub until: Option<Instant>,
-    /// How long the connection may be used at all. `None`: for this response only.
-    pub max_age: Option<Duration>,
-}
-
-impl Guard for Exchange {
-    fn poll_pause(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
-        self.wait_for_client(false);
-        match self.0.from.get_mut() {
-            Some(from) => {
-                let deadline = from.until;
-                if let Some(deadline) = deadline {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    from.pause.set_limit(from.pause.limit().min(left));
-                }
-                from.pause.poll_pause(cx).map(|()| match deadline {
-                    Some(deadline) if deadline <= Instant::now() => BodyError::Late,
-                    Some(_) | None => BodyError::Idle,
-                })
-            }
-            None => Poll::Pending,
-        }
-    }
-
-    fn on_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
-        self.wait_for_client(true);
-        self.0.response_bytes += data.len() as u64;
-        let Some(from) = self.0.from.get_mut() else {
-            return Ok(());
-        };
-        from.pause.moved();
-        match from.until {
-            Some(deadline) if deadline <= Instant::now() => Err(BodyError::Late),
-            Some(_) | None => Ok(()),
-        }
-    }
-
-    fn on_trailers(&mut self, trailers: &mut HeaderMap) {
-        retain(trailers, |name| {
-            !hop_by_hop::is_hop_by_hop(name) && name != "set-cookie"
-        });
-    }
-
-    fn on_end(&mut self, result: Result<(), &BodyError>) {
-        let now = Instant::now();
-        let record = &mut *self.0;
-        if let Some(from) = record.from.take() {
-            // hyper #4176: a connection whose request body was not wanted whole never becomes ready again.
-            if let Err(error) = result {
-                let metrics = &from.lease.endpoint().metrics;
-                metrics.count_failure(cut(error).reason());
-                metrics.attempts.count_failed();
-            } else if !record.upload_is_unread()
-                && let Some(max_age) = from.max_age
-            {
-                record.local.pool.checkin(from.connection, now, max_age);
-            }
-        }
-        record.finish(result.err().map(cut), now);
-    }
-}
-
-/// A response body that could not be passed on whole.
-fn cut(error: &BodyError) -> ProxyError {
-    match error {
-        BodyError::Received(_) | BodyError::TooLarge | BodyError::Elsewhere => {
-            ProxyError::ResponseCut
-        }
-        BodyError::Idle => ProxyError::ResponseIdle,
-        BodyError::Late => ProxyError::RequestTimeout,
-    }
 }
