@@ -12,6 +12,7 @@ use crate::support::{Balancer, Connection, Gate, Next, Origin, Reply, eventually
 
 mod refusing;
 mod taking_over;
+mod writes;
 
 /// Checks that notice within moments; a claim counts as long as `more` says.
 const FAST: &str = "interval = \"500ms\", fast_interval = \"50ms\", timeout = \"500ms\", rise = 1, role_header = \"X-Role\"";

@@ -20,6 +20,9 @@ pub(super) struct RouteStatus {
     in_flight: i64,
     /// Where there is one.
     upstream: Option<String>,
+    /// Where what may change something goes elsewhere: there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    writes: Option<String>,
     /// Where there are several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     split: Vec<ShareStatus>,
@@ -58,7 +61,16 @@ impl RouteStatus {
                 in_flight: route.metrics.in_flight.get().max(0),
                 upstream: match &route.action {
                     Action::Forward(upstream) => Some(upstream.name.to_string()),
+                    Action::ReadsAndWrites(both) => Some(both.both()[0].name.to_string()),
                     Action::Split(_)
+                    | Action::Redirect(_)
+                    | Action::Respond(_)
+                    | Action::NotFound => None,
+                },
+                writes: match &route.action {
+                    Action::ReadsAndWrites(both) => Some(both.both()[1].name.to_string()),
+                    Action::Forward(_)
+                    | Action::Split(_)
                     | Action::Redirect(_)
                     | Action::Respond(_)
                     | Action::NotFound => None,

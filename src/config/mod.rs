@@ -61,7 +61,8 @@ pub use process::{Admin, AdminSocket, Log, LogFormat, LogLevel, Process, TokenFi
 pub use quantity::duration;
 pub use retry::{Budget, Retry, RouteRetry};
 pub use route::{
-    Action, HostPattern, MethodSet, PathPattern, Redirect, Respond, Rewrite, Route, Split, SplitBy,
+    Action, HostPattern, MethodSet, PathPattern, ReadYourWrites, ReadsAndWrites, Redirect, Respond,
+    Rewrite, Route, Split, SplitBy,
 };
 pub use suggest::hint;
 pub use tls::{
@@ -111,12 +112,19 @@ impl Config {
             let keys = upstream.affinity.iter().map(|it| it.key_file.as_path());
             tls.chain(keys)
         });
+        let of_routes = self.routes.iter().filter_map(|route| match &route.action {
+            Action::ReadsAndWrites(both) => both.read_your_writes.as_ref()?.key_file.as_deref(),
+            Action::Forward(_) | Action::Split(_) | Action::Redirect(_) | Action::Respond(_) => {
+                None
+            }
+        });
         let pages = self.error_pages.iter().map(|page| page.path.as_path());
         let token = self.admin.token_file.iter().map(|it| it.path.as_path());
         let of_tracing = self.tracing.iter().flat_map(Tracing::files);
         listeners
             .flat_map(ListenerTls::files)
             .chain(of_upstreams)
+            .chain(of_routes)
             .chain(pages)
             .chain(token)
             .chain(of_tracing)

@@ -1,5 +1,8 @@
 //! `[[route]]`: matchers and one action.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
 use super::{HeaderChanges, Hedge, Mirror, Place, RouteLimits, RouteRetry, RouteTimeouts};
@@ -87,6 +90,8 @@ pub enum Action {
     Forward(usize),
     /// `split`
     Split(Split),
+    /// `upstream` and `writes`
+    ReadsAndWrites(ReadsAndWrites),
     /// `redirect`
     Redirect(Redirect),
     /// `respond`
@@ -96,12 +101,14 @@ pub enum Action {
 impl Action {
     /// The upstreams that requests may go to.
     pub fn upstreams(&self) -> impl Iterator<Item = usize> {
-        let (one, several) = match self {
-            Self::Forward(upstream) => (Some(*upstream), &[][..]),
-            Self::Split(split) => (None, &*split.shares),
-            Self::Redirect(_) | Self::Respond(_) => (None, &[][..]),
+        let (one, other, several) = match self {
+            Self::Forward(upstream) => (Some(*upstream), None, &[][..]),
+            Self::Split(split) => (None, None, &*split.shares),
+            Self::ReadsAndWrites(both) => (Some(both.reads), Some(both.writes), &[][..]),
+            Self::Redirect(_) | Self::Respond(_) => (None, None, &[][..]),
         };
         one.into_iter()
+            .chain(other)
             .chain(several.iter().map(|(upstream, _)| *upstream))
     }
 
@@ -110,6 +117,32 @@ impl Action {
         self.upstreams()
             .all(|upstream| other.upstreams().any(|known| known == upstream))
     }
+}
+
+/// `route.upstream` where there is `route.writes`
+#[derive(Clone, Debug)]
+pub struct ReadsAndWrites {
+    /// `upstream`, as an index into `Config::upstreams`: gets GET, HEAD, OPTIONS, TRACE and QUERY.
+    pub reads: usize,
+    /// `writes`, likewise: gets the rest.
+    pub writes: usize,
+    /// `read_your_writes`: who has just written reads there, too. Default: nobody does.
+    pub read_your_writes: Option<ReadYourWrites>,
+}
+
+/// `route.read_your_writes`
+#[derive(Clone, Debug)]
+pub struct ReadYourWrites {
+    /// `window`: for how long, at most 1 h.
+    pub window: Duration,
+    /// `cookie`: the name of the cookie that says until when. Default `wrote`.
+    pub cookie: Box<str>,
+    /// `key_file`: what the cookie is signed with. Default: a key that only this process has.
+    pub key_file: Option<PathBuf>,
+    /// `path`: for which paths clients send it. Default `/`.
+    pub path: Box<str>,
+    /// Where `key_file` stands, or the key.
+    pub place: Place,
 }
 
 /// `route.split`

@@ -365,6 +365,12 @@ const ROUTE: &[Key] = &[
     Key("cookies", May, Named(&Text)),
     Key("exclusive", May, Yes),
     Key("upstream", May, Text),
+    Key("writes", May, Text),
+    Key(
+        "read_your_writes",
+        May,
+        Or(&[Duration, Table(READ_YOUR_WRITES)]),
+    ),
     Key("split", May, List(&Table(SHARE))),
     Key("split_by", May, Words(&["request", "client"])),
     Key("redirect", May, Table(REDIRECT)),
@@ -378,6 +384,13 @@ const ROUTE: &[Key] = &[
     Key("retry", May, Or(&[No, Table(ROUTE_RETRY)])),
     Key("hedge", May, Table(HEDGE)),
     Key("mirror", May, Table(MIRROR)),
+];
+
+const READ_YOUR_WRITES: &[Key] = &[
+    Key("window", Must, Duration),
+    Key("cookie", May, Text),
+    Key("key_file", May, Text),
+    Key("path", May, Text),
 ];
 
 const SHARE: &[Key] = &[

@@ -78,6 +78,10 @@ pub fn handle(
             let headers = response.headers_mut();
             headers.append(header::SET_COOKIE, cookie);
         }
+        if let Some(cookie) = record.written_cookie() {
+            let headers = response.headers_mut();
+            headers.append(header::SET_COOKIE, cookie);
+        }
         if let Some(hsts) = &record.listener().hsts {
             reply::secure(response.headers_mut(), hsts);
         }
@@ -258,6 +262,7 @@ fn route(
     let member = match &route.action {
         Action::Forward(_) => 0,
         Action::Split(split) => split.pick(client_ip),
+        Action::ReadsAndWrites(both) => both.member(asked.method, asked.headers),
         Action::Redirect(redirect) => {
             return Ok(reply::redirect(redirect, &host, &path, query).into());
         }
@@ -295,6 +300,11 @@ fn route(
     record.set_accept(received.accept);
     if let Some(affinity) = &upstream.affinity {
         record.set_affinity(affinity.take(upstream, request.headers_mut()));
+    }
+    if let Action::ReadsAndWrites(both) = &route.action
+        && let Some(written) = both.written()
+    {
+        written.take(request.headers_mut());
     }
     // After ours, which none of them may name.
     if let Some(changes) = filters.and_then(|filters| filters.request.as_ref()) {

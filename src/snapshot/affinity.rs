@@ -1,6 +1,8 @@
 //! How an upstream's clients are kept with their endpoints: with keys that are read from a file.
 
-use crate::config::{self, Problem};
+use std::path::Path;
+
+use crate::config::{self, Place, Problem};
 use crate::units::ByteSize;
 use crate::upstream::Affinity;
 
@@ -9,17 +11,17 @@ pub(super) fn affinity(upstream: &config::Upstream) -> Result<Option<Affinity>, 
     let Some(settings) = &upstream.affinity else {
         return Ok(None);
     };
-    let keys = keys(settings)?;
+    let keys = keys(&settings.key_file, &settings.place)?;
     let names: Vec<_> = upstream.endpoints.iter().map(|it| &it.name).collect();
     Ok(Some(Affinity::new(settings, &upstream.name, &names, &keys)))
 }
 
-/// The keys of `affinity`'s file, one per line. Problems do not show them.
-fn keys(affinity: &config::Affinity) -> Result<Vec<Vec<u8>>, Problem> {
-    let path = affinity.key_file.display();
-    let problem = |message: String| Err(affinity.place.problem(message));
+/// The keys of a file that is named at `place`, one per line. Problems do not show them.
+pub(super) fn keys(file: &Path, place: &Place) -> Result<Vec<Vec<u8>>, Problem> {
+    let path = file.display();
+    let problem = |message: String| Err(place.problem(message));
     let make = format!("make one: openssl rand -hex 32 > {path}");
-    let text = match config::read_file(&affinity.key_file, LARGEST) {
+    let text = match config::read_file(file, LARGEST) {
         Ok(text) => text,
         Err(error) => return problem(format!("{path} cannot be read: {error}; {make}")),
     };

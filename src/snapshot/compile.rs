@@ -12,8 +12,8 @@ use http::uri::Scheme;
 use http::{HeaderName, HeaderValue};
 
 use super::{
-    AccessLogRule, Action, Filters, Listener, Mirror, Pages, Route, Snapshot, Split, affinity,
-    contacts, mirror, split, token, tracing,
+    AccessLogRule, Action, Filters, Listener, Mirror, Pages, ReadsAndWrites, Route, Snapshot,
+    Split, affinity, contacts, mirror, reads_and_writes, split, token, tracing,
 };
 use crate::balance::{
     Bound, ConsistentHash, Cursor, LeastConnections, PeakEwma, Policy, Random, RoundRobin,
@@ -119,6 +119,13 @@ impl Compiler {
                 Err(problem) => problems.push(problem),
             }
         }
+        let mut written = Vec::with_capacity(config.routes.len());
+        for route in &config.routes {
+            match reads_and_writes::written(config, route, previous) {
+                Ok(found) => written.push(found),
+                Err(problem) => problems.push(problem),
+            }
+        }
         let admin_token = config.admin.token_file.as_ref().map(token::token);
         let admin_token = admin_token.transpose().unwrap_or_else(|problem| {
             problems.push(problem);
@@ -211,7 +218,8 @@ impl Compiler {
         let routes = config
             .routes
             .iter()
-            .map(|configured| {
+            .zip(written)
+            .map(|(configured, written)| {
                 let action = match &configured.action {
                     config::Action::Forward(index) => {
                         Action::Forward(Arc::clone(&upstreams[*index]))
@@ -223,6 +231,9 @@ impl Compiler {
                         );
                         Action::Split(Box::new(Split::new(split, &upstreams, cursor)))
                     }
+                    config::Action::ReadsAndWrites(both) => Action::ReadsAndWrites(Box::new(
+                        ReadsAndWrites::new(both, &upstreams, written),
+                    )),
                     config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
                     config::Action::Respond(respond) => Action::Respond(respond.clone()),
                 };

@@ -8,6 +8,7 @@ mod mirror;
 pub mod pages;
 pub mod plan;
 pub mod publish;
+mod reads_and_writes;
 mod split;
 mod token;
 pub mod tracing;
@@ -24,6 +25,7 @@ pub use access_log::AccessLogRule;
 pub use mirror::Mirror;
 pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
+pub use reads_and_writes::ReadsAndWrites;
 pub use split::Split;
 pub use token::Token;
 pub use tracing::Tracing;
@@ -180,6 +182,8 @@ pub enum Action {
     Forward(Arc<Upstream>),
     /// Asks an endpoint of one of several upstreams.
     Split(Box<Split>),
+    /// Asks an endpoint of one of two upstreams, by what a request may do.
+    ReadsAndWrites(Box<ReadsAndWrites>),
     /// Sends the client elsewhere.
     Redirect(config::Redirect),
     /// Answers by itself.
@@ -194,6 +198,7 @@ impl Action {
         match self {
             Self::Forward(upstream) => Some(upstream),
             Self::Split(split) => split.upstream(member),
+            Self::ReadsAndWrites(both) => both.upstream(member),
             Self::Redirect(_) | Self::Respond(_) | Self::NotFound => None,
         }
     }

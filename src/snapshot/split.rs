@@ -100,7 +100,11 @@ pub(super) fn turns(previous: Option<&Snapshot>) -> HashMap<&str, &Arc<Cursor>> 
     let routes = previous.into_iter().flat_map(|previous| &previous.routes);
     let turns = routes.filter_map(|route| match &route.action {
         Action::Split(split) => Some((&*route.name, &split.cursor)),
-        Action::Forward(_) | Action::Redirect(_) | Action::Respond(_) | Action::NotFound => None,
+        Action::Forward(_)
+        | Action::ReadsAndWrites(_)
+        | Action::Redirect(_)
+        | Action::Respond(_)
+        | Action::NotFound => None,
     });
     turns.collect()
 }

@@ -30,6 +30,7 @@ pub mod state;
 pub mod tried;
 pub mod version;
 pub mod versions;
+pub mod written;
 
 use std::sync::Arc;
 use std::time::{Instant, SystemTime};
@@ -60,6 +61,7 @@ pub use state::{Evidence, Health, Tier};
 pub use tried::Tried;
 pub use version::{Mark, Runs};
 pub use versions::Versions;
+pub use written::Written;
 
 use crate::balance::{Cursor, Policy};
 use crate::config;

@@ -161,6 +161,7 @@ fn routed(
     let member = match &route.action {
         Action::Forward(_) => 0,
         Action::Split(split) => split.preview(head.client),
+        Action::ReadsAndWrites(both) => both.member(query.method, &asked.headers),
         Action::Redirect(redirect) => {
             return Ok(Some(Answer {
                 status: redirect.status.as_u16(),

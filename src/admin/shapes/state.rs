@@ -202,6 +202,7 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("path_kind", Must, Words(&["prefix", "exact", "regex"])),
             Field("in_flight", Must, Whole),
             Field("upstream", Must, Maybe(&Text)),
+            Field("writes", May, Text),
             Field("split", May, List(&Is("Share"))),
         ],
     ),

@@ -171,6 +171,21 @@ fn action(config: &Config, action: &Action) -> String {
             });
             format!("split by {}: {}", split.by.as_str(), join(shares, "; "))
         }
+        Action::ReadsAndWrites(both) => {
+            let (reads, writes) = (
+                &config.upstreams[both.reads],
+                &config.upstreams[both.writes],
+            );
+            let recent = match &both.read_your_writes {
+                Some(it) => format!(", and reads of who has written within {:?}", it.window),
+                None => String::new(),
+            };
+            format!(
+                "GET, HEAD, OPTIONS, TRACE and QUERY to {}; all else{recent} to {}",
+                upstream(reads),
+                upstream(writes)
+            )
+        }
         Action::Redirect(redirect) => {
             format!("redirect {} to {}", redirect.status.as_u16(), redirect.to)
         }

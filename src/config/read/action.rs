@@ -2,7 +2,7 @@
 
 use http::StatusCode;
 
-use super::{Declared, header, reference, split};
+use super::{Declared, header, reference, split, writes};
 use crate::config::file::Table;
 use crate::config::value::Value;
 use crate::config::{Action, Redirect, Respond};
@@ -14,7 +14,10 @@ pub(super) fn action(table: &mut Table<'_>, declared: &Declared) -> Option<Actio
     let respond = table.get("respond");
     let split = table.get("split");
     let by = table.get("split_by");
+    let writes = table.get("writes");
+    let read_your_writes = table.get("read_your_writes");
 
+    let has_upstream = upstream.is_some();
     let mut given: Vec<_> = [&upstream, &split, &redirect, &respond]
         .into_iter()
         .flatten()
@@ -32,9 +35,21 @@ pub(super) fn action(table: &mut Table<'_>, declared: &Declared) -> Option<Actio
         }
     }
 
-    let upstream = upstream
-        .and_then(|value| reference(&value, "upstream", &declared.upstreams))
-        .map(Action::Forward);
+    let upstream = upstream.and_then(|value| reference(&value, "upstream", &declared.upstreams));
+    if let Some(value) = writes.as_ref().filter(|_| !has_upstream) {
+        value.source.report(
+            value.key_place(),
+            "only with `upstream`, which gets what only reads",
+        );
+    }
+    let apart = writes::writes(
+        (writes.as_ref(), read_your_writes.as_ref()),
+        upstream,
+        declared,
+    );
+    let upstream = apart
+        .map(Action::ReadsAndWrites)
+        .or(upstream.map(Action::Forward));
     let split = split::split(split.as_ref(), by.as_ref(), declared).map(Action::Split);
     let redirect = redirect
         .and_then(|value| value.table(self::redirect)?)

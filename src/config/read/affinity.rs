@@ -57,7 +57,8 @@ pub(super) fn affinity(table: &mut Table<'_>, says_version: bool) -> Option<Affi
     })
 }
 
-fn cookie_path(value: &Value<'_>) -> Option<Box<str>> {
+/// A cookie's `Path`.
+pub(super) fn cookie_path(value: &Value<'_>) -> Option<Box<str>> {
     let what = "a path such as \"/\"";
     let path = value.string_such_as(what)?;
     let is_sound = path.starts_with('/')

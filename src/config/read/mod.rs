@@ -32,6 +32,7 @@ mod tls;
 mod tracing;
 mod upstream;
 mod upstream_tls;
+mod writes;
 
 use std::collections::{HashMap, HashSet};
 use std::net::SocketAddr;

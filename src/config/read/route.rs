@@ -170,7 +170,9 @@ fn route(table: &mut Table<'_>, declared: &Declared) -> Option<Route> {
     let name = Name::from("");
     let exclusive = exclusive.unwrap_or(false);
     let upgrades = upgrades.unwrap_or_else(|| match action {
-        Some(Action::Forward(_) | Action::Split(_)) => vec![upgrade::WEBSOCKET.into()],
+        Some(Action::Forward(_) | Action::Split(_) | Action::ReadsAndWrites(_)) => {
+            vec![upgrade::WEBSOCKET.into()]
+        }
         Some(Action::Redirect(_) | Action::Respond(_)) | None => Vec::new(),
     });
     Some(Route {
@@ -214,7 +216,8 @@ fn one_serves(
     let Some(name) = upstreams.find(is_one).map(name) else {
         return;
     };
-    if is_hedged {
+    // Of reads and writes the reads may be.
+    if is_hedged && !matches!(action, Some(Action::ReadsAndWrites(_))) {
         table.report(format!(
             "hedge: the upstream {name:?} is authoritative: nobody else may be asked; leave hedge out"
         ));

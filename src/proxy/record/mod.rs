@@ -4,6 +4,7 @@
 
 mod exchange;
 mod log;
+mod written;
 
 use std::cell::{Cell, OnceCell};
 use std::net::IpAddr;

@@ -131,6 +131,62 @@ fn splits() {
 }
 
 #[test]
+fn reads_and_writes() {
+    each_value_has(
+        "[upstream.b]\nendpoints = [\"h:1\"]\nrole = \"authoritative\"\n[[route]]\nupstream = \"app\"\n",
+        &[
+            (
+                "writes = \"bb\"",
+                "no upstream is named \"bb\"; did you mean \"b\"?",
+            ),
+            (
+                "writes = \"app\"",
+                "\"app\" is the route's `upstream`, too; leave this out",
+            ),
+            (
+                "read_your_writes = \"2s\"",
+                "needs `writes`: the upstream that gets what may change something",
+            ),
+            (
+                "writes = \"b\"\nread_your_writes = \"2h\"",
+                "must be at most \"1h\", got \"2h\"",
+            ),
+            (
+                "writes = \"b\"\nread_your_writes = {}",
+                "needs `window`, such as window = \"2s\"",
+            ),
+            (
+                "writes = \"b\"\nread_your_writes = { window = \"2s\", cookie = \"a b\" }",
+                "must be the name of a cookie such as \"balancer\", got \"a b\"",
+            ),
+            (
+                "mirror = { upstream = \"b\" }",
+                "mirror: the upstream \"b\" is authoritative, and what reaches it counts; mirror to another one",
+            ),
+        ],
+    );
+    each_value_has(
+        "[upstream.b]\nendpoints = [\"h:1\"]\nrole = \"authoritative\"\n[[route]]\nupstream = \"b\"\n",
+        &[
+            (
+                "hedge = { after = \"1s\" }",
+                "hedge: the upstream \"b\" is authoritative: nobody else may be asked; leave hedge out",
+            ),
+            (
+                "mirror = { upstream = \"app\" }",
+                "mirror: the upstream \"b\" is authoritative, and what changes something would be done elsewhere, too; set methods = [\"GET\", \"HEAD\"] in it, or leave it out",
+            ),
+        ],
+    );
+    each_has(&[(
+        "[[route]]\nsplit = [{ upstream = \"app\" }]\nwrites = \"app\"\n",
+        "3:1: route[0].writes: only with `upstream`, which gets what only reads",
+    )]);
+    let reads = "[upstream.b]\nendpoints = [\"h:1\"]\nrole = \"authoritative\"\n[[route]]\nname = \"a\"\npath = \"/a\"\nupstream = \"b\"\nmirror = { upstream = \"app\", methods = [\"GET\"] }\n";
+    assert_eq!(problems_behind_base(reads), [""; 0]);
+}
+
+#[test]
 fn cookies() {
     each_value_has(
         "[[route]]\nupstream = \"app\"\n",
