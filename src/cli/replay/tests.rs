@@ -426,9 +426,13 @@ fn where_writes_go_elsewhere_the_method_tells_and_who_has_written_lately_is_not_
     let at_new = r#""upstream":"new","endpoint":"127.0.0.1:2""#;
     for (file, members, expected) in [
         (both, "".to_owned(), "same"),
-        (both, r#""method":"POST""#.to_owned(), "upstream app -> new"),
+        (
+            both,
+            r#""method":"POST""#.to_owned(),
+            "route all, upstream app -> new",
+        ),
         (both, format!(r#"{at_new},"method":"POST""#), "same"),
-        (both, at_new.to_owned(), "upstream new -> app"),
+        (both, at_new.to_owned(), "route all, upstream new -> app"),
         (&after, at_new.to_owned(), "same"),
         (&after, "".to_owned(), "same"),
         (

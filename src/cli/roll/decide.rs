@@ -32,7 +32,7 @@ pub(in crate::cli) struct Group {
 struct Version {}
 
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq)]
-pub(super) struct Flip {
+pub(in crate::cli) struct Flip {
     from: String,
     to: String,
     phase: String,
