@@ -164,7 +164,7 @@ fn authority_that_may_not_be_asked_is_not_replaced() {
     let nodes = [Node::new("a", "authority"), Node::new("b", "replica")];
     let balancer = start(&[&nodes[0], &nodes[1]], LASTING);
     await_authority(&balancer, "a");
-    said(&balancer, &["drain", "app/a"]);
+    said(&balancer, &["drain", "app/a", "--force"]);
     let reply = get(balancer.http(), "/admin");
     assert_refused(&balancer, &reply, "no_endpoint");
     assert_eq!(upstream(&balancer)["authority"], "a");
@@ -203,7 +203,7 @@ fn without_roles_the_operator_says_who_serves() {
     await_refusal(&balancer, "two_authorities", both);
     said(&balancer, &["disable", "app/a"]);
     eventually("b serves", || get(balancer.http(), "/admin").text() == "b");
-    said(&balancer, &["disable", "app/b"]);
+    said(&balancer, &["disable", "app/b", "--force"]);
     await_refusal(&balancer, "no_authority", "every endpoint is disabled");
 }
 
