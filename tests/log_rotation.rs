@@ -97,7 +97,9 @@ fn old_file_goes_on_where_no_new_one_can_be_opened() {
     fs::rename(&folder, &moved).unwrap();
     balancer.signal(Signal::USR1);
     eventually("that is said", || {
-        !balancer.events("access log cannot be reopened").is_empty()
+        !balancer
+            .events("access log cannot be reopened; lines go on into the file that is open")
+            .is_empty()
     });
     assert_eq!(get(balancer.http(), "/old").status, 200);
     eventually("the line is written", || {

@@ -20,6 +20,9 @@ pub(in crate::cli) struct Group {
     /// The last flip from one to another.
     #[serde(default)]
     flip: Option<Flip>,
+    /// The one endpoint that serves, where no other does.
+    #[serde(default)]
+    authority: Option<String>,
     /// Which versions its endpoints run; none where nobody asks them.
     versions: Option<Vec<Version>>,
     /// The one that the configuration wants them to run; others are held out.
@@ -171,6 +174,8 @@ pub(in crate::cli) enum Refusal {
     Unwell(Vec<String>),
     /// Nobody would be left.
     Nobody,
+    /// This one alone serves, and another would have to take its place first.
+    Authority(String),
     /// A flip of this upstream is under way, which holds one set against the other and may go back; how far it is.
     Flip(String, Flip),
     /// The rest could not carry what is in flight.
@@ -191,6 +196,10 @@ impl fmt::Display for Refusal {
             ) => write!(
                 f,
                 "a flip from {from} to {to} is under way ({phase}), which compares them and may go back; wait for its end, or end it: `balancer flip {upstream} --abort`"
+            ),
+            Self::Authority(name) => write!(
+                f,
+                "{name} is the authority, and requests get 503 while it is out, unless another endpoint alone claims to be it; let another one take over first"
             ),
             Self::Nobody => f.write_str("no other endpoint is left to take requests"),
             Self::Overload {
@@ -213,7 +222,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// The endpoints to go through, in the order of the file: those named, or all that are not disabled.
+/// The endpoints to go through, in the order of the file and the authority last: those named, or all that are not disabled.
 pub(super) fn chosen(group: &Group, only: &[String]) -> Result<Vec<String>, String> {
     let names = || group.endpoints.iter().map(|member| &*member.name);
     let prefix = format!("{}/", group.name);
@@ -234,7 +243,8 @@ pub(super) fn chosen(group: &Group, only: &[String]) -> Result<Vec<String>, Stri
         wanted => wanted.contains(&&*member.name),
     };
     let chosen = group.endpoints.iter().filter(is_chosen);
-    let chosen: Vec<_> = chosen.map(|member| member.name.clone()).collect();
+    let mut chosen: Vec<_> = chosen.map(|member| member.name.clone()).collect();
+    chosen.sort_by_key(|name| group.authority.as_ref() == Some(name));
     if chosen.is_empty() {
         return Err(format!("upstream {:?} has nobody to restart", group.name));
     }
@@ -255,6 +265,11 @@ pub(super) fn batches(
 pub(super) fn refusal(group: &Group, batch: &[String]) -> Option<Refusal> {
     if let Some(flip) = group.flip.as_ref().filter(|flip| !flip.over) {
         return Some(Refusal::Flip(group.name.clone(), flip.clone()));
+    }
+    if let Some(authority) = &group.authority {
+        // Nobody misses those who stand by.
+        let is_out = batch.contains(authority);
+        return is_out.then(|| Refusal::Authority(authority.clone()));
     }
     // Nobody misses a set that gets no requests, and it carries nothing for others.
     let serves = |member: &&Member| {
@@ -394,6 +409,24 @@ pub(super) mod tests {
         }
         let disabled = group(0, &members("disabled"));
         assert_eq!(refusal(&disabled, &names(&["a"])), Some(Refusal::Nobody));
+    }
+
+    #[test]
+    fn authority_comes_last_and_goes_when_another_has_taken_over() {
+        let members = [
+            member("a", "up", None, 5),
+            member("b", "standby", None, 0),
+            member("c", "down", None, 0),
+        ];
+        let mut group = group(0, &members);
+        group.authority = Some("a".to_owned());
+        let all = chosen(&group, &[]).unwrap();
+        assert_eq!(all, ["b", "c", "a"]);
+        assert_eq!(refusal(&group, &all[..2]), None);
+        let refused = Refusal::Authority("a".to_owned());
+        assert_eq!(refusal(&group, &all[1..]), Some(refused));
+        group.authority = Some("b".to_owned());
+        assert_eq!(refusal(&group, &names(&["a"])), None);
     }
 
     #[test]
