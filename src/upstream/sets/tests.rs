@@ -1,0 +1,162 @@
+//! Which set requests go to, whatever the policy and however they are shared.
+
+use std::path::Path;
+
+use super::*;
+use crate::config;
+use crate::metrics::Metrics;
+use crate::snapshot::Snapshot;
+use crate::snapshot::compile::{Compiler, apply};
+use crate::tls::Tickets;
+use crate::upstream::{Denied, Evidence, Health};
+
+/// Six endpoints, the first half of them blue, which serve.
+fn snapshot(keys: &str) -> Snapshot {
+    let endpoint = |number: usize| {
+        let set = if number < 3 { "blue" } else { "green" };
+        format!("{{ address = \"10.0.0.{number}:80\", set = \"{set}\" }}")
+    };
+    let endpoints: Vec<_> = (0..6).map(endpoint).collect();
+    let text = format!(
+        "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nactive_set = \"blue\"\n{keys}\nendpoints = [{}]\n[[route]]\nupstream = \"app\"",
+        endpoints.join(", ")
+    );
+    let config = config::parse(&text, Path::new("f")).unwrap_or_else(|it| panic!("{it}"));
+    let mut compiler = Compiler::new(Arc::new(Metrics::new()), Tickets::new().unwrap(), 0);
+    let snapshot = compiler.compile(&config, None).unwrap().snapshot;
+    apply(&snapshot, &config);
+    snapshot
+}
+
+/// How many of so many requests each endpoint gets.
+fn picks(upstream: &Upstream, count: u64) -> [usize; 6] {
+    let mut got = [0; 6];
+    for request in 0..count {
+        let wish = Wish {
+            key: upstream.hash_key.as_ref().map(|_| request),
+            ..Wish::default()
+        };
+        let lease = upstream.pick(wish).unwrap();
+        let mut endpoints = upstream.endpoints.iter();
+        let index = endpoints.position(|it| Arc::ptr_eq(it, lease.endpoint()));
+        got[index.unwrap()] += 1;
+    }
+    got
+}
+
+const POLICIES: [&str; 6] = [
+    "round-robin",
+    "least-connections",
+    "two-choices",
+    "peak-ewma",
+    "hash",
+    "random",
+];
+
+#[test]
+fn only_the_set_that_serves_is_picked_from_whatever_the_policy() {
+    for policy in POLICIES {
+        let snapshot = snapshot(&format!("policy = \"{policy}\""));
+        let upstream = &snapshot.upstreams[0];
+        let blue = picks(upstream, 600);
+        assert_eq!(blue[3..], [0; 3], "{policy}");
+        assert_eq!(upstream.available(), 3);
+        upstream.switch("green");
+        let green = picks(upstream, 600);
+        assert_eq!(green[..3], [0; 3], "{policy}");
+        assert!(green[3..].iter().all(|it| *it > 100), "{policy} {green:?}");
+        upstream.switch("blue");
+        assert_eq!(picks(upstream, 60)[3..], [0; 3], "{policy}");
+    }
+}
+
+#[test]
+fn share_is_exact_and_spread_evenly_within_each_set() {
+    let snapshot = snapshot("");
+    let upstream = &snapshot.upstreams[0];
+    upstream.share("green", 10);
+    assert_eq!(picks(upstream, 900), [270, 270, 270, 30, 30, 30]);
+    upstream.share("green", 50);
+    assert_eq!(picks(upstream, 600), [100; 6]);
+    upstream.switch("green");
+    assert_eq!(picks(upstream, 600), [0, 0, 0, 200, 200, 200]);
+    assert_eq!(upstream.next_set(), None);
+}
+
+#[test]
+fn same_key_goes_to_the_same_set_while_both_serve() {
+    let snapshot = snapshot("policy = \"hash\"");
+    let upstream = &snapshot.upstreams[0];
+    upstream.share("green", 30);
+    let first = picks(upstream, 1000);
+    assert_eq!(first, picks(upstream, 1000));
+    let green: usize = first[3..].iter().sum();
+    assert!((250..350).contains(&green), "{green}");
+}
+
+#[test]
+fn set_with_a_share_and_nobody_to_ask_leaves_it_to_the_other() {
+    let snapshot = snapshot("health = {}");
+    let upstream = &snapshot.upstreams[0];
+    for endpoint in &upstream.endpoints {
+        endpoint.set_health(Health::Up, None);
+    }
+    upstream.refresh();
+    upstream.share("green", 50);
+    for endpoint in &upstream.endpoints[3..] {
+        endpoint.set_health(Health::Down(Evidence::Hard), None);
+    }
+    upstream.refresh();
+    assert_eq!(picks(upstream, 90)[3..], [0; 3]);
+    // Not so where one set has all: who is on standby is not asked, whatever becomes of the others.
+    upstream.share("green", 0);
+    for endpoint in &upstream.endpoints[..3] {
+        endpoint.set_health(Health::Down(Evidence::Hard), None);
+    }
+    for endpoint in &upstream.endpoints[3..] {
+        endpoint.set_health(Health::Up, None);
+    }
+    upstream.refresh();
+    assert_eq!(upstream.pick(Wish::default()).unwrap_err(), Denied::Nobody);
+}
+
+#[test]
+fn set_on_standby_keeps_nobody_of_the_other_out_of_use() {
+    let snapshot = snapshot("health = {}");
+    let upstream = &snapshot.upstreams[0];
+    for endpoint in &upstream.endpoints {
+        endpoint.set_health(Health::Up, None);
+    }
+    // All that serve seem unwell: they stay in use, for there is nobody else.
+    for endpoint in &upstream.endpoints[..3] {
+        endpoint.set_health(Health::Down(Evidence::Answered), None);
+    }
+    upstream.refresh();
+    assert!(picks(upstream, 90)[..3].iter().all(|it| *it > 0));
+    assert!(upstream.endpoints[0].is_kept() && !upstream.endpoints[3].is_kept());
+    assert_eq!(upstream.word(&upstream.endpoints[0]), "degraded");
+    assert_eq!(upstream.word(&upstream.endpoints[3]), "standby");
+    assert_eq!(upstream.headroom().of, 3);
+}
+
+#[test]
+fn nobody_is_sent_where_nobody_is() {
+    let snapshot = snapshot("");
+    let upstream = &snapshot.upstreams[0];
+    upstream.switch("red");
+    upstream.share("red", 50);
+    assert_eq!(upstream.active_set().as_deref(), Some("blue"));
+    assert_eq!(upstream.next_set(), None);
+}
+
+#[test]
+fn word_holds_what_was_put_into_it() {
+    let now = Now {
+        serves: 7,
+        next: SetId::MAX,
+        percent: 99,
+        swapped: true,
+    };
+    assert_eq!(Now::unpacked(now.packed()), now);
+    assert_eq!(Now::unpacked(0), Now::default());
+}
