@@ -34,6 +34,7 @@ class Browser:
         self.driver.quit()
 
     def open(self, address):
+        self.driver.get("about:blank")  # the page before asks a balancer that has ended, and is not to say so later
         self.driver.get_log("browser"), self.driver.get_log("performance")
         self.driver.get(address)
 
