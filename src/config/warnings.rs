@@ -3,8 +3,11 @@
 use std::collections::HashMap;
 use std::fmt;
 
+use http::Method;
+
 use super::{
-    Admin, Affinity, Config, HostPattern, KeptBy, PathPattern, Problem, Rewrite, Route, Upstream,
+    Action, Admin, Affinity, Config, HostPattern, KeptBy, PathPattern, Problem, Rewrite, Route,
+    Upstream,
 };
 use crate::units::Name;
 
@@ -24,6 +27,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
                 .filter_map(|route| mirrored(config, route)),
         )
         .chain(config.routes.iter().flat_map(|route| hedged(config, route)))
+        .chain(config.routes.iter().filter_map(parted_in_vain))
         .chain(token_in_the_clear(&config.admin))
         .collect()
 }
@@ -81,7 +85,32 @@ fn of_upstream(upstream: &Upstream, uses: &Uses) -> Vec<Problem> {
         .chain(ejected_beside_backups(upstream));
     messages
         .map(|message| upstream.place.problem(message))
+        .chain(one_version_of_two_sets(upstream))
         .collect()
+}
+
+/// The set that stands by with the next version is held out, so that nothing can be flipped to it.
+fn one_version_of_two_sets(upstream: &Upstream) -> Option<Problem> {
+    upstream.active_set.as_ref()?;
+    let place = upstream.expect_version_at.as_ref()?;
+    Some(place.problem(
+        "endpoints are in sets: one that stands by with another version is held out, and a flip to it refused; leave this out, and say `balancer flip --expect-version`",
+    ))
+}
+
+/// Nothing goes one of the two ways.
+fn parted_in_vain(route: &Route) -> Option<Problem> {
+    let (Action::ReadsAndWrites(_), Some(methods)) = (&route.action, &route.methods) else {
+        return None;
+    };
+    let message = if methods.0.iter().all(Method::is_safe) {
+        "`writes` gets nothing: all `methods` of this route only read; leave it out"
+    } else if methods.0.iter().any(Method::is_safe) {
+        return None;
+    } else {
+        "`upstream` gets nothing: none of the `methods` of this route only reads; let `upstream` be what `writes` is, and leave that out"
+    };
+    Some(route.place.problem(message))
 }
 
 fn lonely(upstream: &Upstream, is_exclusive: bool) -> Option<&'static str> {

@@ -406,6 +406,36 @@ rewrite = {{ prefix = "{prefix}" }}
 }
 
 #[test]
+fn sets_of_which_one_would_be_held_out_for_its_version() {
+    let with = |health: &str| {
+        let text = format!(
+            "[upstream.app]\nactive_set = \"a\"\nhealth = {{ version_header = \"v\"{health} }}\n\
+             endpoints = [{{ address = \"127.0.0.1:1\", set = \"a\" }}, {{ address = \"127.0.0.1:2\", set = \"b\" }}]\n[[route]]\nupstream = \"app\"\n"
+        );
+        let found = warnings(&text);
+        found.iter().any(|it| it.contains("a flip to it refused"))
+    };
+    assert!(with(", expect_version = \"1\""));
+    assert!(!with(""));
+}
+
+#[test]
+fn a_route_of_which_nothing_goes_one_of_two_ways() {
+    let with = |methods: &str| {
+        let text = format!(
+            "[upstream.app]\nendpoints = [\"127.0.0.1:1\"]\n[upstream.one]\nendpoints = [\"127.0.0.1:2\"]\n\
+             [[route]]\nupstream = \"app\"\nwrites = \"one\"\n{methods}\n"
+        );
+        let found = warnings(&text);
+        found.into_iter().find(|it| it.contains("gets nothing"))
+    };
+    assert!(with("methods = [\"GET\"]").is_some_and(|it| it.contains("`writes`")));
+    assert!(with("methods = [\"POST\"]").is_some_and(|it| it.contains("`upstream`")));
+    assert_eq!(with("methods = [\"GET\", \"POST\"]"), None);
+    assert_eq!(with(""), None);
+}
+
+#[test]
 fn preloading_without_what_it_asks_for() {
     let with = |hsts: &str| {
         let text = format!(
