@@ -1,13 +1,12 @@
 //! What a valid configuration allows but probably does not mean. Pure.
 
-use std::collections::HashMap;
 use std::fmt;
 
 use http::Method;
 
 use super::{
     Action, Admin, Affinity, Config, HostPattern, KeptBy, PathPattern, Problem, Rewrite, Route,
-    Upstream,
+    Upstream, same_cookies,
 };
 use crate::units::Name;
 
@@ -17,7 +16,8 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
     let upstreams = config.upstreams.iter().zip(&uses);
     let upstreams = upstreams.flat_map(|(upstream, uses)| of_upstream(upstream, uses));
     upstreams
-        .chain(same_cookies(&config.upstreams))
+        .chain(same_cookies::of_upstreams(&config.upstreams))
+        .chain(same_cookies::of_routes(&config.routes))
         .chain(shadowed(&config.routes))
         .chain(rewritten_into(&config.routes))
         .chain(
@@ -208,27 +208,6 @@ fn hedged(config: &Config, route: &Route) -> Vec<Problem> {
         .collect()
 }
 
-/// Clients send a cookie by its name and path: of two upstreams the one sets what the other has set.
-fn same_cookies(upstreams: &[Upstream]) -> Vec<Problem> {
-    let mut first: HashMap<(&str, &str), &Upstream> = HashMap::new();
-    let mut warnings = Vec::new();
-    for upstream in upstreams {
-        let Some(affinity) = &upstream.affinity else {
-            continue;
-        };
-        let other = *first
-            .entry((&affinity.cookie, &affinity.path))
-            .or_insert(upstream);
-        if !std::ptr::eq(other, upstream) {
-            warnings.push(upstream.place.problem(format!(
-                "sets the same cookie {:?} as upstream {:?} (line {}): a client of both loses its place in one; give it another name or `path`",
-                affinity.cookie, other.name, other.place.line
-            )));
-        }
-    }
-    warnings
-}
-
 /// Routes of a more specific host come first, even before exclusive ones: where such a route takes paths of an exclusive
 /// route, these are not exclusive for that host.
 fn shadowed(routes: &[Route]) -> Vec<Problem> {
@@ -282,16 +261,30 @@ fn rewritten_into(routes: &[Route]) -> Vec<Problem> {
         } else {
             to.clone()
         });
+        let refused = |other: &Route| {
+            let methods = match &route.methods {
+                Some(methods) => &methods.0[..],
+                None => &[Method::GET, Method::POST],
+            };
+            let is_refused = |method: &&Method| !route.action.is_within(&other.action, method);
+            let refused: Vec<_> = methods.iter().filter(is_refused).collect();
+            match &refused[..] {
+                [] => None,
+                all if all.len() == methods.len() => Some("such requests"),
+                some if some[0].is_safe() => Some("such requests that only read"),
+                _ => Some("such requests that may change something"),
+            }
+        };
         let owns = |other: &&Route| {
             other.exclusive
-                && !route.action.is_within(&other.action)
                 && (other.hosts.is_empty() || other.hosts == route.hosts)
                 && share_listener(route, other)
                 && covers(&other.path, &made)
         };
-        let owner = routes.iter().find(owns)?;
+        let mut owners = routes.iter().filter(owns);
+        let (owner, such) = owners.find_map(|owner| Some((owner, refused(owner)?)))?;
         Some(route.place.problem(format!(
-            "every path it makes belongs to the exclusive route {:?} of another upstream: such requests are answered 500",
+            "every path it makes belongs to the exclusive route {:?} of another upstream: {such} are answered 500",
             owner.name
         )))
     };
