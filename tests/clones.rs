@@ -370,3 +370,21 @@ fn what_cannot_be_asked_is_said_and_nobody_is_asked() {
     let (code, text) = told(bad.path(), &[]);
     assert_eq!(code, Some(78), "{text}");
 }
+
+#[test]
+fn regression_what_may_change_something_is_asked_of_no_standby_unless_that_is_forced() {
+    let origin = Origin::named("a");
+    let directory = at_rest(&config(&of(&[&origin]), "role = \"authoritative\""));
+    let refused = clones(directory.path(), &["--method", "POST"]);
+    assert_eq!(refused.status.code(), Some(64));
+    let why = String::from_utf8(refused.stderr).unwrap();
+    assert!(why.contains("--force asks them all the same"), "{why}");
+    assert_eq!(origin.request_count(), 0);
+    for (arguments, count) in [
+        (&["--rounds", "1"][..], 1),
+        (&["--method", "POST", "--force"], 2),
+    ] {
+        let asked = clones(directory.path(), arguments);
+        assert_eq!(origin.request_count(), count, "{asked:?}");
+    }
+}

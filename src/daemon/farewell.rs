@@ -1,4 +1,4 @@
-//! When the tunnels of an endpoint that drains, is disabled or is gone are to end.
+//! When the tunnels of an endpoint that drains, is disabled, is gone or is the authority no more are to end.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Weak};
@@ -8,6 +8,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::config::Mode;
 use crate::snapshot::Snapshot;
+use crate::upstream::state::State;
 use crate::upstream::{Endpoint, EndpointId};
 
 /// Since when endpoints get nothing new.
@@ -27,15 +28,19 @@ struct Farewell {
 }
 
 impl Farewells {
-    /// Takes note of the modes of the endpoints in `snapshot`, at `now`, and of those that it has no more. One that is active
-    /// has all its time again.
+    /// Takes note of the modes of the endpoints in `snapshot`, at `now`, of those that another one serves instead of, and of those
+    /// that it has no more. One that is active and serves has all its time again.
     pub(super) fn follow(&mut self, snapshot: &Snapshot, now: Instant) {
         let mut before = std::mem::take(&mut self.known);
         let mut last = std::mem::take(&mut self.last);
         for endpoint in snapshot.upstreams.iter().flat_map(|it| &it.endpoints) {
             self.last.push(Arc::downgrade(endpoint));
+            // One that was the authority again meanwhile has its time anew.
             let known = before.remove(&endpoint.id());
-            if endpoint.state().mode == Mode::Active {
+            let known = known.filter(|it| !it.is_over || endpoint.ends_tunnels());
+            let stays =
+                |state: &State| state.mode == Mode::Active && state.part.passed_over.is_none();
+            if endpoint.look(stays) {
                 endpoint.set_ends_tunnels(false);
             } else {
                 let farewell = known.unwrap_or_else(|| Farewell::begin(endpoint, now));

@@ -76,6 +76,8 @@ pub const EXIT_CONFIG: u8 = 78;
 const CLOSE_SPREAD: Duration = Duration::from_secs(5);
 /// So often it is said which certificates end soon.
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
+/// So often it is looked whether other endpoints are authorities: for what follows of it, not for who serves.
+const SEATS: Duration = Duration::from_secs(1);
 
 /// Runs a balancer with `config`, which was read from `path`, until it is told to end.
 pub fn run(
@@ -297,6 +299,8 @@ pub struct Daemon {
     flips: Flips,
     /// Endpoints whose tunnels are to end.
     farewells: Farewells,
+    /// Who was the authority of which upstream when it was looked last.
+    seats: upgrade::Seats,
     audit: Audit,
     checker: Checker,
     log_writer: log_writer::Handle,
@@ -346,6 +350,8 @@ struct Looks {
     counting: Counting,
     /// When it is said which certificates end soon.
     day: Interval,
+    /// When it is looked whether other endpoints are authorities.
+    seats: Interval,
 }
 
 impl Looks {
@@ -355,6 +361,7 @@ impl Looks {
             watch: Watch::new(),
             counting: Counting::new(),
             day: interval_at(Instant::now() + DAY, DAY),
+            seats: interval_at(Instant::now() + SEATS, SEATS),
         }
     }
 }
@@ -436,6 +443,7 @@ impl Daemon {
             watch,
             counting,
             day,
+            seats,
         }: &mut Looks,
     ) -> Option<Successor> {
         tokio::select! {
@@ -458,6 +466,7 @@ impl Daemon {
                 return Some(successor);
             }
             _ = day.tick() => self.warn_of_endings(),
+            _ = seats.tick(), if self.has_authorities() => self.follow_seats(),
         }
         None
     }

@@ -11,6 +11,7 @@ use super::Daemon;
 use super::audit::Action;
 use super::in_time::{PATIENCE, in_time};
 use super::reload::Cause;
+use super::upgrade::seats;
 use super::wishes::Wishes;
 use crate::admin::command::{
     Asked, Command, Operator, Refused, Reloaded, Reply, RollbackTo, Wanted,
@@ -212,6 +213,23 @@ impl Daemon {
             .await
             .unwrap_or_else(|why| Err(config::ConfigErrors::of_file(&self.path, why)));
         outcome.map_err(Refused::Config)
+    }
+
+    /// Whether an upstream has an endpoint that serves and no other, which may be another one at any time.
+    pub(super) fn has_authorities(&self) -> bool {
+        let snapshot = self.publisher.current();
+        snapshot.upstreams.iter().any(|it| it.is_authoritative())
+    }
+
+    /// Has the tunnels of who is the authority no more end in their time, and lets the process before this one know who is.
+    pub(super) fn follow_seats(&mut self) {
+        let current = self.publisher.current();
+        self.farewells.follow(&current, Instant::now());
+        let seats = seats(&current);
+        if seats != self.seats {
+            self.seats = seats;
+            self.tell_modes();
+        }
     }
 
     /// Ends the tunnels of endpoints that have drained for long enough.

@@ -175,6 +175,7 @@ impl Daemon {
             wishes,
             flips,
             farewells,
+            seats: Vec::new(),
             audit,
             checker,
             log_writer,

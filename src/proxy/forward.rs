@@ -98,6 +98,14 @@ pub(super) async fn ask<const HEDGED: bool>(
     };
     let mut ended = Ended::default();
     let response = loop {
+        // It may have lost its role while it was connected to.
+        if let Some(denied) = upstream.has_lost(endpoint) {
+            return Err(Failed {
+                error: denied.into(),
+                next: None,
+                place: None,
+            });
+        }
         let Some(whole) = request.take() else {
             return Err(Failed {
                 error: ProxyError::Closed,

@@ -55,6 +55,8 @@ struct Told {
     since: Option<SystemTime>,
     /// How many claim it.
     claimants: usize,
+    /// Who serves by the word of the process that checks endpoints now, where this one does not any more.
+    ordered: Option<Option<EndpointId>>,
 }
 
 /// What is told of who serves.
@@ -135,6 +137,17 @@ impl Upstream {
         authority.is_some_and(|it| it.seat.holder.load(Acquire) == endpoint.id().get())
     }
 
+    /// Why `endpoint`, which was picked a moment ago, may be sent nothing any more: by now it is not the one that serves.
+    #[inline]
+    pub fn has_lost(&self, endpoint: &Endpoint) -> Option<Denied> {
+        let authority = self.authority.as_ref()?;
+        match authority.seat.holder.load(Acquire) {
+            id if id == endpoint.id().get() => None,
+            CONTESTED => Some(Denied::TwoAuthorities),
+            _ => Some(Denied::NoAuthority),
+        }
+    }
+
     /// Whether `endpoint`, one of its own, claims to be.
     pub fn claims(&self, endpoint: &Endpoint) -> bool {
         let now = Instant::now();
@@ -170,6 +183,15 @@ impl Upstream {
         }
     }
 
+    /// Another process checks endpoints by now, and has found that `holder` serves, or nobody. From the next refresh on.
+    pub fn obey_seat(&self, holder: Option<&str>) {
+        if let Some(authority) = &self.authority {
+            let mut endpoints = self.endpoints.iter();
+            let endpoint = endpoints.find(|it| Some(&**it.name()) == holder);
+            authority.seat.told().ordered = Some(endpoint.map(|it| it.id()));
+        }
+    }
+
     /// Has every endpoint but `endpoint` checked soon.
     pub fn summon_others(&self, endpoint: &Endpoint) {
         let others = self.endpoints.iter();
@@ -192,7 +214,13 @@ impl Upstream {
         let lifetime = authority.lifetime();
         let place_of = |id| self.endpoints.iter().position(|it| it.id() == id);
         let before = told.holder.as_ref().and_then(|(id, _)| place_of(*id));
-        let verdict = decide(&members, before, lifetime);
+        let verdict = match told.ordered {
+            None => decide(&members, before, lifetime),
+            Some(holder) => match holder.and_then(place_of) {
+                Some(index) => Verdict::Serves(index),
+                None => Verdict::Nobody(Vacancy::Unclaimed),
+            },
+        };
         let claimants: Vec<&Endpoint> = members
             .iter()
             .zip(&self.endpoints)
@@ -208,6 +236,9 @@ impl Upstream {
                 let endpoint = &self.endpoints[index];
                 // Before it is sent anything.
                 endpoint.pass_over(None, false);
+                if authority.seat.holder.load(Acquire) != endpoint.id().get() {
+                    endpoint.set_ends_tunnels(false);
+                }
                 (Some(endpoint), endpoint.id().get())
             }
             Verdict::Nobody(Vacancy::Contested) => (None, CONTESTED),

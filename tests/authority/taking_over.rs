@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
+use std::time::Duration;
 
 use super::{FAST, LASTING, Node, await_authority, await_refusal, config, start, upstream};
 use crate::support::{Balancer, Connection, eventually, get};
@@ -84,6 +85,75 @@ fn upgraded_process_knows_who_serves_from_its_first_moment() {
     assert_eq!(upstream(&balancer)["authority"], "a");
     assert_eq!(balancer.wait_exit().code(), Some(0));
     assert_eq!(get(balancer.http(), "/admin").text(), "a");
+}
+
+#[test]
+fn regression_process_before_sends_nothing_to_who_was_the_authority_when_it_was_replaced() {
+    let nodes = [Node::new("a", "authority"), Node::new("b", "replica")];
+    let mut balancer = start(&[&nodes[0], &nodes[1]], LASTING);
+    await_authority(&balancer, "a");
+    // Requests of which it has a part already, and so does the rest.
+    let mut begun: Vec<_> = (0..40)
+        .map(|_| {
+            let mut connection = Connection::open(balancer.http());
+            connection.send("GET /admin HTTP/1.1\r\nHost: app.");
+            connection
+        })
+        .collect();
+    eventually("it has taken all of them", || {
+        balancer.metrics().sum("balancer_connections", &[]) >= 40.0
+    });
+    let mut successors = Successors::default();
+    successors.upgrade(&balancer);
+    nodes[0].say("replica");
+    nodes[1].say("authority");
+    await_authority(&balancer, "b");
+    eventually("the process before knows it", || {
+        thread::sleep(Duration::from_millis(100));
+        let mut connection = begun.pop().expect("soon");
+        connection.send("test\r\n\r\n");
+        connection.reply().text() == "b"
+    });
+    drop(begun);
+    assert_eq!(balancer.wait_exit().code(), Some(0));
+}
+
+#[test]
+fn regression_tunnels_of_who_is_the_authority_no_more_end_in_time() {
+    let nodes = [Node::new("a", "authority"), Node::new("b", "replica")];
+    for node in &nodes {
+        node.origin.on_request(|exchange| exchange.echo());
+    }
+    let health = format!("{FAST}, {LASTING}");
+    let more = "[process]\ndrain_tunnel_timeout = \"100ms\"";
+    let balancer = Balancer::start(&config(&[&nodes[0], &nodes[1]], &health, more));
+    await_authority(&balancer, "a");
+    let tunnel = || {
+        let mut connection = Connection::open(balancer.http());
+        connection.send("GET /admin HTTP/1.1\r\nHost: app.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n");
+        assert!(connection.head().unwrap().start.contains(" 101 "));
+        connection
+    };
+    let at = |name| balancer.endpoint("app", name)["tunnels"].as_u64();
+    let mut first = tunnel();
+    eventually("it is at a", || at("a") == Some(1));
+    nodes[0].say("replica");
+    nodes[1].say("authority");
+    await_authority(&balancer, "b");
+    let mut second = tunnel();
+    eventually("those of a have ended", || at("a") == Some(0));
+    assert!(first.is_closed_by_peer());
+    // And back: it has its time anew.
+    nodes[1].say("replica");
+    nodes[0].say("authority");
+    await_authority(&balancer, "a");
+    let mut third = tunnel();
+    eventually("those of b have ended", || at("b") == Some(0));
+    assert!(second.is_closed_by_peer());
+    third.send("word");
+    let mut word = [0; 4];
+    third.read_exact(&mut word).unwrap();
+    assert_eq!((&word, at("a")), (b"word", Some(1)));
 }
 
 /// A cluster of two of which one is the authority, and does what it is asked. The other one refuses that.

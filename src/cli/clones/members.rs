@@ -95,6 +95,13 @@ impl Asked {
             let why = format!("no upstream is named {:?}{hint}", args.upstream);
             return Err(Failure::Usage(why));
         };
+        if upstream.authoritative && !args.method.is_safe() && !args.force {
+            let why = format!(
+                "{} may change something, and {:?} has one endpoint that serves and no other: all of them would do it; --force asks them all the same",
+                args.method, args.upstream
+            );
+            return Err(Failure::Usage(why));
+        }
         let is_live = status.is_some();
         let upstreams = status.unwrap_or_default().upstreams;
         let known = upstreams.into_iter().find(|it| *it.name == *upstream.name);

@@ -60,8 +60,11 @@ pub struct Args {
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = duration)]
     timeout: Duration,
     /// Ask nobody: tell what the running balancer has found out about moving clients (affinity.audit).
-    #[arg(long, conflicts_with_all = ["path", "method", "host", "request_header", "header", "ignore", "rounds", "timeout"])]
+    #[arg(long, conflicts_with_all = ["path", "method", "host", "request_header", "header", "ignore", "rounds", "timeout", "force"])]
     audit: bool,
+    /// Ask with a method that may change something also where one member alone serves: each of them does it then.
+    #[arg(long)]
+    force: bool,
     /// As JSON, for scripts.
     #[arg(long)]
     json: bool,

@@ -14,8 +14,8 @@ use rustix::net::{AddressFamily, SocketType, getsockname, sockopt};
 use rustix::stdio::dup2_stdin;
 use tracing::{error, info, warn};
 
-use super::TELL_WITHIN;
 use super::message::{FORMAT, FromNew, FromOld, Hello, Heritage, Modes, Serving};
+use super::{TELL_WITHIN, seats};
 use crate::admin::Admin;
 use crate::admin::before::Ids;
 use crate::admin::history::{Accepted, By, History};
@@ -319,6 +319,7 @@ impl Daemon {
             number,
             modes: modes.collect(),
             sets: sets.collect(),
+            seats: seats(&snapshot),
         };
         if let Err(error) = predecessor.send(&FromNew::Modes(modes)) {
             warn!(%error, "the process before this one cannot be told what is wanted of endpoints");

@@ -109,6 +109,9 @@ pub(in crate::daemon) struct Modes {
     /// Which sets serve.
     #[serde(default)]
     pub(super) sets: Vec<Serving>,
+    /// Who is the authority where one endpoint alone serves: nobody is checked any more in the process that hears it.
+    #[serde(default)]
+    pub(super) seats: super::Seats,
 }
 
 /// The set of an upstream that serves, and the one that gets a share of a hundred requests.

@@ -321,6 +321,19 @@ impl Daemon {
     }
 }
 
+/// Upstreams of which one endpoint serves and no other, and who that is; `None`: nobody.
+pub(super) type Seats = Vec<(String, Option<String>)>;
+
+/// Those of `snapshot`.
+pub(super) fn seats(snapshot: &Snapshot) -> Seats {
+    let upstreams = snapshot.upstreams.iter();
+    let seats = upstreams.filter_map(|upstream| {
+        let holder = upstream.incumbent()?.endpoint;
+        Some((upstream.name.to_string(), holder.map(|it| it.to_string())))
+    });
+    seats.collect()
+}
+
 /// Which endpoints are authorities.
 fn authorities(snapshot: &Snapshot) -> Vec<(String, String)> {
     let upstreams = snapshot.upstreams.iter();
@@ -343,8 +356,11 @@ fn skews(snapshot: &Snapshot) -> Vec<(String, u64)> {
 }
 
 impl Daemon {
-    /// Does with endpoints what the process that serves now wants: requests come here yet, over connections that are open.
-    pub(super) fn obey_successor(&self, Modes { modes, sets, .. }: &Modes) {
+    /// Does with endpoints what the process that serves now wants, and takes who it says for authorities: requests come here yet, over connections that are open.
+    pub(super) fn obey_successor(&self, told: &Modes) {
+        let Modes {
+            modes, sets, seats, ..
+        } = told;
         let wanted = Wishes::listed(modes);
         let snapshot = self.publisher.current();
         for upstream in &snapshot.upstreams {
@@ -352,6 +368,9 @@ impl Daemon {
                 if let Some(mode) = wanted.of(endpoint.upstream(), endpoint.name()) {
                     endpoint.set_mode(mode);
                 }
+            }
+            if let Some((_, holder)) = seats.iter().find(|(name, _)| **name == *upstream.name) {
+                upstream.obey_seat(holder.as_deref());
             }
             upstream.refresh();
             if let Some(serving) = sets.iter().find(|it| *it.upstream == *upstream.name) {
