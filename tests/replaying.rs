@@ -626,7 +626,11 @@ fn logs_that_cannot_be_read_and_lines_that_are_none_are_told() {
                 "2 lines could not be read\n  a.log:2  neither JSON nor the combined format\n  a.log:5  EOF while parsing",
             ][..],
         ),
-        (&["empty.log"], 0, &["0 requests"]),
+        (
+            &["empty.log"],
+            1,
+            &["0 requests", "balancer: no line was read\n"],
+        ),
         (&["none.log"], 1, &["2 lines could not be read"]),
         (
             &["missing.log"],

@@ -83,9 +83,24 @@ impl Audit {
             Verdict::Anywhere => "sessions do not seem to live on single members",
             Verdict::Unclear => "too few to tell",
         };
+        let unwell = if self.is_unwell() {
+            let kept = self.kept;
+            let (failed, of) = (kept.failed, kept.counts().requests);
+            format!(
+                "; {failed} of {of} failed with 500 or above where clients stayed: look at that first"
+            )
+        } else {
+            String::new()
+        };
         format!(
-            "{broken} of moved clients were turned away, {kept} of those that stayed: {verdict}"
+            "{broken} of moved clients were turned away, {kept} of those that stayed: {verdict}{unwell}"
         )
+    }
+
+    /// Whether so much fails without any move that little can be read from the rest.
+    fn is_unwell(&self) -> bool {
+        let of = self.kept.counts().requests;
+        of >= LEAST && self.kept.failed.saturating_mul(UNWELL) >= of
     }
 
     /// What answers came to, line by line.
@@ -111,6 +126,7 @@ fn percent(share: f64) -> String {
 const SHOWN: f64 = 1.96; // 95 in 100
 const CERTAIN: f64 = 3.0; // looked at again and again, equal rates shall not be called unequal
 const LEAST: u64 = 30; // of fewer the intervals say more than is known
+const UNWELL: u64 = 20; // one of so many
 const HARMLESS: f64 = 0.02; // of a hundred moved requests at most two more are turned away
 
 #[cfg(test)]
@@ -140,6 +156,18 @@ mod tests {
             "23.0 % (15.8 to 32.2 %) of 100 requests of moved clients were turned away, \
              0.4 % (0.3 to 0.6 %) of 5000 requests of those that stayed: sessions seem to live on single members"
         );
+    }
+
+    #[test]
+    fn regression_failures_where_clients_stay_are_told() {
+        let unwell = audit([900, 0, 0, 100], [90, 0, 0, 10]).text();
+        let expected =
+            "; 100 of 1000 failed with 500 or above where clients stayed: look at that first";
+        assert!(unwell.ends_with(expected), "{unwell}");
+        for kept in [[996, 0, 0, 4], [500, 500, 0, 0], [5, 0, 0, 5]] {
+            let text = audit(kept, [90, 0, 0, 10]).text();
+            assert!(!text.contains("look at that"), "{text}");
+        }
     }
 
     #[test]

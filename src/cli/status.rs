@@ -346,10 +346,20 @@ impl Upstream {
     /// Who alone serves, or why nobody.
     fn authority(&self) -> String {
         match (&self.authority, &self.no_authority) {
+            (Some(name), _) if let Some(endpoint) = self.not_asked(name) => format!(
+                "  authority {name} is {}: requests are refused (no_endpoint)\n",
+                endpoint.state
+            ),
             (Some(name), _) => format!("  authority {name} serves, no other\n"),
             (None, Some(why)) => format!("  no authority, requests are refused: {why}\n"),
             (None, None) => String::new(),
         }
+    }
+
+    /// The endpoint called `name`, where it may not be asked.
+    fn not_asked(&self, name: &str) -> Option<&Endpoint> {
+        let mut endpoints = self.endpoints.iter();
+        endpoints.find(|it| it.name == name && !it.eligible)
     }
 
     /// `, 2 versions serve since 5 min 3 s`
@@ -441,6 +451,22 @@ mod tests {
              \x20 bb        draining (3 in flight, 2 tunnels)  1 min 0 s  5          1       not picked\n\
              \x20 c         down                               1 min 0 s  5          1       refused\n"
         );
+    }
+
+    #[test]
+    fn regression_authority_that_may_not_be_asked_is_not_said_to_serve() {
+        let told = |state: &str| {
+            let endpoint = json!({ "id": 1, "name": "a", "weight": 1, "mode": "active", "state": state, "reason": null,
+                "since": 940, "in_flight": 0, "tunnels": 0, "eligible": state == "up" });
+            let upstream = json!({ "name": "app", "policy": "random", "available": 0, "authority": "a", "endpoints": [endpoint] });
+            let upstream: Upstream = serde_json::from_value(upstream).unwrap();
+            upstream.authority()
+        };
+        assert_eq!(told("up"), "  authority a serves, no other\n");
+        for state in ["draining", "disabled", "down"] {
+            let refused = format!("  authority a is {state}: requests are refused (no_endpoint)\n");
+            assert_eq!(told(state), refused);
+        }
     }
 
     #[test]

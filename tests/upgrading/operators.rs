@@ -165,6 +165,44 @@ fn regression_roll_goes_on_after_an_upgrade_that_was_under_way_and_the_audit_say
     assert_eq!(get(balancer.http(), "/").status, 200);
 }
 
+/// What comes of a roll through `a`, whose hook ends with `code`, after the balancer was upgraded while it ran.
+fn rolled_over_an_upgrade(code: u8) -> (Balancer, Successors, (Option<i32>, String)) {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    let balancer = Balancer::start(&config([&a, &b]));
+    let file = |name: &str| balancer.directory().join(name);
+    let hook = format!(
+        "touch {}; until [ -e {} ]; do sleep 0.01; done; exit {code}",
+        file("begun").display(),
+        file("goes-on").display()
+    );
+    let mut roll = command(&balancer, "roll");
+    let roll = roll.args(["app", "--only", "a", "--hook", &hook]);
+    let roll = roll.spawn().unwrap();
+    eventually("the hook runs", || file("begun").exists());
+    let mut successors = Successors::default();
+    successors.upgrade(&balancer);
+    assert_eq!(balancer.endpoint("app", "a")["mode"], "disabled");
+    fs::write(file("goes-on"), "").unwrap();
+    let ended = said(roll.wait_with_output().unwrap());
+    (balancer, successors, ended)
+}
+
+#[test]
+fn regression_whose_hook_failed_is_left_draining_after_an_upgrade_while_it_ran() {
+    let (balancer, _successors, (code, text)) = rolled_over_an_upgrade(1);
+    assert_eq!(code, Some(1), "{text}");
+    assert!(text.contains("app/a: left draining"), "{text}");
+    assert_eq!(balancer.endpoint("app", "a")["mode"], "draining");
+}
+
+#[test]
+fn regression_roll_goes_on_with_the_same_endpoint_after_an_upgrade_while_its_hook_ran() {
+    let (balancer, _successors, (code, text)) = rolled_over_an_upgrade(0);
+    assert_eq!(code, Some(0), "{text}");
+    assert!(text.contains("app/a: done, 1 of 1"), "{text}");
+    assert_eq!(balancer.endpoint("app", "a")["mode"], "active");
+}
+
 #[test]
 fn regression_spans_that_the_process_before_sends_at_its_very_end_are_counted() {
     let (collector, gate) = (Collector::new(), Gate::new());

@@ -99,8 +99,11 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
     }
     if tally.changed() > 0 {
         EXIT_CHANGES.into()
-    } else if tally.requests == 0 && tally.bad > 0 {
-        // No log at all.
+    } else if tally.requests == 0 {
+        // No log at all: it has shown nothing.
+        if tally.bad == 0 {
+            complain("no line was read");
+        }
         ExitCode::FAILURE
     } else {
         ExitCode::SUCCESS

@@ -57,7 +57,8 @@ impl Roll<'_> {
         let name = &turn.name;
         let changed = self.post(name, wanted);
         let (before, member) = changed.map_err(|error| error.to_string())?;
-        if member.id == turn.id && before == expected {
+        let is_it = self.is_it(turn, &member);
+        if is_it && before == expected {
             return Ok(member);
         }
         // What a reload gives another endpoint together with the name is what was done here.
@@ -67,11 +68,27 @@ impl Roll<'_> {
             &before
         };
         let _ = self.post(name, action(back));
-        Err(if member.id == turn.id {
+        Err(if is_it {
             format!("{name} was {before} and not {expected}: somebody else is at work")
         } else {
             replaced(name)
         })
+    }
+
+    /// Whether `member` is the one that is meant. After an upgrade it has another number, and is known by its old one still.
+    fn is_it(&self, turn: &Turn, member: &Member) -> bool {
+        let is_known = |known: Member| !known.gone && known.id == member.id;
+        member.id == turn.id || self.get(&turn.name, Some(turn.id)).is_ok_and(is_known)
+    }
+
+    /// Gives the one whose hook failed nothing new, and never requests, whoever has its name by now. It is checked again, so that
+    /// `status` and `why` tell how it is. Only what somebody else has wanted meanwhile is put back.
+    fn leave_out(&self, turn: &Turn) {
+        if let Ok((before, _)) = self.post(&turn.name, action(turn.out()))
+            && before != "disabled"
+        {
+            let _ = self.post(&turn.name, action(&before));
+        }
     }
 
     /// Gives those of `batch`, to which nothing else was done yet, the mode back that they had.
@@ -196,14 +213,12 @@ impl Roll<'_> {
             return Ok(());
         }
         for turn in batch {
-            let back = if failures.iter().any(|(failed, _)| *failed == turn) {
-                // Checked again, so that `status` and `why` tell how it is.
-                action(turn.out())
+            if failures.iter().any(|(failed, _)| *failed == turn) {
+                self.leave_out(turn);
             } else {
                 // Restarted, and back as soon as a check says that it is well.
-                action(&turn.before)
-            };
-            let _ = self.change(turn, back, "disabled");
+                let _ = self.change(turn, action(&turn.before), "disabled");
+            }
         }
         let why = if has_failed {
             let failures: Vec<_> = failures.into_iter().map(|(_, why)| why).collect();

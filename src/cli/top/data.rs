@@ -64,7 +64,24 @@ pub(super) struct Upstream {
     /// Why nobody does.
     #[serde(default)]
     pub(super) no_authority: Option<Plain>,
+    /// The set that serves, where there are sets.
+    #[serde(default)]
+    pub(super) active_set: Option<Plain>,
+    /// The last flip from one to another.
+    #[serde(default)]
+    pub(super) flip: Option<Flip>,
     pub(super) endpoints: Vec<Endpoint>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub(super) struct Flip {
+    pub(super) from: Plain,
+    pub(super) to: Plain,
+    pub(super) phase: Plain,
+    pub(super) over: bool,
+    /// Of a hundred requests, those that the new set gets.
+    pub(super) percent: u8,
+    pub(super) verdict: Option<Plain>,
 }
 
 #[derive(Clone, Debug, Deserialize)]

@@ -168,7 +168,7 @@ fn could_lose_none(status: &Status) -> Option<String> {
 
 /// What else is not as usual.
 fn notes(status: &Status, now: u64) -> Verdict {
-    let mut notes = Vec::new();
+    let mut notes: Verdict = status.upstreams.iter().filter_map(flip).collect();
     if let Some(last) = &status.last_reload {
         let ago = ago(now.saturating_sub(last.at));
         match (last.by.as_str(), last.result.as_str()) {
@@ -211,6 +211,32 @@ fn notes(status: &Status, now: u64) -> Verdict {
         }
     }
     notes
+}
+
+/// The flip that is under way, or has come to what nobody wanted.
+fn flip(upstream: &Upstream) -> Option<(Tone, String)> {
+    let (name, flip) = (&upstream.name, upstream.flip.as_ref()?);
+    let (from, to, percent) = (&flip.from, &flip.to, flip.percent);
+    let active = upstream.active_set.as_ref().unwrap_or(from);
+    let why = flip.verdict.as_ref();
+    let why = why.map_or_else(String::new, |why| format!(": {why}"));
+    let phase = flip.phase.as_str();
+    if !flip.over {
+        let line = format!(
+            "{name} flips from {from} to {to} ({phase}): {percent} % to {to}, set {active} serves{why}."
+        );
+        return Some((Tone::Doubtful, line));
+    }
+    let (tone, came_to) = match phase {
+        "flipped-back" => (Tone::Doubtful, "went back"),
+        "stranded" => (Tone::Bad, "could not go back"),
+        "refused" => (Tone::Doubtful, "was refused"),
+        "unclear" => (Tone::Doubtful, "had too little to tell"),
+        // As somebody wanted it.
+        _ => return None,
+    };
+    let line = format!("The last flip of {name} to {to} {came_to}, set {active} serves{why}.");
+    Some((tone, line))
 }
 
 const TOLD: usize = 3; // what a glance takes in
@@ -317,6 +343,31 @@ mod tests {
                 "app: nobody is left, requests are refused."
             ]
         );
+    }
+
+    #[test]
+    fn regression_flip_that_is_under_way_or_went_back_is_told() {
+        let told_of = |active: &str, phase: &str, percent: u8, verdict: Option<&str>| {
+            let over = !matches!(phase, "warming" | "watching");
+            let flip = json!({ "from": "blue", "to": "green", "phase": phase, "over": over, "percent": percent, "verdict": verdict });
+            let endpoints = [endpoint("a", "up", None), endpoint("b", "standby", None)];
+            let upstream = json!({ "name": "app", "policy": "random", "available": 1, "active_set": active, "flip": flip, "endpoints": endpoints });
+            told(&[], 0, json!({ "upstreams": [upstream] })).split_off(1)
+        };
+        assert_eq!(
+            told_of("blue", "watching", 10, None),
+            ["app flips from blue to green (watching): 10 % to green, set blue serves."]
+        );
+        let why = Some("9 of 100 requests failed");
+        assert_eq!(
+            told_of("blue", "flipped-back", 0, why),
+            ["The last flip of app to green went back, set blue serves: 9 of 100 requests failed."]
+        );
+        assert_eq!(
+            told_of("green", "stranded", 100, None),
+            ["The last flip of app to green could not go back, set green serves."]
+        );
+        assert!(told_of("green", "kept", 100, None).is_empty());
     }
 
     #[test]
