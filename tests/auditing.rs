@@ -1,6 +1,7 @@
 //! Audits of affinity: a share of what kept clients read comes from another endpoint, and what that answers tells whether sessions
 //! live on single members.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::process::{Command, Output};
 
@@ -188,6 +189,22 @@ fn sessions_that_every_member_knows_are_told_to_live_nowhere_in_particular() {
         assert_eq!(client.ask("GET").text(), home);
     }
     assert_eq!(counted(&balancer, "broken", "ok"), f64::from(by_other));
+}
+
+#[test]
+fn regression_requests_are_moved_to_all_other_members_alike() {
+    let origins = ["a", "b", "c", "d"].map(Origin::named);
+    let balancer = start(&config(&of(&origins.each_ref()), ", audit = 0.5"));
+    // Nobody but this one client asks, so that no turn passes but by it.
+    let mut client = Client::begin(&balancer, "POST");
+    let mut got = BTreeMap::<String, usize>::new();
+    for _ in 0..400 {
+        *got.entry(client.ask("GET").text()).or_default() += 1;
+    }
+    assert!(
+        got.len() == 4 && got.values().all(|count| *count > 20),
+        "{got:?}"
+    );
 }
 
 #[test]

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::support::balancer::BINARY;
 use crate::support::{Balancer, Connection, Gate, Next, Origin, Reply, eventually, get};
 
+mod gone;
 mod refusing;
 mod taking_over;
 mod writes;

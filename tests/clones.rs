@@ -246,6 +246,34 @@ fn member_that_wavers_differs_and_what_is_ignored_does_not() {
 }
 
 #[test]
+fn regression_bodies_that_change_as_a_whole_are_not_said_to_be_the_same() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    for (origin, name) in [(&a, "a"), (&b, "b")] {
+        let turns = AtomicUsize::new(0);
+        origin.on_request(move |exchange| {
+            let turn = turns.fetch_add(1, SeqCst);
+            let words: Vec<_> = (0..100).map(|word| format!("{name}{turn}{word}")).collect();
+            exchange.respond(200, &[], &words.join(" "))
+        });
+    }
+    let directory = at_rest(&config(&of(&[&a, &b]), ""));
+    let (code, text) = told(directory.path(), &[]);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(
+        text.contains(
+            "\nwhether all 2 say the same cannot be told: most of their bodies changes from answer to answer\n"
+        ),
+        "{text}"
+    );
+    let (code, json) = as_json(directory.path(), &[]);
+    assert_eq!((code, &json["equal"]), (Some(4), &Value::Null));
+    assert_eq!(json["members"][0]["body_sha256"], Value::Null);
+    // What is left is compared.
+    let (code, text) = told(directory.path(), &["--ignore", "[ab][0-9]+"]);
+    assert_eq!(code, Some(0), "{text}");
+}
+
+#[test]
 fn everybody_is_asked_the_same_and_an_unsafe_method_once() {
     let (a, b) = (Origin::named("same"), Origin::named("same"));
     let directory = at_rest(&config(&of(&[&a, &b]), ""));

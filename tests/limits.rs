@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::support::certificates::Authority;
 use crate::support::client::{HOST, Tls, connect};
 use crate::support::h2::H2;
-use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, get, simple};
+use crate::support::{Balancer, Connection, DEADLINE, Gate, Next, Origin, eventually, get, simple};
 
 /// [`simple`] with these keys on its listener and on its route.
 fn config(origin: &Origin, listener: &str, route: &str) -> String {
@@ -364,6 +364,32 @@ fn a_whole_request_has_a_deadline() {
         balancer.endpoint("app", &origin.address().to_string())["in_flight"] == 0
     });
     gate.open();
+}
+
+#[test]
+fn regression_clients_that_read_slowly_are_no_failures_of_an_endpoint() {
+    let long = "x".repeat(64 << 20);
+    let origin = Origin::with("a", move |exchange| exchange.respond(200, &[], &long));
+    let balancer = Balancer::start(&config(&origin, "", "timeouts = { request = \"500ms\" }"));
+    let mut connection = Connection::open(balancer.http());
+    connection.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+    let mut socket = connection.socket();
+    let mut some = [0; 64 << 10];
+    let begun = Instant::now();
+    while std::io::Read::read(&mut socket, &mut some).is_ok_and(|read| read > 0) {
+        thread::sleep(Duration::from_millis(5));
+        assert!(begun.elapsed() < DEADLINE, "it is cut");
+    }
+    let late = [("reason", "request_timeout")];
+    eventually("it is counted", || {
+        balancer.metrics().sum("balancer_errors_total", &late) == 1.0
+    });
+    assert_eq!(
+        balancer
+            .metrics()
+            .sum("balancer_upstream_failures_total", &late),
+        0.0
+    );
 }
 
 #[test]

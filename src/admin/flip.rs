@@ -163,7 +163,7 @@ impl SetsStatus {
             endpoints: upstream.members(set).count(),
             well: upstream
                 .members(set)
-                .filter(|it| it.tier() == Tier::Eligible)
+                .filter(|it| it.tier() == Tier::Eligible && !it.is_kept())
                 .count(),
         });
         Ok(Self {

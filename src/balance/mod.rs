@@ -256,7 +256,7 @@ impl Cursor {
     }
 
     /// The current position; the next call gives the one after it.
-    fn advance(&self) -> usize {
+    pub fn advance(&self) -> usize {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 

@@ -169,11 +169,15 @@ fn flip(args: &Args, running: &Running) -> Result<ExitCode, AskError> {
         "expect_version": args.expect_version,
     });
     let told = running.post(&path, body.to_string().into())?;
-    let sets = teller.tell(&told)?;
+    let sets = Sets::deserialize(&told).map_err(|_| teller.unlike())?;
+    if sets.active_set == args.to {
+        // No flip was begun: it would be warming.
+        teller.tell_nothing(&told, &sets);
+        return Ok(ExitCode::SUCCESS);
+    }
+    teller.tell(&told)?;
     match sets.flip {
-        Some(flip) if sets.active_set != args.to && !args.no_wait => {
-            follow(&teller, (running, &path), flip)
-        }
+        Some(flip) if !args.no_wait => follow(&teller, (running, &path), flip),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
@@ -237,7 +241,11 @@ impl Teller<'_> {
             say(&format!("{told}\n"));
             return Ok(sets);
         }
-        let text = sets.text(&self.args.upstream, self.args.to.as_deref());
+        let active = sets.active_set.as_deref().unwrap_or_default();
+        let text = match &sets.flip {
+            Some(flip) => format!("flip {}: {}", self.args.upstream, flip.text(active)),
+            None => format!("flip {}: set {active} serves", self.args.upstream),
+        };
         let is_trouble = sets.flip.as_ref().is_some_and(Flip::is_trouble);
         if is_trouble {
             complain(&text);
@@ -245,6 +253,18 @@ impl Teller<'_> {
             say(&format!("{text}\n"));
         }
         Ok(sets)
+    }
+
+    /// Says that there was nothing to do.
+    fn tell_nothing(&self, told: &Value, sets: &Sets) {
+        let (upstream, set) = (&self.args.upstream, sets.active_set.as_deref());
+        say(&match self.args.json {
+            true => format!("{told}\n"),
+            false => format!(
+                "flip {upstream}: set {} serves already; nothing was done\n",
+                set.unwrap_or_default()
+            ),
+        });
     }
 
     /// Says which set serves.
@@ -278,18 +298,6 @@ impl Teller<'_> {
 
     fn unlike(&self) -> AskError {
         AskError::Version("of another version".to_owned())
-    }
-}
-
-impl Sets {
-    fn text(&self, upstream: &str, to: Option<&str>) -> String {
-        let active = self.active_set.as_deref().unwrap_or_default();
-        match &self.flip {
-            Some(flip) if !flip.over || to != Some(active) || flip.to == active => {
-                format!("flip {upstream}: {}", flip.text(active))
-            }
-            _ => format!("flip {upstream}: set {active} serves already"),
-        }
     }
 }
 

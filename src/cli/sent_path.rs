@@ -37,10 +37,12 @@ pub(super) fn sent_path<'p>(
     };
     let action = |route: usize| &config.routes[route].action;
     match router.exclusive(&made) {
-        Some(other) if !action(index).is_within(action(other)) => Err(Unsendable::Exclusive {
-            route: Name::clone(&config.routes[other].name),
-            path: path.into(),
-        }),
+        Some(other) if !action(index).is_within(action(other), asked.method) => {
+            Err(Unsendable::Exclusive {
+                route: Name::clone(&config.routes[other].name),
+                path: path.into(),
+            })
+        }
         Some(_) | None => Ok(path),
     }
 }

@@ -26,6 +26,7 @@ mod quantity;
 mod read;
 pub mod retry;
 pub mod route;
+mod same_cookies;
 pub mod schema;
 mod suggest;
 pub mod tls;

@@ -112,10 +112,25 @@ impl Action {
             .chain(several.iter().map(|(upstream, _)| *upstream))
     }
 
-    /// Whether requests go nowhere but where those of `other` go as well.
-    pub fn is_within(&self, other: &Self) -> bool {
-        self.upstreams()
-            .all(|upstream| other.upstreams().any(|known| known == upstream))
+    /// Whether a request of this method goes nowhere but where `other` lets it go as well: what only reads may go to all of
+    /// `other`, the rest nowhere but where it writes.
+    pub fn is_within(&self, other: &Self, method: &Method) -> bool {
+        let goes_to = |upstream: &usize| match self {
+            Self::ReadsAndWrites(both) if !method.is_safe() => *upstream == both.writes,
+            Self::ReadsAndWrites(both) if both.read_your_writes.is_none() => {
+                *upstream == both.reads
+            }
+            Self::ReadsAndWrites(_)
+            | Self::Forward(_)
+            | Self::Split(_)
+            | Self::Redirect(_)
+            | Self::Respond(_) => true,
+        };
+        let lets_go = |upstream: usize| match other {
+            Self::ReadsAndWrites(both) if !method.is_safe() => upstream == both.writes,
+            other => other.upstreams().any(|known| known == upstream),
+        };
+        self.upstreams().filter(goes_to).all(lets_go)
     }
 }
 

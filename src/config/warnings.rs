@@ -1,10 +1,12 @@
 //! What a valid configuration allows but probably does not mean. Pure.
 
-use std::collections::HashMap;
 use std::fmt;
 
+use http::Method;
+
 use super::{
-    Admin, Affinity, Config, HostPattern, KeptBy, PathPattern, Problem, Rewrite, Route, Upstream,
+    Action, Admin, Affinity, Config, HostPattern, KeptBy, PathPattern, Problem, Rewrite, Route,
+    Upstream, same_cookies,
 };
 use crate::units::Name;
 
@@ -14,7 +16,8 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
     let upstreams = config.upstreams.iter().zip(&uses);
     let upstreams = upstreams.flat_map(|(upstream, uses)| of_upstream(upstream, uses));
     upstreams
-        .chain(same_cookies(&config.upstreams))
+        .chain(same_cookies::of_upstreams(&config.upstreams))
+        .chain(same_cookies::of_routes(&config.routes))
         .chain(shadowed(&config.routes))
         .chain(rewritten_into(&config.routes))
         .chain(
@@ -24,6 +27,7 @@ pub(super) fn warnings(config: &Config) -> Vec<Problem> {
                 .filter_map(|route| mirrored(config, route)),
         )
         .chain(config.routes.iter().flat_map(|route| hedged(config, route)))
+        .chain(config.routes.iter().filter_map(parted_in_vain))
         .chain(token_in_the_clear(&config.admin))
         .collect()
 }
@@ -81,7 +85,32 @@ fn of_upstream(upstream: &Upstream, uses: &Uses) -> Vec<Problem> {
         .chain(ejected_beside_backups(upstream));
     messages
         .map(|message| upstream.place.problem(message))
+        .chain(one_version_of_two_sets(upstream))
         .collect()
+}
+
+/// The set that stands by with the next version is held out, so that nothing can be flipped to it.
+fn one_version_of_two_sets(upstream: &Upstream) -> Option<Problem> {
+    upstream.active_set.as_ref()?;
+    let place = upstream.expect_version_at.as_ref()?;
+    Some(place.problem(
+        "endpoints are in sets: one that stands by with another version is held out, and a flip to it refused; leave this out, and say `balancer flip --expect-version`",
+    ))
+}
+
+/// Nothing goes one of the two ways.
+fn parted_in_vain(route: &Route) -> Option<Problem> {
+    let (Action::ReadsAndWrites(_), Some(methods)) = (&route.action, &route.methods) else {
+        return None;
+    };
+    let message = if methods.0.iter().all(Method::is_safe) {
+        "`writes` gets nothing: all `methods` of this route only read; leave it out"
+    } else if methods.0.iter().any(Method::is_safe) {
+        return None;
+    } else {
+        "`upstream` gets nothing: none of the `methods` of this route only reads; let `upstream` be what `writes` is, and leave that out"
+    };
+    Some(route.place.problem(message))
 }
 
 fn lonely(upstream: &Upstream, is_exclusive: bool) -> Option<&'static str> {
@@ -179,27 +208,6 @@ fn hedged(config: &Config, route: &Route) -> Vec<Problem> {
         .collect()
 }
 
-/// Clients send a cookie by its name and path: of two upstreams the one sets what the other has set.
-fn same_cookies(upstreams: &[Upstream]) -> Vec<Problem> {
-    let mut first: HashMap<(&str, &str), &Upstream> = HashMap::new();
-    let mut warnings = Vec::new();
-    for upstream in upstreams {
-        let Some(affinity) = &upstream.affinity else {
-            continue;
-        };
-        let other = *first
-            .entry((&affinity.cookie, &affinity.path))
-            .or_insert(upstream);
-        if !std::ptr::eq(other, upstream) {
-            warnings.push(upstream.place.problem(format!(
-                "sets the same cookie {:?} as upstream {:?} (line {}): a client of both loses its place in one; give it another name or `path`",
-                affinity.cookie, other.name, other.place.line
-            )));
-        }
-    }
-    warnings
-}
-
 /// Routes of a more specific host come first, even before exclusive ones: where such a route takes paths of an exclusive
 /// route, these are not exclusive for that host.
 fn shadowed(routes: &[Route]) -> Vec<Problem> {
@@ -253,16 +261,30 @@ fn rewritten_into(routes: &[Route]) -> Vec<Problem> {
         } else {
             to.clone()
         });
+        let refused = |other: &Route| {
+            let methods = match &route.methods {
+                Some(methods) => &methods.0[..],
+                None => &[Method::GET, Method::POST],
+            };
+            let is_refused = |method: &&Method| !route.action.is_within(&other.action, method);
+            let refused: Vec<_> = methods.iter().filter(is_refused).collect();
+            match &refused[..] {
+                [] => None,
+                all if all.len() == methods.len() => Some("such requests"),
+                some if some[0].is_safe() => Some("such requests that only read"),
+                _ => Some("such requests that may change something"),
+            }
+        };
         let owns = |other: &&Route| {
             other.exclusive
-                && !route.action.is_within(&other.action)
                 && (other.hosts.is_empty() || other.hosts == route.hosts)
                 && share_listener(route, other)
                 && covers(&other.path, &made)
         };
-        let owner = routes.iter().find(owns)?;
+        let mut owners = routes.iter().filter(owns);
+        let (owner, such) = owners.find_map(|owner| Some((owner, refused(owner)?)))?;
         Some(route.place.problem(format!(
-            "every path it makes belongs to the exclusive route {:?} of another upstream: such requests are answered 500",
+            "every path it makes belongs to the exclusive route {:?} of another upstream: {such} are answered 500",
             owner.name
         )))
     };

@@ -11,7 +11,7 @@ use tracing::{info, warn};
 
 use crate::config::Address;
 use crate::snapshot::{Publisher, Snapshot};
-use crate::upstream::Endpoint;
+use crate::upstream::{Endpoint, Upstream};
 
 /// A name that takes longer is not resolved for now.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -39,13 +39,12 @@ pub async fn keep_resolved(publisher: Publisher) {
 /// Returns whether an endpoint's address has changed.
 async fn look_up_all(snapshot: &Snapshot) -> bool {
     let mut lookups = JoinSet::new();
-    for endpoint in snapshot
-        .upstreams
-        .iter()
-        .flat_map(|upstream| &upstream.endpoints)
-    {
-        if let Address::Name(host, port) = endpoint.address() {
-            lookups.spawn(look_up(Arc::clone(endpoint), host.to_string(), *port));
+    for upstream in &snapshot.upstreams {
+        for endpoint in &upstream.endpoints {
+            if let Address::Name(host, port) = endpoint.address() {
+                let whose = (Arc::clone(upstream), Arc::clone(endpoint));
+                lookups.spawn(look_up(whose, host.to_string(), *port));
+            }
         }
     }
     let mut changed = false;
@@ -61,7 +60,11 @@ fn refresh(snapshot: &Snapshot) {
     }
 }
 
-async fn look_up(endpoint: Arc<Endpoint>, host: String, port: u16) -> bool {
+async fn look_up(
+    (upstream, endpoint): (Arc<Upstream>, Arc<Endpoint>),
+    host: String,
+    port: u16,
+) -> bool {
     let found = match timeout(LIMIT, lookup_host((host.as_str(), port))).await {
         Ok(Ok(addresses)) => choose(addresses, endpoint.socket_address())
             .ok_or_else(|| format!("`{host}` has no address")),
@@ -73,6 +76,10 @@ async fn look_up(endpoint: Arc<Endpoint>, host: String, port: u16) -> bool {
     }
     let changed = endpoint.set_resolved(found);
     if changed {
+        if upstream.is_authoritative() {
+            // Another machine is no authority, also while other names are asked yet.
+            upstream.refresh();
+        }
         info!(upstream = %endpoint.upstream(), endpoint = %endpoint.name(), address = ?endpoint.socket_address(), "endpoint resolved");
     }
     changed

@@ -147,6 +147,7 @@ impl Check {
         let mut answered_well = endpoint.metrics.answered_well();
         loop {
             let begun = Instant::now();
+            let moves = endpoint.moves();
             let found = match timeout(health.timeout, probe::probe(endpoint, health)).await {
                 Ok(found) => found,
                 Err(_) => ProbeError::Timeout(health.timeout).into(),
@@ -160,6 +161,8 @@ impl Check {
                 Err(ProbeError::Connect(error)) if is_own_shortage(&error) => {
                     warn!(upstream = %endpoint.upstream(), endpoint = %endpoint.name(), %error, "endpoint cannot be checked");
                 }
+                // Its name led elsewhere meanwhile: this is of another machine. A summons waits.
+                _ if endpoint.moves() != moves => {}
                 result => {
                     // Before it is let in: nobody is to be sent where other code runs than is thought.
                     let is_other = self.note_version(found.version, result.is_ok());
@@ -168,8 +171,10 @@ impl Check {
                     }
                     let is_role_other = self.note_role(found.role, result.is_ok(), begun);
                     let concerns_picks = is_other || is_role_other;
-                    self.judge(&mut threshold, result, (begun, concerns_picks));
-                    if is_role_other && let Some(upstream) = self.upstream() {
+                    let is_gone = self.judge(&mut threshold, result, (begun, concerns_picks));
+                    if (is_role_other || is_gone)
+                        && let Some(upstream) = self.upstream()
+                    {
                         upstream.summon_others(endpoint);
                     }
                 }
@@ -239,13 +244,14 @@ impl Check {
         }
     }
 
-    /// `concerns_picks`: the same probe has found another version, or another role.
+    /// `concerns_picks`: the same probe has found another version, or another role. Returns whether who has said its role until
+    /// now is not there any more.
     fn judge(
         &self,
         threshold: &mut Threshold,
         result: Result<(), ProbeError>,
         (begun, mut concerns_picks): (Instant, bool),
-    ) {
+    ) -> bool {
         let endpoint = &self.endpoint;
         let state = endpoint.state();
         match &result {
@@ -266,6 +272,7 @@ impl Check {
                 failed(state.health, error.evidence(), fallen)
             }
         };
+        let is_surely_gone = result.as_ref().is_err_and(ProbeError::is_surely_gone);
         let reason = result.as_ref().err().map(ToString::to_string);
         self.note(reason.as_deref());
         if let Some(ejection) = state.ejected
@@ -290,9 +297,22 @@ impl Check {
                 endpoint.set_health(state.health, reason);
             }
         }
-        if concerns_picks && let Some(upstream) = self.upstream() {
+        let is_gone = is_surely_gone && self.note_gone();
+        if (concerns_picks || is_gone)
+            && let Some(upstream) = self.upstream()
+        {
             upstream.refresh();
         }
+        is_gone
+    }
+
+    /// Takes note that nobody is there who could have a role, as soon as checks agree on it. What it claims later counts, whether
+    /// it has risen by then or not. Returns whether that is news.
+    fn note_gone(&self) -> bool {
+        let agrees = |state: &crate::upstream::state::State| {
+            matches!(state.health, Health::Down(_)) && state.part.said != Said::Unasked
+        };
+        self.endpoint.look(agrees) && self.endpoint.hear_role(Said::Gone)
     }
 
     /// Says what checks have changed.

@@ -91,6 +91,30 @@ impl ProbeError {
     }
 }
 
+impl ProbeError {
+    /// Whether who was asked for is surely not there, or is somebody else: what it said before counts no more. A handshake that
+    /// is torn is no answer, and may be the way's fault.
+    pub fn is_surely_gone(&self) -> bool {
+        match self {
+            Self::Connect(error) => error.kind() == io::ErrorKind::ConnectionRefused,
+            Self::Tls(TlsError::Certificate(_)) => true,
+            Self::Tls(TlsError::Protocol(_) | TlsError::Handshake(_))
+            | Self::Unresolved
+            | Self::Draining
+            | Self::Http(_)
+            | Self::Timeout(_)
+            | Self::Status(_)
+            | Self::Header(_)
+            | Self::Body
+            | Self::NotServing(_)
+            | Self::Unimplemented
+            | Self::NoSuchService(_)
+            | Self::GrpcStatus(_)
+            | Self::NotGrpc => false,
+        }
+    }
+}
+
 /// What came of a probe.
 #[derive(Debug)]
 pub struct Finding {
@@ -336,6 +360,37 @@ mod tests {
             said(answer(200, &ready, "all wel"), &strict),
             Err("the response's body is not as expected".to_owned())
         );
+    }
+
+    #[test]
+    fn regression_only_a_refusal_or_a_wrong_certificate_is_sure_that_nobody_is_there() {
+        let io = |kind| io::Error::from(kind);
+        let certificate = TlsError::Certificate("has expired".to_owned());
+        for (error, expected) in [
+            (
+                ProbeError::Connect(io(io::ErrorKind::ConnectionRefused)),
+                true,
+            ),
+            (ProbeError::Tls(certificate), true),
+            (
+                ProbeError::Connect(io(io::ErrorKind::HostUnreachable)),
+                false,
+            ),
+            (ProbeError::Tls(TlsError::Protocol("h2")), false),
+            (ProbeError::Unresolved, false),
+            (ProbeError::Draining, false),
+            (ProbeError::Timeout(Duration::ZERO), false),
+        ] {
+            assert_eq!(error.is_surely_gone(), expected, "{error}");
+        }
+        for torn in [
+            io::ErrorKind::ConnectionReset,
+            io::ErrorKind::UnexpectedEof,
+            io::ErrorKind::ConnectionRefused,
+        ] {
+            let error = ProbeError::Tls(TlsError::Handshake(io(torn)));
+            assert!(!error.is_surely_gone(), "{error}");
+        }
     }
 
     #[test]

@@ -304,6 +304,17 @@ impl ProxyError {
         }
     }
 
+    /// Whether a connection that others had used before may have been at its end, which says nothing of the endpoint.
+    pub fn may_be_stale(self) -> bool {
+        matches!(self, Self::Closed | Self::StreamRefused)
+    }
+
+    /// Whether clients bring it about as they like, those that let the endpoint wait where they `stall`.
+    pub fn is_clients_choice(self, stall: impl FnOnce() -> bool) -> bool {
+        let by_waiting = matches!(self, Self::Closed | Self::RequestTimeout);
+        self == Self::NotSwitched || (by_waiting && stall())
+    }
+
     /// Whether it tells of the health of the endpoint that was asked: that nobody answers there, or nobody who should. That a
     /// connection is closed does not where it `is_excused`: others had used it before and it was at its end, or the client had
     /// let the endpoint wait.

@@ -292,9 +292,10 @@ impl Asking<'_> {
         is_back: bool,
         record: &Record,
     ) -> Failed {
+        let is_stale = self.is_reused && error.may_be_stale();
         if error.fault() == Fault::Endpoint {
-            let stalled = error == ProxyError::Closed && has_stalled(record, self.since);
-            let is_excused = self.is_reused || stalled;
+            let is_excused =
+                is_stale || error.is_clients_choice(|| has_stalled(record, self.since));
             let outcome = Outcome::Failed {
                 reason: error.reason(),
                 is_excused,
@@ -304,6 +305,10 @@ impl Asking<'_> {
         }
         self.note(error.reason(), record);
         let next = moment.and_then(|moment| self.trial.follow(moment, is_back));
+        if is_stale && next.is_none() {
+            // Whatever has become of the connection: the client gets no answer.
+            self.endpoint.metrics.attempts.count_unanswered();
+        }
         Failed {
             error,
             next,

@@ -310,10 +310,8 @@ fn route(
         }
         record.set_affinity(wanted);
     }
-    if let Action::ReadsAndWrites(both) = &route.action
-        && let Some(written) = both.written()
-    {
-        written.take(request.headers_mut());
+    if let Action::ReadsAndWrites(both) = &route.action {
+        both.take(request.headers_mut());
     }
     // After ours, which none of them may name.
     if let Some(changes) = filters.and_then(|filters| filters.request.as_ref()) {
@@ -334,7 +332,7 @@ fn route(
 
 /// The path to ask an endpoint of the route at `index` for, where that rewrites paths. Routes were matched with the
 /// client's path, so an exclusive route would not see a path of its own that was only made here: that goes nowhere but to
-/// its own upstream.
+/// its own upstream, and with a method that may change something nowhere but to where that route writes.
 pub fn rewritten(
     snapshot: &Snapshot,
     (index, rewrite): (usize, &Rewrite),
@@ -353,7 +351,9 @@ pub fn rewritten(
     };
     let action = |route: usize| &snapshot.routes[route].action;
     match snapshot.router.exclusive(&made) {
-        Some(other) if !action(index).is_within(action(other)) => Err(ProxyError::Rewrite),
+        Some(other) if !action(index).is_within(action(other), asked.method) => {
+            Err(ProxyError::Rewrite)
+        }
         Some(_) | None => Ok(path.into_owned()),
     }
 }

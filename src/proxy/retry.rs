@@ -285,6 +285,8 @@ pub async fn forward(
 /// Any other endpoint than the one that a client is kept with; `None` where nobody else is free.
 #[cold]
 fn away_from(pin: Pin, upstream: &Upstream, wish: Wish) -> Option<Lease> {
+    // Where every client is kept nobody else moves it, and all would be lent to the same one.
+    upstream.pass_turn(&wish);
     upstream.pick_other(Wish {
         tried: Tried::default().and(pin.id),
         ..wish

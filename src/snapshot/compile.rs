@@ -11,6 +11,7 @@ use std::sync::atomic::AtomicUsize;
 use http::uri::Scheme;
 use http::{HeaderName, HeaderValue};
 
+use super::reads_and_writes::OwnKey;
 use super::{
     AccessLogRule, Action, Filters, Listener, Mirror, Pages, ReadsAndWrites, Route, Snapshot,
     Split, affinity, contacts, mirror, reads_and_writes, split, token, tracing,
@@ -44,6 +45,8 @@ pub struct Compiler {
     pub tickets: Tickets,
     /// Where round-robin begins, so that several balancers, or one that restarts often, do not all begin at the first endpoint.
     pub seed: usize,
+    /// What cookies of those who have written are signed with where no file says it.
+    written_key: OwnKey,
     /// By which workers wake the control thread; the same through all generations.
     alarm: Arc<Alarm>,
     next_slot: u32,
@@ -67,6 +70,7 @@ impl Compiler {
             metrics,
             tickets,
             seed,
+            written_key: OwnKey::default(),
             alarm: Arc::default(),
             next_slot: 0,
         }
@@ -122,7 +126,7 @@ impl Compiler {
         }
         let mut written = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
-            match reads_and_writes::written(config, route, previous) {
+            match reads_and_writes::written(config, route, &self.written_key) {
                 Ok(found) => written.push(found),
                 Err(problem) => problems.push(problem),
             }

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 pub use access_log::AccessLogRule;
@@ -212,15 +212,33 @@ impl Action {
         })
     }
 
-    /// Whether a request that goes to `other` may come here.
-    fn asks(&self, other: &Arc<Upstream>) -> bool {
-        self.upstreams()
-            .any(|upstream| Arc::ptr_eq(upstream, other))
+    /// Every upstream that a request of this method may be asked of.
+    fn reached(&self, method: &Method) -> impl Iterator<Item = &Arc<Upstream>> {
+        let members = match self {
+            Self::ReadsAndWrites(both) => both.members(method),
+            Self::Forward(_)
+            | Self::Split(_)
+            | Self::Redirect(_)
+            | Self::Respond(_)
+            | Self::NotFound => 0..u32::MAX,
+        };
+        let upstreams = self.upstreams().zip(0..);
+        upstreams
+            .filter_map(move |(upstream, member)| members.contains(&member).then_some(upstream))
     }
 
-    /// Whether it asks nobody but whom `other` asks as well.
-    pub fn is_within(&self, other: &Self) -> bool {
-        self.upstreams().all(|upstream| other.asks(upstream))
+    /// Whether a request of this method is asked of nobody here but whom `other` lets it ask as well: what only reads may go to
+    /// all of `other`, the rest to nobody but where it writes.
+    pub fn is_within(&self, other: &Self, method: &Method) -> bool {
+        let is_known = |upstream: &Arc<Upstream>| {
+            let is_same = |known: &Arc<Upstream>| Arc::ptr_eq(known, upstream);
+            if method.is_safe() {
+                other.upstreams().any(is_same)
+            } else {
+                other.reached(method).any(is_same)
+            }
+        };
+        self.reached(method).all(is_known)
     }
 }
 

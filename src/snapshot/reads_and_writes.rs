@@ -1,14 +1,14 @@
 //! A route's requests parted by what they may do: those that may change something go to another upstream than those that only read.
 
-use std::sync::Arc;
+use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 use std::time::SystemTime;
 
 use http::{HeaderMap, Method};
 
 use super::affinity;
-use super::{Action, Snapshot};
 use crate::config::{self, Config, Problem};
-use crate::units::Name;
+use crate::upstream::written::Keys;
 use crate::upstream::{Upstream, Written};
 
 /// Where a route's requests go by their method.
@@ -47,6 +47,15 @@ impl ReadsAndWrites {
         }
     }
 
+    /// The indices of those that such a request may go to, whatever its client has written.
+    pub(super) fn members(&self, method: &Method) -> Range<u32> {
+        match &self.written {
+            _ if !method.is_safe() => WRITES..WRITES + 1,
+            Some(_) => READS..WRITES + 1,
+            None => READS..READS + 1,
+        }
+    }
+
     /// The upstream at `index`.
     pub fn upstream(&self, index: u32) -> Option<&Arc<Upstream>> {
         match index {
@@ -61,18 +70,33 @@ impl ReadsAndWrites {
         [&self.reads, &self.writes]
     }
 
+    /// Takes cookies out that say something to the balancer alone: who has written, and whom either upstream has kept its client
+    /// with. What the one is told is not for the other's endpoints.
+    pub fn take(&self, headers: &mut HeaderMap) {
+        if let Some(written) = &self.written {
+            written.take(headers);
+        }
+        for upstream in self.both() {
+            if let Some(affinity) = &upstream.affinity {
+                affinity.remove(headers);
+            }
+        }
+    }
+
     /// What is remembered of who has written, if anything is.
     pub fn written(&self) -> Option<&Written> {
         self.written.as_ref()
     }
 }
 
-/// What `route` remembers of who has written, where it does. Without a file the key is one of this process, the one that it has
-/// used `before` if there is.
+/// The key of this process, made when it is needed first: the same for all routes and through all generations.
+pub(super) type OwnKey = Arc<OnceLock<Keys>>;
+
+/// What `route` remembers of who has written, where it does. Without a file the key is that of this process.
 pub(super) fn written(
     config: &Config,
     route: &config::Route,
-    before: Option<&Snapshot>,
+    own: &OwnKey,
 ) -> Result<Option<Written>, Problem> {
     let config::Action::ReadsAndWrites(both) = &route.action else {
         return Ok(None);
@@ -82,8 +106,8 @@ pub(super) fn written(
     };
     let keys = match &settings.key_file {
         Some(path) => Written::keys(&affinity::keys(path, &settings.place)?),
-        None => match key_before(&route.name, before).or_else(Written::own_key) {
-            Some(keys) => keys,
+        None => match own.get().cloned().or_else(Written::own_key) {
+            Some(keys) => Arc::clone(own.get_or_init(|| keys)),
             None => {
                 return Err(settings
                     .place
@@ -93,16 +117,4 @@ pub(super) fn written(
     };
     let upstream = &config.upstreams[both.writes].name;
     Ok(Some(Written::new(settings, upstream, keys)))
-}
-
-fn key_before(name: &Name, before: Option<&Snapshot>) -> Option<crate::upstream::written::Keys> {
-    let route = before?.routes.iter().find(|route| route.name == *name)?;
-    match &route.action {
-        Action::ReadsAndWrites(both) => both.written().map(|it| Arc::clone(it.keys_in_use())),
-        Action::Forward(_)
-        | Action::Split(_)
-        | Action::Redirect(_)
-        | Action::Respond(_)
-        | Action::NotFound => None,
-    }
 }

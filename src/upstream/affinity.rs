@@ -164,6 +164,13 @@ impl Affinity {
         wanted
     }
 
+    /// Takes the cookie out, whoever it names: for requests that go to another upstream.
+    pub fn remove(&self, headers: &mut HeaderMap) {
+        if headers.contains_key(header::COOKIE) {
+            cookie::remove(headers, self.baker.name());
+        }
+    }
+
     fn read(&self, upstream: &Upstream, value: &[u8]) -> Wanted {
         match &self.kept {
             Kept::Endpoint(cookies) => {

@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use super::claims::{Claim, Member, Vacancy, Verdict, decide};
 use super::journal::Fact;
 use super::role::{PassedOver, Said};
-use super::state::{Evidence, Health, State, Tier};
+use super::state::{State, Tier};
 use super::{Denied, Endpoint, EndpointId, Lease, Tried, Upstream};
 use crate::config::{Mode, RoleSource};
 use crate::units::Name;
@@ -86,20 +86,17 @@ impl Authority {
                 true => Claim::None,
                 false => Claim::Made(Duration::ZERO),
             };
-            return Member {
-                claim,
-                is_gone: false,
-            };
+            return Member { claim, is_disabled };
         };
         let ago = |at: Instant| now.saturating_duration_since(at);
         Member {
             claim: match &state.part.said {
-                Said::Unasked | Said::Nothing(_) => Claim::None,
+                Said::Unasked | Said::Nothing(_) | Said::Gone => Claim::None,
                 Said::Unheard(since) => Claim::Unheard(ago(*since)),
                 Said::Role(role, at) if *role == source.authority => Claim::Made(ago(*at)),
                 Said::Role(..) => Claim::None,
             },
-            is_gone: is_disabled || state.health == Health::Down(Evidence::Hard),
+            is_disabled,
         }
     }
 

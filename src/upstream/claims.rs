@@ -7,7 +7,7 @@ use std::time::Duration;
 pub enum Claim {
     /// That it is the authority; so long ago.
     Made(Duration),
-    /// That it is not, or nothing where it should.
+    /// That it is not, or nothing where it should, or it is surely not there.
     None,
     /// Nothing was heard of it yet, since so long.
     Unheard(Duration),
@@ -18,8 +18,8 @@ pub enum Claim {
 pub struct Member {
     /// What it says.
     pub claim: Claim,
-    /// It is not there, or the operator has taken it out: whatever it said counts no more.
-    pub is_gone: bool,
+    /// The operator has taken it out: whatever it said counts no more.
+    pub is_disabled: bool,
 }
 
 /// Who serves.
@@ -45,11 +45,11 @@ pub enum Vacancy {
 impl Member {
     /// Whether its claim counts: it was made less than `lifetime` ago.
     pub fn claims(&self, lifetime: Duration) -> bool {
-        !self.is_gone && matches!(self.claim, Claim::Made(age) if age < lifetime)
+        !self.is_disabled && matches!(self.claim, Claim::Made(age) if age < lifetime)
     }
 
     fn may_claim(&self, lifetime: Duration) -> bool {
-        !self.is_gone && matches!(self.claim, Claim::Unheard(since) if since < lifetime)
+        !self.is_disabled && matches!(self.claim, Claim::Unheard(since) if since < lifetime)
     }
 }
 
@@ -80,7 +80,7 @@ mod tests {
     fn member(claim: Claim) -> Member {
         Member {
             claim,
-            is_gone: false,
+            is_disabled: false,
         }
     }
 
@@ -92,9 +92,9 @@ mod tests {
         member(Claim::Unheard(Duration::from_secs(seconds)))
     }
 
-    fn gone(member: Member) -> Member {
+    fn disabled(member: Member) -> Member {
         Member {
-            is_gone: true,
+            is_disabled: true,
             ..member
         }
     }
@@ -114,14 +114,14 @@ mod tests {
             (&[made(19), made(0)], Some(0), Err(Contested)),
             (&[made(20), made(0)], Some(0), Ok(1)),
             (&[made(20), no], Some(0), Err(Unclaimed)),
-            // One that is gone does not.
-            (&[gone(made(1)), made(0)], Some(0), Ok(1)),
-            (&[gone(made(1)), no], Some(0), Err(Unclaimed)),
+            // One that is disabled does not.
+            (&[disabled(made(1)), made(0)], Some(0), Ok(1)),
+            (&[disabled(made(1)), no], Some(0), Err(Unclaimed)),
             // Who was not heard yet may claim it, too.
             (&[made(0), unheard(0)], None, Err(Unheard)),
             (&[made(0), unheard(19)], None, Err(Unheard)),
             (&[made(0), unheard(20)], None, Ok(0)),
-            (&[made(0), gone(unheard(0))], None, Ok(0)),
+            (&[made(0), disabled(unheard(0))], None, Ok(0)),
             (&[made(0), unheard(0)], Some(0), Ok(0)),
             (&[made(0), unheard(0)], Some(1), Err(Unheard)),
             (&[no, unheard(0)], None, Err(Unheard)),
@@ -141,7 +141,7 @@ mod tests {
             Just(Claim::None),
             (0..40_u64).prop_map(|it| Claim::Unheard(Duration::from_secs(it))),
         ];
-        (claim, any::<bool>()).prop_map(|(claim, is_gone)| Member { claim, is_gone })
+        (claim, any::<bool>()).prop_map(|(claim, is_disabled)| Member { claim, is_disabled })
     }
 
     proptest! {
@@ -152,8 +152,8 @@ mod tests {
         ) {
             let claimants: Vec<usize> = (0..members.len())
                 .filter(|index| {
-                    let Member { claim, is_gone } = members[*index];
-                    !is_gone && matches!(claim, Claim::Made(age) if age < LIFETIME)
+                    let Member { claim, is_disabled } = members[*index];
+                    !is_disabled && matches!(claim, Claim::Made(age) if age < LIFETIME)
                 })
                 .collect();
             match decide(&members, holder, LIFETIME) {

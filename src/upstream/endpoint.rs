@@ -471,8 +471,14 @@ impl Endpoint {
     pub fn set_resolved(&self, found: Result<SocketAddr, String>) -> bool {
         match found {
             Ok(address) => {
-                let before = lock(&self.resolved).replace(address);
+                let before = self.socket_address();
                 if before != Some(address) {
+                    // First: nothing may be sent there for what was found elsewhere.
+                    self.forget_machine();
+                    *lock(&self.resolved) = Some(address);
+                    if before.is_some() {
+                        self.summons.raise();
+                    }
                     self.journal.note(Fact::Resolved(Ok(address)));
                     self.moves.fetch_add(1, Relaxed);
                 }

@@ -220,6 +220,11 @@ impl Upstream {
         }
     }
 
+    /// Lets a turn pass: who comes out of turn next may be sent elsewhere than the one before.
+    pub fn pass_turn(&self, wish: &Wish) {
+        self.way(wish, false).cursor.advance();
+    }
+
     /// One request more at `endpoint`, if that has room.
     fn take(&self, endpoint: &Arc<Endpoint>, policy: &Policy) -> Option<Lease> {
         let lease = Lease::take(endpoint, policy.in_flight())?;

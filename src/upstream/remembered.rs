@@ -1,6 +1,7 @@
 //! What is known of an endpoint, apart from the process that knows it: the one that takes its place believes it until its own
 //! checks have found something else.
 
+use std::net::SocketAddr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,12 @@ pub struct Remembered {
     /// What it said of its role, and how many milliseconds before.
     #[serde(default)]
     role: Option<(String, u64)>,
+    /// Whether whoever said something of its role was surely not there any more.
+    #[serde(default)]
+    is_gone: bool,
+    /// Where its name led: what was said there says nothing of another machine. One of an earlier version does not tell.
+    #[serde(default)]
+    machine: Option<SocketAddr>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
@@ -58,6 +65,7 @@ impl Endpoint {
     /// What is known of it.
     pub fn remember(&self) -> Remembered {
         let state = self.state();
+        let is_gone = state.part.said == Said::Gone;
         Remembered {
             upstream: self.upstream().to_string(),
             endpoint: self.name().to_string(),
@@ -81,8 +89,10 @@ impl Endpoint {
             version: self.version().map(|version| version.to_string()),
             role: match state.part.said {
                 Said::Role(role, at) => Some((role.into(), at.elapsed().as_millis() as u64)),
-                Said::Unasked | Said::Unheard(_) | Said::Nothing(_) => None,
+                Said::Unasked | Said::Unheard(_) | Said::Nothing(_) | Said::Gone => None,
             },
+            is_gone,
+            machine: self.socket_address(),
         }
     }
 
@@ -94,19 +104,11 @@ impl Endpoint {
             return false;
         }
         self.peaks.recall(Instant::now(), known.peaks);
-        let version = known.version.as_ref();
-        if let Some(version) = version.and_then(|it| AppVersion::try_from(it.as_bytes()).ok())
-            && self.state().version != Runs::Unasked
-        {
-            self.set_version(Runs::Version(version));
+        if let (None, Some(machine)) = (self.socket_address(), known.machine) {
+            // Until the name is asked: should it lead elsewhere by then, what follows is forgotten.
+            self.set_resolved(Ok(machine));
         }
-        if let Some((role, age)) = &known.role
-            && self.state().part.said != Said::Unasked
-        {
-            let now = Instant::now();
-            let at = now.checked_sub(Duration::from_millis(*age)).unwrap_or(now);
-            self.hear_role(Said::Role(role.as_str().into(), at));
-        }
+        self.recall_said(known);
         let is_checked = self.state().health == Health::Unknown;
         let health = match known.health {
             _ if !is_checked => None,
@@ -141,6 +143,28 @@ impl Endpoint {
             });
         }
         true
+    }
+}
+
+impl Endpoint {
+    /// What it said of itself, to another process.
+    fn recall_said(&self, known: &Remembered) {
+        let version = known.version.as_ref();
+        if let Some(version) = version.and_then(|it| AppVersion::try_from(it.as_bytes()).ok())
+            && self.state().version != Runs::Unasked
+        {
+            self.set_version(Runs::Version(version));
+        }
+        if self.state().part.said == Said::Unasked {
+            return;
+        }
+        if let Some((role, age)) = &known.role {
+            let now = Instant::now();
+            let at = now.checked_sub(Duration::from_millis(*age)).unwrap_or(now);
+            self.hear_role(Said::Role(role.as_str().into(), at));
+        } else if known.is_gone {
+            self.hear_role(Said::Gone);
+        }
     }
 }
 

@@ -207,7 +207,7 @@ impl State {
 pub const STANDBY: &str = "standby";
 
 /// Of one that does not run the version that is expected, or claims to be the authority as others do.
-const HELD: &str = "held";
+pub const HELD: &str = "held";
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

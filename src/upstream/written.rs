@@ -69,11 +69,6 @@ impl Written {
         Some(Arc::new([key.ok()?]))
     }
 
-    /// Those in use.
-    pub fn keys_in_use(&self) -> &Keys {
-        &self.keys
-    }
-
     /// What a client is told that has written at `now`.
     pub fn said(&self, now: SystemTime, tls: bool) -> Option<HeaderValue> {
         let until = millis(now + self.window).to_be_bytes();

@@ -256,3 +256,131 @@ fn exclusive_path_reaches_the_authority_alone_however_it_is_spelled() {
     assert_eq!(get(balancer.http(), "/else").text(), "b");
     assert_eq!(nodes[1].origin.request_count(), 1);
 }
+
+#[test]
+fn regression_writing_on_an_exclusive_path_is_not_rewritten_to_a_clone() {
+    let nodes = nodes();
+    let text = config(&nodes, "").replace(
+        "[[route]]\nupstream = \"clones\"\nwrites = \"app\"\n",
+        r#"
+        [[route]]
+        path = "/admin"
+        exclusive = true
+        upstream = "clones"
+        writes = "app"
+        [[route]]
+        name = "clones"
+        path = "/things"
+        upstream = "clones"
+        rewrite = { prefix = "/admin" }
+        [[route]]
+        name = "both"
+        path = "/both"
+        upstream = "clones"
+        writes = "app"
+        rewrite = { prefix = "/admin" }
+        "#,
+    );
+    let balancer = Balancer::start(&text);
+    await_authority(&balancer, "a");
+    for method in ["POST", "DELETE", "BREW"] {
+        send(&balancer, method, "").assert_made_by_balancer(500);
+    }
+    assert_eq!(nodes[1].origin.request_count(), 0);
+    assert_eq!(send(&balancer, "GET", "").text(), "b");
+    // By a route that parts them in the same way both get there.
+    let mut connection = Connection::open(balancer.http());
+    connection.send("POST /both HTTP/1.1\r\nHost: app.test\r\nContent-Length: 0\r\n\r\n");
+    assert_eq!(connection.try_reply("POST").unwrap().text(), "a");
+    assert_eq!(nodes[0].origin.last_request().target(), "/admin");
+    assert_eq!(get(balancer.http(), "/both").text(), "b");
+    let explained =
+        |method: &str| super::said(&balancer, &["explain", method, "http://app.test/things"]);
+    assert!(
+        explained("POST").contains("refused"),
+        "{}",
+        explained("POST")
+    );
+    assert!(
+        !explained("GET").contains("refused"),
+        "{}",
+        explained("GET")
+    );
+}
+
+#[test]
+fn regression_routes_that_write_to_the_same_upstream_know_each_others_cookies() {
+    let nodes = nodes();
+    let route = |name: &str, path: &str| {
+        format!(
+            "[[route]]\nname = \"{name}\"\npath = \"{path}\"\nupstream = \"clones\"\nwrites = \"app\"\nread_your_writes = \"1h\"\n"
+        )
+    };
+    let with = |name: &str| {
+        let more = format!("read_your_writes = \"1h\"\n{}", route(name, "/others"));
+        config(&nodes, &more)
+    };
+    let balancer = Balancer::start(&with("others"));
+    await_authority(&balancer, "a");
+    let cookie = written(&balancer);
+    let reads_others = |balancer: &Balancer| {
+        let mut connection = Connection::open(balancer.http());
+        connection.send(format!(
+            "GET /others HTTP/1.1\r\nHost: app.test\r\nCookie: {cookie}\r\n\r\n"
+        ));
+        connection.try_reply("GET").unwrap().text()
+    };
+    assert_eq!(reads_others(&balancer), "a");
+    // The key is the process's: a route of another name knows them, too.
+    balancer.reloaded(&with("renamed"));
+    assert_eq!(reads_others(&balancer), "a");
+}
+
+#[test]
+fn regression_who_sent_a_part_of_what_was_refused_may_have_written() {
+    let nodes = nodes();
+    let text = config(
+        &nodes,
+        "read_your_writes = \"1h\"\nlimits = { body_bytes = \"8B\" }",
+    );
+    let balancer = Balancer::start(&text);
+    await_authority(&balancer, "a");
+    let mut connection = Connection::open(balancer.http());
+    connection.send(
+        "POST /things HTTP/1.1\r\nHost: app.test\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n",
+    );
+    eventually("it is sent on", || {
+        balancer.endpoint("app", "a")["in_flight"] == 1
+    });
+    connection.send("5\r\nworld\r\n0\r\n\r\n");
+    let reply = connection.try_reply("POST").unwrap();
+    reply.assert_made_by_balancer(413);
+    assert!(reply.field("set-cookie").is_some());
+    // Of one that is too large from the beginning nothing was sent.
+    let mut connection = Connection::open(balancer.http());
+    connection.send("POST /things HTTP/1.1\r\nHost: app.test\r\nContent-Length: 9\r\n\r\n");
+    let reply = connection.try_reply("POST").unwrap();
+    reply.assert_made_by_balancer(413);
+    assert_eq!(reply.field("set-cookie"), None);
+}
+
+#[test]
+fn regression_neither_upstream_sees_the_others_affinity_cookie() {
+    let nodes = nodes();
+    let text = config(&nodes, "").replace(
+        "[[route]]\n",
+        "affinity = { cookie = \"kept\", key_file = \"kept.key\" }\n[[route]]\n",
+    );
+    let balancer = Balancer::start_with(&text, |directory| {
+        std::fs::write(directory.join("kept.key"), "6".repeat(64)).unwrap();
+    });
+    await_authority(&balancer, "a");
+    let said = send(&balancer, "GET", "");
+    let said = said.field("set-cookie").expect("a cookie").to_owned();
+    let cookie = said.split(';').next().unwrap();
+    for (node, method) in [(0, "POST"), (1, "GET")] {
+        send(&balancer, method, &format!("Cookie: x=1; {cookie}\r\n"));
+        let asked = nodes[node].origin.last_request();
+        assert_eq!(asked.head.field("cookie"), Some("x=1"), "{method}");
+    }
+}

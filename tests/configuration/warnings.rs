@@ -128,6 +128,75 @@ fn two_upstreams_that_set_the_same_cookie() {
 }
 
 #[test]
+fn regression_two_routes_whose_cookies_say_different_things_of_who_has_written() {
+    let with = |first: &str, second: &str| {
+        let upstream = |name: &str| {
+            format!("[upstream.{name}]\nendpoints = [\"h:1\", \"h:2\"]\nhealth = {{}}\n")
+        };
+        let upstreams = ["app", "a", "b"].map(upstream).concat();
+        warnings(&format!(
+            "{upstreams}[[route]]\nname = \"first\"\nupstream = \"app\"\n{first}\n[[route]]\nname = \"second\"\npath = \"/x\"\nupstream = \"app\"\n{second}\n[[route]]\npath = \"/a\"\nupstream = \"a\"\n[[route]]\npath = \"/b\"\nupstream = \"b\"\n"
+        ))
+    };
+    let a = "writes = \"a\"\nread_your_writes = \"2s\"";
+    let found = with(a, "writes = \"b\"\nread_your_writes = \"2s\"");
+    assert_eq!(
+        found,
+        [
+            "24:20: route[1].read_your_writes: sets the same cookie \"wrote\" as route \"first\" (line 14), which has another `writes`: a client of both may not read what it has written; give one of them another `cookie` or `path`"
+        ]
+    );
+    let longer = with(a, "writes = \"a\"\nread_your_writes = \"3s\"");
+    assert!(
+        longer[0].contains("which has another `window`"),
+        "{longer:?}"
+    );
+    let key = "writes = \"a\"\nread_your_writes = { window = \"2s\", key_file = \"k\" }";
+    assert!(with(a, key)[0].contains("which has another key"));
+    let named = "writes = \"b\"\nread_your_writes = { window = \"2s\", cookie = \"w\" }";
+    for (first, second) in [
+        (a.to_owned(), a.to_owned()),
+        (a.to_owned(), named.to_owned()),
+        // Clients tell hosts apart.
+        (
+            format!("hosts = [\"a.test\"]\n{a}"),
+            format!("hosts = [\"b.test\"]\n{}", a.replace("\"a\"", "\"b\"")),
+        ),
+    ] {
+        assert_eq!(with(&first, &second), [""; 0]);
+    }
+    let of_host = format!("hosts = [\"a.test\"]\n{}", a.replace("\"a\"", "\"b\""));
+    assert_eq!(with(a, &of_host).len(), 1);
+    assert_eq!(with(&of_host, a).len(), 1);
+}
+
+#[test]
+fn regression_rewriting_what_writes_into_an_exclusive_route_that_writes_elsewhere() {
+    let with = |route: &str| {
+        let upstream = |name: &str| {
+            format!("[upstream.{name}]\nendpoints = [\"h:1\", \"h:2\"]\nhealth = {{}}\n")
+        };
+        let upstreams = ["app", "auth"].map(upstream).concat();
+        warnings(&format!(
+            "{upstreams}[[route]]\npath = \"/admin\"\nexclusive = true\nupstream = \"app\"\nwrites = \"auth\"\n[[route]]\npath = \"/pub\"\nrewrite = {{ prefix = \"/admin\" }}\n{route}\n"
+        ))
+    };
+    let found = with("upstream = \"app\"");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].ends_with("belongs to the exclusive route \"/admin\" of another upstream: such requests that may change something are answered 500"),
+        "{found:?}"
+    );
+    for fine in [
+        "upstream = \"app\"\nmethods = [\"GET\", \"HEAD\"]",
+        "upstream = \"app\"\nwrites = \"auth\"",
+        "upstream = \"auth\"",
+    ] {
+        assert_eq!(with(fine), [""; 0], "{fine}");
+    }
+}
+
+#[test]
 fn mirrors_that_act_twice_or_on_what_is_not_theirs() {
     let with = |mirrored: &str, exclusive: &str, mirror: &str| {
         let upstream = |name: &str| {
@@ -403,6 +472,36 @@ rewrite = {{ prefix = "{prefix}" }}
     assert!(!with("b", "/administrator", ""));
     assert!(!with("app", "/admin", ""), "its own upstream");
     assert!(!with("b", "/admin", "hosts = [\"a.com\"]"), "another host");
+}
+
+#[test]
+fn sets_of_which_one_would_be_held_out_for_its_version() {
+    let with = |health: &str| {
+        let text = format!(
+            "[upstream.app]\nactive_set = \"a\"\nhealth = {{ version_header = \"v\"{health} }}\n\
+             endpoints = [{{ address = \"127.0.0.1:1\", set = \"a\" }}, {{ address = \"127.0.0.1:2\", set = \"b\" }}]\n[[route]]\nupstream = \"app\"\n"
+        );
+        let found = warnings(&text);
+        found.iter().any(|it| it.contains("a flip to it refused"))
+    };
+    assert!(with(", expect_version = \"1\""));
+    assert!(!with(""));
+}
+
+#[test]
+fn a_route_of_which_nothing_goes_one_of_two_ways() {
+    let with = |methods: &str| {
+        let text = format!(
+            "[upstream.app]\nendpoints = [\"127.0.0.1:1\"]\n[upstream.one]\nendpoints = [\"127.0.0.1:2\"]\n\
+             [[route]]\nupstream = \"app\"\nwrites = \"one\"\n{methods}\n"
+        );
+        let found = warnings(&text);
+        found.into_iter().find(|it| it.contains("gets nothing"))
+    };
+    assert!(with("methods = [\"GET\"]").is_some_and(|it| it.contains("`writes`")));
+    assert!(with("methods = [\"POST\"]").is_some_and(|it| it.contains("`upstream`")));
+    assert_eq!(with("methods = [\"GET\", \"POST\"]"), None);
+    assert_eq!(with(""), None);
 }
 
 #[test]

@@ -442,6 +442,36 @@ fn set_whose_connections_are_reset_is_flipped_back() {
     assert_eq!(asked(&balancer, 5, "blue"), 5);
 }
 
+#[test]
+fn regression_posts_that_die_on_connections_used_before_count_against_the_new_set() {
+    let a = Origin::named("blue");
+    let asked_for = AtomicUsize::new(0);
+    let b = Origin::with("green", move |exchange| {
+        match asked_for.fetch_add(1, SeqCst) % 8 {
+            // The connection has carried others.
+            7 => Next::Close,
+            _ => exchange.respond_with_name(),
+        }
+    });
+    let balancer = Balancer::start(&sets(&[(&a, "blue"), (&b, "green")], ""));
+    assert_eq!(asked(&balancer, 300, "blue"), 300);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut connection = Connection::open(balancer.http());
+            while !stop.load(SeqCst) {
+                connection.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\nx");
+                if connection.try_reply("POST").is_err() {
+                    connection = Connection::open(balancer.http());
+                }
+            }
+        });
+        let (code, said) = told(&command(&balancer, &["flip", "app", "--to", "green"]));
+        stop.store(true, SeqCst);
+        assert_eq!(code, Some(3), "{said}");
+    });
+}
+
 /// Answers every request on `listener`, of whatever endpoint, with this text.
 fn serve_all(listener: std::net::TcpListener, text: &'static str, count: &'static AtomicUsize) {
     thread::spawn(move || {

@@ -53,6 +53,12 @@ fn what_is_not_there_is_refused_with_a_hint() {
         &["flip", "app", "--to", "green", "--expect-version", "42"],
         "b: version unknown, want 42",
     );
+    // That it serves already is not all that was asked for.
+    refused(
+        &balancer,
+        &["flip", "app", "--to", "blue", "--expect-version", "42"],
+        "set blue serves already, and is not as it should be: a: version unknown, want 42",
+    );
     let (code, said) = told(&command(&balancer, &["flip", "app"]));
     assert_eq!(code, Some(64), "{said}");
     assert_eq!(asked(&balancer, 3, "blue"), 3);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::answers::{Aspect, Value, Wanted, aspects, said};
+use super::answers::{Aspect, BODY, Value, Wanted, aspects, said};
 use super::ask::Rounds;
 use super::body;
 use super::members::Asked;
@@ -66,6 +66,17 @@ impl Compared {
     /// Whether those who answered do not all say the same.
     pub(super) fn differs(&self) -> bool {
         self.groups.len() > 1
+    }
+
+    /// Whether some of those who say the same say so little of it each time that it is not known of their bodies.
+    pub(super) fn is_untold(&self) -> bool {
+        let body = self.aspects.iter().find(|aspect| aspect.name == BODY);
+        let is_told = |member: &usize| {
+            let value = body.and_then(|body| body.values[*member].as_ref());
+            value.is_none_or(|value| value.hash().is_some())
+        };
+        let mut groups = self.groups.iter().filter(|it| it.members.len() > 1);
+        groups.any(|group| !group.members.iter().all(is_told))
     }
 
     /// Whether everybody answered, each time.

@@ -91,7 +91,7 @@ impl Failure {
 }
 
 /// Asks the members that the balancer has that runs with the file at `config`; where none does, those of the file. 0: all say
-/// the same; 1: they differ; 4: somebody did not answer.
+/// the same; 1: they differ; 4: somebody did not answer, or too little of what they say is the same each time to tell.
 pub fn run(args: &Args, config: &Path) -> ExitCode {
     if args.audit {
         return audited::run(args, config);
@@ -135,6 +135,8 @@ fn asked_and_told(args: &Args, config: &Path) -> Result<ExitCode, Failure> {
         EXIT_TIMEOUT.into()
     } else if compared.differs() {
         ExitCode::FAILURE
+    } else if compared.is_untold() {
+        EXIT_TIMEOUT.into()
     } else {
         ExitCode::SUCCESS
     })

@@ -222,6 +222,9 @@ fn verdict(compared: &Compared) -> String {
     let verdict = match (answering, &differing[..]) {
         (0, _) => "nobody has answered".to_owned(),
         (1, _) => "there is nobody to compare with".to_owned(),
+        (all, []) if compared.is_untold() => format!(
+            "whether all {all} say the same cannot be told: most of their bodies changes from answer to answer"
+        ),
         (all, []) => format!("all {all} say the same"),
         (_, names) => format!("they differ in {}", names.join(" and ")),
     };

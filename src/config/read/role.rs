@@ -39,6 +39,12 @@ pub(super) fn role(
         }
     }
     let endpoints = endpoints.unwrap_or_default();
+    if let Some(endpoint) = endpoints.iter().find(|endpoint| endpoint.set.is_some()) {
+        let (name, line) = (&endpoint.name, endpoint.place.line);
+        table.report(format!(
+            "endpoint {name:?} (line {line}) is in a set: of an authoritative upstream one endpoint serves, whatever set it is in; leave `set` out of each"
+        ));
+    }
     if let Some(backup) = endpoints.iter().find(|endpoint| endpoint.backup) {
         let (name, line) = (&backup.name, backup.place.line);
         table.report(format!(
@@ -51,6 +57,9 @@ pub(super) fn role(
             "needs to know which endpoint is the authority: set health = { role_header = \"X-Role\" } for a field in which checks are \
              told so, or state = \"disabled\" at every other endpoint",
         );
+    }
+    if !says_role && !endpoints.is_empty() && endpoints.iter().filter(enabled).count() == 0 {
+        value.warn("every endpoint is disabled: nobody is the authority, and requests get 503");
     }
     true
 }

@@ -1,10 +1,10 @@
 //! Reads `active_set`, and holds it against the sets that endpoints are in.
 
 use super::name;
-use crate::config::Endpoint;
 use crate::config::file::Table;
 use crate::config::suggest::hint;
 use crate::config::value::{Value, listed};
+use crate::config::{Endpoint, Mode};
 use crate::units::Name;
 
 /// Every endpoint of an upstream is in a set, or none is; with sets it is said which one serves.
@@ -36,12 +36,31 @@ pub(super) fn active(table: &mut Table<'_>, endpoints: Option<&[Endpoint]>) -> O
         ));
     }
     let Some(value) = value else {
-        table.report(format!(
-            "endpoints are in sets; say which of them serves: active_set = {first:?}"
-        ));
+        // With a role the remedy is another one, and it is told there.
+        if table.find("role").is_none() {
+            table.report(format!(
+                "endpoints are in sets; say which of them serves: active_set = {first:?}"
+            ));
+        }
         return None;
     };
     let active = among(&value, &sets)?;
+    for set in &sets {
+        let members = || endpoints.iter().filter(|it| it.set.as_ref() == Some(*set));
+        if members().all(|endpoint| endpoint.backup) {
+            let line = members().next().map_or(0, |endpoint| endpoint.place.line);
+            table.report(format!(
+                "every endpoint of set {set:?} (line {line}) is a backup; leave `backup` out at those that are to be used first"
+            ));
+        }
+    }
+    let is_disabled = |endpoint: &Endpoint| endpoint.mode == Some(Mode::Disabled);
+    let mut serving = endpoints
+        .iter()
+        .filter(|it| it.set.as_ref() == Some(&active));
+    if serving.all(is_disabled) {
+        value.warn("every endpoint of this set is disabled: requests get 503");
+    }
     if sets.len() == 1 {
         value.warn("every endpoint is in this set: there is none to flip to");
     }

@@ -4,6 +4,7 @@
 use crate::admin::command::Refused;
 use crate::config::{Mode, hint};
 use crate::units::Name;
+use crate::upstream::state::HELD;
 use crate::upstream::{Endpoint, Tier, Upstream};
 
 /// The set of this name, and the one that serves; or why there is none.
@@ -41,6 +42,10 @@ pub(super) fn doubts(
             let (name, runs) = (endpoint.name(), endpoint.state().version);
             format!("{name}: {runs}, want {expected}")
         }));
+    }
+    if from == to {
+        // It carries the load as it is.
+        return doubts;
     }
     let load = upstream.headroom().load;
     let can_carry = capacity(upstream, from, to);
@@ -80,6 +85,12 @@ pub(super) fn is_sicker(upstream: &Upstream, (from, to): (&str, &str)) -> Option
 /// Whether somebody of the set may be asked at all.
 pub(super) fn has_anybody(upstream: &Upstream, set: &str) -> bool {
     upstream.members(set).any(|it| it.tier() != Tier::Never)
+}
+
+/// Whether endpoints of the set are out for the version that they run.
+pub(super) fn is_held_out(upstream: &Upstream, set: &str) -> bool {
+    let mut members = upstream.members(set);
+    members.any(|it| it.state().word() == HELD)
 }
 
 /// Those that neither an operator nor the file has taken out: who is out on purpose is none that is missing.

@@ -108,10 +108,23 @@ impl Daemon {
             return Err(Refused::Conflict(run.is_under_way()));
         }
         if from == to {
+            let doubts = check::doubts(upstream, (&from, &to), wanted.expect_version.as_deref());
+            if !doubts.is_empty() && !wanted.force {
+                return Err(Refused::Conflict(format!(
+                    "set {to} serves already, and is not as it should be: {}",
+                    list(&doubts, "")
+                )));
+            }
             return Ok(Begun { flip: None });
         }
         if let Some(why) = check::nobody(upstream, &to) {
-            return Err(Refused::Conflict(format!("{why}; this cannot be forced")));
+            let hint = match check::is_held_out(upstream, &to) {
+                true => "; take `health.expect_version` out of the file and reload first",
+                false => "",
+            };
+            return Err(Refused::Conflict(format!(
+                "{why}; this cannot be forced{hint}"
+            )));
         }
         let expected = wanted.expect_version.as_deref();
         let doubts = check::doubts(upstream, (&from, &to), expected);

@@ -120,7 +120,8 @@ impl EndpointMetrics {
 
     /// Counts a response.
     pub fn count(&self, code: u16) {
-        if code >= 500 {
+        // 501 and 505 are for methods and versions, which clients choose.
+        if code >= 500 && code != 501 && code != 505 {
             self.attempts.count_failed();
         }
         self.codes.count(code, |code| {

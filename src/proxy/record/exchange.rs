@@ -64,16 +64,19 @@ impl Guard for Exchange {
     }
 
     fn on_data(&mut self, data: &[u8]) -> Result<(), BodyError> {
-        self.wait_for_client(true);
         self.0.response_bytes += data.len() as u64;
-        let Some(from) = self.0.from.get_mut() else {
-            return Ok(());
-        };
-        from.pause.moved();
-        match from.until {
-            Some(deadline) if deadline <= Instant::now() => Err(BodyError::Late),
-            Some(_) | None => Ok(()),
+        if let Some(from) = self.0.from.get_mut() {
+            from.pause.moved();
+            if from
+                .until
+                .is_some_and(|deadline| deadline <= Instant::now())
+            {
+                // Who was waited for until now remains to be seen.
+                return Err(BodyError::Late);
+            }
         }
+        self.wait_for_client(true);
+        Ok(())
     }
 
     fn on_trailers(&mut self, trailers: &mut HeaderMap) {
@@ -88,9 +91,12 @@ impl Guard for Exchange {
         if let Some(from) = record.from.take() {
             // hyper #4176: a connection whose request body was not wanted whole never becomes ready again.
             if let Err(error) = result {
-                let metrics = &from.lease.endpoint().metrics;
-                metrics.count_failure(cut(error).reason());
-                metrics.attempts.count_failed();
+                // A client that takes its time is no failure of who has answered it.
+                if !(matches!(error, BodyError::Late) && record.waits_for_client) {
+                    let metrics = &from.lease.endpoint().metrics;
+                    metrics.count_failure(cut(error).reason());
+                    metrics.attempts.count_failed();
+                }
             } else if !record.upload_is_unread()
                 && let Some(max_age) = from.max_age
             {

@@ -5,7 +5,6 @@ use std::time::SystemTime;
 use http::{HeaderValue, Method};
 
 use super::Record;
-use crate::proxy::error::Fault;
 use crate::snapshot::{Action, ReadsAndWrites};
 
 impl Record {
@@ -27,10 +26,8 @@ impl Record {
         let written = both.written()?;
         // CONNECT asks for a tunnel, as a GET does over HTTP/1.
         let is_write = !self.method.is_safe() && self.method != Method::CONNECT;
-        let was_sent = self.from.get().is_some()
-            || self
-                .error
-                .is_some_and(|error| error.fault() == Fault::Endpoint);
+        // Also where the balancer has ended it itself: of a body that is too large, late or broken a part had been sent.
+        let was_sent = self.attempts.get() > 0;
         if !is_write || !was_sent {
             return None;
         }

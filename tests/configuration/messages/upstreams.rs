@@ -433,6 +433,14 @@ fn sets() {
             "1:1: upstream.b: endpoints are in sets; say which of them serves: active_set = \"blue\"",
         ),
         (
+            "[upstream.b]\nrole = \"authoritative\"\nendpoints = [{ address = \"h:1\", set = \"blue\" }]\n",
+            "1:1: upstream.b: endpoint \"h:1\" (line 10) is in a set: of an authoritative upstream one endpoint serves, whatever set it is in; leave `set` out of each",
+        ),
+        (
+            "[upstream.b]\nactive_set = \"a\"\nendpoints = [{ address = \"h:1\", set = \"a\" }, { address = \"h:2\", set = \"b\", backup = true }]\n",
+            "1:1: upstream.b: every endpoint of set \"b\" (line 10) is a backup; leave `backup` out at those that are to be used first",
+        ),
+        (
             "[upstream.b]\nendpoints = [\"h:1\"]\nactive_set = \"blue\"\n",
             "3:1: upstream.b.active_set: no endpoint is in a set; give each its `set`, or leave this out",
         ),
