@@ -15,6 +15,7 @@ mod auto_rollback;
 mod explaining;
 mod flipping;
 mod flipping_refused;
+mod flipping_sick;
 mod keeping;
 mod modes;
 mod openapi;

@@ -321,6 +321,8 @@ impl Daemon {
         let restart = self.warn_of_restart(&config);
         let previous = self.publisher.current();
         let counts = Counts::between(&previous, &snapshot);
+        // What was counted so far was counted where endpoints are now.
+        self.flips.count(&previous);
         apply(&snapshot, &config);
         publish_gauges(&self.metrics, &snapshot);
         let generation = snapshot.generation;

@@ -639,7 +639,6 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             let limit = configured.max_in_flight;
             endpoint.set_limits(limit, upstream.adaptive.as_ref());
             endpoint.set_backup(configured.backup);
-            upstream.assign(endpoint, configured.set.as_ref());
             let expected = upstream
                 .health
                 .as_ref()
@@ -668,7 +667,8 @@ pub fn apply(snapshot: &Snapshot, config: &Config) {
             // Last, so that nobody picks it for what was found before it was disabled.
             endpoint.set_mode(mode);
         }
-        upstream.adopt(configured.active_set.as_ref());
+        let sets = configured.endpoints.iter().map(|it| it.set.as_ref());
+        upstream.divide(sets, configured.active_set.as_ref());
         upstream.ask_roles();
         upstream.set_paused(configured.paused);
         upstream.refresh();

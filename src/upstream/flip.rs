@@ -56,14 +56,14 @@ pub enum Phase {
     Watching,
     /// Over: the new set serves, and nothing is worse.
     Kept,
-    /// Over: there were too few requests to tell. With all requests at the new set it stays; from a smaller share the old set
-    /// has them all again.
+    /// Over: there were too few requests to tell. With all requests at the new set it stays, unless it seems unwell; from a smaller
+    /// share the old set has them all again.
     Unclear,
-    /// Over: the new set was worse, and the old one serves again.
+    /// Over: the new set was worse, gone, or not fit for more, and the old one serves again.
     FlippedBack,
     /// Over: an operator wanted it back, and the old one serves again.
     Aborted,
-    /// Over: an endpoint of the new set did not pass its probe, and nothing has changed.
+    /// Over: an endpoint of the new set did not pass its probe, or was not fit any more after it, and nothing has changed.
     Refused,
     /// Over: the new set is worse, and of the old one nobody can be asked; the new one goes on.
     Stranded,

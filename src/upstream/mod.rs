@@ -246,12 +246,21 @@ impl Upstream {
     }
 
     /// Backups, where no other is eligible, whether they are wanted yet or not; then those who are not known to be up; then those that were tried.
-    /// Where requests are shared between two sets and one has nobody: of the other.
+    /// Where requests are shared between two sets and one has nobody, or no room: of the other.
     #[cold]
     fn second_best(&self, wish: Wish, holds_back: bool, way: Way<'_>) -> Result<usize, Denied> {
         match self.second_best_in(way.open, wish, (holds_back, way)) {
-            Err(Denied::Nobody) if way.all != way.open => {
-                self.second_best_in(way.all, wish, (holds_back, way))
+            Err(denied @ (Denied::Nobody | Denied::Full)) => {
+                // As it is now: whoever was in that set may have been put into another since. Where a later generation has
+                // left nobody there of those that this one knows, any of these.
+                let all = match self.open() {
+                    all if self.endpoints.iter().any(|it| all.takes(it)) => all,
+                    _ => Open::Any,
+                };
+                if all == way.open {
+                    return Err(denied);
+                }
+                self.second_best_in(all, wish, (holds_back, way))
             }
             found => found,
         }

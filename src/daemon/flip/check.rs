@@ -32,15 +32,7 @@ pub(super) fn doubts(
     expected_version: Option<&str>,
 ) -> Vec<String> {
     let wanted = || upstream.members(to).filter(|it| is_wanted(it));
-    let mut doubts: Vec<_> = wanted()
-        .filter(|endpoint| endpoint.tier() != Tier::Eligible || endpoint.is_kept())
-        .map(|endpoint| {
-            let state = endpoint.state();
-            let reason = state.why().map(|reason| format!(" ({reason})"));
-            let (name, word) = (endpoint.name(), state.word());
-            format!("{name} is {word}{}", reason.unwrap_or_default())
-        })
-        .collect();
+    let mut doubts = unwell(upstream, to);
     if let Some(expected) = expected_version {
         let others = wanted().filter(|endpoint| {
             let version = endpoint.version();
@@ -63,6 +55,31 @@ pub(super) fn doubts(
         ));
     }
     doubts
+}
+
+/// Who of the set is not well, of those that are wanted: in what state, and why.
+fn unwell(upstream: &Upstream, set: &str) -> Vec<String> {
+    let wanted = upstream.members(set).filter(|it| is_wanted(it));
+    let unwell = wanted.filter(|it| it.tier() != Tier::Eligible || it.is_kept());
+    let said = unwell.map(|endpoint| {
+        let state = endpoint.state();
+        let reason = state.why().map(|reason| format!(" ({reason})"));
+        let (name, word) = (endpoint.name(), state.word());
+        format!("{name} is {word}{}", reason.unwrap_or_default())
+    });
+    said.collect()
+}
+
+/// That nobody of the set may be asked, and why.
+pub(super) fn nobody(upstream: &Upstream, set: &str) -> Option<String> {
+    let why = || list(&unwell(upstream, set), "all are out");
+    (!has_anybody(upstream, set)).then(|| format!("nobody of set {set} may be asked: {}", why()))
+}
+
+/// That more of `to` than of `from` are unwell, and who.
+pub(super) fn is_sicker(upstream: &Upstream, (from, to): (&str, &str)) -> Option<String> {
+    let [was, is] = [from, to].map(|set| unwell(upstream, set));
+    (is.len() > was.len()).then(|| format!("set {to} is not well: {}", list(&is, "")))
 }
 
 /// Whether somebody of the set may be asked at all.
@@ -103,5 +120,16 @@ fn capacity(upstream: &Upstream, from: &str, to: &str) -> u64 {
     each.sum()
 }
 
+/// The first of them, and how many more there are.
+pub(super) fn list(reasons: &[String], none: &str) -> String {
+    let shown = reasons.iter().take(NAMED).cloned().collect::<Vec<_>>();
+    match reasons.len().saturating_sub(NAMED) {
+        0 if shown.is_empty() => none.to_owned(),
+        0 => shown.join("; "),
+        more => format!("{}; and {more} more", shown.join("; ")),
+    }
+}
+
 /// So many requests at once anybody can carry.
 const ANYBODY: u64 = 10;
+const NAMED: usize = 5; // of a thousand that are down the first say enough

@@ -17,6 +17,7 @@ use serde_json::json;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, info, warn};
 
+use self::check::list;
 use self::judge::Limits;
 use self::ledger::{Ledger, PAGE};
 pub(super) use self::run::Handed;
@@ -66,6 +67,15 @@ impl Flips {
         (total(from), total(to))
     }
 
+    /// Brings what was counted up to now, before endpoints change sets.
+    pub(super) fn count(&mut self, snapshot: &Snapshot) {
+        for upstream in &snapshot.upstreams {
+            if let Some(ledger) = self.ledgers.get_mut(&upstream.name) {
+                ledger.count(upstream);
+            }
+        }
+    }
+
     /// What another process goes on with.
     pub(super) fn hand_over(&self) -> Vec<Handed> {
         self.running.values().map(Run::hand_over).collect()
@@ -107,14 +117,13 @@ impl Daemon {
             }
             return Ok(Begun { flip: None });
         }
-        if !check::has_anybody(upstream, &to) {
+        if let Some(why) = check::nobody(upstream, &to) {
             let hint = match check::is_held_out(upstream, &to) {
                 true => "; take `health.expect_version` out of the file and reload first",
                 false => "",
             };
             return Err(Refused::Conflict(format!(
-                "nobody of set {to} may be asked: {}; this cannot be forced{hint}",
-                list(&check::doubts(upstream, (&from, &to), None), "all are out")
+                "{why}; this cannot be forced{hint}"
             )));
         }
         let expected = wanted.expect_version.as_deref();
@@ -228,6 +237,10 @@ impl Daemon {
             self.end_flip(upstream, run, Phase::Overtaken);
             return;
         }
+        if let Some(why) = dead(upstream, &run) {
+            self.retreat(upstream, run, why, Phase::FlippedBack);
+            return;
+        }
         match &mut run.stage {
             Stage::Warming(warming) => {
                 if !warming.is_finished() {
@@ -264,6 +277,12 @@ impl Daemon {
             self.end_flip(upstream, run, Phase::Refused);
             return;
         }
+        // What was so when it was asked for need not be so any more.
+        if let Some(why) = unfit(upstream, &run) {
+            run.verdict = Some(why);
+            self.end_flip(upstream, run, Phase::Refused);
+            return;
+        }
         let ledger = self.flips.ledgers.entry(Name::clone(&upstream.name));
         let ledger = ledger.or_default();
         ledger.count(upstream);
@@ -281,6 +300,10 @@ impl Daemon {
                 self.flips.running.insert(Name::clone(&upstream.name), run);
             }
             Look::Widen(percent) => {
+                if let Some(why) = unfit(upstream, &run) {
+                    self.retreat(upstream, run, why, Phase::FlippedBack);
+                    return;
+                }
                 info!(upstream = %upstream.name, set = %run.to, percent, "flip goes on: nothing is worse");
                 self.give_share(upstream, &mut run);
                 self.say(upstream, &run, Phase::Watching);
@@ -288,20 +311,30 @@ impl Daemon {
             }
             Look::Kept => self.end_flip(upstream, run, Phase::Kept),
             Look::Unclear(why) => {
-                run.verdict = Some(why);
-                let is_shared = run.trial.percent() < 100;
-                let phase = match is_shared {
-                    true => self.go_back(upstream, &mut run, Phase::Unclear),
-                    false => Phase::Unclear,
-                };
-                self.end_flip(upstream, run, phase);
+                let sets = (&*run.from, &*run.to);
+                // Who forces it knows that it is not well.
+                let sicker = check::is_sicker(upstream, sets).filter(|_| !run.force);
+                let goes_back = run.trial.percent() < 100 || sicker.is_some();
+                let why = sicker.map_or_else(|| why.clone(), |sicker| format!("{why}; {sicker}"));
+                if goes_back {
+                    self.retreat(upstream, run, why, Phase::Unclear);
+                } else {
+                    run.verdict = Some(why);
+                    self.end_flip(upstream, run, Phase::Unclear);
+                }
             }
+            Look::Hangs(why) => self.retreat(upstream, run, why, Phase::Unclear),
             Look::Worse(fault) => {
-                run.verdict = Some(fault.to_string());
-                let phase = self.go_back(upstream, &mut run, Phase::FlippedBack);
-                self.end_flip(upstream, run, phase);
+                self.retreat(upstream, run, fault.to_string(), Phase::FlippedBack);
             }
         }
+    }
+
+    /// Lets the old set serve again, and ends it.
+    fn retreat(&mut self, upstream: &Arc<Upstream>, mut run: Run, why: String, phase: Phase) {
+        run.verdict = Some(why);
+        let phase = self.go_back(upstream, &mut run, phase);
+        self.end_flip(upstream, run, phase);
     }
 
     /// Gives the new set the share that is its turn.
@@ -408,16 +441,24 @@ fn find<'s>(snapshot: &'s Snapshot, name: &str) -> Option<&'s Arc<Upstream>> {
     snapshot.upstreams.iter().find(|it| *it.name == *name)
 }
 
-/// The first of them, and how many more there are.
-fn list(reasons: &[String], none: &str) -> String {
-    let shown = reasons.iter().take(NAMED).cloned().collect::<Vec<_>>();
-    match reasons.len().saturating_sub(NAMED) {
-        0 if shown.is_empty() => none.to_owned(),
-        0 => shown.join("; "),
-        more => format!("{}; and {more} more", shown.join("; ")),
+/// That nobody of the new set may be asked, not even for want of others, while it gets requests and somebody of the old one may.
+fn dead(upstream: &Upstream, run: &Run) -> Option<String> {
+    if matches!(run.stage, Stage::Warming(_)) {
+        return None;
     }
+    check::nobody(upstream, &run.to).filter(|_| check::has_anybody(upstream, &run.from))
 }
 
-const NAMED: usize = 5; // of a thousand that are down the first say enough
+/// Why the new set is not to get its next share, as it is by now.
+fn unfit(upstream: &Upstream, run: &Run) -> Option<String> {
+    let doubts = || {
+        let sets = (&*run.from, &*run.to);
+        let doubts = check::doubts(upstream, sets, run.expected.as_deref());
+        let is_unfit = !doubts.is_empty() && !run.force;
+        is_unfit.then(|| format!("set {} is not fit any more: {}", run.to, list(&doubts, "")))
+    };
+    check::nobody(upstream, &run.to).or_else(doubts)
+}
+
 const WARMING: Duration = Duration::from_millis(50);
 const LONGEST_PATIENCE: Duration = Duration::from_secs(3600); // as the longest of others

@@ -17,8 +17,11 @@ pub(in crate::daemon) struct Trial {
     /// How long each is looked at.
     window: Duration,
     limits: Limits,
-    /// Of the old set.
+    /// Of the old set, for some minutes before and as long as it gets requests.
     before: Answers,
+    /// Those of them that came since this step began.
+    #[serde(default)]
+    beside: Answers,
     /// Of the new one, since this step began.
     after: Answers,
     /// Those of them that came after its first moments.
@@ -47,6 +50,8 @@ pub(super) enum Look {
     Kept,
     /// Likewise, but there were too few requests to tell.
     Unclear(String),
+    /// Likewise, because hardly any of them are answered.
+    Hangs(String),
     /// It is worse.
     Worse(Fault),
 }
@@ -64,6 +69,7 @@ impl Trial {
             window,
             limits,
             before,
+            beside: Answers::default(),
             after: Answers::default(),
             settled: Answers::default(),
             judged: 0,
@@ -87,7 +93,17 @@ impl Trial {
 
     /// Of the old set, and of the new one.
     pub(super) fn answers(&self) -> (&Answers, &Answers) {
-        (&self.before, &self.after)
+        (self.measure(), &self.after)
+    }
+
+    /// What the new set is held against: what befalls both at once is no fault of it.
+    fn measure(&self) -> &Answers {
+        let is_shared = self.percent() < 100;
+        if is_shared && is_enough(&self.beside, &self.limits) {
+            &self.beside
+        } else {
+            &self.before
+        }
     }
 
     /// How often it is worth a look.
@@ -102,6 +118,7 @@ impl Trial {
         if is_shared {
             // It goes on, and under the same conditions.
             self.before.add(&news.old);
+            self.beside.add(&news.old);
         }
         self.after.add(&news.new);
         if age >= self.window.mul_f64(FIRST_MOMENTS) {
@@ -114,7 +131,7 @@ impl Trial {
                 self.judged = self.after.requests;
             }
             let after = (&self.after, &self.settled);
-            if let Some(fault) = fault(&self.before, after, &self.limits) {
+            if let Some(fault) = fault(self.measure(), after, &self.limits) {
                 return Look::Worse(fault);
             }
         }
@@ -123,9 +140,11 @@ impl Trial {
         }
         match self.doubt(news.in_flight) {
             Some(Doubt { soon: true, .. }) if age < self.window + patience => Look::Open,
+            Some(doubt) if doubt.soon && self.hangs(news.in_flight) => Look::Hangs(doubt.why),
             Some(doubt) => Look::Unclear(doubt.why),
             None if is_shared => {
                 self.step += 1;
+                self.beside = Answers::default();
                 self.after = Answers::default();
                 self.settled = Answers::default();
                 self.judged = 0;
@@ -135,13 +154,19 @@ impl Trial {
         }
     }
 
+    /// Whether there are enough requests to tell, and hardly any of them has got a good answer.
+    fn hangs(&self, in_flight: u64) -> bool {
+        let answered = self.after.requests.saturating_sub(self.after.errors);
+        in_flight >= u64::from(self.limits.min_requests) && answered < in_flight / FEW_OF
+    }
+
     /// Why nothing can be said.
     fn doubt(&self, in_flight: u64) -> Option<Doubt> {
         let (limits, least) = (&self.limits, self.limits.min_requests);
         if least == 0 || self.window.is_zero() {
             return None;
         }
-        if !is_enough(&self.before, limits) {
+        if !is_enough(self.measure(), limits) {
             let few = self.before.requests;
             return Some(Doubt {
                 why: format!(
@@ -157,7 +182,7 @@ impl Trial {
                 soon: true,
             });
         }
-        may_fail(&self.before, (&self.after, in_flight), limits).then(|| Doubt {
+        may_fail(self.measure(), (&self.after, in_flight), limits).then(|| Doubt {
             why: format!("{in_flight} requests to the new set have not ended"),
             soon: true,
         })
@@ -172,6 +197,8 @@ struct Doubt {
 
 /// The share of a window in which answers may be slow: connections are opened, and nothing is in any cache.
 const FIRST_MOMENTS: f64 = 0.25;
+/// One in so many answered is hardly any.
+const FEW_OF: u64 = 10;
 /// Within a window.
 const LOOKS: u32 = 60;
 const SHORTEST: Duration = Duration::from_millis(50);
@@ -281,22 +308,50 @@ mod tests {
     }
 
     #[test]
-    fn old_set_is_what_it_is_held_against_as_long_as_it_gets_requests() {
+    fn regression_old_set_is_what_it_is_held_against_as_long_as_it_gets_requests() {
         // Both fail since: it is not the new set.
-        let mut trial = trial(&[50, 100], 1000);
-        for second in 1..60 {
+        let mut shared = trial(&[50, 100], 100_000);
+        let mut at_second = |second, old, new| {
             let news = News {
-                old: answers(100, 10),
-                new: answers(100, 10),
-                in_flight: 0,
+                old,
+                new,
+                ..News::default()
             };
-            let found = trial.look((second * SECOND, SECOND), &news);
-            if second > 8 {
-                // In the first moments its share is still that of before.
-                assert_eq!(found, Look::Open, "{second}");
-            } else if found != Look::Open {
-                return;
-            }
+            shared.look((second * SECOND, SECOND), &news)
+        };
+        for second in 1..60 {
+            let found = at_second(second, answers(100, 10), answers(100, 10));
+            assert_eq!(found, Look::Open, "{second}");
+        }
+        let found = at_second(60, answers(100, 10), answers(100, 10));
+        assert_eq!(found, Look::Widen(100));
+        // The new one alone fails.
+        let mut alone = trial(&[50, 100], 1000);
+        let news = News {
+            old: answers(1000, 0),
+            new: answers(200, 20),
+            ..News::default()
+        };
+        let found = alone.look((SECOND, SECOND), &news);
+        assert!(matches!(found, Look::Worse(_)), "{found:?}");
+    }
+
+    #[test]
+    fn regression_set_that_hardly_answers_is_told_from_one_that_nobody_asks() {
+        for (answered, in_flight, hangs) in [
+            (0, 100, true),
+            (9, 100, true),
+            (10, 100, false),
+            (0, 99, false),
+        ] {
+            let mut trial = trial(&[100], 1000);
+            assert_eq!(
+                look(&mut trial, 60, answers(answered, 0), in_flight),
+                Look::Open
+            );
+            let found = look(&mut trial, 90, answers(0, 0), in_flight);
+            assert_eq!(matches!(found, Look::Hangs(_)), hangs, "{found:?}");
+            assert_eq!(matches!(found, Look::Unclear(_)), !hangs, "{found:?}");
         }
     }
 

@@ -374,10 +374,8 @@ impl Daemon {
             }
             upstream.refresh();
             if let Some(serving) = sets.iter().find(|it| *it.upstream == *upstream.name) {
-                upstream.switch(&serving.set);
-                if let Some((next, percent)) = &serving.next {
-                    upstream.share(next, *percent);
-                }
+                let next = serving.next.as_ref();
+                upstream.obey(&serving.set, next.map(|(set, percent)| (&**set, *percent)));
             }
         }
         for worker in &self.workers {

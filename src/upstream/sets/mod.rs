@@ -60,7 +60,7 @@ struct Now {
     serves: SetId,
     /// The one that gets a share; nobody where that is 0.
     next: SetId,
-    /// Of a hundred requests.
+    /// Of a hundred requests. With 0 it is asked where nobody of the set that serves is left: while endpoints change sets.
     percent: u8,
     /// Whether the set that serves is picked from by the spare policy, and the other by the upstream's own.
     swapped: bool,
@@ -90,10 +90,9 @@ impl Now {
     fn all(self) -> Open {
         Open::Only(
             self.serves,
-            if self.is_shared() {
-                self.next
-            } else {
-                self.serves
+            match self.next {
+                0 => self.serves,
+                next => next,
             },
         )
     }
@@ -135,7 +134,7 @@ pub(super) struct Way<'u> {
     pub(super) cursor: &'u Cursor,
     /// Where it goes.
     pub(super) open: Open,
-    /// Where it goes when nobody is there, and where a client that was kept with an endpoint may stay.
+    /// Where a client that was kept with an endpoint may stay.
     pub(super) all: Open,
 }
 
@@ -311,15 +310,6 @@ impl Upstream {
         endpoints.filter(move |endpoint| Some(endpoint.set()) == id)
     }
 
-    /// Puts `endpoint`, one of its own, into the set that the file names. Policies see it after the refresh.
-    pub fn assign(&self, endpoint: &Endpoint, set: Option<&Name>) {
-        let id = match (&self.division, set) {
-            (Some(division), Some(set)) => division.sets.id(set),
-            _ => 0,
-        };
-        endpoint.set_set(id);
-    }
-
     /// Says how far a flip is.
     pub fn tell_flip(&self, flip: &Flip) {
         if let Some(division) = &self.division {
@@ -327,14 +317,33 @@ impl Upstream {
         }
     }
 
-    /// Lets the set `name` serve, as the file or an operator says; once its endpoints are assigned and before the refresh.
-    /// Requests that are shared go on being shared, as long as somebody is left in both sets.
-    pub fn adopt(&self, name: Option<&Name>) {
+    /// Puts each of its endpoints into the one of `sets` at its place, and lets the set `name` serve, as the file or an operator
+    /// says; before the refresh. Requests that are shared go on being shared, as long as somebody is left in both sets.
+    ///
+    /// An older generation shares endpoints and goes on picking meanwhile: at no moment is nobody in the set that serves. Without
+    /// sets endpoints stay where they are, for that generation's sake.
+    pub fn divide<'n>(&self, sets: impl Iterator<Item = Option<&'n Name>>, name: Option<&Name>) {
         let (Some(division), Some(name)) = (&self.division, name) else {
             return;
         };
+        let ids = sets.map(|set| set.map_or(0, |set| division.sets.id(set)));
+        let ids: Vec<_> = self.endpoints.iter().zip(ids).collect();
         let (sets, before) = (&division.sets, division.sets.now());
         let serves = sets.id(name);
+        if before.serves != serves {
+            // Those who have moved already are asked once nobody else is left.
+            let both = Now {
+                next: serves,
+                percent: 0,
+                ..before
+            };
+            sets.now.store(both.packed(), Release);
+        }
+        let is_coming = |(_, id): &&(&Arc<Endpoint>, SetId)| *id == serves;
+        let coming = ids.iter().filter(is_coming);
+        for (endpoint, id) in coming.chain(ids.iter().filter(|it| !is_coming(it))) {
+            endpoint.set_set(*id);
+        }
         let has_next = self.endpoints.iter().any(|it| it.set() == before.next);
         if before.serves == serves && (has_next || !before.is_shared()) {
             return;
@@ -386,16 +395,39 @@ impl Upstream {
         if self.members(name).next().is_none() {
             return;
         }
+        if percent == 0 {
+            // The spare policy picks for those who get a share until they get none.
+            let now = Now {
+                next: 0,
+                percent,
+                ..before
+            };
+            sets.now.store(now.packed(), Release);
+            self.refresh();
+            self.note_serving(before.all());
+            return;
+        }
         self.prepare(!before.swapped, next);
         self.prepare_sides(next);
         let now = Now {
-            next: if percent == 0 { 0 } else { next },
+            next,
             percent: percent.min(100),
             ..before
         };
         sets.now.store(now.packed(), Release);
         self.refresh();
         self.note_serving(before.all());
+    }
+
+    /// Sends requests where another process does: all to the set `name`, but for so many of a hundred that go to `next`.
+    pub fn obey(&self, name: &str, next: Option<(&str, u8)>) {
+        // A share that goes on is not taken away in between.
+        if next.is_none() || self.active_set().is_none_or(|active| *active != *name) {
+            self.switch(name);
+        }
+        if let Some((next, percent)) = next {
+            self.share(next, percent);
+        }
     }
 
     /// Notes with endpoints whose set has begun to get requests, or gets none any more, since it was `before`.

@@ -12,18 +12,25 @@ use crate::upstream::{Denied, Evidence, Health};
 
 /// Six endpoints, the first half of them blue, which serve.
 fn snapshot(keys: &str) -> Snapshot {
+    let mut compiler = Compiler::new(Arc::new(Metrics::new()), Tickets::new().unwrap(), 0);
+    compiled(&mut compiler, &text(keys), None)
+}
+
+fn text(keys: &str) -> String {
     let endpoint = |number: usize| {
         let set = if number < 3 { "blue" } else { "green" };
         format!("{{ address = \"10.0.0.{number}:80\", set = \"{set}\" }}")
     };
     let endpoints: Vec<_> = (0..6).map(endpoint).collect();
-    let text = format!(
+    format!(
         "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nactive_set = \"blue\"\n{keys}\nendpoints = [{}]\n[[route]]\nupstream = \"app\"",
         endpoints.join(", ")
-    );
-    let config = config::parse(&text, Path::new("f")).unwrap_or_else(|it| panic!("{it}"));
-    let mut compiler = Compiler::new(Arc::new(Metrics::new()), Tickets::new().unwrap(), 0);
-    let snapshot = compiler.compile(&config, None).unwrap().snapshot;
+    )
+}
+
+fn compiled(compiler: &mut Compiler, text: &str, before: Option<&Snapshot>) -> Snapshot {
+    let config = config::parse(text, Path::new("f")).unwrap_or_else(|it| panic!("{it}"));
+    let snapshot = compiler.compile(&config, before).unwrap().snapshot;
     apply(&snapshot, &config);
     snapshot
 }
@@ -147,6 +154,130 @@ fn nobody_is_sent_where_nobody_is() {
     upstream.share("red", 50);
     assert_eq!(upstream.active_set().as_deref(), Some("blue"));
     assert_eq!(upstream.next_set(), None);
+}
+
+#[test]
+fn regression_full_set_leaves_requests_to_the_other_while_both_serve() {
+    for policy in POLICIES {
+        let keys = format!("policy = \"{policy}\"");
+        let text = text(&keys).replace(" }", ", max_in_flight = 1 }");
+        let mut compiler = Compiler::new(Arc::new(Metrics::new()), Tickets::new().unwrap(), 0);
+        let snapshot = compiled(&mut compiler, &text, None);
+        let upstream = &snapshot.upstreams[0];
+        upstream.share("green", 10);
+        let wish = Wish {
+            key: Some(1),
+            ..Wish::default()
+        };
+        let leases: Vec<_> = (0..6).map(|_| upstream.pick(wish)).collect();
+        assert!(leases.iter().all(Result::is_ok), "{policy} {leases:?}");
+        assert_eq!(upstream.pick(wish).unwrap_err(), Denied::Full, "{policy}");
+        // One set alone is full by itself.
+        drop(leases);
+        upstream.switch("green");
+        let leases: Vec<_> = (0..3).map(|_| upstream.pick(wish)).collect();
+        assert!(leases.iter().all(Result::is_ok), "{policy} {leases:?}");
+        assert_eq!(upstream.pick(wish).unwrap_err(), Denied::Full, "{policy}");
+    }
+}
+
+#[test]
+fn regression_policy_of_a_share_picks_there_until_the_share_has_ended() {
+    let snapshot = snapshot("");
+    let upstream = &snapshot.upstreams[0];
+    upstream.share("green", 50);
+    upstream.switch("blue");
+    assert_eq!(upstream.next_set(), None);
+    let spare = &upstream.division.as_ref().unwrap().spare;
+    let picked = spare.pick(&upstream.endpoints, &Cursor::new(0), None, |_| true);
+    assert!(picked.is_some_and(|index| index >= 3), "{picked:?}");
+    upstream.switch("green");
+    assert_eq!(picks(upstream, 30), [0, 0, 0, 10, 10, 10]);
+}
+
+#[test]
+fn regression_share_goes_on_while_another_process_says_so() {
+    let snapshot = snapshot("");
+    let upstream = &snapshot.upstreams[0];
+    upstream.obey("blue", Some(("green", 50)));
+    let facts = || upstream.endpoints[3].journal().entries().len();
+    let noted = facts();
+    upstream.obey("blue", Some(("green", 50)));
+    assert_eq!(facts(), noted, "it got requests all the time");
+    assert_eq!(picks(upstream, 60), [10; 6]);
+    upstream.obey("green", Some(("blue", 50)));
+    assert_eq!(upstream.active_set().as_deref(), Some("green"));
+    assert_eq!(picks(upstream, 60), [10; 6]);
+    upstream.obey("green", None);
+    assert_eq!(picks(upstream, 60), [0, 0, 0, 20, 20, 20]);
+}
+
+#[test]
+fn regression_reload_that_takes_the_sets_away_leaves_older_requests_theirs() {
+    let mut compiler = Compiler::new(Arc::new(Metrics::new()), Tickets::new().unwrap(), 0);
+    let with = text("");
+    let older = compiled(&mut compiler, &with, None);
+    let without = with.replace("active_set = \"blue\"", "");
+    let without = without.replace(", set = \"blue\"", "");
+    let without = without.replace(", set = \"green\"", "");
+    let newer = compiled(&mut compiler, &without, Some(&older));
+    assert_eq!(picks(&older.upstreams[0], 30), [10, 10, 10, 0, 0, 0]);
+    assert_eq!(picks(&newer.upstreams[0], 60), [10; 6]);
+    let again = compiled(&mut compiler, &with, Some(&newer));
+    assert_eq!(picks(&newer.upstreams[0], 60), [10; 6]);
+    assert_eq!(picks(&again.upstreams[0], 30), [10, 10, 10, 0, 0, 0]);
+}
+
+#[test]
+fn regression_requests_of_before_a_reload_that_moves_all_they_may_go_to_are_not_lost() {
+    let mut compiler = Compiler::new(Arc::new(Metrics::new()), Tickets::new().unwrap(), 0);
+    let before = text("");
+    let older = compiled(&mut compiler, &before, None);
+    let moved = before.replace("set = \"blue\"", "set = \"green\"");
+    let new = "endpoints = [{ address = \"10.0.0.9:80\", set = \"blue\" }, ";
+    let moved = moved.replace("endpoints = [", new);
+    let newer = compiled(&mut compiler, &moved, Some(&older));
+    let lease = newer.upstreams[0].pick(Wish::default()).unwrap();
+    assert_eq!(&**lease.endpoint().name(), "10.0.0.9:80");
+    assert_eq!(picks(&older.upstreams[0], 60).iter().sum::<usize>(), 60);
+}
+
+#[test]
+fn regression_somebody_serves_at_every_moment_while_endpoints_change_sets() {
+    let snapshot = snapshot("");
+    let upstream = &snapshot.upstreams[0];
+    let [blue, green, red] = ["blue", "green", "red"].map(Name::from);
+    // The set that serves is renamed, swapped with the other one, and refilled.
+    let divisions = [
+        (&red, &green, &red),
+        (&green, &red, &green),
+        (&red, &green, &green),
+        (&blue, &green, &blue),
+    ];
+    let (done, count) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while done.load(Relaxed) == 0 {
+                let picked = upstream.pick(Wish::default());
+                // Before the count: a test that fails here shall end.
+                count.fetch_add(1, Relaxed);
+                if picked.is_err() {
+                    done.store(2, Relaxed);
+                }
+            }
+        });
+        for (first, second, serves) in divisions.iter().cycle().take(400) {
+            let sets = (0..6).map(|index| Some(if index < 3 { *first } else { *second }));
+            upstream.divide(sets, Some(serves));
+            // Every pick sees one change at most.
+            let before = count.load(Relaxed);
+            while done.load(Relaxed) == 0 && count.load(Relaxed) < before + 2 {
+                std::thread::yield_now();
+            }
+        }
+        let _ = done.compare_exchange(0, 1, Relaxed, Relaxed);
+    });
+    assert_eq!(done.load(Relaxed), 1, "a request found nobody");
 }
 
 #[test]

@@ -1,0 +1,141 @@
+//! `flip` to a set of which somebody, or everybody, is lost on the way.
+
+use super::flipping::{CHECKED, asked, phase, sets, shown};
+use super::rolling::{begun, started};
+use super::{command, done};
+use crate::support::{Balancer, Gate, Origin, eventually};
+
+fn verdict(balancer: &Balancer) -> String {
+    let shown = shown(balancer);
+    let verdict = shown["flip"]["verdict"].as_str();
+    verdict.unwrap_or_default().to_owned()
+}
+
+/// Begins, and does not wait for the end.
+fn flip(balancer: &Balancer, more: &[&str]) {
+    let arguments = [&["flip", "app", "--to", "green", "--no-wait"], more].concat();
+    done(&command(balancer, &arguments));
+}
+
+#[test]
+fn regression_set_that_is_gone_is_flipped_back_though_nobody_could_count_its_failures() {
+    let (a, mut b) = (Origin::named("blue"), Origin::named("green"));
+    let text = sets(&[(&a, "blue"), (&b, "green")], CHECKED);
+    let balancer = started(&text, &["a", "b"]);
+    let mut flip = begun(&balancer, &["flip", "app", "--to", "green"]);
+    eventually("it is watched", || phase(&balancer) == "watching");
+    assert_eq!(asked(&balancer, 3, "green"), 3);
+    b.stop();
+    eventually("it goes back", || phase(&balancer) == "flipped-back");
+    assert_eq!(flip.wait().unwrap().code(), Some(3));
+    let verdict = verdict(&balancer);
+    let why = "nobody of set green may be asked: b is down";
+    assert!(verdict.starts_with(why), "{verdict}");
+    assert_eq!(asked(&balancer, 4, "blue"), 4);
+}
+
+#[test]
+fn regression_sicker_set_does_not_stay_where_too_few_requests_tell() {
+    let (a, b, mut c) = (
+        Origin::named("blue"),
+        Origin::named("green"),
+        Origin::named("green"),
+    );
+    let text = sets(&[(&a, "blue"), (&b, "green"), (&c, "green")], CHECKED);
+    let balancer = started(&text, &["a", "b", "c"]);
+    assert_eq!(asked(&balancer, 200, "blue"), 200);
+    // It is waited for requests as long as a response may take.
+    flip(&balancer, &["--watch", "100ms"]);
+    eventually("it is watched", || phase(&balancer) == "watching");
+    c.stop();
+    balancer.await_health("app", "c", "down");
+    assert_eq!(asked(&balancer, 4, "green"), 4);
+    let hasty = "[upstream.app]\ntimeouts = { response_head = \"100ms\" }";
+    balancer.reloaded(&text.replace("[upstream.app]", hasty));
+    eventually("it is over", || phase(&balancer) == "unclear");
+    let verdict = verdict(&balancer);
+    assert!(
+        verdict.contains("set green is not well: c is down"),
+        "{verdict}"
+    );
+    assert_eq!(asked(&balancer, 4, "blue"), 4);
+}
+
+#[test]
+fn regression_set_that_is_taken_out_while_it_is_probed_gets_no_request() {
+    let gate = Gate::new();
+    let (a, b) = (Origin::named("blue"), Origin::named("green"));
+    let patient = CHECKED.replace("500ms", "20s");
+    let text = sets(&[(&a, "blue"), (&b, "green")], &patient);
+    let balancer = started(&text, &["a", "b"]);
+    let hangs = gate.clone();
+    b.on_probe(move |exchange| {
+        hangs.wait();
+        exchange.respond(200, &[], "")
+    });
+    flip(&balancer, &["--force"]);
+    eventually("it is probed", || phase(&balancer) == "warming");
+    done(&command(&balancer, &["disable", "app/b"]));
+    gate.open();
+    eventually("it is over", || phase(&balancer) == "refused");
+    let verdict = verdict(&balancer);
+    assert!(
+        verdict.contains("nobody of set green may be asked"),
+        "{verdict}"
+    );
+    assert_eq!(asked(&balancer, 4, "blue"), 4);
+}
+
+#[test]
+fn regression_set_that_is_not_fit_any_more_gets_no_larger_share() {
+    let (a, b, mut c) = (
+        Origin::named("blue"),
+        Origin::named("green"),
+        Origin::named("green"),
+    );
+    let text = sets(&[(&a, "blue"), (&b, "green"), (&c, "green")], CHECKED);
+    let balancer = started(&text, &["a", "b", "c"]);
+    assert_eq!(asked(&balancer, 200, "blue"), 200);
+    // The first step lasts until there are enough requests.
+    flip(
+        &balancer,
+        &[
+            "--watch",
+            "100ms",
+            "--percent",
+            "50,100",
+            "--ignore-latency",
+        ],
+    );
+    eventually("it gets its share", || phase(&balancer) == "watching");
+    c.stop();
+    balancer.await_health("app", "c", "down");
+    eventually("it goes back", || {
+        asked(&balancer, 100, "blue");
+        phase(&balancer) == "flipped-back"
+    });
+    let verdict = verdict(&balancer);
+    assert!(
+        verdict.contains("set green is not fit any more: c is down"),
+        "{verdict}"
+    );
+    assert_eq!(asked(&balancer, 4, "blue"), 4);
+}
+
+#[test]
+fn regression_what_an_endpoint_did_in_the_old_set_is_no_merit_of_the_new_one() {
+    let (a, b, c) = (
+        Origin::named("blue"),
+        Origin::named("blue"),
+        Origin::named("green"),
+    );
+    let text = |of_a| sets(&[(&a, of_a), (&b, "blue"), (&c, "green")], "");
+    let balancer = Balancer::start(&text("blue"));
+    flip(&balancer, &["--watch", "1h", "--percent", "1,100"]);
+    eventually("it gets its share", || phase(&balancer) == "watching");
+    assert_eq!(asked(&balancer, 200, "blue"), 198);
+    balancer.reloaded(&text("green"));
+    let counted = |of: &str| shown(&balancer)["flip"][of]["requests"].as_u64();
+    eventually("all are counted", || counted("before") >= Some(198));
+    assert_eq!((counted("before"), counted("after")), (Some(198), Some(2)));
+}
