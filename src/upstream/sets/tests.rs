@@ -233,7 +233,7 @@ fn regression_requests_of_before_a_reload_that_moves_all_they_may_go_to_are_not_
     let mut compiler = Compiler::new(Arc::new(Metrics::new()), Tickets::new().unwrap(), 0);
     let before = text("");
     let older = compiled(&mut compiler, &before, None);
-    let moved = before.replace("set = \"blue\"", "set = \"green\"");
+    let moved = before.replace(", set = \"blue\"", ", set = \"green\"");
     let new = "endpoints = [{ address = \"10.0.0.9:80\", set = \"blue\" }, ";
     let moved = moved.replace("endpoints = [", new);
     let newer = compiled(&mut compiler, &moved, Some(&older));
