@@ -151,6 +151,13 @@ fn seen(balancer: &Balancer, tls: &Tls) -> Seen {
     for listener in status["listeners"].as_array_mut().expect("listeners") {
         listener["open_connections"] = Value::Null;
     }
+    // What was in flight at once is forgotten after a while.
+    for upstream in status["upstreams"].as_array_mut().expect("upstreams") {
+        upstream["headroom"] = Value::Null;
+        for endpoint in upstream["endpoints"].as_array_mut().expect("endpoints") {
+            endpoint["peak_in_flight"] = Value::Null;
+        }
+    }
     // That it was refused is told.
     status["last_reload"] = Value::Null;
     Seen {

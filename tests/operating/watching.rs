@@ -147,7 +147,9 @@ fn regression_rollback_is_not_undone_when_another_file_changes_and_that_file_is_
     fs::write(balancer.directory().join("404.txt"), "three").unwrap();
     eventually("the third page is there", || page() == "three");
     assert_eq!(get(balancer.http(), "/").text(), "first");
-    assert_eq!(balancer.events("files reloaded").len(), 2);
+    eventually("both are in the log", || {
+        balancer.events("files reloaded").len() == 2
+    });
     balancer.write_configuration(&with_page("third"));
     await_answer(&balancer, "third");
 }
