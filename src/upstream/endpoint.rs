@@ -17,6 +17,7 @@ use super::journal::{Fact, Journal};
 use super::keep_alive::KeepAlive;
 use super::load::{Ease, STEPS};
 use super::outlier::{Alarm, Outlier};
+use super::pace::Pace;
 use super::peaks::Peaks;
 use super::queue::Queue;
 use super::role::Part;
@@ -106,8 +107,10 @@ pub struct Endpoint {
     /// Whether its tunnels have had their time. Written by the control thread, read when a tunnel begins. Relaxed: workers
     /// are told as well, and who has not heard of it yet is told after it has counted its tunnel.
     ends_tunnels: AtomicBool,
-    /// Most requests that it had at once.
+    /// Most requests that it had at once, while it answered as quickly as it is used to.
     pub(super) peaks: Peaks,
+    /// Whether it does.
+    pub(super) pace: Pace,
     /// How long it keeps idle connections.
     pub keep_alive: KeepAlive,
     /// Its counters.
@@ -202,6 +205,7 @@ impl Endpoint {
             queue,
             ends_tunnels: AtomicBool::new(false),
             peaks: Peaks::default(),
+            pace: Pace::default(),
             keep_alive: KeepAlive::default(),
             metrics,
         }

@@ -1,8 +1,9 @@
 //! How many endpoints an upstream could lose and still carry its load. What an endpoint can carry is its limit; without one, no
-//! more than it was seen to carry. Has no clock.
+//! more than it was seen to carry while it answered as quickly as it is used to. Has no clock.
 
 use std::time::Instant;
 
+use super::pace::Answered;
 use super::{Endpoint, Tier, Upstream};
 
 /// What an upstream has in hand.
@@ -127,7 +128,15 @@ impl Upstream {
     /// For the control thread, at every tick: remembers the most that was in flight.
     pub(super) fn note_peaks(&self, now: Instant) {
         for endpoint in &self.endpoints {
-            endpoint.peaks.note(now, endpoint.in_flight());
+            let in_flight = endpoint.in_flight();
+            endpoint.pace.note(now, endpoint.answered_in(), in_flight);
+            // What was seen before is forgotten in its time all the same.
+            let carried = if endpoint.pace.is_slow() {
+                0
+            } else {
+                in_flight
+            };
+            endpoint.peaks.note(now, carried);
         }
         let load = u32::try_from(self.load_now()).unwrap_or(u32::MAX);
         self.peaks.note(now, load);
@@ -135,6 +144,15 @@ impl Upstream {
 }
 
 impl Endpoint {
+    /// All answers so far, with the time they took.
+    fn answered_in(&self) -> Answered {
+        let answers = &self.metrics.response;
+        Answered {
+            count: answers.get_sample_count(),
+            seconds: answers.get_sample_sum(),
+        }
+    }
+
     /// How many requests at once it can carry: its limit, or what it was seen to carry within the last day.
     pub(super) fn can_carry(&self) -> u32 {
         match self.max_in_flight() {
@@ -143,9 +161,13 @@ impl Endpoint {
         }
     }
 
-    /// Most requests at once that were seen within the last day.
+    /// Most requests at once that were seen within the last day, without those that piled up while it answered late.
     pub fn peak_in_flight(&self) -> u32 {
-        self.peaks.last_day().max(self.in_flight())
+        let seen = self.peaks.last_day();
+        match self.pace.is_slow() {
+            true => seen,
+            false => seen.max(self.in_flight()),
+        }
     }
 }
 
@@ -212,6 +234,37 @@ mod tests {
         );
         let second = snapshot(&mut compiler, THREE, Some(&first));
         assert_eq!(second.upstreams[0].headroom(), later);
+    }
+
+    #[test]
+    fn what_piles_up_while_answers_are_late_is_not_taken_for_what_can_be_carried() {
+        let first = snapshot(&mut compiler(), "\"127.0.0.1:1\"", None);
+        let (upstream, begun) = (&first.upstreams[0], Instant::now());
+        let endpoint = &upstream.endpoints[0];
+        let pick = || upstream.pick(Wish::default()).unwrap();
+        // Half seconds from `from` on, with answers that take so long.
+        let play = |from: u64, seconds: u64, took: f64| {
+            for half in 2 * from..2 * (from + seconds) {
+                for _ in 0..30 {
+                    endpoint.metrics.response.observe(took);
+                }
+                upstream.tick(begun + Duration::from_millis(500 * half));
+            }
+        };
+        let mut leases: Vec<Lease> = (0..10).map(|_| pick()).collect();
+        play(0, 61, 0.05);
+        play(61, 5, 0.5);
+        leases.extend((0..40).map(|_| pick()));
+        play(66, 20, 0.5);
+        assert_eq!(endpoint.peak_in_flight(), 10);
+        assert_eq!(
+            upstream.headroom().load,
+            50,
+            "that is asked for all the same"
+        );
+        // As before, with as many.
+        play(86, 20, 0.06);
+        assert_eq!(endpoint.peak_in_flight(), 50);
     }
 
     #[test]

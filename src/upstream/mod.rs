@@ -21,6 +21,7 @@ pub mod lease;
 pub mod load;
 pub mod outcome;
 pub mod outlier;
+mod pace;
 mod peaks;
 mod preview;
 pub mod queue;
