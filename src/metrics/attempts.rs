@@ -12,7 +12,7 @@ use super::cells::SECONDS;
 /// Attempts that went wrong. Written by workers when one does, read by the control thread; relaxed: the numbers alone matter.
 #[derive(Debug, Default)]
 pub struct Attempts {
-    /// Not answered at all, through the endpoint's fault.
+    /// Not answered at all, through the endpoint's fault, or before the client had waited long enough to leave.
     unanswered: AtomicU64,
     /// These, those answered with status 500 and above, and those whose response was cut.
     failed: AtomicU64,

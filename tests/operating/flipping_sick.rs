@@ -1,9 +1,13 @@
 //! `flip` to a set of which somebody, or everybody, is lost on the way.
 
+use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::thread;
+use std::time::Duration;
+
 use super::flipping::{CHECKED, asked, phase, sets, shown};
 use super::rolling::{begun, started};
-use super::{command, done};
-use crate::support::{Balancer, Gate, Origin, eventually};
+use super::{command, done, told};
+use crate::support::{Balancer, Connection, Gate, Origin, eventually};
 
 fn verdict(balancer: &Balancer) -> String {
     let shown = shown(balancer);
@@ -32,6 +36,38 @@ fn regression_set_that_is_gone_is_flipped_back_though_nobody_could_count_its_fai
     let why = "nobody of set green may be asked: b is down";
     assert!(verdict.starts_with(why), "{verdict}");
     assert_eq!(asked(&balancer, 4, "blue"), 4);
+}
+
+#[test]
+fn regression_set_that_hangs_is_flipped_back_though_its_clients_leave_before_it_is_found_out() {
+    let gate = Gate::new();
+    let (a, b) = (Origin::named("blue"), Origin::named("green"));
+    let held = gate.clone();
+    b.on_request(move |exchange| {
+        held.wait();
+        exchange.respond_with_name()
+    });
+    let balancer = Balancer::start(&sets(&[(&a, "blue"), (&b, "green")], ""));
+    assert_eq!(asked(&balancer, 300, "blue"), 300);
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    let mut client = Connection::open(balancer.http());
+                    let patience = Some(Duration::from_millis(1200));
+                    client.socket().set_read_timeout(patience).unwrap();
+                    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+                    let _ = client.try_reply("GET");
+                }
+            });
+        }
+        let flip = ["flip", "app", "--to", "green", "--min-requests", "20"];
+        let (code, said) = told(&command(&balancer, &flip));
+        stop.store(true, SeqCst);
+        gate.open();
+        assert_eq!(code, Some(3), "{said}");
+    });
 }
 
 #[test]

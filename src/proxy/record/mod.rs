@@ -37,7 +37,10 @@ use crate::net::shared::SharedStream;
 use crate::pool::Connection;
 use crate::snapshot::{Action, Held, Listener, Own, Route};
 use crate::units::ByteSize;
-use crate::upstream::{Endpoint, Upstream, Wanted, Wish};
+use crate::upstream::{Endpoint, EndpointId, Upstream, Wanted, Wish};
+
+/// Clients that leave earlier do as they like, and say nothing of who has not answered yet.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// The body of a response to a client.
 pub type ResponseBody = Body<Exchange>;
@@ -65,6 +68,8 @@ pub struct Record {
     upload: Option<Rc<Progress>>,
     response_bytes: u64,
     attempts: Cell<u32>,
+    /// Who was asked last.
+    last_asked: Cell<Option<EndpointId>>,
     details: Option<Box<Details>>,
     trace: Option<Box<Trace>>,
     asked: Option<Box<Asked>>,
@@ -129,6 +134,7 @@ impl Record {
             upload: None,
             response_bytes: 0,
             attempts: Cell::new(0),
+            last_asked: Cell::new(None),
             details,
             trace,
             asked: None,
@@ -360,6 +366,7 @@ impl Record {
 
     /// Of several that were asked, this is the one to wait for.
     pub fn set_endpoint(&self, endpoint: &Arc<Endpoint>) {
+        self.last_asked.set(Some(endpoint.id()));
         if let Some(details) = &self.details {
             details.endpoint.replace(Some(Arc::clone(endpoint)));
         }
@@ -502,6 +509,21 @@ impl Record {
         response.body_mut().set_guard(exchange);
     }
 
+    /// A client that was ready has waited in vain for whoever was asked last: for who holds sets of endpoints against each other.
+    #[cold]
+    fn note_abandoned(&self) {
+        let is_answered = self.from.get().is_some();
+        if is_answered || self.upload_is_unread() || self.ready.elapsed() < PATIENCE {
+            return;
+        }
+        let Some((upstream, id)) = self.upstream().zip(self.last_asked.get()) else {
+            return;
+        };
+        if let Some(endpoint) = upstream.endpoints.iter().find(|it| it.id() == id) {
+            endpoint.metrics.attempts.count_unanswered();
+        }
+    }
+
     fn finish(&mut self, error: Option<ProxyError>, now: Instant) {
         self.finished = true;
         if self.waits_for_client {
@@ -562,6 +584,7 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.finished {
+            self.note_abandoned();
             self.finish(Some(ProxyError::ClientLeft), Instant::now());
         }
     }
