@@ -2,6 +2,7 @@
 //! load. Looks; changes nothing.
 
 use crate::admin::command::Refused;
+use crate::admin::flip::Wanted;
 use crate::config::{Mode, hint};
 use crate::units::Name;
 use crate::upstream::state::HELD;
@@ -23,6 +24,33 @@ pub(super) fn sets(upstream: &Upstream, to: &str) -> Result<(Name, Name), Refuse
         )));
     };
     Ok((from, Name::clone(found)))
+}
+
+/// What speaks against letting `to` take over from `from` as `wanted`, which is forced then; or that it is refused, and why.
+pub(super) fn may_take_over(
+    upstream: &Upstream,
+    (from, to): (&str, &str),
+    wanted: &Wanted,
+) -> Result<Vec<String>, Refused> {
+    let refused = |why| Err(Refused::Conflict(why));
+    if from != to
+        && let Some(why) = nobody(upstream, to)
+    {
+        let hint = match is_held_out(upstream, to) {
+            true => "; take `health.expect_version` out of the file and reload first",
+            false => "",
+        };
+        return refused(format!("{why}; this cannot be forced{hint}"));
+    }
+    let doubts = doubts(upstream, (from, to), wanted.expect_version.as_deref());
+    if doubts.is_empty() || wanted.force {
+        return Ok(doubts);
+    }
+    let why = list(&doubts, "");
+    refused(match from == to {
+        true => format!("set {to} serves already, and is not as it should be: {why}"),
+        false => format!("set {to} is not fit to take over: {why} (--force goes on all the same)"),
+    })
 }
 
 /// Why the set `to` may not take over from `from`, in as many words as there are reasons.
@@ -88,7 +116,7 @@ pub(super) fn has_anybody(upstream: &Upstream, set: &str) -> bool {
 }
 
 /// Whether endpoints of the set are out for the version that they run.
-pub(super) fn is_held_out(upstream: &Upstream, set: &str) -> bool {
+fn is_held_out(upstream: &Upstream, set: &str) -> bool {
     let mut members = upstream.members(set);
     members.any(|it| it.state().word() == HELD)
 }

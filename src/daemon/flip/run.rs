@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::judge::p99;
+use super::check::list;
+use super::judge::{Limits, p99};
 use super::trial::Trial;
 use super::warm;
+use crate::admin::flip::Wanted;
 use crate::metrics::attempts::Answers;
 use crate::units::Name;
 use crate::upstream::Upstream;
@@ -83,11 +85,11 @@ impl Handed {
 }
 
 impl Run {
-    pub(super) fn new(
+    fn new(
         (number, uid): (u64, Option<u32>),
         upstream: &Upstream,
         (from, to): (Name, Name),
-        trial: Trial,
+        (trial, stage): (Trial, Stage),
     ) -> Self {
         let now = SystemTime::now();
         Self {
@@ -97,7 +99,7 @@ impl Run {
             from,
             to,
             trial,
-            stage: Stage::Warming(tokio::spawn(std::future::ready(Vec::new()))),
+            stage,
             force: false,
             expected: None,
             begun: now,
@@ -109,9 +111,27 @@ impl Run {
         }
     }
 
-    /// Has every endpoint of the new set probed once more.
-    pub(super) fn warm(&mut self, upstream: &Upstream) {
-        self.stage = Stage::Warming(warm::begin(upstream, &self.to, self.expected.as_deref()));
+    /// One that is `wanted` although there are these doubts. Every endpoint of the new set is probed once more.
+    pub(super) fn begun(
+        by: (u64, Option<u32>),
+        upstream: &Upstream,
+        sets: (Name, Name),
+        (wanted, doubts): (&Wanted, &[String]),
+    ) -> Self {
+        let limits = Limits {
+            min_requests: wanted.min_requests,
+            tolerance: wanted.tolerance,
+            heeds_latency: wanted.heeds_latency,
+        };
+        let trial = Trial::new(wanted.percent.clone(), wanted.watch, limits);
+        let expected = wanted.expect_version.clone();
+        let warming = warm::begin(upstream, &sets.1, expected.as_deref());
+        Self {
+            force: wanted.force,
+            expected,
+            verdict: (!doubts.is_empty()).then(|| format!("forced although {}", list(doubts, ""))),
+            ..Self::new(by, upstream, sets, (trial, Stage::Warming(warming)))
+        }
     }
 
     /// What another process goes on with.
@@ -138,26 +158,31 @@ impl Run {
     /// Goes on with one of another process: where that was watched it is watched for the rest of the time, and where endpoints
     /// were probed they are once more.
     pub(super) fn resumed(handed: Handed, upstream: &Upstream) -> Self {
-        let sets = (handed.from.as_str().into(), handed.to.as_str().into());
-        let mut run = Self::new((handed.number, handed.uid), upstream, sets, handed.trial);
-        run.force = handed.force;
-        run.expected = handed.expected;
-        run.verdict = handed.verdict;
-        run.begun = UNIX_EPOCH + Duration::from_millis(handed.begun);
-        match handed.watched {
-            None => run.warm(upstream),
+        let (from, to): (Name, Name) = (handed.from.into(), handed.to.into());
+        let (trial, mut since) = (handed.trial, SystemTime::now());
+        let stage = match handed.watched {
+            None => Stage::Warming(warm::begin(upstream, &to, handed.expected.as_deref())),
             Some(watched) => {
-                if run.trial.percent() < 100 {
-                    upstream.share(&run.to, run.trial.percent());
+                if trial.percent() < 100 {
+                    upstream.share(&to, trial.percent());
                 }
+                since = since.checked_sub(watched).unwrap_or(UNIX_EPOCH);
                 let now = Instant::now();
-                let told = Box::default();
-                let since = now.checked_sub(watched).unwrap_or(now);
-                run.stage = Stage::Watching { since, told };
-                run.since = SystemTime::now().checked_sub(watched).unwrap_or(UNIX_EPOCH);
+                Stage::Watching {
+                    since: now.checked_sub(watched).unwrap_or(now),
+                    told: Box::default(),
+                }
             }
+        };
+        let by = (handed.number, handed.uid);
+        Self {
+            force: handed.force,
+            expected: handed.expected,
+            verdict: handed.verdict,
+            begun: UNIX_EPOCH + Duration::from_millis(handed.begun),
+            since,
+            ..Self::new(by, upstream, (from, to), (trial, stage))
         }
-        run
     }
 
     /// Who has begun it, when, and how far it is: for who would begin another.

@@ -57,18 +57,14 @@ pub(super) enum Look {
 }
 
 impl Trial {
-    /// One that begins with the first of `steps`; `before` is what the old set's requests came to.
-    pub(super) fn new(
-        steps: Vec<u8>,
-        (window, limits): (Duration, Limits),
-        before: Answers,
-    ) -> Self {
+    /// One that begins with the first of `steps`.
+    pub(super) fn new(steps: Vec<u8>, window: Duration, limits: Limits) -> Self {
         Self {
             steps,
             step: 0,
             window,
             limits,
-            before,
+            before: Answers::default(),
             beside: Answers::default(),
             after: Answers::default(),
             settled: Answers::default(),
@@ -226,7 +222,9 @@ mod tests {
     }
 
     fn trial(steps: &[u8], before: u64) -> Trial {
-        Trial::new(steps.to_vec(), (60 * SECOND, LIMITS), answers(before, 0))
+        let mut trial = Trial::new(steps.to_vec(), 60 * SECOND, LIMITS);
+        trial.begin(answers(before, 0));
+        trial
     }
 
     fn look(trial: &mut Trial, seconds: u32, new: Answers, in_flight: u64) -> Look {
@@ -361,10 +359,10 @@ mod tests {
             min_requests: 0,
             ..LIMITS
         };
-        let mut trial = Trial::new(vec![10, 100], (SECOND, limits), Answers::default());
+        let mut trial = Trial::new(vec![10, 100], SECOND, limits);
         assert_eq!(look(&mut trial, 1, answers(0, 0), 9), Look::Widen(100));
         assert_eq!(look(&mut trial, 1, answers(5, 5), 9), Look::Kept);
-        let mut unwatched = Trial::new(vec![100], (Duration::ZERO, LIMITS), Answers::default());
+        let mut unwatched = Trial::new(vec![100], Duration::ZERO, LIMITS);
         assert_eq!(look(&mut unwatched, 0, answers(0, 0), 0), Look::Kept);
     }
 }
