@@ -25,7 +25,7 @@ use crate::message::upload::{RequestBody, Stage};
 use crate::metrics::RetryReason;
 use crate::pool::http2::Refusal;
 use crate::pool::{Connection, NotOpened, Opened, SendError};
-use crate::upstream::{Endpoint, Lease, Outcome};
+use crate::upstream::{Endpoint, Excuse, Lease, Outcome};
 
 /// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
 /// with HTTP/2 to more, where an endpoint ends each after so many requests and many come at once.
@@ -300,23 +300,23 @@ impl Asking<'_> {
         is_back: bool,
         record: &Record,
     ) -> Failed {
-        let is_stale = self.is_reused && error.may_be_stale();
+        let next = moment.and_then(|moment| self.trial.follow(moment, is_back));
         if error.fault() == Fault::Endpoint {
-            let is_excused =
-                is_stale || error.is_clients_choice(|| has_stalled(record, self.since));
+            let excuse = if self.is_reused && error.may_be_stale() {
+                let is_made_good = next.is_some();
+                Some(Excuse::Stale { is_made_good })
+            } else {
+                let is_clients = error.is_clients_choice(|| has_stalled(record, self.since));
+                is_clients.then_some(Excuse::Client)
+            };
             let outcome = Outcome::Failed {
                 reason: error.reason(),
-                is_excused,
-                is_telling: error.is_telling(is_excused),
+                excuse,
+                is_telling: error.is_telling(excuse.is_some()),
             };
             self.trial.upstream.report(self.endpoint, outcome);
         }
         self.note(error.reason(), record);
-        let next = moment.and_then(|moment| self.trial.follow(moment, is_back));
-        if is_stale && next.is_none() {
-            // Whatever has become of the connection: the client gets no answer.
-            self.endpoint.metrics.attempts.count_unanswered();
-        }
         Failed {
             error,
             next,

@@ -21,7 +21,7 @@ use crate::pool::http2::Refusal;
 use crate::pool::{Connection, OpenError, SendError};
 use crate::snapshot::{Mirror, Own, Route};
 use crate::upstream::copies::Place;
-use crate::upstream::{Lease, Outcome, Upstream, Wish};
+use crate::upstream::{Excuse, Lease, Outcome, Upstream, Wish};
 
 /// What is read of an answer, so that its connection can be used again; a longer one costs the connection.
 const ANSWER: usize = 256 * 1024;
@@ -246,7 +246,8 @@ async fn open(
 fn failure(error: ProxyError, is_excused: bool) -> Outcome {
     Outcome::Failed {
         reason: error.reason(),
-        is_excused,
+        // No client waits for the answer.
+        excuse: is_excused.then_some(Excuse::Stale { is_made_good: true }),
         is_telling: error.is_telling(is_excused),
     }
 }

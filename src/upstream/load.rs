@@ -151,11 +151,9 @@ impl Upstream {
                     endpoint.load.latency.observe(micros, endpoint.clock(at));
                 }
             }
+            Outcome::Failed { excuse: None, .. } => self.haunt(endpoint),
             Outcome::Failed {
-                is_excused: false, ..
-            } => self.haunt(endpoint),
-            Outcome::Failed {
-                is_excused: true, ..
+                excuse: Some(_), ..
             } => {}
         }
     }
@@ -273,7 +271,7 @@ mod tests {
     use crate::snapshot::Snapshot;
     use crate::snapshot::compile::{Compiler, apply};
     use crate::tls::Tickets;
-    use crate::upstream::{Evidence, Lease, Wish};
+    use crate::upstream::{Evidence, Excuse, Lease, Wish};
 
     fn config(keys: &str, endpoints: &[&str]) -> Config {
         let text = format!(
@@ -343,7 +341,7 @@ mod tests {
         fn fail(&self, index: usize) {
             let outcome = Outcome::Failed {
                 reason: "closed",
-                is_excused: false,
+                excuse: None,
                 is_telling: true,
             };
             self.upstream()
@@ -488,7 +486,7 @@ mod tests {
         let endpoint = &daemon.upstream().endpoints[0];
         let stale = Outcome::Failed {
             reason: "closed",
-            is_excused: true,
+            excuse: Some(Excuse::Stale { is_made_good: true }),
             is_telling: false,
         };
         daemon.upstream().report(endpoint, stale);

@@ -55,7 +55,7 @@ pub use hold::Hold;
 pub use keep_alive::KeepAlive;
 pub use lease::Lease;
 pub use load::Shares;
-pub use outcome::Outcome;
+pub use outcome::{Excuse, Outcome};
 pub use outlier::{Alarm, Watch};
 pub use peaks::Peaks;
 pub use queue::{Denied, Queue};

@@ -21,12 +21,23 @@ pub enum Outcome {
     Failed {
         /// Why, as in metrics and logs.
         reason: &'static str,
-        /// That says nothing of the endpoint: the connection was one that others had used before and is at its end, or the
-        /// client had let the endpoint wait.
-        is_excused: bool,
+        /// Why that says nothing of the endpoint, if it does not.
+        excuse: Option<Excuse>,
         /// It tells of the endpoint's health: that nobody answers there, or nobody who should.
         is_telling: bool,
     },
+}
+
+/// Why a failed attempt says nothing of its endpoint.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Excuse {
+    /// The connection was one that others had used before, and is at its end.
+    Stale {
+        /// No client goes without an answer for that: another attempt follows.
+        is_made_good: bool,
+    },
+    /// Clients bring it about as they like, such as by letting the endpoint wait.
+    Client,
 }
 
 impl Upstream {
@@ -38,7 +49,7 @@ impl Upstream {
                 Outcome::Answered { after, .. } => endpoint.note(after > rule.latency),
                 // Nor of how busy it is.
                 Outcome::Failed {
-                    is_excused: true, ..
+                    excuse: Some(_), ..
                 } => {}
                 Outcome::Failed { .. } => endpoint.note(true),
             }
@@ -57,12 +68,16 @@ impl Upstream {
             }
             Outcome::Failed {
                 reason,
-                is_excused,
+                excuse,
                 is_telling,
             } => {
                 endpoint.metrics.count_failure(reason);
-                if !is_excused {
-                    endpoint.metrics.attempts.count_unanswered();
+                match excuse {
+                    None
+                    | Some(Excuse::Stale {
+                        is_made_good: false,
+                    }) => endpoint.metrics.attempts.count_unanswered(),
+                    Some(Excuse::Stale { is_made_good: true } | Excuse::Client) => {}
                 }
                 if is_telling {
                     self.note_failure(endpoint, Fact::Failed(reason));

@@ -215,7 +215,7 @@ fn regression_retry_went_back_to_the_old_version_for_one_failure_of_the_last_new
         let fail = |index: usize| {
             let failed = Outcome::Failed {
                 reason: "closed",
-                is_excused: false,
+                excuse: None,
                 is_telling: true,
             };
             let endpoint = &stage.upstream().endpoints[index];
