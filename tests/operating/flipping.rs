@@ -1,6 +1,7 @@
 //! `flip`: another set of endpoints serves, from one request to the next; one that is worse goes back by itself.
 
 use std::io::{BufRead, BufReader, Write};
+use std::process::Output;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread::{self, Scope, ScopedJoinHandle};
 
@@ -21,6 +22,27 @@ pub(super) fn sets(origins: &[(&Origin, &str)], keys: &str) -> String {
         "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nactive_set = \"blue\"\nendpoints = [{}]\n{keys}\n[[route]]\nupstream = \"app\"\n",
         endpoints.join(", ")
     )
+}
+
+/// Runs with these, all up where they are checked.
+pub(super) fn started_with(origins: &[(&Origin, &str)], keys: &str) -> Balancer {
+    let balancer = Balancer::start(&sets(origins, keys));
+    let is_checked = keys.contains("health");
+    let names = ('a'..).take(if is_checked { origins.len() } else { 0 });
+    names.for_each(|name| balancer.await_health("app", &name.to_string(), "up"));
+    balancer
+}
+
+/// Flips to green, to the end.
+pub(super) fn flip(balancer: &Balancer, more: &[&str]) -> Output {
+    command(
+        balancer,
+        &[&["flip", "app", "--to", "green"], more].concat(),
+    )
+}
+
+pub(super) fn await_phase(balancer: &Balancer, expected: &str) {
+    eventually(expected, || phase(balancer) == expected);
 }
 
 pub(super) const CHECKED: &str = "slow_start = \"0s\"\nhealth = { interval = \"500ms\", fast_interval = \"100ms\", timeout = \"500ms\", rise = 1 }";
@@ -79,11 +101,7 @@ fn every_request_goes_to_the_new_set_from_one_moment_to_the_next_and_none_fails(
         Origin::named("blue"),
         Origin::named("green"),
     );
-    let text = sets(&[(&a, "blue"), (&b, "blue"), (&c, "green")], CHECKED);
-    let balancer = Balancer::start(&text);
-    for name in ["a", "b", "c"] {
-        balancer.await_health("app", name, "up");
-    }
+    let balancer = started_with(&[(&a, "blue"), (&b, "blue"), (&c, "green")], CHECKED);
     let standby = balancer.endpoint("app", "c");
     assert_eq!(
         (&standby["state"], &standby["set"], &standby["eligible"]),
@@ -93,10 +111,7 @@ fn every_request_goes_to_the_new_set_from_one_moment_to_the_next_and_none_fails(
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let clients: Vec<_> = (0..3).map(|_| load(scope, &balancer, &stop)).collect();
-        let said = done(&command(
-            &balancer,
-            &["flip", "app", "--to", "green", "--watch", "0s"],
-        ));
+        let said = done(&flip(&balancer, &["--watch", "0s"]));
         assert!(said.contains("done, set green serves"), "{said}");
         // What was in flight is over once every client has asked again.
         let count = c.request_count();
@@ -152,12 +167,9 @@ fn request_in_flight_ends_where_it_began() {
         super::rolling::holding("blue", &gate),
         Origin::named("green"),
     );
-    let balancer = Balancer::start(&sets(&[(&a, "blue"), (&b, "green")], ""));
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "");
     let mut held = super::rolling::hold(&balancer);
-    done(&command(
-        &balancer,
-        &["flip", "app", "--to", "green", "--watch", "0s"],
-    ));
+    done(&flip(&balancer, &["--watch", "0s"]));
     assert_eq!(asked(&balancer, 3, "green"), 3);
     gate.open();
     held.read_exact(&mut [0; 2]).unwrap();
@@ -168,10 +180,7 @@ fn flip_outlives_a_reload_until_the_file_says_something_else_and_ends_with_the_p
     let (a, b) = (Origin::named("blue"), Origin::named("green"));
     let text = sets(&[(&a, "blue"), (&b, "green")], "");
     let balancer = Balancer::start(&text);
-    done(&command(
-        &balancer,
-        &["flip", "app", "--to", "green", "--watch", "0s"],
-    ));
+    done(&flip(&balancer, &["--watch", "0s"]));
     let (_, planned) = told(&command(&balancer, &["plan"]));
     assert!(
         planned.contains("set green serves, the file says blue"),
@@ -195,12 +204,12 @@ fn flip_outlives_a_reload_until_the_file_says_something_else_and_ends_with_the_p
 fn set_whose_requests_fail_is_flipped_back_by_itself_and_why_is_said() {
     let a = Origin::named("blue");
     let b = Origin::with("green", |exchange| exchange.respond(500, &[], "broken"));
-    let balancer = Balancer::start(&sets(&[(&a, "blue"), (&b, "green")], ""));
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "");
     assert_eq!(asked(&balancer, 200, "blue"), 200);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let client = load(scope, &balancer, &stop);
-        let (code, said) = told(&command(&balancer, &["flip", "app", "--to", "green"]));
+        let (code, said) = told(&flip(&balancer, &[]));
         stop.store(true, SeqCst);
         assert_eq!(code, Some(3), "{said}");
         assert!(said.contains("flipped back, set blue serves"), "{said}");
@@ -238,16 +247,15 @@ fn set_that_answers_late_is_flipped_back_too_unless_that_does_not_matter() {
         thread::sleep(std::time::Duration::from_millis(300));
         exchange.respond_with_name()
     });
-    let balancer = Balancer::start(&sets(&[(&a, "blue"), (&b, "green")], ""));
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let clients: Vec<_> = (0..8).map(|_| load(scope, &balancer, &stop)).collect();
         eventually("it is known how it was", || a.request_count() > 2000);
-        let flip = ["flip", "app", "--to", "green", "--min-requests", "50"];
-        let watch = |time| [&flip[..], &["--watch", time]].concat();
-        let (code, said) = told(&command(&balancer, &watch("5s")));
-        let ignoring = [&watch("400ms")[..], &["--ignore-latency"]].concat();
-        let (ignored, told) = told(&command(&balancer, &ignoring));
+        let watched = |time| ["--min-requests", "50", "--watch", time];
+        let (code, said) = told(&flip(&balancer, &watched("5s")));
+        let ignoring = [&watched("400ms")[..], &["--ignore-latency"]].concat();
+        let (ignored, told) = told(&flip(&balancer, &ignoring));
         stop.store(true, SeqCst);
         for client in clients {
             client.join().unwrap();
@@ -261,24 +269,13 @@ fn set_that_answers_late_is_flipped_back_too_unless_that_does_not_matter() {
 #[test]
 fn good_set_is_kept_when_its_time_is_over_and_too_few_requests_tell_nothing() {
     let (a, b) = (Origin::named("blue"), Origin::named("green"));
-    let balancer = Balancer::start(&sets(
-        &[(&a, "blue"), (&b, "green")],
-        "timeouts = { response_head = \"200ms\" }",
-    ));
+    let hasty = "timeouts = { response_head = \"200ms\" }";
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], hasty);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let client = load(scope, &balancer, &stop);
         eventually("it is known how it was", || a.request_count() > 200);
-        let arguments = [
-            "flip",
-            "app",
-            "--to",
-            "green",
-            "--watch",
-            "1s",
-            "--ignore-latency",
-        ];
-        let (code, said) = told(&command(&balancer, &arguments));
+        let (code, said) = told(&flip(&balancer, &["--watch", "1s", "--ignore-latency"]));
         stop.store(true, SeqCst);
         assert_eq!(client.join().unwrap(), 0);
         assert_eq!(code, Some(0), "{said}");
@@ -293,36 +290,21 @@ fn good_set_is_kept_when_its_time_is_over_and_too_few_requests_tell_nothing() {
         "{said}"
     );
     // And none where none are asked for.
-    let arguments = [
-        "flip",
-        "app",
-        "--to",
-        "green",
-        "--watch",
-        "50ms",
-        "--min-requests",
-        "0",
-    ];
-    done(&command(&balancer, &arguments));
+    done(&flip(
+        &balancer,
+        &["--watch", "50ms", "--min-requests", "0"],
+    ));
 }
 
 #[test]
 fn new_set_gets_its_share_step_by_step() {
     let (a, b) = (Origin::named("blue"), Origin::named("green"));
-    let balancer = Balancer::start(&sets(&[(&a, "blue"), (&b, "green")], ""));
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "");
     assert_eq!(asked(&balancer, 200, "blue"), 200);
-    let arguments = [
-        "flip",
-        "app",
-        "--to",
-        "green",
-        "--percent",
-        "25,100",
-        "--watch",
-        "1h",
-    ];
+    let share = ["--percent", "25,100", "--watch", "1h"];
+    let arguments = [&["flip", "app", "--to", "green"], &share[..]].concat();
     let mut flip = begun(&balancer, &arguments);
-    eventually("it gets its share", || phase(&balancer) == "watching");
+    await_phase(&balancer, "watching");
     assert_eq!(asked(&balancer, 200, "green"), 50);
     let said = done(&command(&balancer, &["flip", "app", "--status"]));
     assert!(said.contains("set green gets 25 % of requests"), "{said}");
@@ -347,20 +329,14 @@ fn new_set_gets_its_share_step_by_step() {
 #[test]
 fn steps_go_on_to_all_of_it() {
     let (a, b) = (Origin::named("blue"), Origin::named("green"));
-    let balancer = Balancer::start(&sets(&[(&a, "blue"), (&b, "green")], ""));
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "");
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
         let client = load(scope, &balancer, &stop);
         eventually("it is known how it was", || a.request_count() > 200);
-        let flip = ["flip", "app", "--to", "green", "--percent", "50,100"];
-        let more = [
-            "--watch",
-            "500ms",
-            "--min-requests",
-            "20",
-            "--ignore-latency",
-        ];
-        let (code, said) = told(&command(&balancer, &[&flip[..], &more].concat()));
+        let watched = ["--watch", "500ms", "--min-requests", "20"];
+        let steps = ["--percent", "50,100", "--ignore-latency"];
+        let (code, said) = told(&flip(&balancer, &[&watched[..], &steps].concat()));
         stop.store(true, SeqCst);
         client.join().unwrap();
         assert_eq!(code, Some(0), "{said}");
@@ -369,16 +345,8 @@ fn steps_go_on_to_all_of_it() {
         }
     });
     // A share that nobody can judge is not widened.
-    let arguments = [
-        "flip",
-        "app",
-        "--to",
-        "blue",
-        "--percent",
-        "1,100",
-        "--watch",
-        "10ms",
-    ];
+    let back = ["flip", "app", "--to", "blue"];
+    let arguments = [&back[..], &["--percent", "1,100", "--watch", "10ms"]].concat();
     let quick = "[upstream.app]\ntimeouts = { response_head = \"100ms\" }";
     let text = sets(&[(&a, "blue"), (&b, "green")], "").replace("[upstream.app]", quick);
     balancer.reloaded(&text);
@@ -405,15 +373,14 @@ fn clients_stay_where_they_are_while_both_sets_serve_and_move_when_one_does() {
         ));
         connection.reply().text()
     };
-    let flip = ["flip", "app", "--to", "green", "--watch"];
-    let share = [&flip[..], &["1h", "--percent", "90,100", "--no-wait"]].concat();
-    done(&command(&balancer, &share));
-    eventually("it gets its share", || phase(&balancer) == "watching");
+    let share = ["--watch", "1h", "--percent", "90,100", "--no-wait"];
+    done(&flip(&balancer, &share));
+    await_phase(&balancer, "watching");
     for _ in 0..20 {
         assert_eq!(text(), "blue");
     }
     done(&command(&balancer, &["flip", "app", "--abort"]));
-    done(&command(&balancer, &[&flip[..], &["0s"]].concat()));
+    done(&flip(&balancer, &["--watch", "0s"]));
     assert_eq!(text(), "green");
     let repins = balancer
         .metrics()
@@ -426,7 +393,7 @@ fn set_whose_connections_are_reset_is_flipped_back() {
     let a = Origin::named("blue");
     let b = Origin::with("green", |_| Next::Reset);
     // The check of the kind used here is a connection, which is accepted.
-    let balancer = Balancer::start(&sets(&[(&a, "blue"), (&b, "green")], ""));
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "");
     assert_eq!(asked(&balancer, 200, "blue"), 200);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -435,7 +402,7 @@ fn set_whose_connections_are_reset_is_flipped_back() {
                 get(balancer.http(), "/");
             }
         });
-        let (code, said) = told(&command(&balancer, &["flip", "app", "--to", "green"]));
+        let (code, said) = told(&flip(&balancer, &[]));
         stop.store(true, SeqCst);
         assert_eq!(code, Some(3), "{said}");
     });
@@ -453,7 +420,7 @@ fn regression_posts_that_die_on_connections_used_before_count_against_the_new_se
             _ => exchange.respond_with_name(),
         }
     });
-    let balancer = Balancer::start(&sets(&[(&a, "blue"), (&b, "green")], ""));
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "");
     assert_eq!(asked(&balancer, 300, "blue"), 300);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -466,7 +433,7 @@ fn regression_posts_that_die_on_connections_used_before_count_against_the_new_se
                 }
             }
         });
-        let (code, said) = told(&command(&balancer, &["flip", "app", "--to", "green"]));
+        let (code, said) = told(&flip(&balancer, &[]));
         stop.store(true, SeqCst);
         assert_eq!(code, Some(3), "{said}");
     });
@@ -519,8 +486,7 @@ fn flip_many(count: usize) -> f64 {
     thread::scope(|scope| {
         let clients: Vec<_> = (0..4).map(|_| load(scope, &balancer, &stop)).collect();
         eventually("they ask", || counts[0].load(SeqCst) > 200);
-        let flip = ["flip", "app", "--to", "green", "--watch", "0s"];
-        done(&command(&balancer, &flip));
+        done(&flip(&balancer, &["--watch", "0s"]));
         let green = counts[1].load(SeqCst);
         eventually("they go on", || counts[1].load(SeqCst) > green + 50);
         let blue = counts[0].load(SeqCst);

@@ -5,7 +5,7 @@ use std::io::Read;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
-use super::flipping::{CHECKED, asked, phase, sets, shown};
+use super::flipping::{CHECKED, asked, await_phase, flip, phase, sets, shown, started_with};
 use super::rolling::begun;
 use super::{ask, command, config, done, told};
 use crate::support::origin::Refusing;
@@ -14,11 +14,7 @@ use crate::upgrading::Successors;
 
 /// Blue and green, checked, both up.
 fn started(a: &Origin, b: &Origin) -> Balancer {
-    let balancer = Balancer::start(&sets(&[(a, "blue"), (b, "green")], CHECKED));
-    for name in ["a", "b"] {
-        balancer.await_health("app", name, "up");
-    }
-    balancer
+    started_with(&[(a, "blue"), (b, "green")], CHECKED)
 }
 
 #[track_caller]
@@ -84,27 +80,26 @@ fn set_that_does_not_run_the_version_that_is_expected_is_refused() {
     runs(&b, "42");
     runs(&c, "41");
     let checked = CHECKED.replace("rise = 1", "rise = 1, version_header = \"X-App-Version\"");
-    let text = sets(&[(&a, "blue"), (&b, "green"), (&c, "green")], &checked);
-    let balancer = Balancer::start(&text);
-    for name in ["a", "b", "c"] {
-        balancer.await_health("app", name, "up");
-    }
-    let flip = ["flip", "app", "--to", "green", "--expect-version", "42"];
-    refused(&balancer, &flip, "c: version 41, want 42");
+    let members = [(&a, "blue"), (&b, "green"), (&c, "green")];
+    let balancer = started_with(&members, &checked);
+    let expecting = ["--expect-version", "42"];
+    refused(
+        &balancer,
+        &[&["flip", "app", "--to", "green"], &expecting[..]].concat(),
+        "c: version 41, want 42",
+    );
     runs(&c, "42");
     eventually("c runs another version", || {
         balancer.endpoint("app", "c")["version"] == "42"
     });
-    let mut watched = flip.to_vec();
-    watched.extend(["--watch", "0s"]);
-    done(&command(&balancer, &watched));
+    done(&flip(
+        &balancer,
+        &[&expecting[..], &["--watch", "0s"]].concat(),
+    ));
     assert_eq!(shown(&balancer)["active_set"], "green");
     // Who runs another version than the file wants is held, on standby as well.
     let expecting = checked.replace("rise = 1", "rise = 1, expect_version = \"42\"");
-    balancer.reloaded(&sets(
-        &[(&a, "blue"), (&b, "green"), (&c, "green")],
-        &expecting,
-    ));
+    balancer.reloaded(&sets(&members, &expecting));
     eventually("a is held", || {
         balancer.endpoint("app", "a")["state"] == "held"
     });
@@ -120,27 +115,23 @@ fn set_that_is_down_is_refused_and_one_that_is_partly_so_can_be_forced() {
         Origin::named("green"),
         Origin::named("green"),
     );
-    let text = sets(&[(&a, "blue"), (&b, "green"), (&c, "green")], CHECKED);
-    let balancer = Balancer::start(&text);
-    for name in ["a", "b", "c"] {
-        balancer.await_health("app", name, "up");
-    }
+    let balancer = started_with(&[(&a, "blue"), (&b, "green"), (&c, "green")], CHECKED);
     c.stop();
     balancer.await_health("app", "c", "down");
-    let flip = ["flip", "app", "--to", "green", "--watch", "0s"];
     refused(
         &balancer,
-        &flip,
+        &["flip", "app", "--to", "green", "--watch", "0s"],
         "set green is not fit to take over: c is down",
     );
-    done(&command(&balancer, &[&flip[..], &["--force"]].concat()));
+    let forced = ["--watch", "0s", "--force"];
+    done(&flip(&balancer, &forced));
     assert_eq!(asked(&balancer, 4, "green"), 4);
     done(&command(
         &balancer,
         &["flip", "app", "--to", "blue", "--watch", "0s"],
     ));
     done(&command(&balancer, &["disable", "app/b"]));
-    let (code, said) = told(&command(&balancer, &[&flip[..], &["--force"]].concat()));
+    let (code, said) = told(&flip(&balancer, &forced));
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("nobody of set green may be asked"), "{said}");
     assert_eq!(asked(&balancer, 3, "blue"), 3);
@@ -174,7 +165,7 @@ fn set_that_does_not_pass_its_probe_is_not_flipped_to() {
         wrong.address()
     );
     let balancer = Balancer::start(&text);
-    let (code, said) = told(&command(&balancer, &["flip", "app", "--to", "green"]));
+    let (code, said) = told(&flip(&balancer, &[]));
     assert_eq!(code, Some(1), "{said}");
     assert!(
         said.contains("not done, set blue serves: not warm"),
@@ -189,7 +180,7 @@ fn second_operator_is_told_who_was_first_and_either_can_end_it() {
     let (a, b) = (Origin::named("blue"), Origin::named("green"));
     let balancer = started(&a, &b);
     let mut first = begun(&balancer, &["flip", "app", "--to", "green"]);
-    eventually("it is watched", || phase(&balancer) == "watching");
+    await_phase(&balancer, "watching");
     let (code, said) = told(&command(&balancer, &["flip", "app", "--to", "blue"]));
     assert_eq!(code, Some(1), "{said}");
     let uid = rustix::process::getuid().as_raw();
@@ -227,9 +218,8 @@ fn operator_who_leaves_ends_nothing() {
         .unwrap()
         .read_to_string(&mut said)
         .unwrap();
-    eventually("it comes to its end all the same", || {
-        phase(&balancer) == "kept"
-    });
+    // It comes to its end all the same.
+    await_phase(&balancer, "kept");
     assert_eq!(asked(&balancer, 3, "green"), 3);
 }
 
@@ -238,17 +228,14 @@ fn balancer_that_is_killed_in_the_middle_comes_back_with_the_set_of_its_file() {
     let gate = Gate::new();
     let (a, b) = (Origin::named("blue"), Origin::named("green"));
     let patient = CHECKED.replace("500ms", "20s");
-    let text = sets(&[(&a, "blue"), (&b, "green")], &patient);
+    let members = [(&a, "blue"), (&b, "green")];
     let share = ["--percent", "50,100"];
     for (stage, more) in [
         ("warming", &[][..]),
         ("watching", &share),
         ("watching", &[]),
     ] {
-        let mut balancer = Balancer::start(&text);
-        for name in ["a", "b"] {
-            balancer.await_health("app", name, "up");
-        }
+        let mut balancer = started_with(&members, &patient);
         if stage == "warming" {
             // Its probe hangs.
             let gate = gate.clone();
@@ -261,7 +248,7 @@ fn balancer_that_is_killed_in_the_middle_comes_back_with_the_set_of_its_file() {
             &balancer,
             &[&["flip", "app", "--to", "green"], more].concat(),
         );
-        eventually("it is under way", || phase(&balancer) == stage);
+        await_phase(&balancer, stage);
         balancer.signal(Signal::KILL);
         balancer.wait_exit();
         if more.is_empty() && stage == "watching" {
@@ -271,10 +258,9 @@ fn balancer_that_is_killed_in_the_middle_comes_back_with_the_set_of_its_file() {
         flip.wait().unwrap();
         gate.open();
         b.on_probe(|exchange| exchange.respond(200, &[], ""));
-        let again = Balancer::start(&text);
+        let again = started_with(&members, &patient);
         assert_eq!(shown(&again)["active_set"], "blue");
         assert_eq!(shown(&again)["flip"], json!(null));
-        again.await_health("app", "a", "up");
         assert_eq!(asked(&again, 4, "blue"), 4);
     }
 }
@@ -289,12 +275,11 @@ fn reload_in_the_middle_says_what_serves() {
     let text = |origins: &[(&Origin, &str)]| sets(origins, "");
     let both = text(&[(&a, "blue"), (&b, "green")]);
     let balancer = Balancer::start(&both);
-    let flip = || {
-        let arguments = ["flip", "app", "--to", "green", "--watch", "1h", "--no-wait"];
-        done(&command(&balancer, &arguments));
-        eventually("it is watched", || phase(&balancer) == "watching");
+    let begin = || {
+        done(&flip(&balancer, &["--watch", "1h", "--no-wait"]));
+        await_phase(&balancer, "watching");
     };
-    flip();
+    begin();
     // Others of the same set: it goes on.
     balancer.reloaded(&text(&[(&a, "blue"), (&c, "green")]));
     assert_eq!(asked(&balancer, 4, "green"), 4);
@@ -303,16 +288,16 @@ fn reload_in_the_middle_says_what_serves() {
     // The set is gone: what the file says holds.
     balancer.reloaded(&text(&[(&a, "blue"), (&c, "red")]));
     assert_eq!(asked(&balancer, 4, "blue"), 4);
-    eventually("it is over", || phase(&balancer) == "overtaken");
+    await_phase(&balancer, "overtaken");
     let verdict = shown(&balancer)["flip"]["verdict"].clone();
     assert_eq!(verdict, "a reload has removed set green; set blue serves");
     // The file says something else.
     balancer.reloaded(&both);
-    flip();
+    begin();
     balancer.reloaded(&both.replace("active_set = \"blue\"", "active_set = \"green\""));
     balancer.reloaded(&both);
     assert_eq!(asked(&balancer, 4, "blue"), 4);
-    eventually("it is over", || phase(&balancer) == "overtaken");
+    await_phase(&balancer, "overtaken");
 }
 
 #[test]
@@ -322,11 +307,11 @@ fn set_without_a_way_back_goes_on() {
     let balancer = started(&a, &b);
     assert_eq!(asked(&balancer, 200, "blue"), 200);
     let mut flip = begun(&balancer, &["flip", "app", "--to", "green"]);
-    eventually("it is watched", || phase(&balancer) == "watching");
+    await_phase(&balancer, "watching");
     a.stop();
     balancer.await_health("app", "a", "down");
     asked(&balancer, 150, "broken");
-    eventually("it is over", || phase(&balancer) == "stranded");
+    await_phase(&balancer, "stranded");
     assert_eq!(flip.wait().unwrap().code(), Some(1));
     assert_eq!(shown(&balancer)["active_set"], "green");
     assert_eq!(asked(&balancer, 3, "broken"), 3);
@@ -339,8 +324,8 @@ fn upgrade_in_the_middle_is_watched_on_by_the_new_process() {
     let mut kept = Connection::open(balancer.http());
     assert_eq!(kept.get("/").text(), "blue");
     assert_eq!(asked(&balancer, 200, "blue"), 200);
-    let mut flip = begun(&balancer, &["flip", "app", "--to", "green"]);
-    eventually("it is watched", || phase(&balancer) == "watching");
+    let mut first = begun(&balancer, &["flip", "app", "--to", "green"]);
+    await_phase(&balancer, "watching");
     let mut successors = Successors::default();
     successors.upgrade(&balancer);
     assert_eq!(asked(&balancer, 20, "green"), 20);
@@ -355,13 +340,10 @@ fn upgrade_in_the_middle_is_watched_on_by_the_new_process() {
         asked(&balancer, 20, "broken");
         phase(&balancer) == "flipped-back"
     });
-    assert_eq!(flip.wait().unwrap().code(), Some(3));
+    assert_eq!(first.wait().unwrap().code(), Some(3));
     assert_eq!(asked(&balancer, 4, "blue"), 4);
     // Through one more, what an operator wants goes on as well.
-    done(&command(
-        &balancer,
-        &["flip", "app", "--to", "green", "--watch", "0s"],
-    ));
+    done(&flip(&balancer, &["--watch", "0s"]));
     b.on_request(|exchange| exchange.respond_with_name());
     successors.upgrade(&balancer);
     assert_eq!(asked(&balancer, 4, "green"), 4);

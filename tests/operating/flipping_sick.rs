@@ -4,8 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
-use super::flipping::{CHECKED, asked, phase, sets, shown};
-use super::rolling::{begun, started};
+use super::flipping::{CHECKED, asked, await_phase, flip, phase, sets, shown, started_with};
+use super::rolling::begun;
 use super::{command, done, told};
 use crate::support::{Balancer, Connection, Gate, Origin, eventually};
 
@@ -16,21 +16,19 @@ fn verdict(balancer: &Balancer) -> String {
 }
 
 /// Begins, and does not wait for the end.
-fn flip(balancer: &Balancer, more: &[&str]) {
-    let arguments = [&["flip", "app", "--to", "green", "--no-wait"], more].concat();
-    done(&command(balancer, &arguments));
+fn begin(balancer: &Balancer, more: &[&str]) {
+    done(&flip(balancer, &[&["--no-wait"], more].concat()));
 }
 
 #[test]
 fn regression_set_that_is_gone_is_flipped_back_though_nobody_could_count_its_failures() {
     let (a, mut b) = (Origin::named("blue"), Origin::named("green"));
-    let text = sets(&[(&a, "blue"), (&b, "green")], CHECKED);
-    let balancer = started(&text, &["a", "b"]);
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], CHECKED);
     let mut flip = begun(&balancer, &["flip", "app", "--to", "green"]);
-    eventually("it is watched", || phase(&balancer) == "watching");
+    await_phase(&balancer, "watching");
     assert_eq!(asked(&balancer, 3, "green"), 3);
     b.stop();
-    eventually("it goes back", || phase(&balancer) == "flipped-back");
+    await_phase(&balancer, "flipped-back");
     assert_eq!(flip.wait().unwrap().code(), Some(3));
     let verdict = verdict(&balancer);
     let why = "nobody of set green may be asked: b is down";
@@ -47,7 +45,7 @@ fn regression_set_that_hangs_is_flipped_back_though_its_clients_leave_before_it_
         held.wait();
         exchange.respond_with_name()
     });
-    let balancer = Balancer::start(&sets(&[(&a, "blue"), (&b, "green")], ""));
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "");
     assert_eq!(asked(&balancer, 300, "blue"), 300);
     let stop = AtomicBool::new(false);
     thread::scope(|scope| {
@@ -62,8 +60,7 @@ fn regression_set_that_hangs_is_flipped_back_though_its_clients_leave_before_it_
                 }
             });
         }
-        let flip = ["flip", "app", "--to", "green", "--min-requests", "20"];
-        let (code, said) = told(&command(&balancer, &flip));
+        let (code, said) = told(&flip(&balancer, &["--min-requests", "20"]));
         stop.store(true, SeqCst);
         gate.open();
         assert_eq!(code, Some(3), "{said}");
@@ -77,18 +74,18 @@ fn regression_sicker_set_does_not_stay_where_too_few_requests_tell() {
         Origin::named("green"),
         Origin::named("green"),
     );
-    let text = sets(&[(&a, "blue"), (&b, "green"), (&c, "green")], CHECKED);
-    let balancer = started(&text, &["a", "b", "c"]);
+    let members = [(&a, "blue"), (&b, "green"), (&c, "green")];
+    let hasty = format!("{CHECKED}\ntimeouts = {{ response_head = \"100ms\" }}");
+    let (balancer, hasty) = (started_with(&members, CHECKED), sets(&members, &hasty));
     assert_eq!(asked(&balancer, 200, "blue"), 200);
     // It is waited for requests as long as a response may take.
-    flip(&balancer, &["--watch", "100ms"]);
-    eventually("it is watched", || phase(&balancer) == "watching");
+    begin(&balancer, &["--watch", "100ms"]);
+    await_phase(&balancer, "watching");
     c.stop();
     balancer.await_health("app", "c", "down");
     assert_eq!(asked(&balancer, 4, "green"), 4);
-    let hasty = "[upstream.app]\ntimeouts = { response_head = \"100ms\" }";
-    balancer.reloaded(&text.replace("[upstream.app]", hasty));
-    eventually("it is over", || phase(&balancer) == "unclear");
+    balancer.reloaded(&hasty);
+    await_phase(&balancer, "unclear");
     let verdict = verdict(&balancer);
     assert!(
         verdict.contains("set green is not well: c is down"),
@@ -102,18 +99,17 @@ fn regression_set_that_is_taken_out_while_it_is_probed_gets_no_request() {
     let gate = Gate::new();
     let (a, b) = (Origin::named("blue"), Origin::named("green"));
     let patient = CHECKED.replace("500ms", "20s");
-    let text = sets(&[(&a, "blue"), (&b, "green")], &patient);
-    let balancer = started(&text, &["a", "b"]);
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], &patient);
     let hangs = gate.clone();
     b.on_probe(move |exchange| {
         hangs.wait();
         exchange.respond(200, &[], "")
     });
-    flip(&balancer, &["--force"]);
-    eventually("it is probed", || phase(&balancer) == "warming");
+    begin(&balancer, &["--force"]);
+    await_phase(&balancer, "warming");
     done(&command(&balancer, &["disable", "app/b"]));
     gate.open();
-    eventually("it is over", || phase(&balancer) == "refused");
+    await_phase(&balancer, "refused");
     let verdict = verdict(&balancer);
     assert!(
         verdict.contains("nobody of set green may be asked"),
@@ -129,11 +125,10 @@ fn regression_set_that_is_not_fit_any_more_gets_no_larger_share() {
         Origin::named("green"),
         Origin::named("green"),
     );
-    let text = sets(&[(&a, "blue"), (&b, "green"), (&c, "green")], CHECKED);
-    let balancer = started(&text, &["a", "b", "c"]);
+    let balancer = started_with(&[(&a, "blue"), (&b, "green"), (&c, "green")], CHECKED);
     assert_eq!(asked(&balancer, 200, "blue"), 200);
     // The first step lasts until there are enough requests.
-    flip(
+    begin(
         &balancer,
         &[
             "--watch",
@@ -143,7 +138,7 @@ fn regression_set_that_is_not_fit_any_more_gets_no_larger_share() {
             "--ignore-latency",
         ],
     );
-    eventually("it gets its share", || phase(&balancer) == "watching");
+    await_phase(&balancer, "watching");
     c.stop();
     balancer.await_health("app", "c", "down");
     eventually("it goes back", || {
@@ -167,8 +162,8 @@ fn regression_what_an_endpoint_did_in_the_old_set_is_no_merit_of_the_new_one() {
     );
     let text = |of_a| sets(&[(&a, of_a), (&b, "blue"), (&c, "green")], "");
     let balancer = Balancer::start(&text("blue"));
-    flip(&balancer, &["--watch", "1h", "--percent", "1,100"]);
-    eventually("it gets its share", || phase(&balancer) == "watching");
+    begin(&balancer, &["--watch", "1h", "--percent", "1,100"]);
+    await_phase(&balancer, "watching");
     assert_eq!(asked(&balancer, 200, "blue"), 198);
     balancer.reloaded(&text("green"));
     let counted = |of: &str| shown(&balancer)["flip"][of]["requests"].as_u64();

@@ -3,7 +3,7 @@
 
 use rustix::process::Signal;
 
-use super::flipping::{CHECKED, asked, phase, sets, shown};
+use super::flipping::{CHECKED, asked, phase, shown, started_with};
 use super::rolling::{begun, mode, restarting};
 use super::{command, done, told};
 use crate::support::{Balancer, Origin, eventually};
@@ -12,11 +12,7 @@ use crate::support::{Balancer, Origin, eventually};
 fn started(origins: &[Origin; 4]) -> Balancer {
     let [a, b, c, d] = origins;
     let members = [(a, "blue"), (b, "blue"), (c, "green"), (d, "green")];
-    let balancer = Balancer::start(&sets(&members, CHECKED));
-    for name in ["a", "b", "c", "d"] {
-        balancer.await_health("app", name, "up");
-    }
-    balancer
+    started_with(&members, CHECKED)
 }
 
 fn origins() -> [Origin; 4] {
