@@ -276,7 +276,7 @@ fn reload_in_the_middle_says_what_serves() {
     let both = text(&[(&a, "blue"), (&b, "green")]);
     let balancer = Balancer::start(&both);
     let begin = || {
-        done(&flip(&balancer, &["--watch", "1h", "--no-wait"]));
+        done(&flip(&balancer, &["--watch", "30s", "--no-wait"]));
         await_phase(&balancer, "watching");
     };
     begin();
@@ -286,11 +286,19 @@ fn reload_in_the_middle_says_what_serves() {
     assert_eq!(c.request_count(), 4);
     assert_eq!(phase(&balancer), "watching");
     // The set is gone: what the file says holds.
+    let verdict = || shown(&balancer)["flip"]["verdict"].clone();
     balancer.reloaded(&text(&[(&a, "blue"), (&c, "red")]));
     assert_eq!(asked(&balancer, 4, "blue"), 4);
     await_phase(&balancer, "overtaken");
-    let verdict = shown(&balancer)["flip"]["verdict"].clone();
-    assert_eq!(verdict, "a reload has removed set green; set blue serves");
+    assert_eq!(verdict(), "a reload has removed set green; set blue serves");
+    // The old one is gone, and with it the way back.
+    balancer.reloaded(&both);
+    begin();
+    let green = text(&[(&b, "green")]).replace("active_set = \"blue\"", "active_set = \"green\"");
+    balancer.reloaded(&green);
+    await_phase(&balancer, "overtaken");
+    assert_eq!(verdict(), "a reload has removed set blue; set green serves");
+    assert_eq!(asked(&balancer, 4, "green"), 4);
     // The file says something else.
     balancer.reloaded(&both);
     begin();

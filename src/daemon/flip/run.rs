@@ -203,13 +203,13 @@ impl Run {
     /// Why nothing is left of it to do: what serves is not what it has left, or one of its sets is gone.
     pub(super) fn is_overtaken(&self, upstream: &Upstream) -> Option<String> {
         let to = &self.to;
-        let is_there = |set: &Name| upstream.members(set).next().is_some();
         let Some(active) = upstream.active_set() else {
             return Some("a reload has removed the sets of this upstream".to_owned());
         };
-        if !is_there(to) {
+        let is_gone = |set: &&Name| upstream.members(set).next().is_none();
+        if let Some(gone) = [to, &self.from].into_iter().find(is_gone) {
             return Some(format!(
-                "a reload has removed set {to}; set {active} serves"
+                "a reload has removed set {gone}; set {active} serves"
             ));
         }
         let percent = self.trial.percent();
