@@ -314,17 +314,27 @@ impl Flip {
         } = self;
         let verdict = self.verdict.as_deref();
         let because = verdict.map_or_else(String::new, |verdict| format!(": {verdict}"));
-        let (before, after) = (self.before.text(), self.after.text());
+        let watched = Duration::from_secs_f64(self.watch_seconds);
+        let (watched, came_to) = match watched.is_zero() {
+            true => (
+                "and nothing is watched".to_owned(),
+                "nothing was watched".to_owned(),
+            ),
+            false => {
+                let (before, after) = (self.before.text(), self.after.text());
+                (
+                    format!("watched for {watched:?}"),
+                    format!("{after} (before: {before})"),
+                )
+            }
+        };
         match &*self.phase {
             "warming" => format!(
                 "every endpoint of set {to} is probed once more{because}; ending this command does not end the flip, `--abort` does"
             ),
-            "watching" => format!(
-                "{percent} % of requests go to set {to} now, watched for {:?}{because}",
-                Duration::from_secs_f64(self.watch_seconds)
-            ),
+            "watching" => format!("{percent} % of requests go to set {to} now, {watched}{because}"),
             "kept" => format!(
-                "done, set {to} serves: {after} (before: {before}). To keep it after a restart: active_set = {to:?} in the file"
+                "done, set {to} serves: {came_to}. To keep it after a restart: active_set = {to:?} in the file"
             ),
             "flipped-back" => format!("flipped back, set {from} serves{because}"),
             "unclear" => format!("too little to tell, set {active} serves{because}"),
@@ -354,6 +364,25 @@ mod tests {
         for wrong in ["", "%", "-1%", "100%", "nan"] {
             assert!(points(wrong).is_err(), "{wrong}");
         }
+    }
+
+    #[test]
+    fn set_that_is_not_watched_is_not_said_to_be() {
+        let figures = json!({ "requests": 0, "errors": 0 });
+        let text = |phase, watch| {
+            let flip = json!({ "number": 1, "from": "blue", "to": "green", "phase": phase, "over": false, "percent": 100, "watch_seconds": watch, "before": figures, "after": figures });
+            serde_json::from_value::<Flip>(flip).unwrap().text("green")
+        };
+        assert_eq!(
+            text("watching", 0.0),
+            "100 % of requests go to set green now, and nothing is watched"
+        );
+        let kept = text("kept", 0.0);
+        assert!(
+            kept.starts_with("done, set green serves: nothing was watched"),
+            "{kept}"
+        );
+        assert!(text("watching", 60.0).ends_with("now, watched for 60s"));
     }
 
     #[test]
