@@ -74,6 +74,8 @@ pub struct SetsStatus {
     upstream: String,
     /// The one that serves; none: endpoints are in no sets.
     active_set: Option<String>,
+    /// The one that the file names, where that is another.
+    file_set: Option<String>,
     sets: Vec<SetStatus>,
     /// The last flip in this process, if any.
     flip: Option<FlipStatus>,
@@ -169,6 +171,7 @@ impl SetsStatus {
         Ok(Self {
             upstream: upstream.name.to_string(),
             active_set: upstream.active_set().map(|set| set.to_string()),
+            file_set: upstream.file_set().map(|set| set.to_string()),
             sets: sets.collect(),
             flip: last(upstream),
         })

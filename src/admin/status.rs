@@ -86,6 +86,8 @@ struct UpstreamStatus {
     no_authority: Option<String>,
     /// The set that serves, where there are sets.
     active_set: Option<String>,
+    /// The one that the file names, where that is another.
+    file_set: Option<String>,
     /// The last flip from one to another in this process.
     flip: Option<FlipStatus>,
     /// Which versions of their code its endpoints run, where they are asked.
@@ -256,6 +258,7 @@ impl Status {
                     .map(ToString::to_string),
                 no_authority: incumbent.and_then(|it| it.why),
                 active_set: upstream.active_set().map(|set| set.to_string()),
+                file_set: upstream.file_set().map(|set| set.to_string()),
                 flip: flip::last(upstream),
                 versions: upstream.asks_version().then(|| {
                     let shares = upstream.shares_of_versions().into_iter();
@@ -518,8 +521,13 @@ fn refresh_authorities(snapshot: &Snapshot, metrics: &Metrics) {
 
 /// The series of sets that are gone go with them.
 fn refresh_sets(snapshot: &Snapshot, metrics: &Metrics) {
-    let mut sets = HashSet::new();
+    let (mut upstreams, mut sets) = (HashSet::new(), HashSet::new());
     for upstream in &snapshot.upstreams {
+        if upstream.division.is_some() {
+            let differs = metrics.set_differs.with_label_values(&[&*upstream.name]);
+            differs.set(i64::from(upstream.file_set().is_some()));
+            upstreams.insert(&*upstream.name);
+        }
         for set in upstream.set_names() {
             let series = metrics
                 .active_set
@@ -530,6 +538,8 @@ fn refresh_sets(snapshot: &Snapshot, metrics: &Metrics) {
     }
     let is_there = |values: &[&str]| matches!(values, [upstream, set] if sets.contains(&(*upstream, (*set).into())));
     metrics.active_set.keep(is_there);
+    let is_there = |values: &[&str]| values.iter().all(|name| upstreams.contains(name));
+    metrics.set_differs.keep(is_there);
 }
 
 /// The series of versions that are gone go with them.

@@ -10,10 +10,12 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::EXIT_TIMEOUT;
+use super::file_set::what_comes_of_it;
 use super::running::{AskError, At, Running, encoded, finished};
 use super::table::{complain, say};
 use crate::admin::flip::{DEFAULT_MIN_REQUESTS, is_rising};
 use crate::config::duration;
+use crate::snapshot::plan::Plan;
 
 /// The new set was worse, and the old one serves again.
 pub const EXIT_FLIPPED_BACK: u8 = 3;
@@ -148,8 +150,17 @@ pub fn run(args: &Args, config: &Path) -> ExitCode {
 fn flip(args: &Args, running: &Running) -> Result<ExitCode, AskError> {
     let path = format!("/api/v1/upstreams/{}/flip", encoded(&args.upstream));
     let teller = Teller { args };
+    let code = act(&teller, (running, &path))?;
+    if !args.no_wait && !args.json {
+        teller.tell_file((running, &path));
+    }
+    Ok(code)
+}
+
+fn act(teller: &Teller<'_>, (running, path): (&Running, &str)) -> Result<ExitCode, AskError> {
+    let args = teller.args;
     if args.status {
-        teller.show(&running.get(&path)?)?;
+        teller.show(&running.get(path)?)?;
         return Ok(ExitCode::SUCCESS);
     }
     if args.abort {
@@ -168,7 +179,7 @@ fn flip(args: &Args, running: &Running) -> Result<ExitCode, AskError> {
         "ignore_latency": args.ignore_latency,
         "expect_version": args.expect_version,
     });
-    let told = running.post(&path, body.to_string().into())?;
+    let told = running.post(path, body.to_string().into())?;
     let sets = Sets::deserialize(&told).map_err(|_| teller.unlike())?;
     if sets.active_set == args.to {
         // No flip was begun: it would be warming.
@@ -177,7 +188,7 @@ fn flip(args: &Args, running: &Running) -> Result<ExitCode, AskError> {
     }
     teller.tell(&told)?;
     match sets.flip {
-        Some(flip) if !args.no_wait => follow(&teller, (running, &path), flip),
+        Some(flip) if !args.no_wait => follow(teller, (running, path), flip),
         _ => Ok(ExitCode::SUCCESS),
     }
 }
@@ -296,6 +307,25 @@ impl Teller<'_> {
         Ok(())
     }
 
+    /// Says what comes of the file, where that names another set than the one that serves.
+    fn tell_file(&self, (running, path): (&Running, &str)) {
+        let Ok(sets) = running.get::<Sets>(path) else {
+            return;
+        };
+        // Who watches has better things to do than to plan, and it is not said yet which set is to stay.
+        if sets.flip.is_some_and(|flip| !flip.over) {
+            return;
+        }
+        // Of a file that cannot be read, nothing comes.
+        let Ok(plan) = running.get::<Plan>("/api/v1/plan") else {
+            return;
+        };
+        let (upstream, active) = (&self.args.upstream, sets.active_set.unwrap_or_default());
+        if let Some(text) = what_comes_of_it(&plan, upstream, &active) {
+            say(&format!("flip {upstream}: {text}\n"));
+        }
+    }
+
     fn unlike(&self) -> AskError {
         AskError::Version("of another version".to_owned())
     }
@@ -333,9 +363,7 @@ impl Flip {
                 "every endpoint of set {to} is probed once more{because}; ending this command does not end the flip, `--abort` does"
             ),
             "watching" => format!("{percent} % of requests go to set {to} now, {watched}{because}"),
-            "kept" => format!(
-                "done, set {to} serves: {came_to}. To keep it after a restart: active_set = {to:?} in the file"
-            ),
+            "kept" => format!("done, set {to} serves: {came_to}"),
             "flipped-back" => format!("flipped back, set {from} serves{because}"),
             "unclear" => format!("too little to tell, set {active} serves{because}"),
             "refused" => format!("not done, set {active} serves{because}"),

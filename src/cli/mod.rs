@@ -9,6 +9,7 @@ pub mod clones;
 pub mod completions;
 pub mod demo;
 pub mod explain;
+mod file_set;
 pub mod flip;
 pub mod mode;
 pub mod plan;

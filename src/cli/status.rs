@@ -116,6 +116,8 @@ struct Upstream {
     #[serde(default)]
     active_set: Option<String>,
     #[serde(default)]
+    file_set: Option<String>,
+    #[serde(default)]
     flip: Option<super::flip::Flip>,
     /// Since when endpoints of more than one version serve.
     skew_since: Option<u64>,
@@ -320,15 +322,21 @@ impl Status {
 }
 
 impl Upstream {
-    /// Which set serves, and what the last flip has come to.
+    /// Which set serves, whether the file says so, and what the last flip has come to.
     fn sets(&self) -> String {
         let Some(active) = &self.active_set else {
             return String::new();
         };
-        match &self.flip {
-            None => format!("  set {active} serves\n"),
-            Some(flip) => format!("  set {active} serves; last flip: {}\n", flip.text(active)),
+        let mut text = format!("  set {active} serves");
+        if let Some(file) = &self.file_set {
+            text.push_str(&format!(
+                ", the file says {file}: a restart lets that serve"
+            ));
         }
+        if let Some(flip) = &self.flip {
+            text.push_str(&format!("; last flip: {}", flip.text(active)));
+        }
+        text + "\n"
     }
 
     fn is_authoritative(&self) -> bool {

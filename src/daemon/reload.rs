@@ -201,6 +201,7 @@ impl Daemon {
             .take_over(config, compiled, "configuration reloaded")
             .await?;
         self.wishes = wishes;
+        self.wishes.tell(&self.publisher.current().upstreams);
         self.gone_back_from = None;
         if cause.earlier().is_some() {
             self.gone_back_from = Some(self.tried.clone());

@@ -85,6 +85,7 @@ impl Daemon {
         inherited.close_rest();
 
         apply(&snapshot, &config);
+        wishes.tell(&snapshot.upstreams);
         let mut history = History::default();
         let mut ids = Ids::new();
         let gone_back_from = earlier.is_some().then(|| tried.clone());

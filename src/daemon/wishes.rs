@@ -2,10 +2,12 @@
 //! reload forgets what an operator wanted. By name: an endpoint that gets another address is wanted as before.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use crate::config::{Config, Mode};
 use crate::snapshot::plan::{ByOperator, SetByOperator};
 use crate::units::Name;
+use crate::upstream::Upstream;
 
 /// Modes by upstream and endpoint, and sets by upstream.
 #[derive(Clone, Debug, Default)]
@@ -89,6 +91,14 @@ impl Wishes {
             let set = Name::clone(set);
             self.1
                 .insert(Name::clone(&found.name), SetWish { set, file });
+        }
+    }
+
+    /// Tells each of `upstreams` which set the file names, where another one is wanted.
+    pub(super) fn tell(&self, upstreams: &[Arc<Upstream>]) {
+        for upstream in upstreams {
+            let wish = self.1.get(&upstream.name);
+            upstream.tell_file_set(wish.map(|wish| Name::clone(&wish.file)));
         }
     }
 

@@ -137,6 +137,7 @@ families! {
     available_endpoints: IntGaugeVec = "balancer_upstream_available_endpoints" Endpoints [UPSTREAM] "Endpoints of an upstream that may be picked now.";
     headroom_endpoints: IntGaugeVec = "balancer_upstream_headroom_endpoints" Endpoints [UPSTREAM] "Endpoints of an upstream that could be lost, whichever they are, with its load still carried.";
     active_set: IntGaugeVec = "balancer_upstream_active_set" None [UPSTREAM, SET] "Whether requests go to a set of endpoints: 1 or 0.";
+    set_differs: IntGaugeVec = "balancer_upstream_set_differs" None [UPSTREAM] "Whether another set of endpoints serves than the file in use names, which a restart lets serve: 1 or 0.";
     flips: IntCounterVec = "balancer_flips_total" Times [UPSTREAM, FLIP] "Flips from one set of endpoints to another, by what came of them.";
     endpoint_ejections: IntCounterVec = "balancer_endpoint_ejections_total" Times [UPSTREAM, ENDPOINT, EJECTION] "Times that an endpoint was set aside for what clients' requests came to.";
     degraded_picks: IntCounterVec = "balancer_degraded_picks_total" Requests [UPSTREAM] "Requests assigned to endpoints that seem unwell, for want of others.";

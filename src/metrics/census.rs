@@ -180,6 +180,7 @@ mod tests {
                         metrics.active_set.with_label_values(&[&name, &set]);
                     }
                 }
+                metrics.set_differs.with_label_values(&[&name]);
                 for result in FLIPS {
                     metrics.flips.with_label_values(&[&*name, result]).inc();
                 }

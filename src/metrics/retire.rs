@@ -14,6 +14,7 @@ impl Metrics {
             &self.available_endpoints,
             &self.headroom_endpoints,
             &self.active_set,
+            &self.set_differs,
             &self.queue_length,
             &self.paused,
         ] {

@@ -149,7 +149,7 @@ fn every_request_goes_to_the_new_set_from_one_moment_to_the_next_and_none_fails(
     let up = metrics.find("balancer_endpoint_up", &[("endpoint", "a")]);
     assert_eq!(up, Some(1.0), "one on standby is well, and no alarm");
     let said = done(&command(&balancer, &["status"]));
-    assert!(said.contains("set green serves; last flip: done"), "{said}");
+    assert!(said.contains("last flip: done, set green serves"), "{said}");
     assert!(said.contains("standby (set blue)"), "{said}");
     let said = done(&command(&balancer, &["why", "app/c"]));
     assert!(said.contains("its set serves"), "{said}");
@@ -198,6 +198,50 @@ fn flip_outlives_a_reload_until_the_file_says_something_else_and_ends_with_the_p
     // There is nothing to do.
     let said = done(&command(&balancer, &["flip", "app", "--to", "blue"]));
     assert!(said.contains("set blue serves already"), "{said}");
+}
+
+#[test]
+fn set_that_serves_and_is_not_the_files_is_told_wherever_one_looks() {
+    let (a, b) = (Origin::named("blue"), Origin::named("green"));
+    let blue = sets(&[(&a, "blue"), (&b, "green")], "");
+    let green = blue.replace("active_set = \"blue\"", "active_set = \"green\"");
+    let balancer = Balancer::start(&blue);
+    let differs = || {
+        let metrics = balancer.metrics();
+        metrics.find("balancer_upstream_set_differs", &[("upstream", "app")])
+    };
+    let looked = || done(&command(&balancer, &["flip", "app", "--status"]));
+    assert_eq!(differs(), Some(0.0));
+    let said = done(&flip(&balancer, &["--watch", "0s"]));
+    let told = "flip app: the file says active_set = \"blue\": a reload leaves set green in use, a restart lets set blue serve at once, unwatched. To keep set green: active_set = \"green\" there\n";
+    assert!(said.ends_with(told), "{said}");
+    let status = done(&command(&balancer, &["status"]));
+    let line = "set green serves, the file says blue: a restart lets that serve; last flip: done";
+    assert!(status.contains(line), "{status}");
+    assert_eq!(shown(&balancer)["file_set"], "blue");
+    assert_eq!(differs(), Some(1.0));
+    let warning = "the file names another set than the one that serves: a reload leaves that, a restart does not";
+    assert_eq!(balancer.events(warning)[0]["file"], "blue");
+    // Written down, and not read yet.
+    balancer.write_configuration(&green);
+    assert!(!looked().contains("the file says"));
+    balancer.reload_as_it_is();
+    assert_eq!(shown(&balancer)["file_set"], json!(null));
+    assert_eq!(differs(), Some(0.0));
+    // What was changed since it was read waits for the next reload.
+    balancer.write_configuration(&blue);
+    let said = looked();
+    let reload = "a reload or a restart lets set blue serve at once";
+    assert!(said.contains(reload), "{said}");
+    balancer.reload_as_it_is();
+    // A file that is ahead of a flip that is gone back from.
+    done(&flip(&balancer, &["--watch", "1h", "--no-wait"]));
+    await_phase(&balancer, "watching");
+    balancer.reloaded(&green);
+    let said = done(&command(&balancer, &["flip", "app", "--abort"]));
+    assert!(said.contains("aborted, set blue serves"), "{said}");
+    assert!(said.contains("a restart lets set green serve"), "{said}");
+    assert_eq!(differs(), Some(1.0));
 }
 
 #[test]

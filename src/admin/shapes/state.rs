@@ -75,6 +75,7 @@ pub(super) const SHAPES: &[Shape] = &[
             Field("authority", Must, Maybe(&Text)),
             Field("no_authority", Must, Maybe(&Text)),
             Field("active_set", Must, Maybe(&Text)),
+            Field("file_set", Must, Maybe(&Text)),
             Field("flip", Must, Maybe(&Is("Flip"))),
             Field("versions", Must, Maybe(&List(&Is("Version")))),
             Field("skew_since", Must, Maybe(&Whole)),
@@ -167,6 +168,7 @@ pub(super) const SHAPES: &[Shape] = &[
         &[
             Field("upstream", Must, Text),
             Field("active_set", Must, Maybe(&Text)),
+            Field("file_set", Must, Maybe(&Text)),
             Field("sets", Must, List(&Is("Set"))),
             Field("flip", Must, Maybe(&Is("Flip"))),
         ],

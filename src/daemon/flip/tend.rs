@@ -164,9 +164,10 @@ impl Daemon {
     }
 
     /// It outlives a reload.
-    fn wish_for_set(&mut self, upstream: &Upstream, set: &Name) {
+    fn wish_for_set(&mut self, upstream: &Arc<Upstream>, set: &Name) {
         self.wishes
             .set_active(&mut self.config, &upstream.name, set);
+        self.wishes.tell(std::slice::from_ref(upstream));
     }
 
     /// It is over, for the reason that is known already where there is no other.
@@ -200,6 +201,9 @@ impl Daemon {
             | Phase::Watching => {
                 warn!(upstream = %name, %from, %to, result = phase.as_str(), why, "flip ended");
             }
+        }
+        if let Some((set, file)) = upstream.active_set().zip(upstream.file_set()) {
+            warn!(upstream = %name, %set, %file, "the file names another set than the one that serves: a reload leaves that, a restart does not");
         }
         let labels = [&**name, phase.as_str()];
         self.metrics.flips.with_label_values(&labels).inc();

@@ -39,6 +39,8 @@ pub struct Sets {
     names: Mutex<Vec<Name>>,
     /// The last flip. Written by the daemon, read for the status.
     flip: Mutex<Option<Flip>>,
+    /// The one that the file names, while another serves as an operator wants. Likewise.
+    file: Mutex<Option<Name>>,
 }
 
 impl Default for Sets {
@@ -49,6 +51,7 @@ impl Default for Sets {
             cursor: Cursor::new(0),
             names: Mutex::default(),
             flip: Mutex::default(),
+            file: Mutex::default(),
         }
     }
 }
@@ -287,6 +290,11 @@ impl Upstream {
         self.division.as_ref()?.sets.flip()
     }
 
+    /// The set that the file in use names, where another one serves as an operator wants.
+    pub fn file_set(&self) -> Option<Name> {
+        lock(&self.division.as_ref()?.sets.file).clone()
+    }
+
     /// The set that `endpoint`, one of its own, is in.
     pub fn set_of(&self, endpoint: &Endpoint) -> Option<Name> {
         self.division.as_ref()?.sets.name(endpoint.set())
@@ -314,6 +322,13 @@ impl Upstream {
     pub fn tell_flip(&self, flip: &Flip) {
         if let Some(division) = &self.division {
             division.sets.tell(flip.clone());
+        }
+    }
+
+    /// Says which set the file names where another one serves.
+    pub fn tell_file_set(&self, set: Option<Name>) {
+        if let Some(division) = &self.division {
+            *lock(&division.sets.file) = set;
         }
     }
 
