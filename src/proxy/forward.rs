@@ -332,6 +332,10 @@ impl Asking<'_> {
         if !not.is_told {
             return self.failed((error, moment), is_back, record);
         }
+        if moment.is_some() {
+            // That the endpoint cannot be connected to is told once. Each that has waited for it has waited in vain.
+            self.endpoint.metrics.attempts.count_unanswered();
+        }
         self.note(error.reason(), record);
         Failed {
             error,

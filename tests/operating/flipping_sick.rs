@@ -1,5 +1,6 @@
 //! `flip` to a set of which somebody, or everybody, is lost on the way.
 
+use std::net::TcpListener;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
@@ -7,7 +8,7 @@ use std::time::Duration;
 use super::flipping::{CHECKED, asked, await_phase, flip, phase, sets, shown, started_with};
 use super::rolling::begun;
 use super::{command, done, told};
-use crate::support::{Balancer, Connection, Gate, Origin, eventually};
+use crate::support::{Balancer, Connection, Gate, Origin, eventually, get};
 
 fn verdict(balancer: &Balancer) -> String {
     let shown = shown(balancer);
@@ -65,6 +66,37 @@ fn regression_set_that_hangs_is_flipped_back_though_its_clients_leave_before_it_
         gate.open();
         assert_eq!(code, Some(3), "{said}");
     });
+}
+
+#[test]
+fn regression_requests_that_wait_in_vain_for_one_connection_are_counted_one_by_one() {
+    let (gate, a) = (Gate::new(), Origin::named("blue"));
+    // Accepts connections, and never says that it speaks HTTP/2.
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let held = gate.clone();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            held.wait();
+            drop(stream);
+        }
+    });
+    let balancer = Balancer::start(&format!(
+        "[process]\nworkers = 1\n[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nactive_set = \"blue\"\nprotocol = \"h2\"\nretry = {{ attempts = 1 }}\ntimeouts = {{ connect = \"60s\" }}\nendpoints = [{{ name = \"a\", address = \"{}\", set = \"blue\" }}, {{ name = \"b\", address = \"{address}\", set = \"green\" }}]\n[[route]]\nupstream = \"app\"\n",
+        a.address()
+    ));
+    begin(&balancer, &["--watch", "30s"]);
+    await_phase(&balancer, "watching");
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| assert_eq!(get(balancer.http(), "/").status, 502));
+        }
+        let in_flight = || balancer.endpoint("app", "b")["in_flight"].as_u64();
+        eventually("all wait", || in_flight() == Some(8));
+        gate.open();
+    });
+    let counted = || shown(&balancer)["flip"]["after"]["errors"].as_u64();
+    eventually("all are counted", || counted() == Some(8));
 }
 
 #[test]
