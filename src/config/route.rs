@@ -112,25 +112,29 @@ impl Action {
             .chain(several.iter().map(|(upstream, _)| *upstream))
     }
 
+    /// The upstreams that requests of this method may go to.
+    pub fn reached(&self, method: &Method) -> impl Iterator<Item = usize> {
+        let is_reached = |upstream: &usize| match self {
+            Self::ReadsAndWrites(both) if !method.is_safe() => *upstream == both.writes,
+            Self::ReadsAndWrites(both) => {
+                *upstream == both.reads || both.read_your_writes.is_some()
+            }
+            Self::Forward(_) | Self::Split(_) | Self::Redirect(_) | Self::Respond(_) => true,
+        };
+        self.upstreams().filter(is_reached)
+    }
+
     /// Whether a request of this method goes nowhere but where `other` lets it go as well: what only reads may go to all of
     /// `other`, the rest nowhere but where it writes.
     pub fn is_within(&self, other: &Self, method: &Method) -> bool {
-        let goes_to = |upstream: &usize| match self {
-            Self::ReadsAndWrites(both) if !method.is_safe() => *upstream == both.writes,
-            Self::ReadsAndWrites(both) if both.read_your_writes.is_none() => {
-                *upstream == both.reads
+        let is_known = |upstream: usize| {
+            if method.is_safe() {
+                other.upstreams().any(|known| known == upstream)
+            } else {
+                other.reached(method).any(|known| known == upstream)
             }
-            Self::ReadsAndWrites(_)
-            | Self::Forward(_)
-            | Self::Split(_)
-            | Self::Redirect(_)
-            | Self::Respond(_) => true,
         };
-        let lets_go = |upstream: usize| match other {
-            Self::ReadsAndWrites(both) if !method.is_safe() => upstream == both.writes,
-            other => other.upstreams().any(|known| known == upstream),
-        };
-        self.upstreams().filter(goes_to).all(lets_go)
+        self.reached(method).all(is_known)
     }
 }
 

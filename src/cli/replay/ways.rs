@@ -38,8 +38,8 @@ pub(super) struct Fate {
     pub(super) route: Option<usize>,
     /// What the balancer answers by itself. `None`: an endpoint answers.
     pub(super) answer: Option<Answer>,
-    /// Whether it only reads; `None` where it is not known or makes no difference.
-    pub(super) is_safe: Option<bool>,
+    /// By which method; `None` where it is not known or makes no difference.
+    pub(super) method: Option<Method>,
 }
 
 /// An answer of the balancer's own.
@@ -89,7 +89,7 @@ impl Fate {
         Self {
             route,
             answer: Some(answer),
-            is_safe: None,
+            method: None,
         }
     }
 
@@ -130,20 +130,19 @@ impl Ways {
 
     /// Names of the upstreams that the route of `fate` leads to; each with whether it may get such a request.
     pub(super) fn targets(&self, fate: &Fate) -> impl Iterator<Item = (&str, bool)> {
-        let is_safe = fate.is_safe;
-        let actions = fate.route.map(|index| &self.config.routes[index].action);
-        actions.into_iter().flat_map(move |action| {
+        let action = fate.route.map(|index| &self.config.routes[index].action);
+        action.into_iter().flat_map(move |action| {
             action.upstreams().map(move |upstream| {
-                let gets = match (action, is_safe) {
-                    (Action::Split(split), _) => !split.shares.contains(&(upstream, 0)),
-                    // Who has written lately is not in the log.
-                    (Action::ReadsAndWrites(both), Some(true)) => {
-                        upstream == both.reads || both.read_your_writes.is_some()
-                    }
-                    (Action::ReadsAndWrites(both), Some(false)) => upstream == both.writes,
-                    (Action::ReadsAndWrites(_), None) | (Action::Forward(_), _) => true,
-                    (Action::Redirect(_) | Action::Respond(_), _) => false,
+                let has_share = match action {
+                    Action::Split(split) => !split.shares.contains(&(upstream, 0)),
+                    Action::Forward(_)
+                    | Action::ReadsAndWrites(_)
+                    | Action::Redirect(_)
+                    | Action::Respond(_) => true,
                 };
+                // Who has written lately is not in the log.
+                let reaches = |method| action.reached(method).any(|it| it == upstream);
+                let gets = has_share && fate.method.as_ref().is_none_or(reaches);
                 (&*self.config.upstreams[upstream].name, gets)
             })
         })
@@ -356,7 +355,7 @@ impl Ways {
         Ok(Fate {
             route: Some(index),
             answer,
-            is_safe: Some(query.method.is_safe()),
+            method: Some(query.method.clone()),
         })
     }
 }
