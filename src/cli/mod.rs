@@ -19,7 +19,6 @@ pub mod roll;
 pub mod run;
 mod running;
 pub mod schema;
-mod sent_path;
 pub mod status;
 mod table;
 pub mod top;

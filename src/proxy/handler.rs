@@ -330,31 +330,20 @@ fn route(
     Ok(Routed::Forward(route.clone(), member))
 }
 
-/// The path to ask an endpoint of the route at `index` for, where that rewrites paths. Routes were matched with the
-/// client's path, so an exclusive route would not see a path of its own that was only made here: that goes nowhere but to
-/// its own upstream, and with a method that may change something nowhere but to where that route writes.
+/// The path to ask an endpoint of the route at `index` for, where that rewrites paths. One that an exclusive route owns goes nowhere
+/// but to that one's upstream, and with a method that may change something nowhere but to where it writes.
 pub fn rewritten(
     snapshot: &Snapshot,
     (index, rewrite): (usize, &Rewrite),
     asked: &Query<'_>,
 ) -> Result<String, ProxyError> {
-    let path = filter::rewrite::rewrite(rewrite, asked.path).map_err(|_| ProxyError::Rewrite)?;
-    // No longer than a client's may be: a rule that makes more of it than that is not one for such paths.
-    let limits = &snapshot.listeners[asked.listener].limits;
-    if path.len() > limits.uri_bytes.as_usize() {
-        return Err(ProxyError::Rewrite);
-    }
-    let made = Query {
-        raw_path: &path,
-        path: &path,
-        ..*asked
-    };
+    let longest = snapshot.listeners[asked.listener].limits.uri_bytes;
     let action = |route: usize| &snapshot.routes[route].action;
-    match snapshot.router.exclusive(&made) {
-        Some(other) if !action(index).is_within(action(other), asked.method) => {
-            Err(ProxyError::Rewrite)
-        }
-        Some(_) | None => Ok(path.into_owned()),
+    let goes_within = |other: usize| action(index).is_within(action(other), asked.method);
+    let router = &snapshot.router;
+    match router.sent_path((rewrite, longest), asked, goes_within) {
+        Ok(path) => Ok(path.into_owned()),
+        Err(_) => Err(ProxyError::Rewrite),
     }
 }
 

@@ -8,12 +8,14 @@ mod explain;
 mod host;
 mod path;
 mod router;
+mod sent_path;
 
 use http::{HeaderMap, HeaderName, HeaderValue, Method};
 
 pub use conflict::Conflict;
 pub use explain::{Explanation, Mismatch, Outcome, Rule, Verdict};
 pub use router::Router;
+pub use sent_path::Unsendable;
 
 use crate::config::{self, HostPattern, MethodSet, PathPattern};
 use crate::message::canonical_path::PathError;

@@ -64,7 +64,7 @@ impl Router {
 
     /// The exclusive route that takes `query`, or that a lenient server could take its path for one of. For paths that were
     /// not asked for but made: where they lead into one, its guard would be passed by.
-    pub fn exclusive(&self, query: &Query<'_>) -> Option<usize> {
+    pub(super) fn exclusive(&self, query: &Query<'_>) -> Option<usize> {
         match self.find(query) {
             Ok(Some(route)) => self.routes[route].exclusive.then_some(route),
             Ok(None) => None,

@@ -3,9 +3,9 @@
 use http::HeaderName;
 
 use super::lines::{Lines, join};
-use crate::cli::sent_path::{Unsendable, sent_path};
+use super::sent_path;
 use crate::config::{Config, FieldValue, HeaderChanges, Rewrite, Route};
-use crate::route::{Query, Router};
+use crate::route::{Query, Router, Unsendable};
 
 /// Which header fields the route changes.
 pub(super) fn explain_headers(lines: &mut Lines, route: &Route) {
@@ -64,10 +64,13 @@ pub(super) fn explain_rewrite(
             true
         }
         Err(error) => {
-            if let Unsendable::Exclusive { path, .. } = &error {
-                lines.push("sent path", path.to_string());
+            let mut why = error.to_string();
+            if let Unsendable::Exclusive { path, route } = error {
+                lines.push("sent path", path.into_owned());
+                let name = &config.routes[route].name;
+                why = format!("the rewritten path belongs to the exclusive route {name}");
             }
-            lines.push("refused", format!("500, {error}"));
+            lines.push("refused", format!("500, {why}"));
             false
         }
     }

@@ -10,6 +10,7 @@ pub mod live;
 mod routes;
 mod rules;
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -22,10 +23,10 @@ use self::lines::Lines;
 use self::routes::{explain_outcome, other_routes};
 use super::EXIT_USAGE;
 use super::table::say;
-use crate::config::{self, Config, Problem};
+use crate::config::{self, Config, Problem, Rewrite};
 use crate::daemon::EXIT_CONFIG;
 use crate::message::canonical_path::canonicalize;
-use crate::route::{Matchers, Outcome, Query, Router};
+use crate::route::{Matchers, Outcome, Query, Router, Unsendable};
 use crate::units::Name;
 
 /// Which route takes a request, and why not the others.
@@ -143,6 +144,18 @@ pub(super) fn compile(config: &Config) -> Result<Router, Vec<Problem>> {
         };
         conflicts.into_iter().map(problem).collect()
     })
+}
+
+/// What the route at `index` makes of the path that is asked for.
+pub(super) fn sent_path<'p>(
+    (config, router): (&Config, &Router),
+    (index, rewrite): (usize, &Rewrite),
+    asked: &Query<'p>,
+) -> Result<Cow<'p, str>, Unsendable<'p>> {
+    let longest = config.listeners[asked.listener].limits.uri_bytes;
+    let action = |route: usize| &config.routes[route].action;
+    let goes_within = |other: usize| action(index).is_within(action(other), asked.method);
+    router.sent_path((rewrite, longest), asked, goes_within)
 }
 
 fn report(args: &Args, config: &Config, router: &Router) -> Result<Report, Failure> {

@@ -10,7 +10,6 @@ use super::fields::{Known, Learned, Met, Requirements, met};
 use super::record::{Record, Text};
 use super::unknown::Unknown;
 use crate::cli::explain;
-use crate::cli::sent_path::sent_path;
 use crate::config::{self, AccessLog, Action, Config, ConfigErrors, Listener, Route};
 use crate::message::canonical_path::loosest;
 use crate::proxy::error::ProxyError;
@@ -348,7 +347,7 @@ impl Ways {
         };
         if let Some(rewrite) = &route.rewrite {
             let rewrite = (index, rewrite);
-            if sent_path((&self.config, &self.router), rewrite, query).is_err() {
+            if explain::sent_path((&self.config, &self.router), rewrite, query).is_err() {
                 return Ok(Fate::error(Some(index), ProxyError::Rewrite));
             }
         }
