@@ -51,4 +51,5 @@ pub mod metrics;
 pub mod message;
 pub mod net;
 // below all
+pub mod lock;
 pub mod units;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 /// Lowest first. A module may name only modules of lower layers, and itself.
 const LAYERS: &[&[&str]] = &[
-    &["units"],
+    &["lock", "units"],
     &["message", "net"],
     &["config", "metrics"],
     &["balance", "tls"],
@@ -48,7 +48,8 @@ fn problems(path: &str, source: &str) -> Vec<String> {
     {
         problems.push(format!("{path} re-exports everything of a module"));
     }
-    if LOCKLESS.contains(&module) && words(&code).any(|word| word == "Mutex" || word == "RwLock") {
+    let is_lock = |word: &str| matches!(word, "Mutex" | "RwLock" | "lock");
+    if LOCKLESS.contains(&module) && words(&code).any(is_lock) {
         problems.push(format!("{path} holds a lock"));
     }
     if source.contains("#[ignore]") {
@@ -242,6 +243,7 @@ fn checker_catches_what_it_is_for() {
     assert!(found("main.rs", "use balancer::nonsense::Thing;").contains("names nonsense"));
     assert!(found("stranger.rs", "").contains("belongs to no layer"));
     assert!(found("pool/mod.rs", "struct Pool(std::sync::Mutex<()>);").contains("holds a lock"));
+    assert!(found("pool/mod.rs", "use crate::lock;").contains("holds a lock"));
     assert_eq!(
         found("upstream/mod.rs", "struct Upstream(std::sync::Mutex<()>);"),
         ""

@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -12,6 +12,7 @@ use tracing::warn;
 use super::Admin;
 use super::command::Operator;
 use super::problem::{Again, ApiError};
+use crate::lock::lock;
 
 /// Different wrong tokens of a client within a minute, after which no other is looked at.
 const MOST_WRONG: usize = 10;
@@ -60,7 +61,7 @@ impl Guesses {
     }
 
     fn clients(&self) -> MutexGuard<'_, HashMap<IpAddr, Guessed>> {
-        self.clients.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.clients)
     }
 
     fn key(guesses: &HashMap<IpAddr, Guessed>, client: IpAddr) -> IpAddr {

@@ -2,7 +2,7 @@
 //! heard what operators want since. As long as it has not, something may be in flight there anywhere.
 
 use std::collections::HashMap;
-use std::sync::{MutexGuard, PoisonError};
+use std::sync::MutexGuard;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use super::Admin;
 use super::status::EndpointStatus;
 use super::takeover::Neighbours;
+use crate::lock::lock;
 
 /// What it said last of itself.
 #[derive(Debug, Default)]
@@ -162,8 +163,7 @@ impl Admin {
     }
 
     pub(super) fn neighbours(&self) -> MutexGuard<'_, Neighbours> {
-        let neighbours = self.neighbours.lock();
-        neighbours.unwrap_or_else(PoisonError::into_inner)
+        lock(&self.neighbours)
     }
 }
 

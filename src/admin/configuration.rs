@@ -1,12 +1,11 @@
 //! The configuration in use, and those before it, as JSON.
 
-use std::sync::PoisonError;
-
 use serde::Serialize;
 
 use super::Admin;
 use super::history::Accepted;
 use super::status::unix_seconds;
+use crate::lock::lock;
 
 /// `GET /api/v1/config`
 #[derive(Debug, Serialize)]
@@ -40,7 +39,7 @@ struct AcceptedView {
 impl Running {
     /// What `admin` knows; all of it for those who may open the unix socket.
     pub fn of(admin: &Admin, is_trusted: bool) -> Self {
-        let history = admin.history.lock().unwrap_or_else(PoisonError::into_inner);
+        let history = lock(&admin.history);
         let current = history.current();
         Self {
             generation: admin.publisher.current().generation,

@@ -33,7 +33,6 @@ use std::net::{SocketAddr, TcpListener};
 use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::sync::Mutex;
-use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use axum::body::Body;
@@ -59,6 +58,7 @@ use self::problem::ApiError;
 use self::recent::Recent;
 use self::reloads::LastReload;
 use self::takeover::Neighbours;
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::metrics::encode::{self, Format};
 use crate::snapshot::Publisher;
@@ -101,23 +101,17 @@ pub struct Admin {
 impl Admin {
     /// Says whether the process is ready, and if not, why.
     pub fn set_unready(&self, why: Option<&'static str>) {
-        *self.unready.lock().unwrap_or_else(PoisonError::into_inner) = why;
+        *lock(&self.unready) = why;
     }
 
     /// Says what the last reload came to.
     pub fn set_last_reload(&self, last: LastReload) {
-        *self
-            .last_reload
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(last);
+        *lock(&self.last_reload) = Some(last);
     }
 
     /// Says which sockets are open.
     pub fn set_addresses(&self, addresses: Vec<(u32, SocketAddr)>) {
-        *self
-            .addresses
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = addresses;
+        *lock(&self.addresses) = addresses;
     }
 }
 
@@ -228,7 +222,7 @@ fn router() -> Router<Arc<Admin>> {
 }
 
 async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
-    match *admin.unready.lock().unwrap_or_else(PoisonError::into_inner) {
+    match *lock(&admin.unready) {
         None => "ok\n".into_response(),
         Some(why) => (StatusCode::SERVICE_UNAVAILABLE, format!("{why}\n")).into_response(),
     }
@@ -258,16 +252,8 @@ async fn status_over_the_socket(State(admin): State<Arc<Admin>>) -> Json<status:
 }
 
 fn status_of(admin: &Admin) -> status::Status {
-    let addresses = admin
-        .addresses
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
-    let last_reload = admin
-        .last_reload
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .clone();
+    let addresses = lock(&admin.addresses).clone();
+    let last_reload = lock(&admin.last_reload).clone();
     let snapshot = admin.publisher.current();
     let mut status = status::Status::of(&snapshot, &addresses, admin.started).after(last_reload);
     status.upgrade = admin.succession();

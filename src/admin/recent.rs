@@ -2,7 +2,7 @@
 //! nobody waits for it; what has been told is kept for who asks the same.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, SystemTime};
 
 use axum::body::Bytes;
@@ -16,6 +16,7 @@ use super::Admin;
 use super::names::decoded;
 use super::problem::ApiError;
 use crate::config::hint;
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::metrics::recent::{POINTS, Reading, STEP};
 use crate::snapshot::Snapshot;
@@ -190,10 +191,6 @@ pub async fn keep_taking(admin: Arc<Admin>) {
             admin.events.publish_point(&latest);
         }
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 const MOST_TOLD: usize = 8 << 20; // a thousand endpoints with all their points have 5 MiB

@@ -1,6 +1,5 @@
 //! Watches certificates in use: whether their files hold others by now, and whether they end soon.
 
-use std::sync::PoisonError;
 use std::time::SystemTime;
 
 use tokio::task::JoinHandle;
@@ -9,6 +8,7 @@ use tracing::{error, warn};
 
 use super::Daemon;
 use crate::config::{Config, ConfigErrors};
+use crate::lock::lock;
 use crate::snapshot::compile::tls_files;
 use crate::snapshot::{Listener, Snapshot};
 use crate::tls::Contents;
@@ -91,8 +91,7 @@ impl Daemon {
         if let Err(problems) = self.take_over(config, compiled, said).await {
             return Some(Err(problems));
         }
-        let history = self.admin.history.lock();
-        let mut history = history.unwrap_or_else(PoisonError::into_inner);
+        let mut history = lock(&self.admin.history);
         history.renew(&self.files);
         Some(Ok(()))
     }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use serde_json::json;
 use tokio::time::Instant;
@@ -18,6 +18,7 @@ use crate::admin::command::{
 };
 use crate::admin::status;
 use crate::config::{self, Config, Mode};
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiler, apply};
@@ -162,8 +163,7 @@ impl Daemon {
             ));
         }
         let found = {
-            let history = self.admin.history.lock();
-            let history = history.unwrap_or_else(PoisonError::into_inner);
+            let history = lock(&self.admin.history);
             history.find(generation).cloned()
         };
         let earlier = found.map_err(Refused::Unknown)?;

@@ -1,6 +1,6 @@
 //! From an edited file to a published snapshot; or nothing changes, and why is said.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use serde_json::json;
@@ -18,6 +18,7 @@ use crate::admin::command::{Operator, Reloaded};
 use crate::admin::history::{Accepted, By};
 use crate::admin::reloads::LastReload;
 use crate::config::{self, Config, ConfigErrors};
+use crate::lock::lock;
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::plan::held::HeldOut;
@@ -121,11 +122,7 @@ impl Daemon {
             Ok(reloaded) => {
                 self.put_on_trial(before, is_from_file);
                 self.tell_modes();
-                let history = self.admin.history.lock();
-                note_accepted(
-                    &self.metrics,
-                    &history.unwrap_or_else(PoisonError::into_inner),
-                );
+                note_accepted(&self.metrics, &lock(&self.admin.history));
                 match &why {
                     None => self.notify.ready(&self.summary()),
                     Some(why) => {
@@ -207,8 +204,7 @@ impl Daemon {
             self.gone_back_from = Some(self.tried.clone());
             self.watch_those_in_use_too();
         }
-        let history = self.admin.history.lock();
-        let mut history = history.unwrap_or_else(PoisonError::into_inner);
+        let mut history = lock(&self.admin.history);
         let mut doubts = match cause.earlier() {
             None => history.end_of_rollback(&text),
             Some(earlier) => changed_since(earlier, &self.files),

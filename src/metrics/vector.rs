@@ -7,7 +7,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::sync::{Arc, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use prometheus::core::Metric;
 use prometheus::{Histogram, IntCounter, IntGauge};
@@ -16,6 +16,7 @@ use smallvec::SmallVec;
 use super::encode::Page;
 use super::family::{Family, Kind};
 use super::totals::Total;
+use crate::lock;
 
 /// Counters by labels.
 pub type IntCounterVec = Vector<IntCounter>;
@@ -175,12 +176,11 @@ impl<C: Cell> Vector<C> {
     }
 
     fn read(&self) -> RwLockReadGuard<'_, BTreeMap<Box<str>, Series<C>>> {
-        self.0.series.read().unwrap_or_else(PoisonError::into_inner)
+        lock::read(&self.0.series)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, BTreeMap<Box<str>, Series<C>>> {
-        let series = self.0.series.write();
-        series.unwrap_or_else(PoisonError::into_inner)
+        lock::write(&self.0.series)
     }
 }
 

@@ -3,9 +3,11 @@
 use std::collections::HashMap;
 use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use foldhash::quality::RandomState;
+
+use crate::lock::lock;
 
 /// The network that stands for one client: an IPv4 address by itself, an IPv6 address with its /64, all of which one
 /// subscriber has.
@@ -28,7 +30,7 @@ impl PerClient {
     /// Counts one connection more from `address`; `None` where that would be more than `limit`.
     pub fn admit(self: &Arc<Self>, address: IpAddr, limit: NonZeroUsize) -> Option<OfClient> {
         let client = network(address);
-        let mut open = self.lock();
+        let mut open = lock(&self.0);
         let count = open.entry(client).or_default();
         if *count >= limit.get() {
             return None;
@@ -38,11 +40,6 @@ impl PerClient {
             all: Arc::clone(self),
             client,
         })
-    }
-
-    /// What a panic elsewhere left is still whole: every change is one of a number.
-    fn lock(&self) -> MutexGuard<'_, HashMap<IpAddr, usize, RandomState>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -55,7 +52,7 @@ pub struct OfClient {
 
 impl Drop for OfClient {
     fn drop(&mut self) {
-        let mut open = self.all.lock();
+        let mut open = lock(&self.all.0);
         if let Some(count) = open.get_mut(&self.client) {
             *count -= 1;
             if *count == 0 {
@@ -86,7 +83,7 @@ mod tests {
         let third = admit("192.0.2.1");
         assert!(third.is_some() && admit("192.0.2.1").is_none());
         drop((second, third, other));
-        assert!(all.lock().is_empty());
+        assert!(lock(&all.0).is_empty());
     }
 
     #[test]

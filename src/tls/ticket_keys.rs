@@ -4,12 +4,14 @@
 //! Those that rustls makes cannot be handed to the process that takes the place of this one, which would end every session.
 
 use std::fmt;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, RwLock};
 
 use aws_lc_rs::aead::{AES_256_GCM, Aad, NONCE_LEN, Nonce, RandomizedNonceKey};
 use rustls::server::ProducesTickets;
 use rustls_pki_types::UnixTime;
 use serde::{Deserialize, Serialize};
+
+use crate::lock;
 
 /// Seals tickets with the newest key, and opens those of the one before it.
 pub(super) struct KeyRing(RwLock<Ring>);
@@ -60,7 +62,7 @@ impl KeyRing {
     }
 
     pub(super) fn keys(&self) -> Keys {
-        let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let ring = lock::read(&self.0);
         Keys {
             current: ring.current.secret.clone(),
             previous: ring.previous.as_ref().map(|key| key.secret.clone()),
@@ -74,12 +76,12 @@ impl KeyRing {
             let previous = previous.filter(|key| key.age(now) < 2 * IN_USE);
             (Arc::clone(&ring.current), previous)
         };
-        let ring = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let ring = lock::read(&self.0);
         if !ring.current.is_due(now) {
             return good(&ring);
         }
         drop(ring);
-        let mut ring = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let mut ring = lock::write(&self.0);
         // Another thread may have been faster. Without random bytes the old one has to do.
         if ring.current.is_due(now)
             && let Some(key) = Key::random(now)

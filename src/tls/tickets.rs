@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{ProducesTickets, ServerSessionMemoryCache, StoresServerSessions};
@@ -13,6 +13,7 @@ use rustls_pki_types::{CertificateDer, UnixTime};
 use serde::{Deserialize, Serialize};
 
 use super::ticket_keys::{KeyRing, Keys};
+use crate::lock::lock;
 
 /// Ticket keys and stored sessions: one per process, so that tickets outlive a reload and work at every worker.
 ///
@@ -62,7 +63,7 @@ impl Tickets {
 
     /// The keys in use.
     pub fn secrets(&self) -> TicketSecrets {
-        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let groups = lock(&self.groups);
         let of_group = |(group, tickets): (&Group, &Weak<OfClients>)| {
             Some((*group, tickets.upgrade()?.ticketer.keys()))
         };
@@ -88,12 +89,12 @@ impl Tickets {
         group: Group,
         verifier: &Arc<dyn ClientCertVerifier>,
     ) -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
-        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut groups = lock(&self.groups);
         groups.retain(|_, tickets| tickets.strong_count() > 0);
         if let Some(tickets) = groups.get(&group).and_then(Weak::upgrade) {
             return Ok(tickets);
         }
-        let mut handed = self.handed.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut handed = lock(&self.handed);
         let tickets = Arc::new(OfClients {
             ticketer: match handed.remove(&group) {
                 Some(keys) => KeyRing::with(keys),

@@ -1,8 +1,10 @@
 //! Remembers what was said of an endpoint's TLS, so that lasting trouble is not said for every connection.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// What is to be said of an endpoint's TLS.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -28,7 +30,7 @@ impl Trouble {
         if wrong.is_none() && !self.any.load(Relaxed) {
             return None;
         }
-        let mut said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut said = lock(&self.said);
         self.any.store(wrong.is_some(), Relaxed);
         let Some(wrong) = wrong else {
             return said.take().map(|_| Note::Well);

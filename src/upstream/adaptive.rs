@@ -4,10 +4,11 @@
 //! the first that was too much, then one request more; when too many come late, there is a fifth less.
 
 use std::num::NonZeroU32;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::config::Adaptive;
+use crate::lock::lock;
 
 /// What one endpoint's limit is found out from.
 #[derive(Debug, Default)]
@@ -24,7 +25,7 @@ impl Adapting {
     /// The limit to begin or go on with, where `limit` is configured and `rule`, if any, says how to find a lower one. What was
     /// found so far is kept, within the new bounds.
     pub fn set(&self, limit: Option<NonZeroU32>, rule: Option<&Adaptive>) -> Option<NonZeroU32> {
-        let mut found = self.lock();
+        let mut found = lock(&self.found);
         *found = rule.map(|rule| {
             let most = limit.unwrap_or(rule.max);
             let rule = Adaptive {
@@ -52,7 +53,7 @@ impl Adapting {
     /// The limit that follows from the attempts since the last time, of an endpoint that has so many requests now. `None`: they
     /// are too few to say, or nobody wants to know.
     pub fn next(&self, in_flight: u32) -> Option<NonZeroU32> {
-        let mut found = self.lock();
+        let mut found = lock(&self.found);
         let (adaptation, rule) = found.as_mut()?;
         if self.attempts.load(Relaxed) < ENOUGH {
             return None;
@@ -64,11 +65,6 @@ impl Adapting {
         };
         *adaptation = adaptation.next(rule, seen);
         NonZeroU32::new(adaptation.limit())
-    }
-
-    /// What a panic elsewhere left is still whole: every change is one assignment.
-    fn lock(&self) -> MutexGuard<'_, Option<(Adaptation, Adaptive)>> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

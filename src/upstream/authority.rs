@@ -6,7 +6,7 @@
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Release};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use http::HeaderName;
@@ -18,6 +18,7 @@ use super::role::{PassedOver, Said};
 use super::state::{State, Tier};
 use super::{Denied, Endpoint, EndpointId, Lease, Tried, Upstream};
 use crate::config::{Mode, RoleSource};
+use crate::lock::lock;
 use crate::units::Name;
 
 /// Who serves in an upstream of which one endpoint does, as one snapshot has it.
@@ -110,7 +111,7 @@ impl Authority {
 
 impl Seat {
     fn told(&self) -> MutexGuard<'_, Told> {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.told)
     }
 }
 

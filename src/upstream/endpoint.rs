@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Instant, SystemTime};
 
 use tokio::net::TcpStream;
@@ -26,6 +26,7 @@ use super::state::{Health, State, Tier};
 use super::version::{Runs, Shown};
 use crate::balance::{Candidate, stable_hash};
 use crate::config::{Adaptive, Address, Mode};
+use crate::lock::lock;
 use crate::message::proxy_protocol;
 use crate::metrics::EndpointMetrics;
 use crate::net::transport::Transport;
@@ -575,8 +576,3 @@ fn packed_tier(state: &State) -> u8 {
 const KEPT: u8 = 3;
 /// Above what [`max_in_flight`](Endpoint::max_in_flight) can be.
 const NO_LIMIT: u32 = u32::MAX;
-
-/// What a panic elsewhere left is still whole: every change is one assignment after another of plain values.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}

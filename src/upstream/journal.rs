@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use super::outlier::Line;
@@ -12,6 +12,7 @@ use super::role::Said;
 use super::state::Health;
 use super::version::Runs;
 use crate::config::Mode;
+use crate::lock::lock;
 use crate::units::AppVersion;
 
 /// What became known of an endpoint.
@@ -179,7 +180,7 @@ impl Journal {
     /// Takes note. What has just been noted is counted, not noted again: a flood of one failure leaves the rest readable.
     pub fn note(&self, fact: Fact) {
         let now = SystemTime::now();
-        let mut entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut entries = lock(&self.0);
         // Not past a change of what is believed: what came before that and what came after are two stories.
         let change = entries.iter().rposition(|entry| entry.fact.is_change());
         let begin = change
@@ -206,7 +207,7 @@ impl Journal {
 
     /// Oldest first.
     pub fn entries(&self) -> Vec<Entry> {
-        let entries = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let entries = lock(&self.0);
         entries.iter().cloned().collect()
     }
 }

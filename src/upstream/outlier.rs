@@ -6,7 +6,7 @@
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant, SystemTime};
 
 use tokio::sync::Notify;
@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::Endpoint;
 use super::journal::{Fact, Return};
 use crate::config::Passive;
+use crate::lock::lock;
 
 /// The rule of an upstream, and who is told when an endpoint has crossed a line.
 #[derive(Clone, Debug)]
@@ -205,7 +206,7 @@ impl Outlier {
 
     /// For the control thread, once a second: the window moves on.
     pub fn tick(&self, answered: u64, window: Duration) {
-        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seconds = lock(&self.seconds);
         seconds.push_back(self.totals(answered));
         while seconds.len() as u64 > window.as_secs() {
             seconds.pop_front();
@@ -220,7 +221,7 @@ impl Outlier {
 
     /// For the control thread: what was is forgotten.
     pub fn restart(&self, answered: u64) {
-        let mut seconds = self.seconds.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut seconds = lock(&self.seconds);
         seconds.clear();
         self.consecutive.store(0, Relaxed);
         self.begin.store(self.totals(answered).pack(), Relaxed);

@@ -1,8 +1,10 @@
 //! Whether an endpoint answers about as quickly as it is used to: what it has in flight while it does not has piled up, and is no
 //! sign of what it can carry. Has no clock.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// How quickly an endpoint answers, and how quickly it is used to. Written by the control thread at ticks, read for the status.
 #[derive(Debug, Default)]
@@ -37,9 +39,8 @@ impl Pace {
         self.course().is_slow
     }
 
-    /// What a panic elsewhere left is still whole: plain numbers.
     fn course(&self) -> MutexGuard<'_, Course> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

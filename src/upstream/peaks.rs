@@ -1,7 +1,9 @@
 //! The most that was seen of a number lately. Has no clock: it is told the time.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant};
+
+use crate::lock::lock;
 
 /// The highest of the numbers seen within the last minute, and the last day. Written by the control thread at ticks, read for
 /// the status: nothing that requests do waits for it.
@@ -58,9 +60,8 @@ impl Peaks {
         self.seen().day.highest()
     }
 
-    /// What a panic elsewhere left is still whole: plain numbers.
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.seen)
     }
 }
 

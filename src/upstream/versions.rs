@@ -2,10 +2,11 @@
 //! labels of metrics. Has no clock: it is told the time.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Upstream;
+use crate::lock::lock;
 use crate::units::AppVersion;
 
 /// So many versions of an upstream are labels of their own; the rest are [`OTHER`].
@@ -87,7 +88,7 @@ impl Versions {
     }
 
     fn kept(&self) -> MutexGuard<'_, Kept> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -5,7 +5,7 @@ mod past;
 mod seen;
 
 use std::pin::Pin;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use self::past::Past;
 use self::seen::Seen;
 use super::status::{unix_millis, unix_seconds};
+use crate::lock::lock;
 use crate::snapshot::{Publisher, Snapshot};
 
 /// Texts that may wait for one viewer; those of one moment are one.
@@ -125,7 +126,7 @@ impl Events {
     }
 
     fn viewers(&self) -> MutexGuard<'_, Viewers> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -5,7 +5,7 @@ mod judge;
 mod tally;
 mod trials;
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -20,6 +20,7 @@ use super::reload::Cause;
 use crate::admin::command::{Operator, Refused};
 use crate::admin::history::Accepted;
 use crate::config::{Config, ConfigErrors};
+use crate::lock::lock;
 use crate::metrics::Metrics;
 
 /// Counts from time to time.
@@ -110,8 +111,7 @@ impl Daemon {
     pub(super) async fn count_before(&self) -> Option<(Tally, Accepted)> {
         self.config.process.auto_rollback.as_ref()?;
         let tally = count(&self.metrics).await.ok()?;
-        let history = self.admin.history.lock();
-        let history = history.unwrap_or_else(PoisonError::into_inner);
+        let history = lock(&self.admin.history);
         Some((tally, history.current()?.clone()))
     }
 

@@ -8,7 +8,7 @@ mod journal;
 use std::io;
 use std::path::Path;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use self::complaints::{Complaints, Say};
 use self::datagram::{Datagrams, Protocol};
 use self::file::Stream;
 use crate::config::{AccessLog, AccessLogTarget};
+use crate::lock::lock;
 use crate::proxy::access_log::{Block, Lost, Outlet};
 
 /// Blocks of about 32 KiB that may wait to be written.
@@ -142,7 +143,7 @@ impl Handle {
 
     /// Writes to `target` from the next block on.
     pub fn set_target(&self, target: Target) {
-        *self.target.lock().unwrap_or_else(PoisonError::into_inner) = Next::New(target);
+        *lock(&self.target) = Next::New(target);
         // Lets go of a file that was renamed also when nobody sends lines; with a full channel somebody does.
         self.outlet.wake();
     }
@@ -213,10 +214,7 @@ impl Writer {
     }
 
     fn write(&mut self, block: &Block) {
-        let next = std::mem::replace(
-            &mut *self.next.lock().unwrap_or_else(PoisonError::into_inner),
-            Next::Same,
-        );
+        let next = std::mem::replace(&mut *lock(&self.next), Next::Same);
         if let Next::New(new) = next {
             let left = std::mem::replace(&mut self.target, new).leave();
             self.lost.add(left);

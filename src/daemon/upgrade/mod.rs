@@ -17,7 +17,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, UNIX_EPOCH};
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, geteuid, kill_process, waitid};
@@ -39,6 +39,7 @@ use super::wishes::Wishes;
 use crate::admin::before::{Busy, Left};
 use crate::admin::command::{Operator, Refused, Reply};
 use crate::admin::takeover::{Upgraded, Wanted};
+use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::metrics::totals::Totals;
 use crate::net::pass::Channel;
@@ -281,8 +282,7 @@ impl Daemon {
         if let Some((_, listener)) = &self.doors.unix {
             descriptors.push(listener.try_clone()?.into());
         }
-        let history = self.admin.history.lock();
-        let history = history.unwrap_or_else(PoisonError::into_inner);
+        let history = lock(&self.admin.history);
         let endpoints = snapshot.upstreams.iter().flat_map(|it| &it.endpoints);
         let heritage = Heritage {
             format: FORMAT,

@@ -10,7 +10,7 @@
 mod waiting;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
@@ -18,6 +18,7 @@ use tokio::time::{Instant, timeout_at};
 use self::waiting::Waiting;
 use super::{Lease, Upstream, Wish};
 use crate::config::{self, QueueOrder};
+use crate::lock::lock;
 
 mod atomic {
     pub(super) use std::sync::atomic::{AtomicUsize, Ordering, fence};
@@ -102,7 +103,7 @@ impl Queue {
 
     #[cold]
     fn serve(&self) {
-        let mut waiters = self.lock();
+        let mut waiters = lock(&self.waiters);
         let unwanted = waiters.serve();
         self.count(&waiters);
         drop(waiters);
@@ -117,7 +118,7 @@ impl Queue {
         rule: &config::Queue,
         waiter: Waiter,
     ) -> Result<Place<'q>, Denied> {
-        let mut waiters = self.lock();
+        let mut waiters = lock(&self.waiters);
         let number = waiters.push(upstream, rule, waiter)?;
         self.count(&waiters);
         self.waiting.before_looking();
@@ -133,11 +134,6 @@ impl Queue {
 
     fn count(&self, waiters: &Waiters) {
         self.waiting.set(waiters.len());
-    }
-
-    /// What a panic elsewhere left is still whole, or nearly: nobody is in two lines.
-    fn lock(&self) -> MutexGuard<'_, Waiters> {
-        self.waiters.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -247,7 +243,7 @@ struct Place<'q> {
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut waiters = self.queue.lock();
+        let mut waiters = lock(&self.queue.waiters);
         waiters.remove(self.number);
         self.queue.count(&waiters);
     }

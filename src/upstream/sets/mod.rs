@@ -4,12 +4,13 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::flip::Flip;
 use super::journal::Fact;
 use super::{Endpoint, Upstream, Wish};
 use crate::balance::{Cursor, Policy};
+use crate::lock::lock;
 use crate::units::Name;
 
 /// An upstream's sets, as one snapshot has them.
@@ -486,11 +487,6 @@ impl Upstream {
             self.prepare(!now.swapped, now.next);
         }
     }
-}
-
-/// What a panic elsewhere left is still whole: every change is one assignment.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]
