@@ -4,8 +4,8 @@ use serde::Serialize;
 
 use super::Admin;
 use super::history::Accepted;
-use super::status::unix_seconds;
 use crate::lock::lock;
+use crate::units::unix_seconds;
 
 /// `GET /api/v1/config`
 #[derive(Debug, Serialize)]

@@ -2,8 +2,9 @@
 
 use serde::Serialize;
 
-use super::status::{find, unix_millis};
+use super::status::find;
 use crate::snapshot::Snapshot;
+use crate::units::unix_millis;
 use crate::upstream::journal::Entry;
 
 /// `GET /api/v1/endpoints/{upstream}/{endpoint}/facts`

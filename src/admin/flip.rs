@@ -15,9 +15,9 @@ use super::actions::read;
 use super::command::{Command, Operator};
 use super::names::Names;
 use super::problem::ApiError;
-use super::status::unix_millis;
 use crate::config::hint;
 use crate::snapshot::Snapshot;
+use crate::units::unix_millis;
 use crate::upstream::flip::{Figures, Flip};
 use crate::upstream::{Tier, Upstream};
 

@@ -5,7 +5,7 @@ use std::time::SystemTime;
 use serde::Serialize;
 
 use super::history::By;
-use super::status::unix_seconds;
+use crate::units::unix_seconds;
 
 /// A reload, whatever came of it.
 #[derive(Clone, Debug)]

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Instant, SystemTime};
 
 use serde::Serialize;
 
@@ -18,6 +18,7 @@ use super::takeover::{Neighbours, Succession};
 use crate::config::{self, hint};
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
+use crate::units::unix_seconds;
 use crate::upstream::outlier::Ejection;
 use crate::upstream::state::State;
 use crate::upstream::versions::{self, OTHER};
@@ -584,15 +585,4 @@ fn refresh_versions(snapshot: &Snapshot, metrics: &Metrics) {
         let values: Result<[&str; 3], _> = values.try_into();
         values.is_ok_and(|values| infos.contains(&values.map(str::to_owned)))
     });
-}
-
-pub(super) fn unix_millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
-pub(super) fn unix_seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH)
-        .unwrap_or_default()
-        .as_secs()
 }

@@ -8,13 +8,15 @@ use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertifiedIssuer, DnType, ExtendedKeyUsagePurpose, IsCa,
     KeyPair, KeyUsagePurpose, PublicKeyData,
 };
 use x509_parser::time::ASN1Time;
+
+use crate::units::unix_seconds;
 
 /// Make a development authority and a server certificate signed by it.
 #[derive(Clone, Debug, clap::Args)]
@@ -211,11 +213,8 @@ fn validity(params: &mut CertificateParams) {
         (&mut params.not_before, now - HOUR),
         (&mut params.not_after, now + YEAR),
     ] {
-        let seconds = moment
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default()
-            .as_secs();
-        if let Ok(time) = ASN1Time::from_timestamp(i64::try_from(seconds).unwrap_or(i64::MAX)) {
+        let seconds = i64::try_from(unix_seconds(moment)).unwrap_or(i64::MAX);
+        if let Ok(time) = ASN1Time::from_timestamp(seconds) {
             *field = time.to_datetime();
         }
     }

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use std::thread::sleep;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -13,6 +13,7 @@ use super::audit::Audit;
 use super::running::{AskError, At, Running, finished};
 use super::table::{Cell, Table, Tone, in_colour};
 use crate::config::hint;
+use crate::units::unix_seconds;
 use crate::upstream::state::STANDBY;
 
 /// Between two looks.
@@ -422,8 +423,7 @@ pub(super) fn ago(seconds: u64) -> String {
 }
 
 pub(super) fn now() -> u64 {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH);
-    now.unwrap_or_default().as_secs()
+    unix_seconds(SystemTime::now())
 }
 
 #[cfg(test)]

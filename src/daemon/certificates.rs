@@ -1,7 +1,5 @@
 //! Watches certificates in use: whether their files hold others by now, and whether they end soon.
 
-use std::time::SystemTime;
-
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 use tracing::{error, warn};
@@ -11,8 +9,8 @@ use crate::config::{Config, ConfigErrors};
 use crate::lock::lock;
 use crate::snapshot::compile::tls_files;
 use crate::snapshot::{Listener, Snapshot};
-use crate::tls::Contents;
 use crate::tls::expiry::{self, Urgency};
+use crate::tls::{Contents, seconds_since_1970};
 
 /// Looks at the files of TLS from time to time.
 pub(super) struct Files {
@@ -98,7 +96,7 @@ impl Daemon {
 
     /// Names what ends soon of what is in use.
     pub(super) fn warn_of_endings(&self) {
-        for ending in endings(&self.publisher.current(), now()) {
+        for ending in endings(&self.publisher.current(), seconds_since_1970()) {
             let Ending {
                 listener,
                 what,
@@ -159,14 +157,6 @@ fn in_use(listener: &Listener) -> impl Iterator<Item = (&'static str, &str, i64)
     certificates.chain(revocation.map(|it| ("revocation list", &*it.label, it.next_update)))
 }
 
-/// Seconds since 1970-01-01 UTC.
-pub(super) fn now() -> i64 {
-    let now = SystemTime::now()
-        .duration_since(SystemTime::UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(now.as_secs()).unwrap_or(i64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
     use std::fs;
@@ -221,11 +211,11 @@ mod tests {
                 .collect()
         };
         assert_eq!(
-            found(now()),
+            found(seconds_since_1970()),
             listed(&[("soon", Urgency::Soon), ("close", Urgency::Now)])
         );
         assert_eq!(
-            found(now() + 10 * DAY),
+            found(seconds_since_1970() + 10 * DAY),
             listed(&[
                 ("far", Urgency::Soon),
                 ("soon", Urgency::Now),

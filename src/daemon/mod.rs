@@ -63,7 +63,7 @@ use crate::net::pass::Channel;
 use crate::snapshot::compile::Compiler;
 use crate::snapshot::plan::restart::Started;
 use crate::snapshot::{Instance, Publisher, Snapshot};
-use crate::tls::{Contents, Tickets};
+use crate::tls::{Contents, Tickets, seconds_since_1970};
 use crate::units::Name;
 use crate::worker::{Command, Worker};
 
@@ -612,7 +612,7 @@ fn note_accepted(metrics: &Metrics, history: &History) {
     metrics.config_last_reload_successful.set(1);
     metrics
         .config_last_reload_success_timestamp
-        .set(certificates::now());
+        .set(seconds_since_1970());
 }
 
 fn warn_of(warnings: &[Problem]) {

@@ -8,7 +8,7 @@
 use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use rustls::crypto::CryptoProvider;
 use rustls::sign::CertifiedKey;
@@ -21,6 +21,7 @@ use x509_parser::prelude::FromDer;
 use super::expiry::{self, lasting};
 use super::pem::{read_chain, read_key};
 use crate::config::{Certificate, Place, Problem};
+use crate::units::unix_seconds;
 
 /// What an operator wants to know of a certificate in use.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -244,11 +245,9 @@ fn keep<T>(result: Result<T, Problem>, problems: &mut Vec<Problem>) -> Option<T>
     result.map_err(|problem| problems.push(problem)).ok()
 }
 
-pub(super) fn seconds_since_1970() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+/// By the clock now.
+pub fn seconds_since_1970() -> i64 {
+    i64::try_from(unix_seconds(SystemTime::now())).unwrap_or(i64::MAX)
 }
 
 pub(super) fn ago(seconds: i64) -> String {

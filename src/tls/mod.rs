@@ -23,7 +23,7 @@ mod tickets;
 mod trouble;
 mod unverified;
 
-pub use certificates::CertificateInfo;
+pub use certificates::{CertificateInfo, seconds_since_1970};
 pub use client::{Client, ClientSettings, TlsError, client};
 pub use clients::RevocationInfo;
 pub use files::Contents;

@@ -11,7 +11,7 @@ use super::outlier::{Ejection, Line};
 use super::role::Said;
 use super::state::{Evidence, Health};
 use super::version::Runs;
-use crate::units::AppVersion;
+use crate::units::{AppVersion, unix_millis};
 
 /// An endpoint, and what is known of it.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -81,10 +81,10 @@ impl Endpoint {
                 Health::Down(Evidence::Hard) => Known::Gone,
             },
             reason: state.reason,
-            since: millis(state.since),
+            since: unix_millis(state.since),
             ejected: state
                 .ejected
-                .map(|it| (it.line.as_str().to_owned(), millis(it.until))),
+                .map(|it| (it.line.as_str().to_owned(), unix_millis(it.until))),
             peaks: self.peaks.remember(),
             version: self.version().map(|version| version.to_string()),
             role: match state.part.said {
@@ -182,11 +182,6 @@ fn manner(endpoint: &Endpoint) -> String {
     let tls = contact.tls.as_ref().map(|tls| tls.fingerprint());
     let proxy = contact.proxy_protocol.map(|version| format!("{version:?}"));
     format!("{} {}", proxy.unwrap_or_default(), tls.unwrap_or_default())
-}
-
-fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

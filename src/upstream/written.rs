@@ -4,7 +4,7 @@
 //! and gets nothing else by it.
 
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
@@ -16,6 +16,7 @@ use http::header::{COOKIE, HeaderMap};
 
 use crate::config::ReadYourWrites;
 use crate::message::cookie;
+use crate::units::unix_millis;
 
 /// What a route remembers of who has written.
 #[derive(Debug)]
@@ -71,7 +72,7 @@ impl Written {
 
     /// What a client is told that has written at `now`.
     pub fn said(&self, now: SystemTime, tls: bool) -> Option<HeaderValue> {
-        let until = millis(now + self.window).to_be_bytes();
+        let until = unix_millis(now + self.window).to_be_bytes();
         let proof = self.proof(self.keys.first()?, until);
         let value = URL_SAFE_NO_PAD.encode([&until[..], &proof].concat());
         let secure = if tls { "; Secure" } else { "" };
@@ -99,7 +100,7 @@ impl Written {
         proof.copy_from_slice(&value[TIME..]);
         let good_until = u64::from_be_bytes(until);
         // Nor longer than any is good that is made now: a reload, or the clock, may have made it less.
-        let is_now = millis(now) < good_until && good_until <= millis(now + self.window);
+        let is_now = unix_millis(now) < good_until && good_until <= unix_millis(now + self.window);
         let is_ours =
             |key: &hmac::Key| verify_slices_are_equal(&self.proof(key, until), &proof).is_ok();
         is_now && self.keys.iter().any(is_ours)
@@ -124,13 +125,10 @@ impl Written {
 
 const TAKEN: usize = TIME + PROOF;
 
-fn millis(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use proptest::prelude::*;
 
     use super::*;

@@ -17,9 +17,9 @@ use tokio::time::sleep;
 
 use self::past::Past;
 use self::seen::Seen;
-use super::status::{unix_millis, unix_seconds};
 use crate::lock::lock;
 use crate::snapshot::{Publisher, Snapshot};
+use crate::units::{unix_millis, unix_seconds};
 
 /// Texts that may wait for one viewer; those of one moment are one.
 const WAITING: usize = 256;

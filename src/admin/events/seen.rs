@@ -5,9 +5,8 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
-use crate::admin::status::unix_seconds;
 use crate::snapshot::Snapshot;
-use crate::units::{AppVersion, Name};
+use crate::units::{AppVersion, Name, unix_seconds};
 use crate::upstream::authority::Incumbent;
 use crate::upstream::state::State;
 use crate::upstream::{Endpoint, EndpointId, Upstream};

@@ -18,7 +18,7 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::time::{Duration, UNIX_EPOCH};
+use std::time::Duration;
 
 use rustix::process::{Pid, WaitId, WaitIdOptions, geteuid, kill_process, waitid};
 use serde_json::json;
@@ -44,6 +44,7 @@ use crate::metrics::Metrics;
 use crate::metrics::totals::Totals;
 use crate::net::pass::Channel;
 use crate::snapshot::Snapshot;
+use crate::units::unix_millis;
 use crate::upstream::EndpointId;
 use crate::worker;
 
@@ -349,8 +350,7 @@ fn skews(snapshot: &Snapshot) -> Vec<(String, u64)> {
     let upstreams = snapshot.upstreams.iter();
     let skews = upstreams.filter_map(|upstream| {
         let since = upstream.versions.skew_since()?;
-        let since = since.duration_since(UNIX_EPOCH).unwrap_or_default();
-        Some((upstream.name.to_string(), since.as_millis() as u64))
+        Some((upstream.name.to_string(), unix_millis(since)))
     });
     skews.collect()
 }

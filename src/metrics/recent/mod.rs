@@ -4,13 +4,14 @@
 mod reading;
 
 use std::collections::{BTreeMap, VecDeque};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use serde::Serialize;
 
 use self::reading::Counted;
 pub use self::reading::Reading;
 use super::cells::SECONDS;
+use crate::units::unix_seconds;
 
 /// Between two points.
 pub const STEP: Duration = Duration::from_secs(5);
@@ -325,13 +326,10 @@ fn quantile(buckets: &[u64], total: u64, share: f64) -> Option<f64> {
     Some(lower)
 }
 
-fn unix_seconds(time: SystemTime) -> u64 {
-    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
-    since.as_secs()
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::UNIX_EPOCH;
+
     use proptest::prelude::*;
     use serde_json::{Value, json};
 
