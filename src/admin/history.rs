@@ -1,13 +1,14 @@
 //! The files that were accepted, the latest last: what `rollback` goes back to. In memory only, and not without bound.
 
 use std::collections::VecDeque;
-use std::fmt::{self, Write};
+use std::fmt;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use aws_lc_rs::digest;
 use serde::{Deserialize, Serialize};
 
+use crate::message::hexadecimal;
 use crate::tls::Contents;
 
 /// Files that are kept.
@@ -83,12 +84,7 @@ impl Accepted {
     /// SHA-256 of the file, in hexadecimal.
     pub fn hash(&self) -> String {
         let digest = digest::digest(&digest::SHA256, self.text.as_bytes());
-        let mut digits = String::with_capacity(64);
-        for byte in digest.as_ref() {
-            // Writing to a string does not fail.
-            let _ = write!(digits, "{byte:02x}");
-        }
-        digits
+        hexadecimal::digits(digest.as_ref())
     }
 }
 

@@ -6,6 +6,7 @@ use axum::http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::problem::ApiError;
+use crate::message::hexadecimal;
 
 /// What stands in the braces of a path.
 #[derive(Debug)]
@@ -47,15 +48,14 @@ pub(super) fn decoded(text: &str) -> Option<String> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let [first, after @ ..] = rest {
-        if *first == b'%' {
-            let digits = std::str::from_utf8(after.get(..2)?).ok()?;
-            let is_hex = digits.bytes().all(|digit| digit.is_ascii_hexdigit());
-            bytes.push(u8::from_str_radix(digits, 16).ok().filter(|_| is_hex)?);
-            rest = &after[2..];
-        } else {
-            bytes.push(if *first == b'+' { b' ' } else { *first });
-            rest = after;
-        }
+        let (byte, length) = match (first, after) {
+            (b'%', [high, low, ..]) => (hexadecimal::byte(*high, *low)?, 3),
+            (b'%', _) => return None,
+            (b'+', _) => (b' ', 1),
+            (byte, _) => (*byte, 1),
+        };
+        bytes.push(byte);
+        rest = &rest[length..];
     }
     String::from_utf8(bytes).ok()
 }

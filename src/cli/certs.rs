@@ -16,6 +16,7 @@ use rcgen::{
 };
 use x509_parser::time::ASN1Time;
 
+use crate::message::hexadecimal;
 use crate::units::unix_seconds;
 
 /// Make a development authority and a server certificate signed by it.
@@ -173,10 +174,7 @@ impl Made {
     fn for_names(names: &[String]) -> Result<Self, rcgen::Error> {
         let ca_key = KeyPair::generate()?;
         // Told apart in a list of trusted authorities, where several may have gathered.
-        let mark: String = ca_key.der_bytes()[1..5]
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let mark = hexadecimal::digits(&ca_key.der_bytes()[1..5]);
         let mut ca = CertificateParams::new([])?;
         ca.distinguished_name.push(
             DnType::CommonName,

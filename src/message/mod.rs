@@ -10,6 +10,7 @@ pub mod forwarded_field;
 pub mod framing;
 pub mod grpc;
 pub mod grpc_health;
+pub mod hexadecimal;
 pub mod hop_by_hop;
 pub mod list;
 pub mod negotiate;

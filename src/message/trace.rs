@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::hexadecimal;
+
 /// `traceparent`: which trace a request belongs to, and what asked.
 pub const TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");
 /// `tracestate`: what tracing systems add to it. Means nothing without it.
@@ -30,9 +32,9 @@ impl Parent {
     pub fn to_value(self) -> HeaderValue {
         let mut value = [b'-'; LENGTH];
         value[..2].copy_from_slice(b"00");
-        write_hexadecimal(&self.trace, &mut value[TRACE]);
-        write_hexadecimal(&self.span, &mut value[SPAN]);
-        write_hexadecimal(&[u8::from(self.is_sampled)], &mut value[FLAGS]);
+        hexadecimal::write(&self.trace, &mut value[TRACE]);
+        hexadecimal::write(&self.span, &mut value[SPAN]);
+        hexadecimal::write(&[u8::from(self.is_sampled)], &mut value[FLAGS]);
         HeaderValue::from_bytes(&value).expect("hexadecimal digits are valid in a field")
     }
 }
@@ -72,7 +74,7 @@ pub fn trace_id(headers: &HeaderMap) -> Option<[u8; 32]> {
 /// A trace's id as 32 hexadecimal digits.
 pub fn in_digits(trace: TraceId) -> [u8; 32] {
     let mut digits = [0; 32];
-    write_hexadecimal(&trace, &mut digits);
+    hexadecimal::write(&trace, &mut digits);
     digits
 }
 
@@ -119,15 +121,6 @@ fn read_hexadecimal(digits: &[u8], bytes: &mut [u8]) {
     };
     for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
         *byte = value(pair[0]) << 4 | value(pair[1]);
-    }
-}
-
-/// `bytes` as twice as many digits.
-pub fn write_hexadecimal(bytes: &[u8], digits: &mut [u8]) {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    for (pair, byte) in digits.chunks_exact_mut(2).zip(bytes) {
-        pair[0] = DIGITS[usize::from(byte >> 4)];
-        pair[1] = DIGITS[usize::from(byte & 15)];
     }
 }
 

@@ -26,6 +26,7 @@ use super::trouble::{Note, Trouble};
 use super::unverified::Unverified;
 use super::{certificates, roots, suites};
 use crate::config::{Address, Certificate, Problem, Trust, UpstreamTls};
+use crate::message::hexadecimal;
 
 /// An upstream's TLS settings, read from their files.
 #[derive(Clone, Debug)]
@@ -195,13 +196,7 @@ impl PartialEq for Client {
 impl Client {
     /// The same word for what is equal, also in another process of this version.
     pub fn fingerprint(&self) -> String {
-        use std::fmt::Write;
-        let mut word = format!("{:?} ", self.name);
-        for byte in self.digest {
-            // A string takes everything.
-            let _ = write!(word, "{byte:02x}");
-        }
-        word
+        format!("{:?} {}", self.name, hexadecimal::digits(&self.digest))
     }
 }
 

@@ -88,17 +88,13 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
+    use crate::message::hexadecimal;
     use crate::tls::testing::Folder;
 
     #[test]
     fn hash_is_sha_256() {
-        let digits: String = sha256(b"abc")
-            .as_ref()
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
         assert_eq!(
-            digits,
+            hexadecimal::digits(sha256(b"abc").as_ref()),
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         ); // FIPS 180-4
     }

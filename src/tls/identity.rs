@@ -14,6 +14,7 @@ use x509_parser::x509::{AttributeTypeAndValue, X509Name};
 use super::certificates::address;
 use super::files;
 use crate::config::ForwardIdentity;
+use crate::message::hexadecimal;
 
 /// The fields that `names` asks for, of a certificate that was verified.
 pub(super) fn fields(
@@ -36,7 +37,7 @@ pub(super) fn fields(
     push(&names.subject, &|| Some(subject(parsed()?.subject())));
     push(&names.san, &|| alternative_names(&parsed()?));
     push(&names.fingerprint, &|| {
-        Some(hexadecimal(files::sha256(certificate).as_ref()))
+        Some(hexadecimal::digits(files::sha256(certificate).as_ref()))
     });
     fields
 }
@@ -103,7 +104,9 @@ fn push_attribute(text: &mut String, attribute: &AttributeTypeAndValue<'_>) {
         _ => {
             text.push_str(if known.is_empty() { &oid } else { known });
             text.push_str("=#");
-            text.push_str(&hexadecimal(&value.to_der_vec().unwrap_or_default()));
+            text.push_str(&hexadecimal::digits(
+                &value.to_der_vec().unwrap_or_default(),
+            ));
         }
     }
 }
@@ -150,13 +153,6 @@ fn push_escaped(text: &mut String, value: &str, special: &[u8]) {
             }
         }
     }
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -7,6 +7,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use aws_lc_rs::digest::{SHA256, digest};
 use regex::bytes::Regex;
 
+use crate::message::hexadecimal;
+
 /// What is to be told of a member's bodies.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Body {
@@ -191,9 +193,7 @@ fn is_between(byte: u8) -> bool {
 }
 
 fn hash(bytes: &[u8]) -> String {
-    let digest = digest(&SHA256, bytes);
-    let digits = digest.as_ref().iter();
-    digits.map(|byte| format!("{byte:02x}")).collect()
+    hexadecimal::digits(digest(&SHA256, bytes).as_ref())
 }
 
 #[cfg(test)]

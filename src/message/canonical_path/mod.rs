@@ -8,6 +8,8 @@
 
 use std::borrow::Cow;
 
+use super::hexadecimal;
+
 /// Why a path is refused. Each is the client's fault and a 400.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum PathError {
@@ -276,8 +278,7 @@ fn is_canonical_escape(path: &[u8], at: usize) -> bool {
 
 /// The byte that the two hexadecimal digits at `at` stand for.
 fn escaped(path: &[u8], at: usize) -> Option<u8> {
-    let digit = |at| path.get(at).and_then(|byte| char::from(*byte).to_digit(16));
-    u8::try_from(digit(at)? * 16 + digit(at + 1)?).ok()
+    hexadecimal::byte(*path.get(at)?, *path.get(at + 1)?)
 }
 
 /// RFC 3986 §2.3.

@@ -3,6 +3,8 @@
 
 use std::borrow::Cow;
 
+use super::hexadecimal;
+
 /// What stands in the place of a value.
 pub const HIDDEN: &str = "***";
 
@@ -172,7 +174,7 @@ impl Decoded {
         let mut at = 0;
         while let [first, after @ ..] = &self.text[at..] {
             let (byte, length) = match (first, after) {
-                (b'%', [high, low, ..]) => match hexadecimal(*high, *low) {
+                (b'%', [high, low, ..]) => match hexadecimal::byte(*high, *low) {
                     Some(byte) => (byte, 3),
                     None => (b'%', 1),
                 },
@@ -185,11 +187,6 @@ impl Decoded {
         }
         (decoded.text != self.text).then_some(decoded)
     }
-}
-
-fn hexadecimal(high: u8, low: u8) -> Option<u8> {
-    let digit = |byte: u8| char::from(byte).to_digit(16);
-    u8::try_from(digit(high)? << 4 | digit(low)?).ok()
 }
 
 const MOST_DECODED: usize = 4; // more often than anything between here and an app does
