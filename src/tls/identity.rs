@@ -3,6 +3,8 @@
 use std::fmt::Write as _;
 use std::net::IpAddr;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use http::{HeaderName, HeaderValue};
 use rustls_pki_types::CertificateDer;
 use x509_parser::asn1_rs::ToDer;
@@ -44,22 +46,7 @@ pub(super) fn fields(
 
 /// RFC 9440 §2.2, RFC 9651 §3.3.5: base64 between colons.
 fn byte_sequence(bytes: &[u8]) -> String {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4 + 2);
-    text.push(':');
-    for group in bytes.chunks(3) {
-        let [a, b, c] = std::array::from_fn(|at| group.get(at).copied().unwrap_or_default());
-        let bits = u32::from_be_bytes([0, a, b, c]);
-        for digit in 0..4 {
-            text.push(if digit <= group.len() {
-                char::from(DIGITS[(bits >> (18 - 6 * digit) & 63) as usize])
-            } else {
-                '='
-            });
-        }
-    }
-    text.push(':');
-    text
+    format!(":{}:", STANDARD.encode(bytes))
 }
 
 /// RFC 4514: the most specific name first.
