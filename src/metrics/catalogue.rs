@@ -126,7 +126,7 @@ families! {
     endpoint_up: IntGaugeVec = "balancer_endpoint_up" None [UPSTREAM, ENDPOINT] "Whether an endpoint may be picked now: 1 or 0.";
     endpoint_state: IntGaugeVec = "balancer_endpoint_state" None [UPSTREAM, ENDPOINT, STATE] "State of an endpoint; 1 for the one that holds.";
     endpoint_weight: IntGaugeVec = "balancer_endpoint_weight" None [UPSTREAM, ENDPOINT] "Weight of an endpoint.";
-    endpoint_version_info: IntGaugeVec = "balancer_endpoint_version_info" None [UPSTREAM, ENDPOINT, APP_VERSION] "Version of its code that an endpoint runs, where it says so; always 1. Of many versions of an upstream the ninth and later are `other`, and so are those of an endpoint that changes its version all the time.";
+    endpoint_version_info: IntGaugeVec = "balancer_endpoint_version_info" None [UPSTREAM, ENDPOINT, VERSION] "Version of its code that an endpoint runs, where it says so; always 1. Of many versions of an upstream the ninth and later are `other`, and so are those of an endpoint that changes its version all the time.";
     upstream_authorities: IntGaugeVec = "balancer_upstream_authorities" Endpoints [UPSTREAM] "Endpoints of an upstream with role authoritative that claim to be the authority: 1 where all is well, and while that one may not be asked.";
     authority_changes: IntCounterVec = "balancer_authority_changes_total" Times [UPSTREAM] "How often another endpoint has become the authority, or nobody.";
     upstream_versions: IntGaugeVec = "balancer_upstream_versions" Versions [UPSTREAM] "Versions of their code that those endpoints run that may be picked now.";

@@ -73,10 +73,8 @@ pub const CERTIFICATE: Label = Label::new("certificate", Values::Certificates);
 pub const CODE: Label = Label::new("code", Values::Codes);
 /// The method of a request.
 pub const METHOD: Label = Label::words("method", &METHODS);
-/// The `version` of balancer.
+/// The `version` of balancer, or that of its code that an endpoint runs.
 pub const VERSION: Label = Label::new("version", Values::One);
-/// The `version` of its code that an endpoint runs.
-pub const APP_VERSION: Label = Label::new("version", Values::One);
 /// The compiler it was made with.
 pub const RUSTC: Label = Label::new("rustc", Values::One);
 /// Of the configuration in use.
@@ -189,25 +187,21 @@ pub const STATES: [&str; 11] = [
 ];
 
 /// Why a client was sent to another endpoint than its cookie names: that one's state, or one of six others.
-pub const REPINS: [&str; 17] = [
-    "unchecked",
-    "unknown",
-    "up",
-    "down",
-    "ejected",
-    "degraded",
-    "held",
-    "unresolved",
-    "draining",
-    "disabled",
-    "standby",
-    "backup",
-    "failed",
-    "full",
-    "gone",
-    "unknown_cookie",
-    "version",
-];
+pub const REPINS: [&str; STATES.len() + 6] = {
+    let others = [
+        "backup",
+        "failed",
+        "full",
+        "gone",
+        "unknown_cookie",
+        "version",
+    ];
+    let mut words = [""; STATES.len() + 6];
+    let (states, rest) = words.split_at_mut(STATES.len());
+    states.copy_from_slice(&STATES);
+    rest.copy_from_slice(&others);
+    words
+};
 
 /// Every reason why a request failed: that of each `ProxyError`.
 pub const REASONS: &[&str] = &[
