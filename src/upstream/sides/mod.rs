@@ -106,17 +106,14 @@ impl Sides {
         let gone: Vec<_> = gone.into_iter().take(GONE).map(Arc::clone).collect();
         sides.extend(gone);
         let serves = |endpoint: &Endpoint| upstream.is_eligible_in(open, endpoint);
-        let mut serving = upstream.endpoints.iter().filter(|it| serves(it));
-        let first = serving.next().map(|endpoint| endpoint.mark());
-        let is_mixed = serving.any(|endpoint| Some(endpoint.mark()) != first);
-        if is_mixed {
-            for side in &sides {
-                let is_one = |it: &Arc<Endpoint>| serves(it) && it.runs(side.mark);
-                // Of the others nobody is picked.
-                if upstream.endpoints.iter().any(is_one) {
-                    side.policy.refresh(&upstream.endpoints, is_one);
-                }
-            }
+        let serving = upstream.endpoints.iter().filter(|it| serves(it));
+        let serving: Vec<_> = serving.map(|endpoint| endpoint.mark()).collect();
+        let is_mixed = serving.windows(2).any(|pair| pair[0] != pair[1]);
+        // Of those whom nobody runs that serves, nobody is picked.
+        let is_picked = |side: &&Arc<Side>| is_mixed && serving.contains(&Some(side.mark));
+        for side in sides.iter().filter(is_picked) {
+            let is_one = |it: &Arc<Endpoint>| serves(it) && it.runs(side.mark);
+            side.policy.refresh(&upstream.endpoints, is_one);
         }
         let marks = |sides: &[Arc<Side>]| sides.iter().map(|side| side.mark).collect::<Vec<_>>();
         let cookies = if marks(&sides) == marks(&before.sides) {
