@@ -1,6 +1,8 @@
 //! The canonical spelling of a path, in which alone paths are compared: requests are brought into it, so a route must
 //! be written in it or would never match. Knows nothing of routes.
 
+use crate::message::canonical_path::{PathError, canonicalize};
+
 /// Whether `path` is in canonical spelling. The error says the canonical one where there is one.
 pub(super) fn canonical(path: &str) -> Result<(), String> {
     if !path.starts_with('/') {
@@ -22,9 +24,21 @@ pub(super) fn canonical(path: &str) -> Result<(), String> {
         };
         return Err(format!("must not hold {c:?}{advice}, got {path:?}"));
     }
-    let decoded = decode_unreserved(path)?;
-    let spelling =
-        resolve(&decoded).ok_or_else(|| format!("must not climb above \"/\", got {path:?}"))?;
+    let spelling = canonicalize(path).map_err(|error| match error {
+        PathError::BadEscape => format!(
+            "must have two hexadecimal digits after \"%\" (\"%25\" for the sign itself), got {path:?}"
+        ),
+        PathError::EncodedControl(byte) => unroutable(&format!("%{byte:02X}"), path),
+        PathError::ClimbsAboveRoot => format!("must not climb above \"/\", got {path:?}"),
+        // Told above, or only of what a path could be taken for.
+        PathError::NotRooted
+        | PathError::ForbiddenByte(_)
+        | PathError::NotUtf8(_)
+        | PathError::TooDeeplyEncoded => format!("{error}, got {path:?}"),
+    })?;
+    if let Some(separator) = ["%2F", "%5C"].iter().find(|it| spelling.contains(**it)) {
+        return Err(unroutable(separator, path));
+    }
     if spelling == path {
         Ok(())
     } else {
@@ -34,55 +48,8 @@ pub(super) fn canonical(path: &str) -> Result<(), String> {
     }
 }
 
-/// RFC 3986 §6.2.2: unreserved characters stand for themselves, other escapes are upper-case.
-fn decode_unreserved(path: &str) -> Result<String, String> {
-    let mut decoded = String::with_capacity(path.len());
-    let mut parts = path.split('%');
-    decoded.push_str(parts.next().unwrap_or_default());
-    for part in parts {
-        let digits = part
-            .get(..2)
-            .filter(|digits| digits.bytes().all(|byte| byte.is_ascii_hexdigit()));
-        let Some(byte) = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) else {
-            return Err(format!(
-                "must have two hexadecimal digits after \"%\" (\"%25\" for the sign itself), got {path:?}"
-            ));
-        };
-        match byte {
-            b'/' | b'\\' | 0..=0x1f | 0x7f => {
-                return Err(format!(
-                    "must not hold %{byte:02X}: no request with it is routed by it, got {path:?}"
-                ));
-            }
-            b'-' | b'.' | b'_' | b'~' => decoded.push(byte.into()),
-            _ if byte.is_ascii_alphanumeric() => decoded.push(byte.into()),
-            _ => decoded.push_str(&format!("%{byte:02X}")),
-        }
-        decoded.push_str(&part[2..]);
-    }
-    Ok(decoded)
-}
-
-/// RFC 3986 §5.2.4, after merging slashes. `None` where the path climbs above its root.
-fn resolve(path: &str) -> Option<String> {
-    let mut segments: Vec<&str> = Vec::new();
-    let mut is_folder = false;
-    for segment in path.split('/').skip(1) {
-        is_folder = matches!(segment, "" | "." | "..");
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop()?;
-            }
-            segment => segments.push(segment),
-        }
-    }
-    let end = if is_folder && !segments.is_empty() {
-        "/"
-    } else {
-        ""
-    };
-    Some(format!("/{}{end}", segments.join("/")))
+fn unroutable(escape: &str, path: &str) -> String {
+    format!("must not hold {escape}: no request with it is routed by it, got {path:?}")
 }
 
 #[cfg(test)]
