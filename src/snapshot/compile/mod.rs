@@ -14,20 +14,16 @@ use std::sync::Arc;
 pub use self::apply::apply;
 use self::listener::{identity_fields, unserved_https};
 pub use self::listener::{is_same_address, tls_files};
-use self::route::{retry, upgrades};
 use super::reads_and_writes::OwnKey;
 use super::{
-    AccessLogRule, Action, Filters, Mirror, Pages, ReadsAndWrites, Route, Snapshot, Split,
-    affinity, contacts, mirror, reads_and_writes, split, token, tracing,
+    AccessLogRule, Action, Pages, Snapshot, affinity, contacts, mirror, reads_and_writes, token,
+    tracing,
 };
-use crate::balance::Cursor;
 use crate::config::{self, AccessLogTarget, Config, ConfigErrors, Problem};
-use crate::filter::limit::Limits;
+use crate::metrics::Metrics;
 use crate::metrics::labels::NO_ROUTE;
-use crate::metrics::{Metrics, MirrorMetrics, RouteMetrics};
 use crate::route::{Matchers, Router};
 use crate::tls::{Contents, Tickets};
-use crate::units::Name;
 use crate::upstream::{Alarm, Upstream};
 
 /// What compiling needs beside the configuration; made once per process. A clone goes on where this one is.
@@ -175,7 +171,6 @@ impl Compiler {
             .flat_map(|previous| &previous.upstreams)
             .map(|upstream| (&*upstream.name, &**upstream))
             .collect();
-        let turns = split::turns(previous);
         let generation = previous.map_or(1, |previous| previous.generation + 1);
         let access_log = AccessLogRule::of(&config.access_log, generation);
         // From here on handles are made, and with them series: not for what is not going to be.
@@ -196,70 +191,13 @@ impl Compiler {
                 Arc::new(self.upstream((index, upstream), made, config, before))
             })
             .collect();
-        let listener_names = || config.listeners.iter().map(|listener| &*listener.name);
-        let route = |name: &Name, action| Route {
-            name: Arc::clone(name),
-            action,
-            upgrades: Box::default(),
-            filters: None,
-            limits: None,
-            timeouts: None,
-            mirror: None,
-            retry: Box::default(),
-            hedge: None,
-            metrics: RouteMetrics::new(&self.metrics, name, listener_names()),
-        };
-        let limits_before: HashMap<&str, &Limits> = previous
-            .into_iter()
-            .flat_map(|previous| &previous.routes)
-            .filter_map(|route| Some((&*route.name, route.limits.as_deref()?)))
-            .collect();
-        let routes = config
-            .routes
-            .iter()
-            .zip(written)
-            .map(|(configured, written)| {
-                let action = match &configured.action {
-                    config::Action::Forward(index) => {
-                        Action::Forward(Arc::clone(&upstreams[*index]))
-                    }
-                    config::Action::Split(split) => {
-                        let cursor = turns.get(&*configured.name).map_or_else(
-                            || Arc::new(Cursor::new(self.seed)),
-                            |cursor| Arc::clone(cursor),
-                        );
-                        Action::Split(Box::new(Split::new(split, &upstreams, cursor)))
-                    }
-                    config::Action::ReadsAndWrites(both) => Action::ReadsAndWrites(Box::new(
-                        ReadsAndWrites::new(both, &upstreams, written),
-                    )),
-                    config::Action::Redirect(redirect) => Action::Redirect(redirect.clone()),
-                    config::Action::Respond(respond) => Action::Respond(respond.clone()),
-                };
-                let before = limits_before.get(&*configured.name).copied();
-                let timeouts = configured.timeouts;
-                Arc::new(Route {
-                    upgrades: upgrades(config, configured).into(),
-                    filters: Filters::of(configured),
-                    limits: Limits::of(&configured.limits, before),
-                    timeouts: (timeouts != config::RouteTimeouts::default())
-                        .then(|| Box::new(timeouts)),
-                    mirror: configured.mirror.as_ref().map(|mirror| {
-                        let metrics = MirrorMetrics::new(&self.metrics, &configured.name);
-                        Mirror::new(mirror, &upstreams[mirror.upstream], metrics)
-                    }),
-                    retry: retry(config, configured),
-                    hedge: configured.hedge.as_ref().map(|hedge| hedge.after),
-                    ..route(&configured.name, action)
-                })
-            })
-            .collect();
+        let routes = self.routes(config, written, &upstreams, previous);
         let snapshot = Snapshot {
             generation,
             listeners,
             router,
             routes,
-            no_route: Arc::new(route(&NO_ROUTE.into(), Action::NotFound)),
+            no_route: Arc::new(self.bare_route(config, &NO_ROUTE.into(), Action::NotFound)),
             upstreams,
             alarm: Arc::clone(&self.alarm),
             tracing,
