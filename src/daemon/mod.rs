@@ -9,14 +9,18 @@ mod farewell;
 mod flip;
 mod in_time;
 mod inherit;
+mod listeners;
 pub mod log_writer;
 pub mod names;
 pub mod notify;
 mod operate;
 mod owners;
+mod panics;
 pub mod reload;
 pub mod retire;
+mod serve;
 pub mod shutdown;
+mod signals;
 mod socket;
 #[cfg_attr(not(feature = "otel"), path = "no_spans.rs")]
 mod spans;
@@ -28,44 +32,42 @@ pub(crate) mod wilson;
 mod wishes;
 
 use std::io::{self, Write};
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, Interval, interval_at};
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use self::audit::Audit;
-use self::auto_rollback::{Counting, GivenUp, Trials};
+use self::auto_rollback::{GivenUp, Trials};
 use self::doors::Doors;
 use self::farewell::Farewells;
 use self::flip::Flips;
 pub use self::inherit::Inherited;
+use self::listeners::Opened;
 use self::notify::Notify;
-use self::reload::Cause;
+use self::panics::count_panics;
 use self::retire::{Due, Pending};
-use self::upgrade::{Heir, RolledBackTo, Successor, Upgrade};
-use self::watch::{Tried, Watch};
+use self::signals::{Signals, end};
+use self::upgrade::{Heir, RolledBackTo, Upgrade};
+use self::watch::Tried;
 use self::wishes::Wishes;
 use crate::admin::Admin;
 use crate::admin::command::Asked;
 use crate::admin::history::History;
-use crate::admin::recent;
 use crate::config::{self, Config, ConfigErrors, Problem};
-use crate::health::{self, Checker};
+use crate::health::Checker;
 use crate::metrics::Metrics;
-use crate::net::listen;
 use crate::net::pass::Channel;
 use crate::snapshot::compile::Compiler;
 use crate::snapshot::plan::restart::Started;
 use crate::snapshot::{Instance, Publisher, Snapshot};
 use crate::tls::{Contents, Tickets, seconds_since_1970};
 use crate::units::Name;
-use crate::worker::{Command, Worker};
+use crate::worker::Worker;
 
 /// Told once when everything is up: the listeners' real addresses and the admin's.
 pub type OnReady = Box<dyn FnOnce(&[(Name, SocketAddr)], SocketAddr) + Send>;
@@ -74,10 +76,6 @@ pub type OnReady = Box<dyn FnOnce(&[(Name, SocketAddr)], SocketAddr) + Send>;
 pub const EXIT_CONFIG: u8 = 78;
 /// Over this long at most idle connections are closed on shutdown: clients that reconnect shall not come all at once.
 const CLOSE_SPREAD: Duration = Duration::from_secs(5);
-/// So often it is said which certificates end soon.
-const DAY: Duration = Duration::from_secs(24 * 60 * 60);
-/// So often it is looked whether other endpoints are authorities: for what follows of it, not for who serves.
-const SEATS: Duration = Duration::from_secs(1);
 
 /// Runs a balancer with `config`, which was read from `path`, until it is told to end.
 pub fn run(
@@ -242,39 +240,6 @@ pub enum StartError {
     },
 }
 
-/// What the process is told from outside.
-struct Signals {
-    hangup: Signal,
-    /// SIGUSR1: the access log was renamed.
-    reopen: Signal,
-    terminate: Signal,
-    interrupt: Signal,
-}
-
-impl Signals {
-    fn new() -> io::Result<Self> {
-        // A file has grown as large as the system lets it: who writes is told, and that is enough. Whoever has asked for a
-        // signal once, does not end of it any more.
-        drop(signal(SignalKind::from_raw(
-            rustix::process::Signal::XFSZ.as_raw(),
-        ))?);
-        Ok(Self {
-            hangup: signal(SignalKind::hangup())?,
-            reopen: signal(SignalKind::user_defined1())?,
-            terminate: signal(SignalKind::terminate())?,
-            interrupt: signal(SignalKind::interrupt())?,
-        })
-    }
-}
-
-/// Waits for either signal that ends the process.
-async fn end(terminate: &mut Signal, interrupt: &mut Signal) {
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
-    }
-}
-
 /// A running process.
 pub struct Daemon {
     path: PathBuf,
@@ -343,253 +308,6 @@ struct Finished {
     receiver: mpsc::UnboundedReceiver<Due>,
 }
 
-/// What is looked at from time to time.
-struct Looks {
-    files: certificates::Files,
-    watch: Watch,
-    counting: Counting,
-    /// When it is said which certificates end soon.
-    day: Interval,
-    /// When it is looked whether other endpoints are authorities.
-    seats: Interval,
-}
-
-impl Looks {
-    fn new() -> Self {
-        Self {
-            files: certificates::Files::new(),
-            watch: Watch::new(),
-            counting: Counting::new(),
-            day: interval_at(Instant::now() + DAY, DAY),
-            seats: interval_at(Instant::now() + SEATS, SEATS),
-        }
-    }
-}
-
-/// The sockets of one listener, for each worker.
-struct Opened {
-    name: Name,
-    slot: u32,
-    address: SocketAddr,
-    sockets: Vec<Vec<TcpListener>>,
-}
-
-impl Daemon {
-    async fn serve(mut self, mut signals: Signals, on_ready: OnReady) -> ExitCode {
-        self.checker.follow(&self.publisher.current());
-        tokio::spawn(names::keep_resolved(self.publisher.clone()));
-        tokio::spawn(adaptive::keep_adapting(self.publisher.clone()));
-        tokio::spawn(tick::keep_ticking(self.publisher.clone()));
-        tokio::spawn(health::ejector::watch(self.publisher.clone()));
-        tokio::spawn(recent::keep_taking(Arc::clone(&self.admin)));
-        let asked_to_end = tokio::select! {
-            () = wait_for_checks(&self.publisher, self.config.process.startup_wait) => false,
-            () = end(&mut signals.terminate, &mut signals.interrupt) => true,
-        };
-        if asked_to_end {
-            return ExitCode::SUCCESS;
-        }
-        let heir = match self.heir.take() {
-            Some(heir) => match self.take_place(heir, &mut signals).await {
-                Ok(heir) => Some(heir),
-                Err(code) => return code,
-            },
-            None => None,
-        };
-        self.count_from_now();
-        self.hand_out();
-        self.admin.set_unready(None);
-        let generation = self.publisher.current().generation;
-        info!(generation, workers = self.workers.len(), "ready");
-        on_ready(&self.named_addresses(), self.admin_address);
-        match heir {
-            Some(heir) => self.follow(heir),
-            None => self.notify.ready(&self.summary()),
-        }
-        if let Some(every) = self.notify.watchdog() {
-            let workers = self.workers.iter().map(Worker::commands).collect();
-            tokio::spawn(notify::keep_alive(Arc::clone(&self.notify), every, workers));
-        }
-        if let Some(every) = self.config.process.config_poll {
-            info!(path = %self.path.display(), ?every, "configuration file is watched");
-        }
-        let mut looks = Looks::new();
-        loop {
-            let Signals {
-                hangup,
-                reopen,
-                terminate,
-                interrupt,
-            } = &mut signals;
-            tokio::select! {
-                successor = self.turn((hangup, reopen), &mut looks) => {
-                    if let Some(successor) = successor {
-                        return self.shut_down(&mut signals, Some(successor)).await;
-                    }
-                }
-                // Whatever is under way: a reload that waits for a disk or a name is given up, and nothing has changed.
-                () = end(terminate, interrupt) => break,
-            }
-        }
-        self.shut_down(&mut signals, None).await
-    }
-
-    /// Waits for what comes next, and does it: the process that serves now, where one has taken over. May be dropped at any point by who shuts down afterwards.
-    async fn turn(
-        &mut self,
-        (hangup, reopen): (&mut Signal, &mut Signal),
-        Looks {
-            files,
-            watch,
-            counting,
-            day,
-            seats,
-        }: &mut Looks,
-    ) -> Option<Successor> {
-        tokio::select! {
-            _ = reopen.recv() => self.log_writer.reopen(&self.config.access_log).await,
-            // What would change waits while another process is about to go on from here.
-            _ = hangup.recv(), if self.upgrade.is_none() => {
-                // What came of it is logged.
-                let _ = self.reload(Cause::Signal).await;
-            }
-            Some(asked) = self.commands.recv() => self.obey(asked).await,
-            () = self.farewells.wait(self.config.process.drain_tunnel_timeout) => self.end_farewells(),
-            () = self.flips.due(), if self.upgrade.is_none() => self.tend_flips().await,
-            found = files.look(&self.config), if self.upgrade.is_none() => self.follow_certificates(found).await,
-            found = watch.change(self.config.process.config_poll, &self.tried), if self.upgrade.is_none() => self.follow_files(found).await,
-            tally = counting.next(&self.config, &self.trials, &self.metrics), if self.upgrade.is_none() => self.judge(tally).await,
-            Some(due) = self.finished.receiver.recv() => self.retire(due).await,
-            outcome = Upgrade::outcome(&mut self.upgrade) => {
-                let successor = self.end_upgrade(outcome).await?;
-                successor.pass_on(hangup).await;
-                return Some(successor);
-            }
-            _ = day.tick() => self.warn_of_endings(),
-            _ = seats.tick(), if self.has_authorities() => self.follow_seats(),
-        }
-        None
-    }
-
-    /// Takes series away for which the time has come.
-    async fn retire(&mut self, due: Due) {
-        let with = (Arc::clone(&self.metrics), self.publisher.current());
-        let pending = match &due {
-            Due::Gauges(_) => Vec::new(),
-            Due::Series(gone) => self.pending.remove(gone),
-        };
-        let retire = move || match due {
-            Due::Gauges(gone) => gone.retire_gauges_again(&with.0, &with.1),
-            Due::Series(gone) => gone.retire(&with.0, &with.1, &pending),
-        };
-        // Not here: of thousands it takes a while, and checks would wait for it.
-        let _ = tokio::task::spawn_blocking(retire).await;
-    }
-
-    /// Gives new sockets to the workers: they accept from now on.
-    fn hand_out(&mut self) {
-        for opened in self.unopened.drain(..) {
-            info!(listener = %opened.name, address = %opened.address, "listener open");
-            for (worker, sockets) in self.workers.iter().zip(opened.sockets) {
-                for socket in sockets {
-                    worker.tell(Command::Listen {
-                        slot: opened.slot,
-                        socket,
-                    });
-                }
-            }
-        }
-    }
-
-    /// What is served, in one line.
-    fn summary(&self) -> String {
-        let snapshot = self.publisher.current();
-        let endpoints = snapshot.upstreams.iter().map(|it| it.endpoints.len());
-        format!(
-            "serving; listeners: {}, routes: {}, endpoints: {}",
-            snapshot.listeners.len(),
-            self.config.routes.len(),
-            endpoints.sum::<usize>()
-        )
-    }
-
-    fn named_addresses(&self) -> Vec<(Name, SocketAddr)> {
-        let snapshot = self.publisher.current();
-        let named = snapshot.listeners.iter().filter_map(|listener| {
-            let (_, address) = self
-                .addresses
-                .iter()
-                .find(|(slot, _)| *slot == listener.slot)?;
-            Some((Arc::clone(&listener.name), *address))
-        });
-        named.collect()
-    }
-}
-
-/// Binds what `snapshot` listens on and is neither open yet nor `inherited`.
-fn open(
-    snapshot: &Snapshot,
-    is_open: &[(u32, SocketAddr)],
-    workers: usize,
-    inherited: &mut Inherited,
-) -> Result<Vec<Opened>, StartError> {
-    let configured: Vec<_> = snapshot.listeners.iter().map(|it| it.address).collect();
-    let new = snapshot
-        .listeners
-        .iter()
-        .filter(|listener| is_open.iter().all(|(slot, _)| *slot != listener.slot));
-    new.map(|listener| {
-        let failed = |source| StartError::Listen {
-            listener: Arc::clone(&listener.name),
-            address: listener.address,
-            source,
-        };
-        let there = inherited.of_listener(&listener.name, listener.address, &configured);
-        let sockets = if there.is_empty() {
-            let bound = listen::bind(listener.address, workers);
-            bound.map(|bound| bound.into_iter().map(|socket| vec![socket]).collect())
-        } else {
-            listen::spread(there, workers)
-        };
-        let sockets: Vec<Vec<TcpListener>> = sockets.map_err(|source| {
-            let port = listener.address.port();
-            match is_open.iter().find(|(_, open)| open.port() == port) {
-                Some((_, open)) => StartError::Overlap {
-                    listener: Arc::clone(&listener.name),
-                    address: listener.address,
-                    open: *open,
-                },
-                None => failed(source),
-            }
-        })?;
-        let address = sockets
-            .iter()
-            .flatten()
-            .next()
-            .map_or(Ok(listener.address), TcpListener::local_addr)
-            .map_err(failed)?;
-        Ok(Opened {
-            name: Arc::clone(&listener.name),
-            slot: listener.slot,
-            address,
-            sockets,
-        })
-    })
-    .collect()
-}
-
-/// Waits until every endpoint has been checked once, for `limit` at most.
-async fn wait_for_checks(publisher: &Publisher, limit: Duration) {
-    let settled = async {
-        while !health::is_settled(&publisher.current()) {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    if tokio::time::timeout(limit, settled).await.is_err() {
-        warn!(waited = ?limit, "some endpoints are not checked yet");
-    }
-}
-
 fn publish_gauges(metrics: &Metrics, snapshot: &Snapshot) {
     metrics
         .config_generation
@@ -618,36 +336,5 @@ fn note_accepted(metrics: &Metrics, history: &History) {
 fn warn_of(warnings: &[Problem]) {
     for warning in warnings {
         warn!(place = %warning.place, "{}", warning.message);
-    }
-}
-
-/// Panics are logged and counted where they happen, whoever survives them.
-fn count_panics(metrics: &Arc<Metrics>) {
-    let panics = metrics.panics.clone();
-    std::panic::set_hook(Box::new(move |panic| {
-        let thread = std::thread::current();
-        let thread = thread.name().unwrap_or("unnamed");
-        panics.with_label_values(&[thread]).inc();
-        error!(thread, %panic, backtrace = %std::backtrace::Backtrace::capture(), "panic");
-    }));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn panics_are_counted_by_thread() {
-        let before = std::panic::take_hook();
-        let metrics = Arc::new(Metrics::new());
-        count_panics(&metrics);
-        let thread = std::thread::Builder::new().name("worker-7".to_owned());
-        let result = thread
-            .spawn(|| panic!("of the test's own making"))
-            .unwrap()
-            .join();
-        std::panic::set_hook(before);
-        assert!(result.is_err());
-        assert_eq!(metrics.panics.with_label_values(&["worker-7"]).get(), 1);
     }
 }

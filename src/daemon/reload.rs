@@ -8,12 +8,10 @@ use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 
 use super::in_time::{PATIENCE, in_time, too_long};
+use super::listeners::{Opened, open};
 use super::retire::{self, Gone};
 use super::watch::Tried;
-use super::{
-    Daemon, Inherited, Opened, log_writer, names, note_accepted, notify, open, publish_gauges,
-    warn_of,
-};
+use super::{Daemon, Inherited, log_writer, names, note_accepted, notify, publish_gauges, warn_of};
 use crate::admin::command::{Operator, Reloaded};
 use crate::admin::history::{Accepted, By};
 use crate::admin::reloads::LastReload;

@@ -9,8 +9,9 @@ use tokio::signal::unix::Signal;
 use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
+use super::Daemon;
+use super::signals::{Signals, end};
 use super::upgrade::Successor;
-use super::{Daemon, Signals, end};
 use crate::health::Checker;
 use crate::worker::{Command, Worker};
 

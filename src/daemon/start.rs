@@ -14,11 +14,12 @@ use super::auto_rollback::Trials;
 use super::doors::Doors;
 use super::farewell::Farewells;
 use super::flip::Flips;
+use super::listeners::open;
 use super::notify::Notify;
 use super::retire::Pending;
 use super::{
     CLOSE_SPREAD, Daemon, Finished, Inherited, Read, StartError, log_writer, names, note_accepted,
-    open, publish_gauges, socket, spans, upgrade, warn_of,
+    publish_gauges, socket, spans, upgrade, warn_of,
 };
 use crate::admin::Admin;
 use crate::admin::authority::Guesses;
