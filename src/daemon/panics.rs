@@ -1,4 +1,4 @@
-//! Panics are not silent.
+//! What becomes of a panic, in whichever thread.
 
 use std::sync::Arc;
 
