@@ -1,13 +1,12 @@
 //! The authority: exactly one member serves, the one that alone claims to; where that is doubtful nobody does, and never a clone.
 
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread;
 
 use serde_json::{Value, json};
 
-use crate::support::balancer::BINARY;
+use crate::support::command::command;
 use crate::support::{Balancer, Connection, Gate, Next, Origin, Reply, eventually, get};
 
 mod gone;
@@ -114,10 +113,7 @@ fn shown(balancer: &Balancer, name: &str) -> Value {
 }
 
 fn said(balancer: &Balancer, arguments: &[&str]) -> String {
-    let mut command = Command::new(BINARY);
-    command.args(arguments).arg("--config");
-    let output = command.arg(balancer.directory().join("balancer.toml"));
-    let output = output.output().unwrap();
+    let output = command(balancer, arguments);
     // What would be refused is told so.
     assert!(
         output.status.success() || arguments[0] == "explain",

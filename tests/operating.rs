@@ -3,11 +3,10 @@
 use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
-use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::balancer::BINARY;
+use crate::support::command::{command, done, run, told};
 use crate::support::{Balancer, Origin};
 
 mod api;
@@ -34,38 +33,6 @@ mod token;
 mod top;
 mod viewers;
 mod watching;
-
-/// Runs a command against `balancer`, to its end.
-fn command(balancer: &Balancer, arguments: &[&str]) -> Output {
-    run(balancer.directory().join("balancer.toml"), arguments)
-}
-
-fn run(config: PathBuf, arguments: &[&str]) -> Output {
-    Command::new(BINARY)
-        .args(arguments)
-        .arg("--config")
-        .arg(config)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap()
-}
-
-/// The exit code, and what was said on either output.
-fn told(output: &Output) -> (Option<i32>, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code(),
-        text(&output.stdout) + &text(&output.stderr),
-    )
-}
-
-/// The same of a command that must have worked.
-#[track_caller]
-fn done(output: &Output) -> String {
-    let (code, text) = told(output);
-    assert_eq!(code, Some(0), "{text}");
-    text
-}
 
 fn socket(balancer: &Balancer) -> PathBuf {
     balancer.directory().join("run/balancer.sock")

@@ -15,6 +15,7 @@ use crate::peers::Server;
 use crate::support::balancer::BINARY;
 use crate::support::certificates::Authority;
 use crate::support::client::{HOST, Tls};
+use crate::support::command::told;
 use crate::support::h2::Frames;
 use crate::support::peers::peer;
 use crate::support::{Balancer, Connection, Origin, Refusing, eventually_some};
@@ -28,11 +29,6 @@ fn replay(folder: &Path, arguments: &[&str]) -> Output {
         .stdin(Stdio::null())
         .output()
         .unwrap()
-}
-
-fn told(output: &Output) -> (Option<i32>, String) {
-    let text = [&output.stdout[..], &output.stderr[..]].concat();
-    (output.status.code(), String::from_utf8(text).unwrap())
 }
 
 /// The report, and the exit code.

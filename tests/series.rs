@@ -6,8 +6,9 @@ use std::fmt::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::support::balancer::{BINARY, Metrics};
+use crate::support::balancer::Metrics;
 use crate::support::client::HOST;
+use crate::support::command::{done, run};
 use crate::support::{Balancer, Connection, Origin, Refusing, eventually, get};
 
 const OPEN: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -55,12 +56,7 @@ fn said(config: &str) -> (usize, usize) {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("balancer.toml");
     std::fs::write(&path, config).unwrap();
-    let output = Command::new(BINARY)
-        .args(["check", "--config"])
-        .arg(&path)
-        .output()
-        .unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = done(&run(&path, &["check"]));
     let line = text.lines().find(|line| line.starts_with("metrics: "));
     let line = line.unwrap_or_else(|| panic!("{text}"));
     let numbers: Vec<usize> = line

@@ -1,11 +1,11 @@
 //! A new process takes the place of a running one (`balancer upgrade`): no connection is lost, what was known is known, and
 //! whatever goes wrong the running one goes on.
 
-use std::process::{Child, Command, Output, Stdio};
+use std::process::Child;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::support::balancer::BINARY;
+use crate::support::command::{begun, command, told};
 use crate::support::{Balancer, eventually};
 
 mod failing;
@@ -49,32 +49,17 @@ impl Drop for Successors {
 
 /// Upgrades `balancer`: the exit code, and what was said.
 fn upgrade(balancer: &Balancer, more: &[&str]) -> (Option<i32>, String) {
-    said(begin(balancer, more).wait_with_output().unwrap())
+    asked(balancer, &[&["upgrade"], more].concat())
 }
 
 /// The same, without waiting for it.
 fn begin(balancer: &Balancer, more: &[&str]) -> Child {
-    command(balancer, "upgrade").args(more).spawn().unwrap()
+    begun(balancer, &[&["upgrade"], more].concat())
 }
 
-fn command(balancer: &Balancer, name: &str) -> Command {
-    let mut command = Command::new(BINARY);
-    command
-        .arg(name)
-        .arg("--config")
-        .arg(balancer.directory().join("balancer.toml"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped());
-    command
-}
-
-fn said(output: Output) -> (Option<i32>, String) {
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    (
-        output.status.code(),
-        text(&output.stdout) + &text(&output.stderr),
-    )
+/// The same of any command.
+fn asked(balancer: &Balancer, arguments: &[&str]) -> (Option<i32>, String) {
+    told(&command(balancer, arguments))
 }
 
 #[track_caller]

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::{Command, Output};
 
 use serde_json::{Value, json};
 
-use crate::support::balancer::BINARY;
 use crate::support::certificates::Authority;
 use crate::support::client::{HOST, Tls};
+use crate::support::command::command;
 use crate::support::h2::{H2, get as h2_get};
 use crate::support::{
     Balancer, Connection, Origin, Outcome, Reply, eventually, eventually_some, get,
@@ -61,15 +60,8 @@ fn upstream(balancer: &Balancer) -> Value {
     balancer.status()["upstreams"][0].clone()
 }
 
-fn output(balancer: &Balancer, arguments: &[&str]) -> Output {
-    let mut command = Command::new(BINARY);
-    command.args(arguments).arg("--config");
-    let output = command.arg(balancer.directory().join("balancer.toml"));
-    output.output().unwrap()
-}
-
 fn said(balancer: &Balancer, arguments: &[&str]) -> String {
-    let output = output(balancer, arguments);
+    let output = command(balancer, arguments);
     assert!(output.status.success(), "{output:?}");
     String::from_utf8(output.stdout).unwrap()
 }
@@ -209,7 +201,7 @@ fn regression_expecting_a_version_that_nobody_runs_takes_no_upstream_away_unless
     await_version(&balancer, "e1", "42");
     let held = "app: holds out 2 of 2 endpoints (they run 42, want 43)";
     let refused = |arguments: &[&str]| {
-        let output = output(&balancer, arguments);
+        let output = command(&balancer, arguments);
         assert_eq!(output.status.code(), Some(1), "{output:?}");
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(
@@ -220,7 +212,7 @@ fn regression_expecting_a_version_that_nobody_runs_takes_no_upstream_away_unless
         assert_eq!(get(balancer.http(), "/").text(), "42");
     };
     balancer.write_configuration(&expecting("43"));
-    let planned = String::from_utf8(output(&balancer, &["plan"]).stderr).unwrap();
+    let planned = String::from_utf8(command(&balancer, &["plan"]).stderr).unwrap();
     assert!(
         planned.contains("warning: a reload would be refused: ") && planned.contains(held),
         "{planned}"
@@ -234,9 +226,9 @@ fn regression_expecting_a_version_that_nobody_runs_takes_no_upstream_away_unless
     run(&origins[1], "43");
     await_version(&balancer, "e1", "43");
     let one = "warning: app: holds out 1 of 2 endpoints (it runs 42, want 43)\n";
-    let planned = String::from_utf8(output(&balancer, &["plan"]).stderr).unwrap();
+    let planned = String::from_utf8(command(&balancer, &["plan"]).stderr).unwrap();
     assert_eq!(planned, one);
-    let reloaded = output(&balancer, &["reload"]);
+    let reloaded = command(&balancer, &["reload"]);
     assert!(reloaded.status.success(), "{reloaded:?}");
     assert_eq!(String::from_utf8(reloaded.stderr).unwrap(), one);
     // An earlier file may be no better.

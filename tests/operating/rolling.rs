@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read};
 use std::path::Path;
-use std::process::{Child, ChildStderr, Command, Stdio};
+use std::process::{Child, ChildStderr};
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::thread;
 
@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
 use super::{command, config, done, told};
-use crate::support::balancer::BINARY;
+pub(super) use crate::support::command::begun;
 use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, eventually_some, get};
 
 /// Checks that notice within moments; no slow start.
@@ -50,19 +50,6 @@ pub(super) fn started(text: &str, endpoints: &[&str]) -> Balancer {
         balancer.await_health("app", name, "up");
     }
     balancer
-}
-
-/// `what` beside the process, to its end by itself or by a signal.
-pub(super) fn begun(balancer: &Balancer, arguments: &[&str]) -> Child {
-    Command::new(BINARY)
-        .args(arguments)
-        .arg("--config")
-        .arg(balancer.directory().join("balancer.toml"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap()
 }
 
 /// A hook that has the test restart the endpoint's origin: it makes one file and waits for another.

@@ -110,7 +110,7 @@ fn without_a_balancer_every_command_says_so_in_one_line() {
         &["why", "app/a"],
         &["roll", "app"],
     ] {
-        let (code, said) = told(&run(path.clone(), arguments));
+        let (code, said) = told(&run(&path, arguments));
         assert_eq!(code, Some(1), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(
@@ -169,7 +169,7 @@ fn balancer_of_another_version_is_named() {
         let length = body.len();
         write!(stream, "HTTP/1.1 404 Not Found\r\nServer: balancer/9.9.9\r\nContent-Length: {length}\r\n\r\n{body}").unwrap();
     });
-    let (code, said) = told(&run(folder.path().join("balancer.toml"), &["status"]));
+    let (code, said) = told(&run(&folder.path().join("balancer.toml"), &["status"]));
     other.join().unwrap();
     assert_eq!(code, Some(1), "{said}");
     assert!(said.contains("balancer/9.9.9"), "{said}");
@@ -201,7 +201,7 @@ fn regression_balancer_is_found_after_its_file_was_edited_or_broken() {
     let path = socket(&balancer);
     let elsewhere = |arguments: &[&str]| {
         let arguments = [arguments, &["--socket", path.to_str().unwrap()]].concat();
-        told(&run(folder.path().join("none.toml"), &arguments))
+        told(&run(&folder.path().join("none.toml"), &arguments))
     };
     for arguments in [
         &["status"][..],
@@ -232,7 +232,7 @@ fn socket_that_was_named_and_leads_to_nobody_is_told_of_in_one_line() {
     ] {
         let path = folder.path().join(name);
         let arguments = ["status", "--socket", path.to_str().unwrap()];
-        let (code, said) = told(&run(folder.path().join("none.toml"), &arguments));
+        let (code, said) = told(&run(&folder.path().join("none.toml"), &arguments));
         assert_eq!(code, Some(1), "{said}");
         assert_eq!(said.lines().count(), 1, "{said}");
         assert!(

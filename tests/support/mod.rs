@@ -4,6 +4,7 @@ pub(crate) mod balancer;
 pub(crate) mod certificates;
 pub(crate) mod client;
 pub(crate) mod collector;
+pub(crate) mod command;
 pub(crate) mod deadline;
 pub(crate) mod h2;
 pub(crate) mod h2_origin;

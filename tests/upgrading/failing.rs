@@ -8,8 +8,9 @@ use std::process::Child;
 
 use rustix::process::{Pid, Signal};
 
-use super::{Successors, await_end, begin, command, said, upgrade};
+use super::{Successors, asked, await_end, begin, upgrade};
 use crate::support::balancer::BINARY;
+use crate::support::command::told;
 use crate::support::{Balancer, Origin, eventually, eventually_some, get, simple};
 
 /// A program that is no balancer.
@@ -54,7 +55,7 @@ impl Starting {
     /// Ends the new process; the upgrade has to fail.
     fn end(self, signal: Signal) {
         rustix::process::kill_process(self.pid, signal).unwrap();
-        let (code, text) = said(self.upgrade.wait_with_output().unwrap());
+        let (code, text) = told(&self.upgrade.wait_with_output().unwrap());
         assert_eq!(code, Some(1), "{text}");
     }
 }
@@ -80,7 +81,7 @@ fn regression_new_process_that_is_told_to_end_leaves_the_admin_socket() {
     let balancer = Balancer::start(&simple(&[&origin]));
     for signal in [Signal::TERM, Signal::INT] {
         begin_and_wait(&balancer, &origin, 2).end(signal);
-        let (code, text) = said(command(&balancer, "status").output().unwrap());
+        let (code, text) = asked(&balancer, &["status"]);
         assert_eq!(code, Some(0), "{text}");
     }
 }
@@ -160,7 +161,7 @@ fn while_one_upgrade_is_under_way_nothing_else_changes_and_the_end_ends_both() {
     let (code, text) = upgrade(&balancer, &[]);
     assert_eq!(code, Some(1));
     assert!(text.contains("an upgrade is under way"), "{text}");
-    let (code, text) = said(command(&balancer, "reload").output().unwrap());
+    let (code, text) = asked(&balancer, &["reload"]);
     assert_eq!(code, Some(1));
     assert!(text.contains("an upgrade is under way"), "{text}");
     // A signal to reload waits.
@@ -171,7 +172,7 @@ fn while_one_upgrade_is_under_way_nothing_else_changes_and_the_end_ends_both() {
     balancer.signal(Signal::TERM);
     assert_eq!(balancer.wait_exit().code(), Some(0));
     await_end(pid);
-    let (code, text) = said(first.wait_with_output().unwrap());
+    let (code, text) = told(&first.wait_with_output().unwrap());
     assert_eq!(code, Some(1), "{text}");
 }
 

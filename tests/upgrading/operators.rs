@@ -2,8 +2,9 @@
 
 use std::fs;
 
-use super::{Successors, begin, command, said};
+use super::{Successors, asked, begin};
 use crate::support::collector::Collector;
+use crate::support::command::{begun, told};
 use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, get};
 
 /// An origin that holds requests for `/held` until the gate opens.
@@ -39,19 +40,13 @@ fn hold(balancer: &Balancer) -> Connection {
     connection
 }
 
-fn asked(balancer: &Balancer, arguments: &[&str]) -> (Option<i32>, String) {
-    let mut command = command(balancer, arguments[0]);
-    said(command.args(&arguments[1..]).output().unwrap())
-}
-
 #[test]
 fn regression_what_the_process_before_has_in_flight_is_waited_for() {
     let gate = Gate::new();
     let (a, b) = (holding("a", &gate), Origin::named("b"));
     let balancer = Balancer::start(&config([&a, &b]));
     let mut held = hold(&balancer);
-    let mut before = command(&balancer, "drain");
-    let mut before = before.args(["app/a", "--wait"]).spawn().unwrap();
+    let mut before = begun(&balancer, &["drain", "app/a", "--wait"]);
     eventually("it drains", || {
         balancer.endpoint("app", "a")["mode"] == "draining"
     });
@@ -77,7 +72,7 @@ fn regression_what_the_process_before_has_in_flight_is_waited_for() {
 
     gate.open();
     held.read_exact(&mut [0; 2]).unwrap();
-    let (code, text) = said(before.wait_with_output().unwrap());
+    let (code, text) = told(&before.wait_with_output().unwrap());
     assert_eq!(code, Some(0), "{text}");
     assert!(text.contains("nothing is in flight"), "{text}");
     let (code, text) = asked(&balancer, &roll);
@@ -119,9 +114,7 @@ fn regression_roll_goes_on_after_an_upgrade_that_was_under_way_and_the_audit_say
         file("begun").display(),
         file("goes-on").display()
     );
-    let mut roll = command(&balancer, "roll");
-    let roll = roll.args(["app", "--force", "--hook", &hook]);
-    let roll = roll.spawn().unwrap();
+    let roll = begun(&balancer, &["roll", "app", "--force", "--hook", &hook]);
     eventually("the hook runs", || file("begun").exists());
     let hangs = file("hangs");
     fs::write(&hangs, "#!/bin/sh\nexec sleep 100\n").unwrap();
@@ -145,8 +138,8 @@ fn regression_roll_goes_on_after_an_upgrade_that_was_under_way_and_the_audit_say
             .iter()
             .any(|it| is_it(it) && it["action"] == "resume" && it["result"] == "refused")
     });
-    assert_eq!(said(upgrade.wait_with_output().unwrap()).0, Some(1));
-    let (code, text) = said(roll.wait_with_output().unwrap());
+    assert_eq!(told(&upgrade.wait_with_output().unwrap()).0, Some(1));
+    let (code, text) = told(&roll.wait_with_output().unwrap());
     assert_eq!(code, Some(0), "{text}");
     for name in ["a", "b"] {
         assert_eq!(balancer.endpoint("app", name)["mode"], "active");
@@ -175,15 +168,14 @@ fn rolled_over_an_upgrade(code: u8) -> (Balancer, Successors, (Option<i32>, Stri
         file("begun").display(),
         file("goes-on").display()
     );
-    let mut roll = command(&balancer, "roll");
-    let roll = roll.args(["app", "--only", "a", "--hook", &hook]);
-    let roll = roll.spawn().unwrap();
+    let arguments = ["roll", "app", "--only", "a", "--hook", &hook];
+    let roll = begun(&balancer, &arguments);
     eventually("the hook runs", || file("begun").exists());
     let mut successors = Successors::default();
     successors.upgrade(&balancer);
     assert_eq!(balancer.endpoint("app", "a")["mode"], "disabled");
     fs::write(file("goes-on"), "").unwrap();
-    let ended = said(roll.wait_with_output().unwrap());
+    let ended = told(&roll.wait_with_output().unwrap());
     (balancer, successors, ended)
 }
 

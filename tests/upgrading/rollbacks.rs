@@ -1,13 +1,8 @@
 //! A file that was rolled back does not come back by an upgrade; and what endpoints were seen to carry is known still.
 
-use super::{Successors, command, said};
+use super::{Successors, asked};
 use crate::support::origin::Refusing;
 use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, get, simple};
-
-fn asked(balancer: &Balancer, arguments: &[&str]) -> (Option<i32>, String) {
-    let mut command = command(balancer, arguments[0]);
-    said(command.args(&arguments[1..]).output().unwrap())
-}
 
 #[test]
 fn regression_rollback_goes_on_through_upgrades_until_a_reload() {

@@ -1,6 +1,7 @@
 //! What the process before knew, the new one knows: what operators want, what was found out about endpoints, what was counted.
 
-use super::{Successors, command, said};
+use super::Successors;
+use crate::support::command::{command, done};
 use crate::support::{Balancer, Origin, Refusing, eventually, get};
 
 #[test]
@@ -34,8 +35,7 @@ fn modes_health_ejections_counters_and_files_go_on() {
         state("app", "bad") == "ejected"
     });
     balancer.await_health("checked", "d", "down");
-    let drained = command(&balancer, "drain").arg("app/b").output().unwrap();
-    assert_eq!(said(drained).0, Some(0));
+    done(&command(&balancer, &["drain", "app/b"]));
     balancer.reloaded(&format!("{configuration}\n# once more\n"));
     let until = balancer.endpoint("app", "bad")["ejected"]["until"].clone();
     let since = balancer.endpoint("checked", "d")["since"].clone();
@@ -81,11 +81,9 @@ fn modes_health_ejections_counters_and_files_go_on() {
     assert_eq!(ejections, 1.0);
 
     // What operators do goes on as well.
-    let back = command(&balancer, "rollback").arg("1").output().unwrap();
-    assert_eq!(said(back).0, Some(0));
+    done(&command(&balancer, &["rollback", "1"]));
     assert_eq!(balancer.status()["generation"], 5);
-    let resumed = command(&balancer, "resume").arg("app/b").output().unwrap();
-    assert_eq!(said(resumed).0, Some(0));
+    done(&command(&balancer, &["resume", "app/b"]));
     assert_eq!(state("app", "b"), "unchecked");
     assert_eq!(balancer.wait_exit().code(), Some(0));
 }
