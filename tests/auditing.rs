@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::process::{Command, Output};
+use std::net::SocketAddr;
 
 use serde_json::{Value, json};
 
 use crate::peers::Server;
-use crate::support::balancer::BINARY;
-use crate::support::peers::peer;
+use crate::support::balancer::lettered;
+use crate::support::command::{command, done, told};
 use crate::support::{Balancer, Connection, Origin, Outcome, Reply};
 
 const KEY: &str = "6c6f6e6720656e6f75676820746f2062652061206b6579206f662031323862697\n";
@@ -30,22 +30,12 @@ def app(environ, start_response):
     return []
 "#;
 
-fn config(addresses: &[String], audit: &str) -> String {
-    let endpoints: Vec<String> = addresses
-        .iter()
-        .zip('a'..)
-        .map(|(address, name)| format!("{{ name = \"{name}\", address = \"{address}\" }}"))
-        .collect();
+fn config(addresses: &[SocketAddr], audit: &str) -> String {
     format!(
         "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [{}]\n\
          affinity = {{ cookie = \"stay\", key_file = \"affinity.key\"{audit} }}\n[[route]]\nupstream = \"app\"\n",
-        endpoints.join(", ")
+        lettered(addresses)
     )
-}
-
-fn of(origins: &[&Origin]) -> Vec<String> {
-    let addresses = origins.iter().map(|origin| origin.address().to_string());
-    addresses.collect()
 }
 
 fn start(text: &str) -> Balancer {
@@ -91,30 +81,19 @@ fn counted(balancer: &Balancer, pin: &str, result: &str) -> f64 {
     metrics.sum("balancer_affinity_audit_total", &labels)
 }
 
-fn command(balancer: &Balancer, arguments: &[&str]) -> Output {
-    let mut command = Command::new(BINARY);
-    command.args(arguments).arg("--config");
-    let command = command.arg(balancer.directory().join("balancer.toml"));
-    command.output().unwrap()
-}
-
-/// The exit code, and what was said.
-fn told(balancer: &Balancer, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = command(balancer, arguments);
-    let text = String::from_utf8(output.stdout).unwrap();
-    let complaints = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), text + &complaints)
+/// What is told of the audit: the exit code, and the text.
+fn audited(balancer: &Balancer) -> (Option<i32>, String) {
+    told(&command(balancer, &["clones", "app", "--audit"]))
 }
 
 #[test]
 fn sessions_that_live_on_single_members_are_found_and_stay_where_they_are() {
-    let Some(gunicorn) = peer("gunicorn", "gunicorn") else {
+    let Some(servers) = Server::gunicorns(APP, ["a", "b"]) else {
         return;
     };
-    let servers = ["a", "b"].map(|name| Server::gunicorn_with(&gunicorn, APP, name));
-    let addresses: Vec<_> = servers.iter().map(|it| it.address.to_string()).collect();
+    let addresses = servers.each_ref().map(Server::address);
     let balancer = start(&config(&addresses, ", audit = 0.5"));
-    let (code, text) = told(&balancer, &["clones", "app", "--audit"]);
+    let (code, text) = audited(&balancer);
     assert_eq!(code, Some(4), "{text}");
     assert!(
         text.contains("50.0 % of requests are to be moved, none was yet"),
@@ -144,14 +123,14 @@ fn sessions_that_live_on_single_members_are_found_and_stay_where_they_are() {
     }
     assert_eq!(counted(&balancer, "kept", "ok"), 200.0 - moved);
 
-    let (code, text) = told(&balancer, &["clones", "app", "--audit"]);
+    let (code, text) = audited(&balancer);
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("app: 100.0 % ("), "{text}");
     assert!(
         text.contains(": sessions seem to live on single members\n"),
         "{text}"
     );
-    let (_, text) = told(&balancer, &["status"]);
+    let text = done(&command(&balancer, &["status"]));
     assert!(text.contains("\n  affinity audit: 100.0 % ("), "{text}");
     let output = command(&balancer, &["clones", "app", "--audit", "--json"]);
     let said: Value = serde_json::from_slice(&output.stdout).unwrap();
@@ -162,7 +141,10 @@ fn sessions_that_live_on_single_members_are_found_and_stay_where_they_are() {
 #[test]
 fn sessions_that_every_member_knows_are_told_to_live_nowhere_in_particular() {
     let origins = [Origin::named("a"), Origin::named("b")];
-    let balancer = start(&config(&of(&[&origins[0], &origins[1]]), ", audit = 0.5"));
+    let balancer = start(&config(
+        &origins.each_ref().map(Origin::address),
+        ", audit = 0.5",
+    ));
     let mut client = Client::begin(&balancer, "GET");
     let mut by_other = 0;
     let home = client.ask("POST").text();
@@ -170,21 +152,15 @@ fn sessions_that_every_member_knows_are_told_to_live_nowhere_in_particular() {
         by_other += u32::from(client.ask("GET").text() != home);
     }
     assert_eq!(counted(&balancer, "broken", "ok"), f64::from(by_other));
-    let (code, text) = told(&balancer, &["clones", "app", "--audit"]);
+    let (code, text) = audited(&balancer);
     assert_eq!(code, Some(0), "{text}");
     assert!(
         text.contains("sessions do not seem to live on single members"),
         "{text}"
     );
     // Nobody else is there: nobody is moved, and nobody waits or fails for it.
-    let disabled = command(
-        &balancer,
-        &[
-            "disable",
-            &format!("app/{}", if home == "a" { "b" } else { "a" }),
-        ],
-    );
-    assert!(disabled.status.success(), "{disabled:?}");
+    let other = if home == "a" { "app/b" } else { "app/a" };
+    done(&command(&balancer, &["disable", other]));
     for _ in 0..20 {
         assert_eq!(client.ask("GET").text(), home);
     }
@@ -194,7 +170,10 @@ fn sessions_that_every_member_knows_are_told_to_live_nowhere_in_particular() {
 #[test]
 fn regression_requests_are_moved_to_all_other_members_alike() {
     let origins = ["a", "b", "c", "d"].map(Origin::named);
-    let balancer = start(&config(&of(&origins.each_ref()), ", audit = 0.5"));
+    let balancer = start(&config(
+        &origins.each_ref().map(Origin::address),
+        ", audit = 0.5",
+    ));
     // Nobody but this one client asks, so that no turn passes but by it.
     let mut client = Client::begin(&balancer, "POST");
     let mut got = BTreeMap::<String, usize>::new();
@@ -210,7 +189,7 @@ fn regression_requests_are_moved_to_all_other_members_alike() {
 #[test]
 fn nobody_is_moved_unless_the_file_says_so() {
     let origins = [Origin::named("a"), Origin::named("b")];
-    let addresses = of(&[&origins[0], &origins[1]]);
+    let addresses = origins.each_ref().map(Origin::address);
     let balancer = start(&config(&addresses, ""));
     let mut client = Client::begin(&balancer, "GET");
     let home = client.ask("GET").text();
@@ -223,7 +202,7 @@ fn nobody_is_moved_unless_the_file_says_so() {
         balancer.status()["upstreams"][0]["affinity_audit"],
         Value::Null
     );
-    let (code, text) = told(&balancer, &["clones", "app", "--audit"]);
+    let (code, text) = audited(&balancer);
     assert_eq!(code, Some(64), "{text}");
     assert!(
         text.contains("upstream \"app\" has no audit: it takes affinity = "),

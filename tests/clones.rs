@@ -1,8 +1,9 @@
 //! `clones`: every member of an upstream is asked the same thing, as the balancer would ask it, and what differs is shown.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -10,8 +11,9 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::peers::Server;
-use crate::support::balancer::BINARY;
+use crate::support::balancer::lettered;
 use crate::support::certificates::Authority;
+use crate::support::command::{self, command, done, run};
 use crate::support::peers::peer;
 use crate::support::{Balancer, Origin, Refusing};
 
@@ -28,21 +30,11 @@ def app(environ, start_response):
 "#;
 
 /// An upstream `app` of `a`, `b`…
-fn config(addresses: &[String], more: &str) -> String {
-    let endpoints: Vec<String> = addresses
-        .iter()
-        .zip('a'..)
-        .map(|(address, name)| format!("{{ name = \"{name}\", address = \"{address}\" }}"))
-        .collect();
+fn config(addresses: &[SocketAddr], more: &str) -> String {
     format!(
         "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.app]\nendpoints = [{}]\n{more}\n[[route]]\nhosts = [\"shop.test\"]\nupstream = \"app\"\n",
-        endpoints.join(", ")
+        lettered(addresses)
     )
-}
-
-fn of(origins: &[&Origin]) -> Vec<String> {
-    let addresses = origins.iter().map(|origin| origin.address().to_string());
-    addresses.collect()
 }
 
 /// The same where no balancer runs.
@@ -53,18 +45,13 @@ fn at_rest(text: &str) -> TempDir {
 }
 
 fn clones(directory: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(BINARY);
-    command.args(["clones", "app"]).args(arguments);
-    command.arg("--config").arg(directory.join("balancer.toml"));
-    command.output().unwrap()
+    let arguments = [&["clones", "app"], arguments].concat();
+    run(&directory.join("balancer.toml"), &arguments)
 }
 
 /// The exit code, and what was said.
 fn told(directory: &Path, arguments: &[&str]) -> (Option<i32>, String) {
-    let output = clones(directory, arguments);
-    let text = String::from_utf8(output.stdout).unwrap();
-    let complaints = String::from_utf8(output.stderr).unwrap();
-    (output.status.code(), text + &complaints)
+    command::told(&clones(directory, arguments))
 }
 
 fn as_json(directory: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
@@ -78,11 +65,10 @@ fn as_json(directory: &Path, arguments: &[&str]) -> (Option<i32>, Value) {
 
 #[test]
 fn clones_under_gunicorn_are_the_same_until_one_runs_another_release() {
-    let Some(gunicorn) = peer("gunicorn", "gunicorn") else {
+    let Some(servers) = Server::gunicorns(APP, ["42", "42", "41"]) else {
         return;
     };
-    let servers = ["42", "42", "41"].map(|name| Server::gunicorn_with(&gunicorn, APP, name));
-    let addresses: Vec<_> = servers.iter().map(|it| it.address.to_string()).collect();
+    let addresses = servers.each_ref().map(Server::address);
     let health = "health = { version_header = \"X-App-Version\" }";
     let balancer = Balancer::start(&config(&addresses, health));
     let (code, text) = told(balancer.directory(), &["--path", "/login?next=%2F"]);
@@ -147,7 +133,7 @@ fn members_are_asked_as_the_balancer_asks_them() {
             })
         };
         let servers = ["one\ntwo\n", "one\ntwo\n", "one\nthree\n"].map(served);
-        let addresses: Vec<_> = servers.iter().map(|it| it.address.to_string()).collect();
+        let addresses = servers.each_ref().map(Server::address);
         let directory = at_rest(&config(&addresses, &format!("{keys}\n{tls}")));
         fs::write(directory.path().join("ca.pem"), authority.pem()).unwrap();
         let asked = |path: &str| {
@@ -178,15 +164,9 @@ fn members_are_asked_as_the_balancer_asks_them() {
 fn who_does_not_answer_is_told_with_the_reason_and_who_is_disabled_is_not_asked() {
     let (a, b) = (Origin::named("same"), Origin::named("same"));
     let (nobody, other) = (Refusing::new(), Refusing::new());
-    let mut addresses = of(&[&a, &b]);
-    addresses.extend([&nobody, &other].map(|it| it.address().to_string()));
+    let addresses = [a.address(), b.address(), nobody.address(), other.address()];
     let balancer = Balancer::start(&config(&addresses, ""));
-    let disabled = Command::new(BINARY)
-        .args(["disable", "app/d", "--config"])
-        .arg(balancer.directory().join("balancer.toml"))
-        .output()
-        .unwrap();
-    assert!(disabled.status.success(), "{disabled:?}");
+    done(&command(&balancer, &["disable", "app/d"]));
     let (code, text) = told(balancer.directory(), &["--rounds", "2"]);
     assert_eq!(code, Some(4), "{text}");
     assert!(text.contains("no answer: connect failed: "), "{text}");
@@ -206,8 +186,7 @@ fn who_does_not_answer_is_told_with_the_reason_and_who_is_disabled_is_not_asked(
 fn member_that_hangs_costs_no_more_than_the_time_it_has() {
     let a = Origin::named("same");
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let mut addresses = of(&[&a]);
-    addresses.push(silent.local_addr().unwrap().to_string());
+    let addresses = [a.address(), silent.local_addr().unwrap()];
     let directory = at_rest(&config(&addresses, ""));
     let arguments = ["--rounds", "1", "--timeout", "200ms"];
     let (code, text) = told(directory.path(), &arguments);
@@ -230,7 +209,7 @@ fn member_that_wavers_differs_and_what_is_ignored_does_not() {
         };
         exchange.respond(status, &[], "served by b")
     });
-    let directory = at_rest(&config(&of(&[&a, &b]), ""));
+    let directory = at_rest(&config(&[&a, &b].map(Origin::address), ""));
     let ignoring = ["--ignore", "by [a-z]"];
     let (code, text) = told(directory.path(), &ignoring);
     assert_eq!(code, Some(1), "{text}");
@@ -256,7 +235,7 @@ fn regression_bodies_that_change_as_a_whole_are_not_said_to_be_the_same() {
             exchange.respond(200, &[], &words.join(" "))
         });
     }
-    let directory = at_rest(&config(&of(&[&a, &b]), ""));
+    let directory = at_rest(&config(&[&a, &b].map(Origin::address), ""));
     let (code, text) = told(directory.path(), &[]);
     assert_eq!(code, Some(4), "{text}");
     assert!(
@@ -276,7 +255,7 @@ fn regression_bodies_that_change_as_a_whole_are_not_said_to_be_the_same() {
 #[test]
 fn everybody_is_asked_the_same_and_an_unsafe_method_once() {
     let (a, b) = (Origin::named("same"), Origin::named("same"));
-    let directory = at_rest(&config(&of(&[&a, &b]), ""));
+    let directory = at_rest(&config(&[&a, &b].map(Origin::address), ""));
     let arguments = [
         "--method",
         "POST",
@@ -311,7 +290,7 @@ fn what_a_terminal_would_act_upon_and_values_of_cookies_are_not_shown() {
     let evil = "HTTP/1.1 200 OK\r\nServer: x\u{9b}31m\u{202e}y\r\nSet-Cookie: a\u{202e}b=topsecret; Path=/\r\nContent-Length: 0\r\n\r\n";
     a.on_request(move |exchange| exchange.write_then(evil, crate::support::Next::Keep));
     b.on_request(|exchange| exchange.respond(200, &[], ""));
-    let directory = at_rest(&config(&of(&[&a, &b]), ""));
+    let directory = at_rest(&config(&[&a, &b].map(Origin::address), ""));
     for arguments in [&[][..], &["--json"][..]] {
         let (code, text) = told(directory.path(), arguments);
         assert_eq!(code, Some(1), "{text}");
@@ -328,8 +307,8 @@ fn what_a_terminal_would_act_upon_and_values_of_cookies_are_not_shown() {
 #[test]
 fn the_file_in_use_counts_and_not_what_stands_there_by_now() {
     let (a, b, c) = (Origin::named("x"), Origin::named("x"), Origin::named("y"));
-    let balancer = Balancer::start(&config(&of(&[&a, &b]), ""));
-    balancer.write_configuration(&config(&of(&[&a, &b, &c]), ""));
+    let balancer = Balancer::start(&config(&[&a, &b].map(Origin::address), ""));
+    balancer.write_configuration(&config(&[&a, &b, &c].map(Origin::address), ""));
     let (code, text) = told(balancer.directory(), &["--rounds", "1"]);
     assert_eq!(code, Some(0), "{text}");
     assert_eq!(c.request_count(), 0);
@@ -338,7 +317,7 @@ fn the_file_in_use_counts_and_not_what_stands_there_by_now() {
 #[test]
 fn what_cannot_be_asked_is_said_and_nobody_is_asked() {
     let a = Origin::named("a");
-    let directory = at_rest(&config(&of(&[&a]), ""));
+    let directory = at_rest(&config(&[&a].map(Origin::address), ""));
     for (arguments, said) in [
         (&["--path", "no-slash"][..], "--path"),
         (&["--header", "Set-Cookie"][..], "their values never"),
@@ -354,13 +333,9 @@ fn what_cannot_be_asked_is_said_and_nobody_is_asked() {
         assert_eq!(code, Some(64), "{arguments:?}: {text}");
         assert!(text.contains(said), "{arguments:?}: {text}");
     }
-    let other = Command::new(BINARY)
-        .args(["clones", "ap", "--config"])
-        .arg(directory.path().join("balancer.toml"))
-        .output()
-        .unwrap();
-    let complaint = String::from_utf8(other.stderr).unwrap();
-    assert_eq!(other.status.code(), Some(64), "{complaint}");
+    let file = directory.path().join("balancer.toml");
+    let (code, complaint) = command::told(&run(&file, &["clones", "ap"]));
+    assert_eq!(code, Some(64), "{complaint}");
     assert!(
         complaint.contains("no upstream is named \"ap\"; did you mean"),
         "{complaint}"
@@ -374,7 +349,10 @@ fn what_cannot_be_asked_is_said_and_nobody_is_asked() {
 #[test]
 fn regression_what_may_change_something_is_asked_of_no_standby_unless_that_is_forced() {
     let origin = Origin::named("a");
-    let directory = at_rest(&config(&of(&[&origin]), "role = \"authoritative\""));
+    let directory = at_rest(&config(
+        &[&origin].map(Origin::address),
+        "role = \"authoritative\"",
+    ));
     let refused = clones(directory.path(), &["--method", "POST"]);
     assert_eq!(refused.status.code(), Some(64));
     let why = String::from_utf8(refused.stderr).unwrap();

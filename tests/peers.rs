@@ -49,7 +49,7 @@ impl Server {
     }
 
     /// With another app.
-    pub(crate) fn gunicorn_with(program: &Path, app: &str, name: &str) -> Self {
+    fn gunicorn_with(program: &Path, app: &str, name: &str) -> Self {
         let directory = TempDir::new().unwrap();
         fs::write(directory.path().join("app.py"), app).unwrap();
         let mut child = Command::new(program)
@@ -96,6 +96,12 @@ impl Server {
         };
         server.await_open();
         server
+    }
+
+    /// One of each name, with this app; `None` where the test is to be skipped.
+    pub(crate) fn gunicorns<const N: usize>(app: &str, names: [&str; N]) -> Option<[Self; N]> {
+        let program = peer("gunicorn", "gunicorn")?;
+        Some(names.map(|name| Self::gunicorn_with(&program, app, name)))
     }
 
     fn nginx(program: &Path, file: &[u8]) -> Self {

@@ -41,6 +41,15 @@ pub(crate) fn simple(origins: &[&Origin]) -> String {
     )
 }
 
+/// Endpoints `a`, `b`… at these addresses, as they stand in a file's list.
+pub(crate) fn lettered(addresses: &[SocketAddr]) -> String {
+    let endpoints = addresses.iter().zip('a'..);
+    let endpoints: Vec<String> = endpoints
+        .map(|(address, name)| format!("{{ name = \"{name}\", address = \"{address}\" }}"))
+        .collect();
+    endpoints.join(", ")
+}
+
 /// A running balancer. Ended, and its log shown if the test failed, when dropped.
 pub(crate) struct Balancer {
     child: Child,
