@@ -1,8 +1,8 @@
 //! HTTP/2 to endpoints: requests share few connections, and one of them that ends badly takes no other with it.
 
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, mpsc};
 use std::thread;
 use std::time::Duration;
 
@@ -14,11 +14,11 @@ use tokio::sync::mpsc::unbounded_channel;
 
 use crate::support::certificates::Authority;
 use crate::support::client::{HOST, Tls};
-use crate::support::h2::{Ending, Frames, H2, get as h2_get};
+use crate::support::h2::{Ending, Frames, H2, finish, get as h2_get};
 use crate::support::h2_origin::{H2Origin, RawH2, ready, streamed, text, with_trailers};
 use crate::support::http1::Framing;
 use crate::support::tls_origin::{TlsFront, TlsFrontOptions};
-use crate::support::{Balancer, Connection, Next, Origin, Reply, eventually, get};
+use crate::support::{Balancer, Connection, DEADLINE, Next, Origin, Reply, eventually, get};
 
 const NO_ERROR: u32 = 0;
 const REFUSED_STREAM: u32 = 7;
@@ -432,11 +432,14 @@ fn request_that_may_have_been_processed_is_not_sent_again() {
 fn response_that_is_cut_is_seen_to_be_cut_by_clients_of_both_protocols() {
     // "No error" is none only after the end of the response (RFC 9113 §8.1).
     for by_reset in [Some(INTERNAL_ERROR), Some(NO_ERROR), None] {
+        let (cut, orders) = mpsc::channel();
+        let orders = Mutex::new(orders);
         let origin = RawH2::new(move |_, wire| {
             loop {
                 let (stream, _) = wire.request()?;
                 wire.begin_answer(stream, b"half")?;
-                thread::sleep(Duration::from_millis(50));
+                // Not before the client has the head: without one there would be no response.
+                let _ = orders.lock().unwrap().recv_timeout(DEADLINE);
                 let Some(code) = by_reset else {
                     return Ok(());
                 };
@@ -444,11 +447,17 @@ fn response_that_is_cut_is_seen_to_be_cut_by_clients_of_both_protocols() {
             }
         });
         let (balancer, tls) = start(&config(&[origin.address()], ""));
-        let reply = get(balancer.http(), "/");
-        assert_eq!((reply.status, reply.body.complete), (200, false));
+        let mut connection = Connection::open(balancer.http());
+        connection.send(format!("GET / HTTP/1.1\r\nHost: {HOST}\r\n\r\n"));
+        let head = connection.final_head().unwrap();
+        cut.send(()).unwrap();
+        let body = connection.body(Framing::of_response(&head, 200, "GET"));
+        assert!(!body.complete, "{head:?}");
         let client = H2::connect(balancer.address("https"), &tls);
-        let reply = client.get("/").unwrap();
-        assert_eq!(reply.status, 200);
+        let response = client.begin(h2_get("/")).unwrap();
+        assert_eq!(response.status(), 200);
+        cut.send(()).unwrap();
+        let reply = finish(response);
         assert!(reply.body.is_err(), "{reply:?}");
         let mut frames = Frames::open(balancer.address("https"), &tls);
         frames.request(
@@ -460,8 +469,12 @@ fn response_that_is_cut_is_seen_to_be_cut_by_clients_of_both_protocols() {
                 (":path", "/"),
             ],
         );
+        while frames.read().unwrap().kind != Frames::HEADERS {}
+        cut.send(()).unwrap();
         assert!(matches!(frames.ending(1), Ending::Reset(_)));
-        assert_eq!(failures(&balancer, "response_cut"), 3.0);
+        eventually("each is counted", || {
+            failures(&balancer, "response_cut") == 3.0
+        });
     }
 }
 
