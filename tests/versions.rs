@@ -15,7 +15,7 @@ use crate::support::{
 };
 
 /// Checks that notice within moments.
-const FAST: &str = "interval = \"100ms\", fast_interval = \"100ms\", timeout = \"100ms\", fall = 1, rise = 1, version_header = \"X-App-Version\"";
+const FAST: &str = "interval = \"200ms\", fast_interval = \"50ms\", timeout = \"200ms\", rise = 1, version_header = \"X-App-Version\"";
 const KEY: &str = "6c6f6e6720656e6f75676820746f2062652061206b6579206f662031323862697\n";
 
 /// An origin that says in every answer which version it runs; requests are answered with it, too.

@@ -13,11 +13,11 @@ use super::{command, config, done, told};
 pub(super) use crate::support::command::begun;
 use crate::support::{Balancer, Connection, Gate, Next, Origin, eventually, eventually_some, get};
 
-/// Checks that notice within moments; no slow start.
+/// Checks that notice soon, and for which no busy machine is too slow; no slow start.
 pub(super) fn checked(origins: &[&Origin], of_a: &str) -> String {
     config(origins, of_a, "").replace(
         "[upstream.app]",
-        "[upstream.app]\nslow_start = \"0s\"\nhealth = { interval = \"100ms\", fast_interval = \"100ms\", timeout = \"100ms\", fall = 1, rise = 1 }",
+        "[upstream.app]\nslow_start = \"0s\"\nhealth = { interval = \"500ms\", fast_interval = \"50ms\", timeout = \"500ms\", rise = 1 }",
     )
 }
 

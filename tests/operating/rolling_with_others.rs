@@ -176,13 +176,14 @@ fn regression_hook_that_asks_finds_no_terminal_and_one_that_is_stopped_is_told()
     };
     let (code, said) = roll(leads_a_session, &[]);
     assert_eq!(code, Some(0), "{said}");
-    let (code, said) = roll("kill -STOP $$", &["--hook-timeout", "200ms"]);
-    assert_eq!(code, Some(1), "{said}");
-    assert!(said.contains("app/a: the hook was stopped, "), "{said}");
-    assert!(
-        said.contains("a: the hook was ended: it took longer than"),
-        "{said}"
-    );
+    // On a busy machine it may not come to that in its time: then once more.
+    eventually("it is told of one that is stopped", || {
+        let (code, said) = roll("kill -STOP $$", &["--hook-timeout", "200ms"]);
+        assert_eq!(code, Some(1), "{said}");
+        let ended = "a: the hook was ended: it took longer than";
+        assert!(said.contains(ended), "{said}");
+        said.contains("app/a: the hook was stopped, ")
+    });
     assert_eq!(mode(&balancer, "a"), "draining");
 }
 
@@ -192,10 +193,15 @@ fn hook_that_takes_too_long_is_ended_with_all_it_has_started() {
     let balancer = started(&checked(&[&a, &b], ""), &["a", "b"]);
     let pid = balancer.directory().join("pid");
     let hook = format!("sleep 60 & echo $! >{}; wait", pid.display());
-    let arguments = ["roll", "app", "--hook", &hook, "--hook-timeout", "1s"];
-    let (code, said) = told(&command(&balancer, &arguments));
-    assert_eq!(code, Some(1), "{said}");
-    let started = std::fs::read_to_string(pid).unwrap();
+    let roll = ["roll", "app", "--only", "a", "--hook", &hook];
+    let arguments = [&roll[..], &["--hook-timeout", "500ms"]].concat();
+    // On a busy machine it may start nothing in its time: then once more.
+    let started = eventually_some("the hook starts something", || {
+        let (code, said) = told(&command(&balancer, &arguments));
+        assert_eq!(code, Some(1), "{said}");
+        let started = std::fs::read_to_string(&pid).ok();
+        started.filter(|pid| pid.ends_with('\n'))
+    });
     eventually("what it has started has ended", || {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", started.trim()));
         // One that nobody has waited for yet has ended all the same.
