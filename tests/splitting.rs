@@ -184,6 +184,28 @@ fn cookies_and_headers_send_testers_to_the_canary() {
 }
 
 #[test]
+fn regression_no_endpoint_sees_the_affinity_cookie_of_another_upstream() {
+    let (stable, canary) = origins();
+    let kept = |name: &str| {
+        let affinity = format!("affinity = {{ cookie = \"{name}\", key_file = \"kept.key\" }}");
+        format!("[upstream.{name}]\n{affinity}")
+    };
+    let configuration = configuration(&stable, &canary, &split(1, 1, ""))
+        .replace("[upstream.stable]", &kept("stable"))
+        .replace("[upstream.canary]", &kept("canary"));
+    let balancer = Balancer::start_with(&configuration, |directory| {
+        std::fs::write(directory.join("kept.key"), "6".repeat(64)).unwrap();
+    });
+    for _ in 0..2 {
+        ask(&balancer, "Cookie: stable=1; x=1; canary=1\r\n");
+    }
+    for origin in [&stable, &canary] {
+        let asked = origin.last_request();
+        assert_eq!(asked.head.field("cookie"), Some("x=1"));
+    }
+}
+
+#[test]
 fn explain_tells_shares_cookies_mirrors_and_pauses() {
     let (stable, canary) = origins();
     let routes = format!(

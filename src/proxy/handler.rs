@@ -310,9 +310,7 @@ fn route(
         }
         record.set_affinity(wanted);
     }
-    if let Action::ReadsAndWrites(both) = &route.action {
-        both.take(request.headers_mut());
-    }
+    route.action.take_cookies(request.headers_mut());
     // After ours, which none of them may name.
     if let Some(changes) = filters.and_then(|filters| filters.request.as_ref()) {
         filter::headers::apply(changes, request.headers_mut(), record.facts());

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
-use http::{HeaderName, HeaderValue, Method};
+use http::{HeaderMap, HeaderName, HeaderValue, Method};
 use ipnet::IpNet;
 
 pub use access_log::AccessLogRule;
@@ -210,6 +210,23 @@ impl Action {
             Self::Forward(_) if member > 0 => None,
             action => action.upstream(member),
         })
+    }
+
+    /// Takes cookies out that say something to the balancer alone: who has written, and whom any of several upstreams has kept its
+    /// client with. What the one is told is not for another's endpoints. A single upstream takes its own when it reads it.
+    pub fn take_cookies(&self, headers: &mut HeaderMap) {
+        match self {
+            Self::ReadsAndWrites(both) => {
+                if let Some(written) = both.written() {
+                    written.take(headers);
+                }
+            }
+            Self::Split(_) => {}
+            Self::Forward(_) | Self::Redirect(_) | Self::Respond(_) | Self::NotFound => return,
+        }
+        for affinity in self.upstreams().filter_map(|it| it.affinity.as_ref()) {
+            affinity.remove(headers);
+        }
     }
 
     /// Every upstream that a request of this method may be asked of.

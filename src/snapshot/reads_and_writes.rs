@@ -70,19 +70,6 @@ impl ReadsAndWrites {
         [&self.reads, &self.writes]
     }
 
-    /// Takes cookies out that say something to the balancer alone: who has written, and whom either upstream has kept its client
-    /// with. What the one is told is not for the other's endpoints.
-    pub fn take(&self, headers: &mut HeaderMap) {
-        if let Some(written) = &self.written {
-            written.take(headers);
-        }
-        for upstream in self.both() {
-            if let Some(affinity) = &upstream.affinity {
-                affinity.remove(headers);
-            }
-        }
-    }
-
     /// What is remembered of who has written, if anything is.
     pub fn written(&self) -> Option<&Written> {
         self.written.as_ref()
