@@ -844,6 +844,26 @@ fn checks_are_made_in_http_2() {
 }
 
 #[test]
+fn regression_check_that_fails_within_http_2_says_how() {
+    let origin = RawH2::new(|_, wire| {
+        let (stream, _) = wire.request()?;
+        wire.reset(stream, INTERNAL_ERROR)?;
+        // Until the check is over.
+        while wire.read().is_ok() {}
+        Ok(())
+    });
+    let (balancer, _) = start(&config(&[origin.address()], "health = { fall = 1 }"));
+    let name = origin.address().to_string();
+    balancer.await_health("app", &name, "down");
+    let reason = balancer.endpoint("app", &name)["reason"].clone();
+    let reason = reason.as_str().unwrap();
+    assert!(
+        reason.starts_with("no response: http2 error: stream error "),
+        "{reason}"
+    );
+}
+
+#[test]
 fn end_of_an_idle_connection_costs_no_request() {
     for says_so in [true, false] {
         let origin = RawH2::new(move |_, wire| {

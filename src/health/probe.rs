@@ -12,6 +12,7 @@ use tokio::net::TcpStream;
 use super::exchange::{Answer, Exchange};
 use super::{role, version};
 use crate::config::{self, VersionSource};
+use crate::message::causes::with_causes;
 use crate::message::grpc_health::Serving;
 use crate::message::proxy_protocol::encode;
 use crate::message::{grpc, grpc_health};
@@ -33,7 +34,7 @@ pub enum ProbeError {
     #[error("{0}")]
     Tls(TlsError),
     /// Not HTTP, or closed before a response.
-    #[error("no response: {0}")]
+    #[error("no response: {}", with_causes(.0))]
     Http(hyper::Error),
     /// Another status than expected.
     #[error("status {0}")]

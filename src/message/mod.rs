@@ -3,6 +3,7 @@
 pub mod authority;
 pub mod body;
 pub mod canonical_path;
+pub mod causes;
 pub mod cookie;
 pub mod expectation;
 pub mod forwarded;

@@ -15,6 +15,7 @@ use tokio::net::lookup_host;
 use tokio::time::timeout;
 
 use crate::config::Address;
+use crate::message::causes::with_causes;
 use crate::message::protobuf::{find_bytes, find_number};
 use crate::net::connect::connect;
 use crate::net::transport::Transport;
@@ -68,7 +69,7 @@ impl Delivery {
             Some((to, way)) if Arc::ptr_eq(&to, collector) && !way.is_closed() => way,
             Some(_) | None => open(collector).await?,
         };
-        let http = |error: hyper::Error| chain(&error);
+        let http = |error: hyper::Error| with_causes(&error);
         if way.ready().await.is_err() {
             // It was closed while nobody looked.
             way = open(collector).await?;
@@ -154,17 +155,17 @@ async fn open(collector: &Collector) -> Result<SendRequest<Full<Bytes>>, String>
                     None => Transport::Plain(stream),
                     Some(tls) => {
                         let secured = tls.handshake(stream).await;
-                        Transport::Tls(Box::new(secured.map_err(|error| chain(&error))?))
+                        Transport::Tls(Box::new(secured.map_err(|error| with_causes(&error))?))
                     }
                 };
                 let (way, connection) = handshake(TokioIo::new(stream))
                     .await
-                    .map_err(|error| chain(&error))?;
+                    .map_err(|error| with_causes(&error))?;
                 // Ends with the connection; what went wrong is told to who asks.
                 tokio::spawn(connection);
                 return Ok(way);
             }
-            Err(error) => last = format!("{address}: {}", chain(&error)),
+            Err(error) => last = format!("{address}: {}", with_causes(&error)),
         }
     }
     Err(last)
@@ -175,12 +176,6 @@ async fn addresses(address: &Address) -> io::Result<Vec<SocketAddr>> {
         Address::Socket(address) => Ok(vec![*address]),
         Address::Name(host, port) => Ok(lookup_host((&**host, *port)).await?.collect()),
     }
-}
-
-/// An error with all its causes.
-fn chain(error: &dyn std::error::Error) -> String {
-    let causes = std::iter::successors(error.source(), |error| error.source());
-    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }
 
 const USER_AGENT: &str = concat!("balancer/", env!("CARGO_PKG_VERSION"));
