@@ -127,7 +127,9 @@ fn sessions_that_live_on_single_members_are_found_and_stay_where_they_are() {
     assert_eq!(code, Some(1), "{text}");
     assert!(text.contains("app: 100.0 % ("), "{text}");
     assert!(
-        text.contains(": sessions seem to live on single members\n"),
+        text.contains(
+            ": sessions seem to live on single members (counted are requests, not clients: "
+        ),
         "{text}"
     );
     let text = done(&command(&balancer, &["status"]));

@@ -78,10 +78,13 @@ impl Audit {
             return format!("{share} % of requests are to be moved, none was yet");
         }
         let (broken, kept) = (self.broken.text(), self.kept.text());
-        let verdict = match self.verdict() {
-            Verdict::OnSingleMembers => "sessions seem to live on single members",
-            Verdict::Anywhere => "sessions do not seem to live on single members",
-            Verdict::Unclear => "too few to tell",
+        let (verdict, by) = match self.verdict() {
+            Verdict::OnSingleMembers => ("sessions seem to live on single members", BY_REQUESTS),
+            Verdict::Anywhere => (
+                "sessions do not seem to live on single members",
+                BY_REQUESTS,
+            ),
+            Verdict::Unclear => ("too few to tell", ""),
         };
         let unwell = if self.is_unwell() {
             let kept = self.kept;
@@ -93,7 +96,7 @@ impl Audit {
             String::new()
         };
         format!(
-            "{broken} of moved clients were turned away, {kept} of those that stayed: {verdict}{unwell}"
+            "{broken} of moved clients were turned away, {kept} of those that stayed: {verdict}{by}{unwell}"
         )
     }
 
@@ -123,6 +126,8 @@ fn percent(share: f64) -> String {
     format!("{:.1}", share.clamp(0.0, 1.0) * 100.0)
 }
 
+/// Nothing is remembered of clients, so nobody knows how many they were.
+const BY_REQUESTS: &str = " (counted are requests, not clients: one busy client can decide this)";
 const SHOWN: f64 = 1.96; // 95 in 100
 const CERTAIN: f64 = 3.0; // looked at again and again, equal rates shall not be called unequal
 const LEAST: u64 = 30; // of fewer the intervals say more than is known
@@ -154,7 +159,8 @@ mod tests {
         assert_eq!(
             audit.text(),
             "23.0 % (15.8 to 32.2 %) of 100 requests of moved clients were turned away, \
-             0.4 % (0.3 to 0.6 %) of 5000 requests of those that stayed: sessions seem to live on single members"
+             0.4 % (0.3 to 0.6 %) of 5000 requests of those that stayed: sessions seem to live on single members \
+             (counted are requests, not clients: one busy client can decide this)"
         );
     }
 
@@ -174,12 +180,14 @@ mod tests {
     fn equal_rates_say_that_sessions_are_anywhere_once_there_are_enough() {
         let many = audit([99_000, 1000, 0, 0], [990, 10, 0, 0]);
         assert_eq!(many.verdict(), Verdict::Anywhere);
+        let text = many.text();
         assert!(
-            many.text()
-                .ends_with(": sessions do not seem to live on single members")
+            text.contains(": sessions do not seem to live on single members (counted are requests"),
+            "{text}"
         );
         let few = audit([990, 10, 0, 0], [20, 0, 0, 0]);
         assert_eq!(few.verdict(), Verdict::Unclear);
+        assert!(few.text().ends_with(": too few to tell"));
         for refused in 1..LEAST {
             let some = audit([990, 10, 0, 0], [0, refused, 0, 0]);
             assert_eq!(some.verdict(), Verdict::Unclear);
