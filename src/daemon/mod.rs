@@ -64,7 +64,7 @@ use crate::metrics::Metrics;
 use crate::net::pass::Channel;
 use crate::snapshot::compile::Compiler;
 use crate::snapshot::plan::restart::Started;
-use crate::snapshot::{Instance, Publisher, Snapshot};
+use crate::snapshot::{Instance, OwnSecret, Publisher, Snapshot};
 use crate::tls::{Contents, Tickets, seconds_since_1970};
 use crate::units::Name;
 use crate::worker::Worker;
@@ -100,8 +100,9 @@ pub fn run(
             return ExitCode::FAILURE;
         }
     };
-    if let Some(heir) = &inherited.heir {
+    if let Some(heir) = &mut inherited.heir {
         heir.number_on();
+        compiler.own_secret = OwnSecret::with(heir.own_secret());
     }
     let mut wishes = inherited
         .heir

@@ -26,7 +26,7 @@ pub use contacts::contacts;
 pub use mirror::Mirror;
 pub use pages::Pages;
 pub use publish::{Held, Own, Publisher, Reader, View};
-pub use reads_and_writes::ReadsAndWrites;
+pub use reads_and_writes::{OwnSecret, ReadsAndWrites};
 pub use split::Split;
 pub use token::Token;
 pub use tracing::Tracing;

@@ -8,7 +8,7 @@ use http::{HeaderMap, Method};
 
 use super::affinity;
 use crate::config::{self, Config, Problem};
-use crate::upstream::written::Keys;
+use crate::upstream::written::Secret;
 use crate::upstream::{Upstream, Written};
 
 /// Where a route's requests go by their method.
@@ -76,14 +76,37 @@ impl ReadsAndWrites {
     }
 }
 
-/// The key of this process, made when it is needed first: the same for all routes and through all generations.
-pub(super) type OwnKey = Arc<OnceLock<Keys>>;
+/// What this process signs with where no file says it: the same for all routes and through all generations, and in the process that
+/// takes its place. Made when it is needed first.
+#[derive(Clone, Debug, Default)]
+pub struct OwnSecret(Arc<OnceLock<Secret>>);
 
-/// What `route` remembers of who has written, where it does. Without a file the key is that of this process.
+impl OwnSecret {
+    /// Goes on with that of another process, if it has one.
+    pub fn with(secret: Option<Secret>) -> Self {
+        Self(Arc::new(secret.map(OnceLock::from).unwrap_or_default()))
+    }
+
+    /// The secret, if one was needed so far.
+    pub fn get(&self) -> Option<&Secret> {
+        self.0.get()
+    }
+
+    /// The secret. `None` where the system has no randomness.
+    fn get_or_make(&self) -> Option<&Secret> {
+        if self.get().is_none() {
+            // Should another have been quicker, that one counts.
+            let _ = self.0.set(Secret::random()?);
+        }
+        self.get()
+    }
+}
+
+/// What `route` remembers of who has written, where it does. Without a file it is signed with the `own` secret.
 pub(super) fn written(
     config: &Config,
     route: &config::Route,
-    own: &OwnKey,
+    own: &OwnSecret,
 ) -> Result<Option<Written>, Problem> {
     let config::Action::ReadsAndWrites(both) = &route.action else {
         return Ok(None);
@@ -93,8 +116,8 @@ pub(super) fn written(
     };
     let keys = match &settings.key_file {
         Some(path) => Written::keys(&affinity::keys(path, &settings.place)?),
-        None => match own.get().cloned().or_else(Written::own_key) {
-            Some(keys) => Arc::clone(own.get_or_init(|| keys)),
+        None => match own.get_or_make() {
+            Some(secret) => Written::own_key(secret),
             None => {
                 return Err(settings
                     .place

@@ -3,16 +3,17 @@
 //! Its value is a time and an HMAC of that. Who copies another client's cookie reads at the authority for what is left of the time,
 //! and gets nothing else by it.
 
+use std::fmt;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
-use aws_lc_rs::rand::SystemRandom;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use http::HeaderValue;
 use http::header::{COOKIE, HeaderMap};
+use serde::{Deserialize, Serialize};
 
 use crate::config::ReadYourWrites;
 use crate::message::cookie;
@@ -32,6 +33,28 @@ pub struct Written {
 
 /// What cookies are signed with: by the first, and known by all.
 pub type Keys = Arc<[hmac::Key]>;
+
+/// What a process signs with where no file says it. Never shown, and given to nobody but the process that takes its place.
+#[derive(Clone, Deserialize, Serialize)]
+pub struct Secret([u8; SECRET]);
+
+impl Secret {
+    /// One that nobody else has; `None` where the system has no randomness.
+    pub fn random() -> Option<Self> {
+        let mut secret = [0; SECRET];
+        aws_lc_rs::rand::fill(&mut secret).ok()?;
+        Some(Self(secret))
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secret").finish_non_exhaustive()
+    }
+}
+
+/// Bytes of a secret: as long as what comes of the hash (RFC 2104 §3).
+const SECRET: usize = 32;
 
 /// Bytes of the time: milliseconds since 1970, the greatest first.
 const TIME: usize = 8;
@@ -58,16 +81,12 @@ impl Written {
 
     /// Keys of these secrets.
     pub fn keys(secrets: &[Vec<u8>]) -> Keys {
-        let secrets = secrets.iter();
-        secrets
-            .map(|secret| hmac::Key::new(hmac::HMAC_SHA256, secret))
-            .collect()
+        secrets.iter().map(|secret| key(secret)).collect()
     }
 
-    /// A key that nobody else has; `None` where the system has no randomness.
-    pub fn own_key() -> Option<Keys> {
-        let key = hmac::Key::generate(hmac::HMAC_SHA256, &SystemRandom::new());
-        Some(Arc::new([key.ok()?]))
+    /// The key of a process.
+    pub fn own_key(secret: &Secret) -> Keys {
+        Arc::new([key(&secret.0)])
     }
 
     /// What a client is told that has written at `now`.
@@ -121,6 +140,10 @@ impl Written {
         proof.copy_from_slice(&context.sign().as_ref()[..PROOF]);
         proof
     }
+}
+
+fn key(secret: &[u8]) -> hmac::Key {
+    hmac::Key::new(hmac::HMAC_SHA256, secret)
 }
 
 const TAKEN: usize = TIME + PROOF;

@@ -1,8 +1,9 @@
 //! What the process before knew, the new one knows: what operators want, what was found out about endpoints, what was counted.
 
 use super::Successors;
+use crate::support::client::HOST;
 use crate::support::command::{command, done};
-use crate::support::{Balancer, Origin, Refusing, eventually, get};
+use crate::support::{Balancer, Connection, Origin, Refusing, eventually, get};
 
 #[test]
 fn modes_health_ejections_counters_and_files_go_on() {
@@ -119,4 +120,33 @@ fn regression_what_the_new_file_has_not_is_left_behind_at_once() {
     assert!(std::net::TcpStream::connect(first).is_err());
     let metrics = balancer.metrics();
     assert!(!metrics.text.contains("\"first\""), "{}", metrics.text);
+}
+
+#[test]
+fn regression_who_has_just_written_reads_there_from_the_new_process_too() {
+    let (clone, authority) = (Origin::named("clone"), Origin::named("authority"));
+    let configuration = format!(
+        "[listener.http]\naddress = \"127.0.0.1:0\"\n[upstream.clones]\nendpoints = [\"{}\"]\n\
+         [upstream.authority]\nendpoints = [\"{}\"]\n[[route]]\nupstream = \"clones\"\nwrites = \"authority\"\n\
+         read_your_writes = \"1h\"\n",
+        clone.address(),
+        authority.address()
+    );
+    let balancer = Balancer::start(&configuration);
+    let ask = |method: &str, cookie: &str| {
+        let mut connection = Connection::open(balancer.http());
+        connection.send(format!(
+            "{method} / HTTP/1.1\r\nHost: {HOST}\r\nCookie: {cookie}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        ));
+        connection.reply()
+    };
+    let reply = ask("POST", "x=1");
+    let said = reply.field("set-cookie").expect("a cookie");
+    let cookie = said.split(';').next().unwrap();
+    let mut successors = Successors::default();
+    for _ in 0..2 {
+        successors.upgrade(&balancer);
+        assert_eq!(ask("GET", cookie).text(), "authority");
+        assert_eq!(ask("GET", "x=1").text(), "clone");
+    }
 }

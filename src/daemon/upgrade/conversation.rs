@@ -252,6 +252,7 @@ mod tests {
                 authorities: Vec::new(),
                 given_up: None,
                 tickets: None,
+                own_secret: None,
             },
             descriptors: Vec::new(),
             metrics: Arc::new(Metrics::new()),

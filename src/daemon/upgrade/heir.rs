@@ -32,6 +32,7 @@ use crate::snapshot::plan::ByOperator;
 use crate::snapshot::{Publisher, Snapshot};
 use crate::tls::TicketSecrets;
 use crate::upstream::EndpointId;
+use crate::upstream::written::Secret;
 
 /// Says to a process that it takes over, and from whom.
 pub(super) const VARIABLE: &str = "BALANCER_TAKES_OVER_FROM";
@@ -92,6 +93,11 @@ impl Heir {
     /// Ticket keys, once.
     pub(in crate::daemon) fn tickets(&mut self) -> Option<TicketSecrets> {
         self.heritage.0.tickets.take()
+    }
+
+    /// What cookies of those who have written are signed with there where no file says it, once.
+    pub(in crate::daemon) fn own_secret(&mut self) -> Option<Secret> {
+        self.heritage.0.own_secret.take()
     }
 
     /// Whether the other process's admin socket, the file, is the one at `path`.

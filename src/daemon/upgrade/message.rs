@@ -13,6 +13,7 @@ use crate::metrics::totals::Totals;
 use crate::snapshot::plan::{ByOperator, SetByOperator};
 use crate::tls::{Contents, TicketSecrets};
 use crate::upstream::Remembered;
+use crate::upstream::written::Secret;
 
 /// The number of what is said here.
 pub(super) const FORMAT: u32 = 1;
@@ -62,6 +63,9 @@ pub(super) struct Heritage {
     pub(super) given_up: Option<(String, String)>,
     /// Without them clients shake hands in full.
     pub(super) tickets: Option<TicketSecrets>,
+    /// Without it those who have just written read from clones.
+    #[serde(default)]
+    pub(super) own_secret: Option<Secret>,
 }
 
 #[derive(Debug, Deserialize, Serialize)]

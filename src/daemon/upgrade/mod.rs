@@ -357,6 +357,10 @@ fn skews(snapshot: &Snapshot) -> Vec<(String, u64)> {
 
 impl Daemon {
     /// Does with endpoints what the process that serves now wants, and takes who it says for authorities: requests come here yet, over connections that are open.
+            own_secret: self
+                .compiler
+                .as_ref()
+                .and_then(|it| it.own_secret.get().cloned()),
     pub(super) fn obey_successor(&self, told: &Modes) {
         let Modes {
             modes, sets, seats, ..

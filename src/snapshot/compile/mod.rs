@@ -14,10 +14,9 @@ use std::sync::Arc;
 pub use self::apply::apply;
 use self::listener::{identity_fields, unserved_https};
 pub use self::listener::{is_same_address, tls_files};
-use super::reads_and_writes::OwnKey;
 use super::{
-    AccessLogRule, Action, Pages, Snapshot, affinity, contacts, mirror, reads_and_writes, token,
-    tracing,
+    AccessLogRule, Action, OwnSecret, Pages, Snapshot, affinity, contacts, mirror,
+    reads_and_writes, token, tracing,
 };
 use crate::config::{self, AccessLogTarget, Config, ConfigErrors, Problem};
 use crate::metrics::Metrics;
@@ -36,7 +35,7 @@ pub struct Compiler {
     /// Where round-robin begins, so that several balancers, or one that restarts often, do not all begin at the first endpoint.
     pub seed: usize,
     /// What cookies of those who have written are signed with where no file says it.
-    written_key: OwnKey,
+    pub own_secret: OwnSecret,
     /// By which workers wake the control thread; the same through all generations.
     alarm: Arc<Alarm>,
     next_slot: u32,
@@ -60,7 +59,7 @@ impl Compiler {
             metrics,
             tickets,
             seed,
-            written_key: OwnKey::default(),
+            own_secret: OwnSecret::default(),
             alarm: Arc::default(),
             next_slot: 0,
         }
@@ -116,7 +115,7 @@ impl Compiler {
         }
         let mut written = Vec::with_capacity(config.routes.len());
         for route in &config.routes {
-            match reads_and_writes::written(config, route, &self.written_key) {
+            match reads_and_writes::written(config, route, &self.own_secret) {
                 Ok(found) => written.push(found),
                 Err(problem) => problems.push(problem),
             }
