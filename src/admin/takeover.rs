@@ -57,7 +57,7 @@ pub struct Wanted {
     pub binary: Option<PathBuf>,
     /// How long it may take to get ready.
     pub timeout: Duration,
-    /// Whether also where a manager follows the process that runs now.
+    /// Whether also where a manager follows the process that runs now, or nobody of an upstream would be left.
     pub force: bool,
 }
 

@@ -19,7 +19,8 @@ pub struct Args {
     /// How long the new one may take to get ready; then it is ended, and the running one goes on.
     #[arg(long, value_name = "TIME", value_parser = time, default_value_t = Seconds(DEFAULT_SECONDS))]
     timeout: Seconds,
-    /// Also where who has started the running one follows that process alone, and may end the service with it.
+    /// Also where who has started the running one follows that process alone, and may end the service with it, or where the file
+    /// would hold out every endpoint of an upstream.
     #[arg(long)]
     force: bool,
     #[command(flatten)]

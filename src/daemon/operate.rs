@@ -17,11 +17,11 @@ use crate::admin::command::{
     Asked, Command, Operator, Refused, Reloaded, Reply, RollbackTo, Wanted,
 };
 use crate::admin::status;
-use crate::config::{self, Config, Mode};
+use crate::config::{self, Config, ConfigErrors, Mode};
 use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
-use crate::snapshot::compile::{Compiler, apply};
+use crate::snapshot::compile::{Compiled, Compiler, apply};
 use crate::snapshot::plan::held::HeldOut;
 use crate::snapshot::plan::restart::Started;
 use crate::snapshot::plan::{Plan, Side};
@@ -202,16 +202,15 @@ impl Daemon {
         let (current, files) = (self.publisher.current(), self.files.clone());
         let (started, given_up) = (self.started.clone(), self.given_up.clone());
         let planned = in_time(PATIENCE, move || {
-            let next = config::load(&path)?;
-            let refused = given_up.and_then(|given_up| given_up.refuses(&next));
             let since = (&started, &files);
-            let mut plan = plan((&running, &current), next, (&mut wishes, since), &path)?;
+            let (mut plan, next) = plan((&running, &current), (&mut wishes, since), &path)?;
+            let refused = given_up.and_then(|given_up| given_up.refuses(&next));
             plan.warnings.extend(refused);
             Ok(plan)
         });
         let outcome = planned
             .await
-            .unwrap_or_else(|why| Err(config::ConfigErrors::of_file(&self.path, why)));
+            .unwrap_or_else(|why| Err(ConfigErrors::of_file(&self.path, why)));
         outcome.map_err(Refused::Config)
     }
 
@@ -340,23 +339,32 @@ fn rollback_target(generation: Option<u64>) -> String {
     generation.map(|it| it.to_string()).unwrap_or_default()
 }
 
-/// What taking `next` over would change, with the modes that operators have set.
-fn plan(
-    (running, current): (&Config, &Snapshot),
-    mut next: Config,
-    (wishes, (started, files)): (&mut Wishes, (&Started, &Contents)),
+/// The file at `path` as taking it over beside `current` would make it, with what operators want. Of it nothing is in use.
+pub(super) fn tried(
     path: &Path,
-) -> Result<Plan, config::ConfigErrors> {
+    current: &Snapshot,
+    wishes: &mut Wishes,
+) -> Result<(Config, Compiled), ConfigErrors> {
+    let mut next = config::load(path)?;
     wishes.lay_over(&mut next);
-    let tickets =
-        Tickets::new().map_err(|error| config::ConfigErrors::of_file(path, error.to_string()))?;
-    // With counters of its own: what is only planned has no series.
+    let tickets = Tickets::new().map_err(|error| ConfigErrors::of_file(path, error.to_string()))?;
+    // With counters of its own: what is only tried has no series.
     let mut compiler = Compiler::new(Arc::new(Metrics::new()), tickets, 0);
     let compiled = compiler.compile(&next, Some(current))?;
+    Ok((next, compiled))
+}
+
+/// What taking the file at `path` over would change, with the modes that operators have set.
+fn plan(
+    (running, current): (&Config, &Snapshot),
+    (wishes, (started, files)): (&mut Wishes, (&Started, &Contents)),
+    path: &Path,
+) -> Result<(Plan, Config), ConfigErrors> {
+    let (next, compiled) = tried(path, current, wishes)?;
     let side = |config, snapshot| Side { config, snapshot };
-    let (running, next) = (side(running, current), side(&next, &compiled.snapshot));
-    let held_out = HeldOut::between(running.snapshot, next);
-    let mut plan = Plan::between(started, running, next);
+    let (running, planned) = (side(running, current), side(&next, &compiled.snapshot));
+    let held_out = HeldOut::between(running.snapshot, planned);
+    let mut plan = Plan::between(started, running, planned);
     let changed = compiled.files.changed(files);
     plan.files = changed.map(|file| file.display().to_string()).collect();
     plan.by_operator = wishes.list();
@@ -367,5 +375,5 @@ fn plan(
             Some(refusal) => format!("a reload would be refused: {refusal}"),
             None => held.to_string(),
         }));
-    Ok(plan)
+    Ok((plan, next))
 }

@@ -148,6 +148,37 @@ fn new_process_that_fails_leaves_the_running_one_as_it_was() {
 }
 
 #[test]
+fn regression_file_that_holds_out_everybody_is_taken_over_by_nobody_unless_somebody_insists() {
+    let origin = Origin::named("a");
+    let version = [("X-App-Version", "42")];
+    origin.on_probe(move |exchange| exchange.respond(200, &version, ""));
+    let expecting = |what: &str| {
+        let health = format!("health = {{ version_header = \"X-App-Version\"{what} }}");
+        simple(&[&origin]).replace("[[route]]", &format!("{health}\n[[route]]"))
+    };
+    let balancer = Balancer::start(&expecting(""));
+    eventually("its version is known", || {
+        balancer.endpoint("app", &origin.address().to_string())["version"] == "42"
+    });
+    let other = expecting(", expect_version = \"43\"");
+    balancer.write_configuration(&other);
+    let (code, text) = upgrade(&balancer, &[]);
+    assert_eq!(code, Some(1), "{text}");
+    let why = "upstream.app.health.expect_version: app: holds out 1 of 1 endpoint (it runs 42, want 43), and nobody is left";
+    assert!(text.contains(why), "{text}");
+    assert!(text.contains("insist with `--force`"), "{text}");
+    assert_eq!(get(balancer.http(), "/").text(), "a");
+
+    let mut successors = Successors::default();
+    let (code, text) = upgrade(&balancer, &["--force"]);
+    assert_eq!(code, Some(0), "{text}");
+    successors.add(&text);
+    get(balancer.http(), "/").assert_made_by_balancer(503);
+    // Nobody is held out by the next one who was in use until then.
+    successors.upgrade(&balancer);
+}
+
+#[test]
 fn while_one_upgrade_is_under_way_nothing_else_changes_and_the_end_ends_both() {
     let origin = Origin::named("a");
     let mut balancer = Balancer::start(&simple(&[&origin]));

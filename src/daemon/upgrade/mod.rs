@@ -35,15 +35,20 @@ pub(super) use self::message::Modes;
 use self::message::{FORMAT, File, FromNew, FromOld, Heritage, Socket};
 use super::Daemon;
 use super::auto_rollback::GivenUp;
+use super::in_time::{PATIENCE, in_time};
+use super::operate::tried;
 use super::wishes::Wishes;
 use crate::admin::before::{Busy, Left};
 use crate::admin::command::{Operator, Refused, Reply};
 use crate::admin::takeover::{Upgraded, Wanted};
+use crate::config::{ConfigErrors, Problem};
 use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::metrics::totals::Totals;
 use crate::net::pass::Channel;
 use crate::snapshot::Snapshot;
+use crate::snapshot::plan::Side;
+use crate::snapshot::plan::held::HeldOut;
 use crate::units::unix_millis;
 use crate::upstream::EndpointId;
 use crate::worker;
@@ -126,6 +131,9 @@ impl Daemon {
         if let Some(follows) = self.manager.follows_only_this().filter(|_| !wanted.force) {
             return Err(Refused::Conflict(follows.to_owned()));
         }
+        if !wanted.force {
+            self.refuse_held_out().await?;
+        }
         let failed =
             |what: &str, error: &dyn std::fmt::Display| Refused::Failed(format!("{what}: {error}"));
         let Some(binary) = wanted.binary.as_ref().or(self.binary.as_ref()) else {
@@ -175,6 +183,37 @@ impl Daemon {
         });
         let copy = copy.map_err(|error| failed("no thread for the upgrade", &error))?;
         Ok((pid, copy, outcome))
+    }
+
+    /// Refuses a file by which everybody of an upstream would be held out, as a reload does. Whatever else may be wrong with it the
+    /// new process finds, which may know more of it.
+    async fn refuse_held_out(&self) -> Result<(), ConfigErrors> {
+        if self.goes_on_from_earlier() {
+            return Ok(());
+        }
+        let (path, mut wishes) = (self.path.clone(), self.wishes.clone());
+        let current = self.publisher.current();
+        let look = move || {
+            let (config, compiled) = tried(&path, &current, &mut wishes).ok()?;
+            let side = Side {
+                config: &config,
+                snapshot: &compiled.snapshot,
+            };
+            let held_out = HeldOut::between(&current, side);
+            Some(held_out.iter().filter_map(HeldOut::refusal).collect())
+        };
+        let found: Option<Vec<Problem>> = in_time(PATIENCE, look).await.unwrap_or_default();
+        match found {
+            Some(problems) if !problems.is_empty() => Err(ConfigErrors(problems)),
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether the new process goes on with an earlier file, which is in use, whatever the file says by now.
+    fn goes_on_from_earlier(&self) -> bool {
+        let history = lock(&self.admin.history);
+        let current = history.current();
+        current.is_some_and(|current| current.by.is_back())
     }
 
     /// What an upgrade came to. The process that serves now, where one does: this one has nothing to do but to finish.
@@ -317,6 +356,10 @@ impl Daemon {
             authorities: authorities(&snapshot),
             given_up: self.given_up.as_ref().map(GivenUp::told),
             tickets: self.compiler.as_ref().map(|it| it.tickets.secrets()),
+            own_secret: self
+                .compiler
+                .as_ref()
+                .and_then(|it| it.own_secret.get().cloned()),
         };
         Ok((heritage, descriptors))
     }
@@ -357,10 +400,6 @@ fn skews(snapshot: &Snapshot) -> Vec<(String, u64)> {
 
 impl Daemon {
     /// Does with endpoints what the process that serves now wants, and takes who it says for authorities: requests come here yet, over connections that are open.
-            own_secret: self
-                .compiler
-                .as_ref()
-                .and_then(|it| it.own_secret.get().cloned()),
     pub(super) fn obey_successor(&self, told: &Modes) {
         let Modes {
             modes, sets, seats, ..
