@@ -108,9 +108,9 @@ pub struct Endpoint {
     /// Whether its tunnels have had their time. Written by the control thread, read when a tunnel begins. Relaxed: workers
     /// are told as well, and who has not heard of it yet is told after it has counted its tunnel.
     ends_tunnels: AtomicBool,
-    /// Most requests that it had at once, while it answered as quickly as it is used to.
+    /// Most requests that it has carried at once.
     pub(super) peaks: Peaks,
-    /// Whether it does.
+    /// Which those are.
     pub(super) pace: Pace,
     /// How long it keeps idle connections.
     pub keep_alive: KeepAlive,

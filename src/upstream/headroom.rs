@@ -1,5 +1,5 @@
 //! How many endpoints an upstream could lose and still carry its load. What an endpoint can carry is its limit; without one, no
-//! more than it was seen to carry while it answered as quickly as it is used to. Has no clock.
+//! more than it was seen to carry: had in flight, and answered as quickly as it is used to. Has no clock.
 
 use std::time::Instant;
 
@@ -129,13 +129,7 @@ impl Upstream {
     pub(super) fn note_peaks(&self, now: Instant) {
         for endpoint in &self.endpoints {
             let in_flight = endpoint.in_flight();
-            endpoint.pace.note(now, endpoint.answered_in(), in_flight);
-            // What was seen before is forgotten in its time all the same.
-            let carried = if endpoint.pace.is_slow() {
-                0
-            } else {
-                in_flight
-            };
+            let carried = endpoint.pace.note(now, endpoint.answered_in(), in_flight);
             endpoint.peaks.note(now, carried);
         }
         let load = u32::try_from(self.load_now()).unwrap_or(u32::MAX);
@@ -161,13 +155,9 @@ impl Endpoint {
         }
     }
 
-    /// Most requests at once that were seen within the last day, without those that piled up while it answered late.
+    /// Most requests at once that it was seen to carry within the last day.
     pub fn peak_in_flight(&self) -> u32 {
-        let seen = self.peaks.last_day();
-        match self.pace.is_slow() {
-            true => seen,
-            false => seen.max(self.in_flight()),
-        }
+        self.peaks.last_day()
     }
 }
 
@@ -215,6 +205,8 @@ mod tests {
         let pick = || upstream.pick(Wish::default()).unwrap();
         let mut leases: Vec<Lease> = (0..12).map(|_| pick()).collect();
         upstream.tick(begun);
+        answer(upstream);
+        upstream.tick(begun + Duration::from_secs(1));
         // Four each, and now eight in all: any two have carried that.
         leases.truncate(8);
         let headroom = upstream.headroom();
@@ -236,6 +228,13 @@ mod tests {
         assert_eq!(second.upstreams[0].headroom(), later);
     }
 
+    /// Each of its endpoints answers some requests.
+    fn answer(upstream: &Upstream) {
+        for endpoint in &upstream.endpoints {
+            (0..30).for_each(|_| endpoint.metrics.response.observe(0.001));
+        }
+    }
+
     #[test]
     fn what_piles_up_while_answers_are_late_is_not_taken_for_what_can_be_carried() {
         let first = snapshot(&mut compiler(), "\"127.0.0.1:1\"", None);
@@ -253,16 +252,15 @@ mod tests {
         };
         let mut leases: Vec<Lease> = (0..10).map(|_| pick()).collect();
         play(0, 61, 0.05);
-        play(61, 5, 0.5);
         leases.extend((0..40).map(|_| pick()));
-        play(66, 20, 0.5);
+        play(61, 25, 0.5);
         assert_eq!(endpoint.peak_in_flight(), 10);
         assert_eq!(
             upstream.headroom().load,
             50,
             "that is asked for all the same"
         );
-        // As before, with as many.
+        // As before, with so many.
         play(86, 20, 0.06);
         assert_eq!(endpoint.peak_in_flight(), 50);
     }

@@ -36,6 +36,9 @@ pub struct Remembered {
     /// Most requests at once within the last minute, and the last day.
     #[serde(default)]
     peaks: (u32, u32),
+    /// How many seconds answers take usually.
+    #[serde(default)]
+    pace: Option<f64>,
     /// Which version of its code it runs.
     #[serde(default)]
     version: Option<String>,
@@ -86,6 +89,7 @@ impl Endpoint {
                 .ejected
                 .map(|it| (it.line.as_str().to_owned(), unix_millis(it.until))),
             peaks: self.peaks.remember(),
+            pace: self.pace.usual(),
             version: self.version().map(|version| version.to_string()),
             role: match state.part.said {
                 Said::Role(role, at) => Some((role.into(), at.elapsed().as_millis() as u64)),
@@ -104,6 +108,7 @@ impl Endpoint {
             return false;
         }
         self.peaks.recall(Instant::now(), known.peaks);
+        self.pace.recall(known.pace);
         if let (None, Some(machine)) = (self.socket_address(), known.machine) {
             // Until the name is asked: should it lead elsewhere by then, what follows is forgotten.
             self.set_resolved(Ok(machine));
