@@ -2,6 +2,7 @@
 //! decided here, and there may be another at the same time.
 
 use std::future::Future;
+use std::mem;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,7 +18,6 @@ use super::preface;
 use super::record::{FailedAttempt, FromEndpoint, Record, ResponseBody};
 use super::retry::{Failed, Trial, Turn};
 use super::tunnel::Asked;
-use crate::config::UpstreamTimeouts;
 use crate::message::hop_by_hop;
 use crate::message::pause::PauseTimer;
 use crate::message::received::ReceiveError;
@@ -25,7 +25,7 @@ use crate::message::upload::{RequestBody, Stage};
 use crate::metrics::RetryReason;
 use crate::pool::http2::Refusal;
 use crate::pool::{Connection, NotOpened, Opened, SendError};
-use crate::upstream::{Endpoint, Excuse, Lease, Outcome};
+use crate::upstream::{Endpoint, Excuse, Lease, Outcome, Upstream};
 
 /// Connections of one endpoint that may turn out to be at their end before it takes a request. That happens to one of HTTP/1.1;
 /// with HTTP/2 to more, where an endpoint ends each after so many requests and many come at once.
@@ -77,14 +77,7 @@ pub(super) async fn ask<const HEDGED: bool>(
                 .proxy_protocol()
                 .zip(request.as_mut())
                 .map(|(version, request)| preface::begin(version, request, record));
-            match open(
-                local,
-                asking(false, sent),
-                record.timeouts(upstream),
-                preface,
-            )
-            .await
-            {
+            match open(local, (asking(false, sent), record), preface).await {
                 Ok(opened) => {
                     record.note_connected(sent);
                     sent = Instant::now();
@@ -118,6 +111,7 @@ pub(super) async fn ask<const HEDGED: bool>(
             sent,
             trial.patience(record.timeouts(upstream).response_head),
         );
+        let waiting = asking(reused, sent).wait(record);
         let answered = match &mut connection {
             Connection::Http1(connection) => {
                 let kept = trial.is_idempotent.then_some(trial.rule.body_bytes);
@@ -129,6 +123,7 @@ pub(super) async fn ask<const HEDGED: bool>(
                 stream.exchange(whole, limit, (upload, kept)).await
             }
         };
+        waiting.end();
         match answered {
             Ok(response) => break response,
             Err(SendError::Unsent(unsent)) => {
@@ -185,7 +180,7 @@ pub(super) async fn ask<const HEDGED: bool>(
         let begun = Instant::now();
         local.pool.purge(&connection);
         // Connections that need a preface are not reused, and so not replaced.
-        match open(local, asking(false, sent), record.timeouts(upstream), None).await {
+        match open(local, (asking(false, begun), record), None).await {
             Ok(opened) => {
                 record.note_connected(begun);
                 (connection, reused) = opened;
@@ -201,12 +196,9 @@ pub(super) async fn ask<const HEDGED: bool>(
     let now = Instant::now();
     let status = response.status().as_u16();
     record.trace_answer(endpoint, status);
-    // What the client took to send the body is not the endpoint's.
-    let moved = record.upload().and_then(|upload| upload.moved());
-    let asked = moved.map_or(sent, |moved| sent.max(moved.into_std()));
     let outcome = Outcome::Answered {
         status,
-        after: now.saturating_duration_since(asked),
+        after: now.saturating_duration_since(sent_whole(record, sent)),
         at: now,
     };
     upstream.report(endpoint, outcome);
@@ -291,7 +283,17 @@ struct Asking<'a> {
     since: Instant,
 }
 
-impl Asking<'_> {
+impl<'a> Asking<'a> {
+    /// It waits from here on, until that is ended or given up.
+    fn wait(self, record: &'a Record) -> Waiting<'a> {
+        Waiting {
+            upstream: self.trial.upstream,
+            endpoint: self.endpoint,
+            since: self.since,
+            record,
+        }
+    }
+
     /// It has failed with this error; at a moment that another attempt may follow, or not.
     #[cold]
     fn failed(
@@ -397,6 +399,52 @@ impl Asking<'_> {
     }
 }
 
+/// An endpoint is waited for. Dropped before that is ended, it has been given up: the client has left, or another endpoint was
+/// quicker, or the time of the whole request is over.
+struct Waiting<'a> {
+    upstream: &'a Upstream,
+    endpoint: &'a Endpoint,
+    since: Instant,
+    record: &'a Record,
+}
+
+impl Waiting<'_> {
+    fn end(self) {
+        mem::forget(self);
+    }
+}
+
+impl Drop for Waiting<'_> {
+    #[cold]
+    fn drop(&mut self) {
+        if self.record.upload_is_unread() {
+            // It may wait for the client as much.
+            return;
+        }
+        let now = Instant::now();
+        if self.record.deadline().is_some_and(|until| until <= now) {
+            let error = ProxyError::RequestTimeout;
+            let outcome = Outcome::Failed {
+                reason: error.reason(),
+                excuse: None,
+                is_telling: error.is_telling(false),
+            };
+            self.upstream.report(self.endpoint, outcome);
+            return;
+        }
+        let asked = sent_whole(self.record, self.since);
+        let waited = now.saturating_duration_since(asked);
+        self.endpoint.metrics.attempts.count_left(waited);
+    }
+}
+
+/// Since when nothing but the endpoint is waited for, where it was asked at `sent`: what the client took to send the body is not
+/// the endpoint's.
+fn sent_whole(record: &Record, sent: Instant) -> Instant {
+    let moved = record.upload().and_then(|upload| upload.moved());
+    moved.map_or(sent, |moved| sent.max(moved.into_std()))
+}
+
 /// Connections of one attempt that have ended before they took its request.
 #[derive(Default)]
 struct Ended {
@@ -418,15 +466,17 @@ impl Ended {
 /// with HTTP/1.1 it is rare, and requests shall not carry room for it.
 fn open<'a>(
     local: &'a Local,
-    asking: Asking<'a>,
-    timeouts: UpstreamTimeouts,
+    (asking, record): (Asking<'a>, &'a Record),
     preface: Option<Vec<u8>>,
 ) -> Pin<Box<dyn Future<Output = Opened> + 'a>> {
     Box::pin(async move {
         let (upstream, endpoint) = (asking.trial.upstream, asking.endpoint);
         let begun = Instant::now();
+        let timeouts = record.timeouts(upstream);
+        let waiting = asking.wait(record);
         let opened = local.pool.open(endpoint, &timeouts, preface.as_deref());
         let opened = opened.await;
+        waiting.end();
         if matches!(opened, Ok((_, true))) {
             endpoint.metrics.reuse.inc();
         } else {

@@ -298,6 +298,9 @@ async fn wait(upstream: &Arc<Upstream>, wish: Wish, record: &mut Record) -> Resu
     let begun = Instant::now();
     let got = upstream.wait(wish).await;
     record.add_queued(begun);
+    if got.is_err() && wish.tried.is_empty() {
+        upstream.note_refused();
+    }
     got
 }
 

@@ -25,7 +25,18 @@ pub(in crate::daemon) struct Limits {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Fault {
     /// More fails.
-    Errors { before: Counts, after: Counts },
+    Errors {
+        before: Counts,
+        after: Counts,
+        /// How many of them were given up after they had waited for longer than this.
+        left: Option<(u64, Duration)>,
+    },
+    /// Hardly any is answered.
+    Silent {
+        answered: u64,
+        in_flight: u64,
+        age: Duration,
+    },
     /// More than one in a hundred takes longer than this, which is more than twice what ninety-nine took before.
     Slow {
         limit: Duration,
@@ -51,17 +62,18 @@ pub(super) fn fault(
     (after, settled): (&Answers, &Answers),
     limits: &Limits,
 ) -> Option<Fault> {
-    if !is_enough(before, limits) || !is_enough(after, limits) {
+    let (was, is) = (counts(before, before), counts(after, before));
+    if !is_enough(was, limits) || !is_enough(is, limits) {
         return None;
     }
-    let (was, is) = (errors(before), errors(after));
     if fails_more(was, is, limits) {
         return Some(Fault::Errors {
             before: was,
             after: is,
+            left: left(after, before).filter(|(left, _)| *left > 0),
         });
     }
-    if limits.heeds_latency && is_enough(settled, limits) {
+    if limits.heeds_latency && is_enough(counts(settled, before), limits) {
         slow(before, settled)
     } else {
         None
@@ -69,8 +81,26 @@ pub(super) fn fault(
 }
 
 /// Whether there were so many that something can be said of them.
-pub(super) fn is_enough(answers: &Answers, limits: &Limits) -> bool {
-    limits.min_requests > 0 && answers.requests >= u64::from(limits.min_requests)
+pub(super) fn is_enough(counts: Counts, limits: &Limits) -> bool {
+    limits.min_requests > 0 && counts.requests >= u64::from(limits.min_requests)
+}
+
+/// What `answers` come to beside those that are `usual`. What was given up counts where it had waited for longer than is usual:
+/// whoever leaves earlier does as they like.
+pub(super) fn counts(answers: &Answers, usual: &Answers) -> Counts {
+    let left = left(answers, usual).map_or(0, |(left, _)| left);
+    Counts {
+        requests: answers.requests + left,
+        errors: answers.errors + left,
+    }
+}
+
+/// How many were given up after they had waited for longer than the time that follows.
+fn left(answers: &Answers, usual: &Answers) -> Option<(u64, Duration)> {
+    let limit = percentile(usual)? + 1;
+    let seconds = SECONDS.get(limit)?;
+    let left = answers.left[limit + 1..].iter().sum();
+    Some((left, Duration::from_secs_f64(*seconds)))
 }
 
 /// Whether `after` would be worse if so many that have not ended should fail.
@@ -79,23 +109,16 @@ pub(super) fn may_fail(
     (after, in_flight): (&Answers, u64),
     limits: &Limits,
 ) -> bool {
-    let mut at_worst = errors(after);
+    let mut at_worst = counts(after, before);
     at_worst.requests += in_flight;
     at_worst.errors += in_flight;
-    fails_more(errors(before), at_worst, limits)
+    fails_more(counts(before, before), at_worst, limits)
 }
 
 fn fails_more(before: Counts, after: Counts, limits: &Limits) -> bool {
     after.errors >= FEWEST
         && after.share() - before.share() > limits.tolerance
         && after.rise_since(before, Z) > 0.0
-}
-
-fn errors(answers: &Answers) -> Counts {
-    Counts {
-        requests: answers.requests,
-        errors: answers.errors,
-    }
 }
 
 /// Buckets are wide: what took up to one bound before may take up to the next. Beyond that it is no question of bounds, and of few
@@ -137,15 +160,37 @@ fn slower(answers: &Answers, limit: usize) -> Counts {
 impl fmt::Display for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Errors { before, after } => write!(
+            Self::Errors {
+                before,
+                after,
+                left,
+            } => {
+                write!(
+                    f,
+                    "{} of {} requests failed ({:.1} %",
+                    after.errors,
+                    after.requests,
+                    after.share() * 100.0
+                )?;
+                if let Some((left, limit)) = left {
+                    write!(f, "; {left} were given up after more than {limit:?}")?;
+                }
+                write!(
+                    f,
+                    "); before it was {} of {} ({:.1} %)",
+                    before.errors,
+                    before.requests,
+                    before.share() * 100.0
+                )
+            }
+            Self::Silent {
+                answered,
+                in_flight,
+                age,
+            } => write!(
                 f,
-                "{} of {} requests failed ({:.1} %); before it was {} of {} ({:.1} %)",
-                after.errors,
-                after.requests,
-                after.share() * 100.0,
-                before.errors,
-                before.requests,
-                before.share() * 100.0
+                "after {:.0} s {in_flight} requests wait, and {answered} were answered well",
+                age.as_secs_f64()
             ),
             Self::Slow {
                 limit,
@@ -285,6 +330,38 @@ mod tests {
         // Nothing is known of before.
         let few = answers(99, 0);
         assert_eq!(fault(&few, (&answers(1000, 1000), &none), &LIMITS), None);
+    }
+
+    #[test]
+    fn requests_given_up_have_failed_where_they_had_waited_for_longer_than_is_usual() {
+        let mut before = Answers::default();
+        Draw::new(1, 0.0, &[0.0, 0.5, 0.5]).add(&mut before, 1000);
+        let with = |at: usize, left: u64, answered: u64| {
+            let mut answers = Answers::default();
+            Draw::new(2, 0.0, &[0.0, 0.5, 0.5]).add(&mut answers, answered);
+            answers.left[at] = left;
+            answers
+        };
+        let of = |after: Answers| fault(&before, (&after, &after), &LIMITS);
+        // Nearly all came within 5 ms, and these have waited for 5 to 10: clients leave when they like.
+        assert_eq!(of(with(3, 500, 500)), None);
+        let Some(found) = of(with(5, 50, 50)) else {
+            panic!("not found");
+        };
+        let why = found.to_string();
+        assert!(
+            why.contains(
+                "50 of 100 requests failed (50.0 %; 50 were given up after more than 10ms)"
+            ),
+            "{why}"
+        );
+        assert!(
+            of(with(SECONDS.len(), 100, 0)).is_some(),
+            "nobody is answered"
+        );
+        // They left as often before.
+        before.left[5] = 1000;
+        assert_eq!(fault(&before, (&with(5, 50, 50), &before), &LIMITS), None);
     }
 
     #[test]

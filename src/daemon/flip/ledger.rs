@@ -14,6 +14,8 @@ use crate::upstream::{EndpointId, Upstream};
 pub(super) struct Ledger {
     /// What was last read of each endpoint.
     read: HashMap<EndpointId, Answers>,
+    /// How many requests had found no room by then.
+    refused: Option<u64>,
     /// All that was counted for each set since this began.
     totals: HashMap<Name, Answers>,
     /// Totals of before, oldest first.
@@ -21,7 +23,8 @@ pub(super) struct Ledger {
 }
 
 impl Ledger {
-    /// Reads every endpoint of `upstream`. Whoever is new, or comes into another set, counts there from now on.
+    /// Reads every endpoint of `upstream`. Whoever is new, or comes into another set, counts there from now on. Requests that
+    /// found no room have failed, of the set that serves.
     pub(super) fn count(&mut self, upstream: &Upstream) {
         let mut before = std::mem::take(&mut self.read);
         for endpoint in &upstream.endpoints {
@@ -31,6 +34,17 @@ impl Ledger {
                 self.totals.entry(set).or_default().add(&now.since(&then));
             }
             self.read.insert(endpoint.id(), now);
+        }
+        let Some(division) = &upstream.division else {
+            return;
+        };
+        let refused = division.sets.refused();
+        let before = self.refused.replace(refused).unwrap_or(refused);
+        // Where two sets serve, who has no room sends to the other.
+        if let (Some(set), None) = (upstream.active_set(), upstream.next_set()) {
+            let total = self.totals.entry(set).or_default();
+            total.requests += refused.saturating_sub(before);
+            total.errors += refused.saturating_sub(before);
         }
     }
 
@@ -103,5 +117,17 @@ mod tests {
         ledger.remember(begun + PAGE + PAST);
         assert_eq!(ledger.lately("blue").requests, 1);
         assert_eq!(ledger.total("blue").requests, 6);
+        (0..3).for_each(|_| upstream.note_refused());
+        ledger.count(upstream);
+        let blue = ledger.total("blue");
+        assert_eq!((blue.requests, blue.errors), (9, 3));
+        upstream.share("green", 50);
+        upstream.note_refused();
+        ledger.count(upstream);
+        assert_eq!(ledger.total("blue"), blue, "it may have been either");
+        upstream.switch("green");
+        upstream.note_refused();
+        ledger.count(upstream);
+        assert_eq!(ledger.total("green").errors, 1);
     }
 }

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::super::wilson::Counts;
 use super::check::list;
 use super::judge::{Limits, p99};
 use super::trial::Trial;
@@ -236,6 +237,7 @@ impl Run {
     /// What is told of it.
     pub(super) fn told(&self) -> Flip {
         let (before, after) = self.trial.answers();
+        let (was, is) = self.trial.counts();
         Flip {
             number: self.number,
             uid: self.uid,
@@ -250,18 +252,18 @@ impl Run {
             begun: self.begun,
             since: self.since,
             window: self.trial.window(),
-            before: figures(before),
-            after: figures(after),
+            before: figures(was, before),
+            after: figures(is, after),
             verdict: self.verdict.clone(),
             took: self.took,
         }
     }
 }
 
-fn figures(answers: &Answers) -> Figures {
+fn figures(counts: Counts, answers: &Answers) -> Figures {
     Figures {
-        requests: answers.requests,
-        errors: answers.errors,
+        requests: counts.requests,
+        errors: counts.errors,
         p99: p99(answers),
     }
 }

@@ -13,8 +13,8 @@ use super::run::{Run, Stage};
 use super::trial::{Look, News};
 use super::{Daemon, find};
 use crate::units::Name;
-use crate::upstream::Upstream;
 use crate::upstream::flip::Phase;
+use crate::upstream::{Endpoint, Upstream};
 
 impl Daemon {
     /// Looks at every flip whose time it is, and writes the ledgers.
@@ -55,11 +55,10 @@ impl Daemon {
                 }
                 let age = now.saturating_duration_since(*since);
                 let totals = self.flips.totals(&upstream.name, (&run.from, &run.to));
-                let in_flight = upstream.members(&run.to);
                 let news = News {
                     old: totals.0.since(&told.0),
                     new: totals.1.since(&told.1),
-                    in_flight: in_flight.map(|it| u64::from(it.in_flight())).sum(),
+                    in_flight: in_flight(upstream, &run.to),
                 };
                 **told = totals;
                 let patience = upstream.timeouts.response_head.min(LONGEST_PATIENCE);
@@ -79,7 +78,7 @@ impl Daemon {
             return;
         }
         let before = self.flips.lately(&upstream.name, &run.from);
-        run.trial.begin(before);
+        run.trial.begin(before, in_flight(upstream, &run.to));
         self.widen(upstream, run);
     }
 
@@ -111,7 +110,6 @@ impl Daemon {
                     self.end_flip(upstream, run, (Phase::Unclear, Some(why)));
                 }
             }
-            Look::Hangs(why) => self.retreat(upstream, run, (Phase::Unclear, why)),
             Look::Worse(fault) => {
                 self.retreat(upstream, run, (Phase::FlippedBack, fault.to_string()));
             }
@@ -180,9 +178,9 @@ impl Daemon {
         run.verdict = why.or(run.verdict);
         let (from, to) = (&run.from, &run.to);
         let (name, why) = (&upstream.name, run.verdict.as_deref().unwrap_or_default());
-        let (before, after) = run.trial.answers();
-        let figures = (before.requests, before.errors, after.requests, after.errors);
-        let (requests_before, failed_before, requests, failed) = figures;
+        let (before, after) = run.trial.counts();
+        let (requests_before, failed_before) = (before.requests, before.errors);
+        let (requests, failed) = (after.requests, after.errors);
         match phase {
             Phase::FlippedBack => {
                 error!(upstream = %name, set = %to, back_to = %from, why, requests, failed, requests_before, failed_before, "flipped back automatically");
@@ -232,6 +230,15 @@ impl Daemon {
         upstream.tell_flip(&flip);
         self.admin.events.publish("flip", told);
     }
+}
+
+/// Requests in flight at `set` that may wait for an answer: those with a tunnel have had theirs.
+fn in_flight(upstream: &Upstream, set: &str) -> u64 {
+    let waiting = |endpoint: &Arc<Endpoint>| {
+        let tunnels = u64::try_from(endpoint.metrics.tunnels.get()).unwrap_or(0);
+        u64::from(endpoint.in_flight()).saturating_sub(tunnels)
+    };
+    upstream.members(set).map(waiting).sum()
 }
 
 /// That nobody of the new set may be asked, not even for want of others, while somebody of the old one may.

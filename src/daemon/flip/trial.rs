@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::judge::{Fault, GROWTH, Limits, fault, is_enough, may_fail};
+use super::super::wilson::Counts;
+use super::judge::{Fault, GROWTH, Limits, counts, fault, is_enough, may_fail, p99};
 use crate::metrics::attempts::Answers;
 
 /// A trial, as one process can tell it to another.
@@ -28,6 +29,9 @@ pub(in crate::daemon) struct Trial {
     settled: Answers,
     /// So many there were when they were last judged.
     judged: u64,
+    /// In flight at the new set when this step began.
+    #[serde(default)]
+    carried: u64,
 }
 
 /// What has come since the last look.
@@ -35,7 +39,7 @@ pub(in crate::daemon) struct Trial {
 pub(super) struct News {
     pub(super) old: Answers,
     pub(super) new: Answers,
-    /// In flight at the new set.
+    /// In flight at the new set, of those that may not have been answered.
     pub(super) in_flight: u64,
 }
 
@@ -50,8 +54,6 @@ pub(super) enum Look {
     Kept,
     /// Likewise, but there were too few requests to tell.
     Unclear(String),
-    /// Likewise, because hardly any of them are answered.
-    Hangs(String),
     /// It is worse.
     Worse(Fault),
 }
@@ -69,12 +71,15 @@ impl Trial {
             after: Answers::default(),
             settled: Answers::default(),
             judged: 0,
+            carried: 0,
         }
     }
 
-    /// The new set gets its first share from now on; `before` is what the old set's requests came to.
-    pub(super) fn begin(&mut self, before: Answers) {
+    /// The new set gets its first share from now on, with so many in flight there; `before` is what the old set's requests came
+    /// to.
+    pub(super) fn begin(&mut self, before: Answers, in_flight: u64) {
         self.before = before;
+        self.carried = in_flight;
     }
 
     /// The share that the new set gets now.
@@ -92,10 +97,16 @@ impl Trial {
         (self.measure(), &self.after)
     }
 
+    /// What these come to.
+    pub(super) fn counts(&self) -> (Counts, Counts) {
+        let usual = self.measure();
+        (counts(usual, usual), counts(&self.after, usual))
+    }
+
     /// What the new set is held against: what befalls both at once is no fault of it.
     fn measure(&self) -> &Answers {
         let is_shared = self.percent() < 100;
-        if is_shared && is_enough(&self.beside, &self.limits) {
+        if is_shared && is_enough(counts(&self.beside, &self.beside), &self.limits) {
             &self.beside
         } else {
             &self.before
@@ -121,22 +132,25 @@ impl Trial {
             self.settled.add(&news.new);
         }
         let is_over = age >= self.window;
-        let is_worth_it = self.after.requests as f64 >= self.judged as f64 * GROWTH;
+        let (_, so_far) = self.counts();
+        let is_worth_it = so_far.requests as f64 >= self.judged as f64 * GROWTH;
         if is_over || is_worth_it {
-            if is_enough(&self.after, &self.limits) {
-                self.judged = self.after.requests;
+            if is_enough(so_far, &self.limits) {
+                self.judged = so_far.requests;
             }
             let after = (&self.after, &self.settled);
             if let Some(fault) = fault(self.measure(), after, &self.limits) {
                 return Look::Worse(fault);
             }
         }
+        if let Some(silent) = self.silent(age, news.in_flight) {
+            return Look::Worse(silent);
+        }
         if !is_over {
             return Look::Open;
         }
         match self.doubt(news.in_flight) {
             Some(Doubt { soon: true, .. }) if age < self.window + patience => Look::Open,
-            Some(doubt) if doubt.soon && self.hangs(news.in_flight) => Look::Hangs(doubt.why),
             Some(doubt) => Look::Unclear(doubt.why),
             None if is_shared => {
                 self.step += 1;
@@ -144,16 +158,29 @@ impl Trial {
                 self.after = Answers::default();
                 self.settled = Answers::default();
                 self.judged = 0;
+                self.carried = news.in_flight;
                 Look::Widen(self.percent())
             }
             None => Look::Kept,
         }
     }
 
-    /// Whether there are enough requests to tell, and hardly any of them has got a good answer.
-    fn hangs(&self, in_flight: u64) -> bool {
+    /// Whether hardly any of the requests of this step has got a good answer, by a time at which nearly all have one usually. Who
+    /// stays for long once it has its answer was answered.
+    fn silent(&self, age: Duration, in_flight: u64) -> Option<Fault> {
+        let least = u64::from(self.limits.min_requests);
+        let usual = p99(self.measure())?;
+        if least == 0 || age < (usual * FEW_OF).max(PATIENCE) {
+            return None;
+        }
+        let waiting = in_flight.saturating_sub(self.carried);
         let answered = self.after.requests.saturating_sub(self.after.errors);
-        in_flight >= u64::from(self.limits.min_requests) && answered < in_flight / FEW_OF
+        let is_silent = waiting >= least && answered < waiting / u64::from(FEW_OF);
+        is_silent.then_some(Fault::Silent {
+            answered,
+            in_flight: waiting,
+            age,
+        })
     }
 
     /// Why nothing can be said.
@@ -162,8 +189,9 @@ impl Trial {
         if least == 0 || self.window.is_zero() {
             return None;
         }
-        if !is_enough(self.measure(), limits) {
-            let few = self.before.requests;
+        let (before, after) = self.counts();
+        if !is_enough(before, limits) {
+            let few = counts(&self.before, &self.before).requests;
             return Some(Doubt {
                 why: format!(
                     "the old set had {few} requests to compare with, and {least} are needed"
@@ -171,8 +199,8 @@ impl Trial {
                 soon: false,
             });
         }
-        if !is_enough(&self.after, limits) {
-            let few = self.after.requests;
+        if !is_enough(after, limits) {
+            let few = after.requests;
             return Some(Doubt {
                 why: format!("{few} requests to the new set have ended, and {least} are needed"),
                 soon: true,
@@ -193,8 +221,10 @@ struct Doubt {
 
 /// The share of a window in which answers may be slow: connections are opened, and nothing is in any cache.
 const FIRST_MOMENTS: f64 = 0.25;
-/// One in so many answered is hardly any.
-const FEW_OF: u64 = 10;
+/// One in so many answered is hardly any, and so many times what is usual is late.
+const FEW_OF: u32 = 10;
+/// So long nobody is called silent.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Within a window.
 const LOOKS: u32 = 60;
 const SHORTEST: Duration = Duration::from_millis(50);
@@ -223,7 +253,7 @@ mod tests {
 
     fn trial(steps: &[u8], before: u64) -> Trial {
         let mut trial = Trial::new(steps.to_vec(), 60 * SECOND, LIMITS);
-        trial.begin(answers(before, 0));
+        trial.begin(answers(before, 0), 0);
         trial
     }
 
@@ -273,7 +303,7 @@ mod tests {
     #[test]
     fn requests_that_hang_are_waited_for() {
         let mut trial = trial(&[100], 1000);
-        assert_eq!(look(&mut trial, 60, answers(0, 0), 500), Look::Open);
+        assert_eq!(look(&mut trial, 60, answers(60, 0), 500), Look::Open);
         assert_eq!(look(&mut trial, 70, answers(150, 0), 500), Look::Open);
         let found = look(&mut trial, 80, answers(500, 500), 0);
         assert!(matches!(found, Look::Worse(_)), "{found:?}");
@@ -335,7 +365,7 @@ mod tests {
     }
 
     #[test]
-    fn regression_set_that_hardly_answers_is_told_from_one_that_nobody_asks() {
+    fn regression_set_that_hardly_answers_is_told_from_one_that_nobody_asks_and_soon() {
         for (answered, in_flight, hangs) in [
             (0, 100, true),
             (9, 100, true),
@@ -343,14 +373,36 @@ mod tests {
             (0, 99, false),
         ] {
             let mut trial = trial(&[100], 1000);
-            assert_eq!(
-                look(&mut trial, 60, answers(answered, 0), in_flight),
-                Look::Open
-            );
+            let come = answers(answered, 0);
+            assert_eq!(look(&mut trial, 4, come, in_flight), Look::Open);
+            let found = look(&mut trial, 5, answers(0, 0), in_flight);
+            let is_silent = matches!(found, Look::Worse(Fault::Silent { .. }));
+            assert_eq!(is_silent, hangs, "{found:?}");
             let found = look(&mut trial, 90, answers(0, 0), in_flight);
-            assert_eq!(matches!(found, Look::Hangs(_)), hangs, "{found:?}");
             assert_eq!(matches!(found, Look::Unclear(_)), !hangs, "{found:?}");
         }
+    }
+
+    #[test]
+    fn long_polls_and_those_of_the_share_before_are_no_silence() {
+        let slow = |requests| {
+            let mut slow = answers(requests, 0);
+            slow.within = [0; 15];
+            slow.within[12] = requests;
+            slow
+        };
+        let mut polls = Trial::new(vec![100], 600 * SECOND, LIMITS);
+        polls.begin(slow(1000), 0);
+        assert_eq!(look(&mut polls, 60, answers(0, 0), 500), Look::Open);
+        let found = look(&mut polls, 150, answers(0, 0), 500);
+        assert!(matches!(found, Look::Worse(_)), "{found:?}");
+        // Who has an answer stays, as with events that are sent one by one.
+        let mut streams = trial(&[50, 100], 1000);
+        let come = answers(5000, 0);
+        assert_eq!(look(&mut streams, 60, come, 20), Look::Widen(100));
+        assert_eq!(look(&mut streams, 10, answers(1, 0), 119), Look::Open);
+        let found = look(&mut streams, 10, answers(1, 0), 120);
+        assert!(matches!(found, Look::Worse(_)), "{found:?}");
     }
 
     #[test]

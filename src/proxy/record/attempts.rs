@@ -19,7 +19,6 @@ impl Record {
 
     /// Of several that were asked, this is the one to wait for.
     pub fn set_endpoint(&self, endpoint: &Arc<Endpoint>) {
-        self.last_asked.set(Some(endpoint.id()));
         if let Some(details) = &self.details {
             details.endpoint.replace(Some(Arc::clone(endpoint)));
         }

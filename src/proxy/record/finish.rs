@@ -1,7 +1,7 @@
 //! What is made of a record in the end.
 
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use http::{Method, Request, Response, Uri};
 
@@ -11,9 +11,6 @@ use crate::proxy::error::{Fault, ProxyError};
 use crate::proxy::local::Local;
 use crate::proxy::trace::{self, Trace};
 use crate::snapshot::Action;
-
-/// Clients that leave earlier do as they like, and say nothing of who has not answered yet.
-const PATIENCE: Duration = Duration::from_secs(1);
 
 impl Record {
     /// From here on the record rides in the response's body, with all that must be given back when that has ended.
@@ -26,21 +23,6 @@ impl Record {
         let mut exchange = Exchange(self);
         exchange.wait_for_client(true);
         response.body_mut().set_guard(exchange);
-    }
-
-    /// A client that was ready has waited in vain for whoever was asked last: for who holds sets of endpoints against each other.
-    #[cold]
-    fn note_abandoned(&self) {
-        let is_answered = self.from.get().is_some();
-        if is_answered || self.upload_is_unread() || self.ready.elapsed() < PATIENCE {
-            return;
-        }
-        let Some((upstream, id)) = self.upstream().zip(self.last_asked.get()) else {
-            return;
-        };
-        if let Some(endpoint) = upstream.endpoints.iter().find(|it| it.id() == id) {
-            endpoint.metrics.attempts.count_unanswered();
-        }
     }
 
     pub(super) fn finish(&mut self, error: Option<ProxyError>, now: Instant) {
@@ -103,7 +85,6 @@ impl Record {
 impl Drop for Record {
     fn drop(&mut self) {
         if !self.finished {
-            self.note_abandoned();
             self.finish(Some(ProxyError::ClientLeft), Instant::now());
         }
     }

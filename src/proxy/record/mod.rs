@@ -34,7 +34,7 @@ use crate::filter::limit::InFlight;
 use crate::message::body::Body;
 use crate::message::upload::Progress;
 use crate::snapshot::{Held, Listener, Own, Route};
-use crate::upstream::{EndpointId, Upstream, Wanted, Wish};
+use crate::upstream::{Upstream, Wanted, Wish};
 
 /// The body of a response to a client.
 pub type ResponseBody = Body<Exchange>;
@@ -62,8 +62,6 @@ pub struct Record {
     upload: Option<Rc<Progress>>,
     response_bytes: u64,
     attempts: Cell<u32>,
-    /// Who was asked last.
-    last_asked: Cell<Option<EndpointId>>,
     details: Option<Box<Details>>,
     trace: Option<Box<Trace>>,
     asked: Option<Box<Asked>>,
@@ -128,7 +126,6 @@ impl Record {
             upload: None,
             response_bytes: 0,
             attempts: Cell::new(0),
-            last_asked: Cell::new(None),
             details,
             trace,
             asked: None,

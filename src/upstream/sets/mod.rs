@@ -34,6 +34,8 @@ pub struct Sets {
     now: AtomicU64,
     /// Counts requests while they are shared between two sets. Written by workers; relaxed: the number alone matters.
     turn: AtomicUsize,
+    /// Counts requests that nobody had room for. Written by workers when there is one, read by the control thread; relaxed, too.
+    refused: AtomicU64,
     /// Where the spare policy stands.
     cursor: Cursor,
     /// What was ever called a set here; its place is its number. The control thread's own.
@@ -49,6 +51,7 @@ impl Default for Sets {
         Self {
             now: AtomicU64::new(0),
             turn: AtomicUsize::new(0),
+            refused: AtomicU64::new(0),
             cursor: Cursor::new(0),
             names: Mutex::default(),
             flip: Mutex::default(),
@@ -143,6 +146,11 @@ pub(super) struct Way<'u> {
 }
 
 impl Sets {
+    /// How many requests have found no room so far.
+    pub fn refused(&self) -> u64 {
+        self.refused.load(Relaxed)
+    }
+
     fn now(&self) -> Now {
         Now::unpacked(self.now.load(Acquire))
     }
@@ -283,6 +291,13 @@ impl Upstream {
             100 - percent
         } else {
             0
+        }
+    }
+
+    /// A request has found no room, and has waited for some as long as it may.
+    pub fn note_refused(&self) {
+        if let Some(division) = &self.division {
+            division.sets.refused.fetch_add(1, Relaxed);
         }
     }
 
