@@ -128,8 +128,8 @@ impl Upstream {
     /// For the control thread, at every tick: remembers the most that was in flight.
     pub(super) fn note_peaks(&self, now: Instant) {
         for endpoint in &self.endpoints {
-            let in_flight = endpoint.in_flight();
-            let carried = endpoint.pace.note(now, endpoint.answered_in(), in_flight);
+            let busy = (endpoint.in_flight(), endpoint.tunnels());
+            let carried = endpoint.pace.note(now, endpoint.answered_in(), busy);
             endpoint.peaks.note(now, carried);
         }
         let load = u32::try_from(self.load_now()).unwrap_or(u32::MAX);
@@ -147,6 +147,11 @@ impl Endpoint {
         }
     }
 
+    /// How many of those in flight have changed their protocol.
+    pub fn tunnels(&self) -> u32 {
+        u32::try_from(self.metrics.tunnels.get()).unwrap_or(0)
+    }
+
     /// How many requests at once it can carry: its limit, or what it was seen to carry within the last day.
     pub(super) fn can_carry(&self) -> u32 {
         match self.max_in_flight() {
@@ -155,9 +160,10 @@ impl Endpoint {
         }
     }
 
-    /// Most requests at once that it was seen to carry within the last day.
+    /// Most requests at once that it was seen to carry within the last day, or that it may carry now.
     pub fn peak_in_flight(&self) -> u32 {
-        self.peaks.last_day()
+        let now = self.pace.claimed(self.in_flight());
+        self.peaks.last_day().max(now)
     }
 }
 

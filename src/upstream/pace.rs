@@ -17,6 +17,8 @@ struct Course {
     /// When the span began that runs, and what had been answered by then.
     span: Option<(Instant, Answered)>,
     claim: Option<Claim>,
+    /// Whether the last claim was not confirmed.
+    is_doubted: bool,
 }
 
 /// So many were in flight before: what is answered since tells whether they were carried.
@@ -39,10 +41,17 @@ pub(super) struct Answered {
 }
 
 impl Pace {
-    /// Takes note of what was answered by `now`, when so many are in flight. How many it is known by now to have carried a little
-    /// before; 0 where nothing is.
-    pub(super) fn note(&self, now: Instant, answered: Answered, in_flight: u32) -> u32 {
-        self.course().note(now, answered, in_flight)
+    /// Takes note of what was answered by `now`, when so many are in flight, and so many of them have a tunnel. How many it is
+    /// known by now to have carried a little before: those at least.
+    pub(super) fn note(&self, now: Instant, answered: Answered, busy: (u32, u32)) -> u32 {
+        self.course().note(now, answered, busy)
+    }
+
+    /// How many may be carried now, `in_flight` among them: it is not known yet, and nothing speaks against it.
+    pub(super) fn claimed(&self, in_flight: u32) -> u32 {
+        let course = self.course();
+        let claim = course.claim.as_ref().filter(|_| !course.is_doubted);
+        claim.map_or(0, |claim| in_flight.max(claim.in_flight).max(claim.since))
     }
 
     /// How many seconds its answers take usually, where that is known.
@@ -61,7 +70,7 @@ impl Pace {
 }
 
 impl Course {
-    fn note(&mut self, now: Instant, answered: Answered, in_flight: u32) -> u32 {
+    fn note(&mut self, now: Instant, answered: Answered, (in_flight, tunnels): (u32, u32)) -> u32 {
         self.learn(now, answered);
         let usual = self.usual;
         let claim = self.claim.get_or_insert(Claim {
@@ -74,13 +83,14 @@ impl Course {
         // Nearly all who were in flight then are answered by now, if they are answered as usually.
         let wait = Duration::from_secs_f64((usual.unwrap_or(0.0) * LONG).clamp(1.0, 60.0));
         if now.saturating_duration_since(claim.begun) < wait {
-            return 0;
+            return tunnels;
         }
         let mean = answered.mean_since(claim.answered);
         let is_carried = mean
             .zip(usual)
             .is_some_and(|(mean, usual)| !is_late(mean, usual));
         let carried = if is_carried { claim.in_flight } else { 0 };
+        self.is_doubted = !is_carried && claim.in_flight > tunnels;
         let in_flight = claim.since;
         self.claim = Some(Claim {
             begun: now,
@@ -88,7 +98,7 @@ impl Course {
             in_flight,
             since: 0,
         });
-        carried
+        carried.max(tunnels)
     }
 
     /// Finds out what is usual.
@@ -187,7 +197,7 @@ mod tests {
                     is_waiting
                 });
                 let in_flight = u32::try_from(self.waiting.len()).unwrap();
-                carried = carried.max(self.pace.note(self.now, self.answered, in_flight));
+                carried = carried.max(self.pace.note(self.now, self.answered, (in_flight, 0)));
             }
             carried
         }
@@ -212,6 +222,7 @@ mod tests {
             assert_eq!(played.play(60, 20, 0.05), 10);
             let carried = played.play(120, 200, takes);
             assert!(carried <= 10, "{takes}: {carried}");
+            assert_eq!(played.pace.claimed(9000), 0);
         }
         // And is once it is answered in time again.
         let mut played = Played::new();
@@ -229,6 +240,16 @@ mod tests {
         after.pace.recall(Some(0.05));
         assert_eq!(after.play(60, 20, 5.0), 0, "another process knew");
         assert_eq!(after.play(60, 20, 0.05), 10);
+    }
+
+    #[test]
+    fn tunnels_are_carried_though_nothing_is_answered_any_more() {
+        let (pace, begun) = (Pace::default(), Instant::now());
+        for second in 0..60 {
+            let now = begun + Duration::from_secs(second);
+            assert_eq!(pace.note(now, Answered::default(), (7, 7)), 7);
+            assert_eq!(pace.claimed(7), 7);
+        }
     }
 
     #[test]

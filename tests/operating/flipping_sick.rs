@@ -1,7 +1,7 @@
 //! `flip` to a set of which somebody, or everybody, is lost on the way.
 
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::thread;
 use std::time::Duration;
 
@@ -37,8 +37,75 @@ fn regression_set_that_is_gone_is_flipped_back_though_nobody_could_count_its_fai
     assert_eq!(asked(&balancer, 4, "blue"), 4);
 }
 
+/// Sixteen clients that ask on and on, and wait for each answer for so long at most, until `work` is done.
+fn among_clients<T>(balancer: &Balancer, patience: Duration, work: impl FnOnce() -> T) -> T {
+    let stop = AtomicBool::new(false);
+    thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                while !stop.load(SeqCst) {
+                    let mut client = Connection::open(balancer.http());
+                    client.socket().set_read_timeout(Some(patience)).unwrap();
+                    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
+                    let _ = client.try_reply("GET");
+                }
+            });
+        }
+        let done = work();
+        stop.store(true, SeqCst);
+        done
+    })
+}
+
+/// One whose every second request is answered when the gate opens; the first one is one of them.
+fn half_hanging(gate: &Gate) -> Origin {
+    let (origin, held, count) = (Origin::named("green"), gate.clone(), AtomicUsize::new(0));
+    origin.on_request(move |exchange| {
+        if count.fetch_add(1, SeqCst) % 2 == 0 {
+            held.wait();
+        }
+        exchange.respond_with_name()
+    });
+    origin
+}
+
 #[test]
 fn regression_set_that_hangs_is_flipped_back_though_its_clients_leave_before_it_is_found_out() {
+    let gate = Gate::new();
+    let (a, b) = (Origin::named("blue"), half_hanging(&gate));
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "");
+    assert_eq!(asked(&balancer, 300, "blue"), 300);
+    let (code, said) = among_clients(&balancer, Duration::from_millis(300), || {
+        let said = told(&flip(&balancer, &["--min-requests", "20"]));
+        gate.open();
+        said
+    });
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("were given up after more than"), "{said}");
+}
+
+#[test]
+fn regression_requests_that_run_into_the_time_of_their_route_have_failed() {
+    let gate = Gate::new();
+    let (a, b) = (Origin::named("blue"), half_hanging(&gate));
+    let config = sets(&[(&a, "blue"), (&b, "green")], "");
+    let balancer = Balancer::start(&format!("{config}timeouts = {{ request = \"500ms\" }}\n"));
+    assert_eq!(asked(&balancer, 300, "blue"), 300);
+    let (code, said) = among_clients(&balancer, Duration::from_secs(20), || {
+        let said = told(&flip(&balancer, &["--min-requests", "20"]));
+        gate.open();
+        said
+    });
+    assert_eq!(code, Some(3), "{said}");
+    let reason = [("endpoint", "b"), ("reason", "request_timeout")];
+    let failures = balancer
+        .metrics()
+        .sum("balancer_upstream_failures_total", &reason);
+    assert!(failures >= 10.0, "{failures}");
+}
+
+#[test]
+fn regression_requests_that_find_no_room_are_failures_of_the_set_that_serves() {
     let gate = Gate::new();
     let (a, b) = (Origin::named("blue"), Origin::named("green"));
     let held = gate.clone();
@@ -46,26 +113,55 @@ fn regression_set_that_hangs_is_flipped_back_though_its_clients_leave_before_it_
         held.wait();
         exchange.respond_with_name()
     });
-    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "");
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "max_in_flight = 16");
     assert_eq!(asked(&balancer, 300, "blue"), 300);
-    let stop = AtomicBool::new(false);
-    thread::scope(|scope| {
-        for _ in 0..16 {
-            scope.spawn(|| {
-                while !stop.load(SeqCst) {
-                    let mut client = Connection::open(balancer.http());
-                    let patience = Some(Duration::from_millis(1200));
-                    client.socket().set_read_timeout(patience).unwrap();
-                    client.send("GET / HTTP/1.1\r\nHost: x\r\n\r\n");
-                    let _ = client.try_reply("GET");
-                }
-            });
-        }
-        let (code, said) = told(&flip(&balancer, &["--min-requests", "20"]));
-        stop.store(true, SeqCst);
+    among_clients(&balancer, Duration::from_secs(20), || {
+        begin(&balancer, &["--min-requests", "20"]);
+        await_phase(&balancer, "watching");
+        // With the sixteen there is no room for anybody else.
+        eventually("it is flipped back", || {
+            get(balancer.http(), "/");
+            phase(&balancer) == "flipped-back"
+        });
         gate.open();
-        assert_eq!(code, Some(3), "{said}");
     });
+    let verdict = verdict(&balancer);
+    assert!(verdict.contains("requests failed"), "{verdict}");
+}
+
+#[test]
+fn regression_clients_that_are_slow_to_ask_and_quick_to_leave_say_nothing_of_a_set() {
+    let (a, b) = (Origin::named("blue"), Origin::named("green"));
+    for origin in [&a, &b] {
+        origin.on_request(|exchange| {
+            thread::sleep(Duration::from_millis(100));
+            exchange.respond_with_name()
+        });
+    }
+    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "");
+    let (code, said) = among_clients(&balancer, Duration::from_secs(20), || {
+        let answered = || {
+            balancer
+                .metrics()
+                .sum("balancer_upstream_requests_total", &[("endpoint", "a")])
+        };
+        eventually("there is something to compare with", || answered() >= 100.0);
+        begin(&balancer, &["--watch", "3s", "--min-requests", "20"]);
+        await_phase(&balancer, "watching");
+        thread::scope(|scope| {
+            for _ in 0..32 {
+                scope.spawn(|| {
+                    let mut client = Connection::open(balancer.http());
+                    client.send("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\na");
+                    thread::sleep(Duration::from_millis(1100));
+                    client.send("b");
+                });
+            }
+        });
+        await_phase(&balancer, "kept");
+        told(&command(&balancer, &["flip", "app", "--status"]))
+    });
+    assert_eq!(code, Some(0), "{said}");
 }
 
 #[test]

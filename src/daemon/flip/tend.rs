@@ -13,8 +13,8 @@ use super::run::{Run, Stage};
 use super::trial::{Look, News};
 use super::{Daemon, find};
 use crate::units::Name;
+use crate::upstream::Upstream;
 use crate::upstream::flip::Phase;
-use crate::upstream::{Endpoint, Upstream};
 
 impl Daemon {
     /// Looks at every flip whose time it is, and writes the ledgers.
@@ -234,11 +234,9 @@ impl Daemon {
 
 /// Requests in flight at `set` that may wait for an answer: those with a tunnel have had theirs.
 fn in_flight(upstream: &Upstream, set: &str) -> u64 {
-    let waiting = |endpoint: &Arc<Endpoint>| {
-        let tunnels = u64::try_from(endpoint.metrics.tunnels.get()).unwrap_or(0);
-        u64::from(endpoint.in_flight()).saturating_sub(tunnels)
-    };
-    upstream.members(set).map(waiting).sum()
+    let members = upstream.members(set);
+    let waiting = members.map(|it| it.in_flight().saturating_sub(it.tunnels()));
+    waiting.map(u64::from).sum()
 }
 
 /// That nobody of the new set may be asked, not even for want of others, while somebody of the old one may.
