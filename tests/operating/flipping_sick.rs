@@ -113,7 +113,10 @@ fn regression_requests_that_find_no_room_are_failures_of_the_set_that_serves() {
         held.wait();
         exchange.respond_with_name()
     });
-    let balancer = started_with(&[(&a, "blue"), (&b, "green")], "max_in_flight = 16");
+    let config = sets(&[(&a, "blue"), (&b, "green")], "");
+    let limited = "set = \"green\", max_in_flight = 16 }";
+    let config = config.replace("set = \"green\" }", limited);
+    let balancer = Balancer::start(&config);
     assert_eq!(asked(&balancer, 300, "blue"), 300);
     among_clients(&balancer, Duration::from_secs(20), || {
         begin(&balancer, &["--min-requests", "20"]);
