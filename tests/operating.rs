@@ -14,6 +14,7 @@ mod auto_rollback;
 mod explaining;
 mod flipping;
 mod flipping_refused;
+mod flipping_reloads;
 mod flipping_sick;
 mod keeping;
 mod modes;

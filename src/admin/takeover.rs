@@ -57,7 +57,8 @@ pub struct Wanted {
     pub binary: Option<PathBuf>,
     /// How long it may take to get ready.
     pub timeout: Duration,
-    /// Whether also where a manager follows the process that runs now, or nobody of an upstream would be left.
+    /// Whether also where a manager follows the process that runs now, nobody of an upstream would be left, or another set would
+    /// get requests unasked.
     pub force: bool,
 }
 

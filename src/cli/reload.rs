@@ -35,7 +35,7 @@ pub struct Rollback {
     /// List those that are kept, and change nothing.
     #[arg(long)]
     list: bool,
-    /// Also one by which nobody of an upstream is left to take requests.
+    /// Also one by which nobody of an upstream is left to take requests, or they go to another set unasked.
     #[arg(long, conflicts_with = "list")]
     force: bool,
     #[command(flatten)]

@@ -20,7 +20,7 @@ pub struct Args {
     #[arg(long, value_name = "TIME", value_parser = time, default_value_t = Seconds(DEFAULT_SECONDS))]
     timeout: Seconds,
     /// Also where who has started the running one follows that process alone, and may end the service with it, or where the file
-    /// would hold out every endpoint of an upstream.
+    /// would hold out every endpoint of an upstream, or send requests to another set unasked.
     #[arg(long)]
     force: bool,
     #[command(flatten)]

@@ -22,7 +22,7 @@ use crate::lock::lock;
 use crate::metrics::Metrics;
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
-use crate::snapshot::plan::held::HeldOut;
+use crate::snapshot::plan::consequences::Consequences;
 use crate::snapshot::plan::restart::Started;
 use crate::snapshot::plan::{Plan, Side};
 use crate::tls::{Contents, Tickets};
@@ -363,17 +363,13 @@ fn plan(
     let (next, compiled) = tried(path, current, wishes)?;
     let side = |config, snapshot| Side { config, snapshot };
     let (running, planned) = (side(running, current), side(&next, &compiled.snapshot));
-    let held_out = HeldOut::between(running.snapshot, planned);
     let mut plan = Plan::between(started, running, planned);
     let changed = compiled.files.changed(files);
     plan.files = changed.map(|file| file.display().to_string()).collect();
     plan.by_operator = wishes.list();
     plan.sets_by_operator = wishes.sets();
     plan.warnings = compiled.warnings.iter().map(ToString::to_string).collect();
-    plan.warnings
-        .extend(held_out.iter().map(|held| match held.refusal() {
-            Some(refusal) => format!("a reload would be refused: {refusal}"),
-            None => held.to_string(),
-        }));
+    let consequences = Consequences::between(running.snapshot, planned);
+    plan.warnings.extend(consequences.warnings());
     Ok((plan, next))
 }

@@ -19,7 +19,7 @@ use crate::config::{self, Config, ConfigErrors};
 use crate::lock::lock;
 use crate::snapshot::Snapshot;
 use crate::snapshot::compile::{Compiled, Compiler, apply};
-use crate::snapshot::plan::held::HeldOut;
+use crate::snapshot::plan::consequences::Consequences;
 use crate::snapshot::plan::{Counts, Side};
 use crate::tls::Contents;
 use crate::worker::Command;
@@ -43,7 +43,7 @@ pub(super) enum Cause {
         by: Operator,
         /// Which.
         earlier: Accepted,
-        /// Also where nobody would be left to take requests.
+        /// Also where nobody would be left to take requests, or another set gets them unasked.
         force: bool,
     },
     /// Requests fail, in this way: an earlier file, likewise.
@@ -87,8 +87,8 @@ impl Cause {
         }
     }
 
-    /// Whether it is done although endpoints are held out by it and nobody is left: not unless somebody wants just that, or
-    /// requests fail as things are.
+    /// Whether it is done although nobody is left by it, or requests go where nobody has sent them: not unless somebody wants just
+    /// that, or requests fail as things are.
     fn insists(&self) -> bool {
         match self {
             Self::Signal | Self::Watch => false,
@@ -190,7 +190,7 @@ impl Daemon {
             let message = "nothing can be compiled any more; restart the balancer";
             return Err(ConfigErrors::of_file(&self.path, message));
         };
-        let held_out = self.held_out((&config, &compiled), cause.insists())?;
+        let consequences = self.consequences((&config, &compiled), cause.insists())?;
         let text = Arc::clone(&config.text.0);
         let mut reloaded = self
             .take_over(config, compiled, "configuration reloaded")
@@ -207,7 +207,7 @@ impl Daemon {
             None => history.end_of_rollback(&text),
             Some(earlier) => changed_since(earlier, &self.files),
         };
-        doubts.extend(held_out);
+        doubts.extend(consequences);
         for doubt in &doubts {
             warn!("{doubt}");
         }
@@ -225,18 +225,18 @@ impl Daemon {
         Ok(reloaded)
     }
 
-    /// Says of which upstreams endpoints in use are held out when this is taken over. Unless somebody `insists`, it is refused
-    /// where nobody is left to take requests.
-    fn held_out(
+    /// Says what becomes of who serves when this is taken over. Unless somebody `insists`, it is refused where nobody is left to take
+    /// requests, or where they go to a set that nobody has named.
+    fn consequences(
         &self,
         (config, compiled): (&Config, &Compiled),
         insists: bool,
     ) -> Result<Vec<String>, ConfigErrors> {
         let (current, snapshot) = (self.publisher.current(), &compiled.snapshot);
-        let held_out = HeldOut::between(&current, Side { config, snapshot });
-        let problems: Vec<_> = held_out.iter().filter_map(HeldOut::refusal).collect();
+        let consequences = Consequences::between(&current, Side { config, snapshot });
+        let problems = consequences.refusals();
         if problems.is_empty() || insists {
-            return Ok(held_out.iter().map(ToString::to_string).collect());
+            return Ok(consequences.told());
         }
         self.pending.undo(snapshot, &current, &self.metrics);
         Err(ConfigErrors(problems))

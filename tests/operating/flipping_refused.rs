@@ -285,9 +285,10 @@ fn reload_in_the_middle_says_what_serves() {
     assert_eq!(asked(&balancer, 4, "green"), 4);
     assert_eq!(c.request_count(), 4);
     assert_eq!(phase(&balancer), "watching");
-    // The set is gone: what the file says holds.
+    // The set is gone, and somebody insists: what the file says holds.
     let verdict = || shown(&balancer)["flip"]["verdict"].clone();
-    balancer.reloaded(&text(&[(&a, "blue"), (&c, "red")]));
+    balancer.write_configuration(&text(&[(&a, "blue"), (&c, "red")]));
+    done(&command(&balancer, &["reload", "--force"]));
     assert_eq!(asked(&balancer, 4, "blue"), 4);
     await_phase(&balancer, "overtaken");
     assert_eq!(verdict(), "a reload has removed set green; set blue serves");

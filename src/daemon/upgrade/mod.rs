@@ -48,7 +48,7 @@ use crate::metrics::totals::Totals;
 use crate::net::pass::Channel;
 use crate::snapshot::Snapshot;
 use crate::snapshot::plan::Side;
-use crate::snapshot::plan::held::HeldOut;
+use crate::snapshot::plan::consequences::Consequences;
 use crate::units::unix_millis;
 use crate::upstream::EndpointId;
 use crate::worker;
@@ -132,7 +132,7 @@ impl Daemon {
             return Err(Refused::Conflict(follows.to_owned()));
         }
         if !wanted.force {
-            self.refuse_held_out().await?;
+            self.refuse_as_a_reload().await?;
         }
         let failed =
             |what: &str, error: &dyn std::fmt::Display| Refused::Failed(format!("{what}: {error}"));
@@ -185,9 +185,9 @@ impl Daemon {
         Ok((pid, copy, outcome))
     }
 
-    /// Refuses a file by which everybody of an upstream would be held out, as a reload does. Whatever else may be wrong with it the
-    /// new process finds, which may know more of it.
-    async fn refuse_held_out(&self) -> Result<(), ConfigErrors> {
+    /// Refuses a file by which nobody of an upstream would be left, or requests go to another set unasked, as a reload does. Whatever
+    /// else may be wrong with it the new process finds, which may know more of it.
+    async fn refuse_as_a_reload(&self) -> Result<(), ConfigErrors> {
         if self.goes_on_from_earlier() {
             return Ok(());
         }
@@ -199,8 +199,7 @@ impl Daemon {
                 config: &config,
                 snapshot: &compiled.snapshot,
             };
-            let held_out = HeldOut::between(&current, side);
-            Some(held_out.iter().filter_map(HeldOut::refusal).collect())
+            Some(Consequences::between(&current, side).refusals())
         };
         let found: Option<Vec<Problem>> = in_time(PATIENCE, look).await.unwrap_or_default();
         match found {

@@ -11,7 +11,7 @@ use crate::upstream::{EndpointId, Tier};
 
 /// An upstream of which endpoints in use would be held out.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub struct HeldOut {
+pub(super) struct HeldOut {
     upstream: Name,
     expected: AppVersion,
     /// Where that stands in the file.
@@ -30,7 +30,7 @@ pub struct HeldOut {
 
 impl HeldOut {
     /// Every upstream of `next` to which that would happen, in the order of the file.
-    pub fn between(running: &Snapshot, next: Side<'_>) -> Vec<Self> {
+    pub(super) fn between(running: &Snapshot, next: Side<'_>) -> Vec<Self> {
         let known: HashSet<EndpointId> = endpoints(running).map(|it| it.id()).collect();
         let mut found = Vec::new();
         for (upstream, configured) in next.snapshot.upstreams.iter().zip(&next.config.upstreams) {
@@ -81,7 +81,7 @@ impl HeldOut {
     }
 
     /// Why it is not taken over unasked, where nobody would be left to take requests.
-    pub fn refusal(&self) -> Option<Problem> {
+    pub(super) fn refusal(&self) -> Option<Problem> {
         let why = || {
             format!(
                 "{self}, and nobody is left to take requests; roll to {} first and expect it then, or insist with `--force`",

@@ -1,8 +1,10 @@
 //! What taking a configuration over would change against the one in use. Compares; changes nothing.
 
+pub mod consequences;
 mod file;
-pub mod held;
+mod held;
 pub mod restart;
+mod serving;
 #[cfg(test)]
 mod tests;
 
@@ -17,6 +19,7 @@ use crate::config::{Config, Difference, Mode, PathPattern, differences};
 use crate::upstream::{Endpoint, EndpointId};
 use file::File;
 use restart::Started;
+use serving::Serving;
 
 /// What would change.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -163,10 +166,7 @@ impl Plan {
         Self {
             generation: running.snapshot.generation,
             listeners: items(before.named("listener", &[]), after.named("listener", &[])),
-            upstreams: items(
-                before.named("upstream", &["endpoints"]),
-                after.named("upstream", &["endpoints"]),
-            ),
+            upstreams: upstream_items((running, &before), (next, &after)),
             endpoints: endpoint_items((running, &before), (next, &after)),
             routes: items(before.routes(running.config), after.routes(next.config)),
             settings,
@@ -229,6 +229,29 @@ fn items(before: Vec<(String, Table)>, after: Vec<(String, Table)>) -> Vec<Item>
 fn tables(named: &[(String, Table)]) -> HashMap<&str, &Table> {
     let named = named.iter();
     named.map(|(name, table)| (name.as_str(), table)).collect()
+}
+
+fn upstream_items(
+    (running, before): (Side<'_>, &File),
+    (next, after): (Side<'_>, &File),
+) -> Vec<Item> {
+    let mut items = items(
+        before.named("upstream", &["endpoints"]),
+        after.named("upstream", &["endpoints"]),
+    );
+    // Which set serves is more than the file says.
+    for serving in Serving::between(running.snapshot, next) {
+        let what = serving.differences();
+        match items.iter_mut().find(|it| *it.name == *serving.upstream) {
+            Some(item) => item.what.extend(what),
+            None => items.push(Item {
+                name: serving.upstream.to_string(),
+                change: Change::Changed,
+                what,
+            }),
+        }
+    }
+    items
 }
 
 fn endpoint_items(

@@ -360,7 +360,7 @@ impl Upstream {
         let ids = sets.map(|set| set.map_or(0, |set| division.sets.id(set)));
         let ids: Vec<_> = self.endpoints.iter().zip(ids).collect();
         let (sets, before) = (&division.sets, division.sets.now());
-        let serves = sets.id(name);
+        let (serves, serving) = (sets.id(name), self.serving());
         if before.serves != serves {
             // Those who have moved already are asked once nobody else is left.
             let both = Now {
@@ -376,15 +376,15 @@ impl Upstream {
             endpoint.set_set(*id);
         }
         let has_next = self.endpoints.iter().any(|it| it.set() == before.next);
-        if before.serves == serves && (has_next || !before.is_shared()) {
-            return;
+        if before.serves != serves || (before.is_shared() && !has_next) {
+            let now = Now {
+                serves,
+                swapped: before.swapped,
+                ..Now::default()
+            };
+            sets.now.store(now.packed(), Release);
         }
-        let now = Now {
-            serves,
-            swapped: before.swapped,
-            ..Now::default()
-        };
-        sets.now.store(now.packed(), Release);
+        self.note_serving(&serving);
     }
 
     /// Sends all requests to the set `name`: one store, and every pick after it goes there. The control thread's.
@@ -403,7 +403,7 @@ impl Upstream {
             return;
         }
         let swapped = !before.swapped;
-        let open = before.all();
+        let serving = self.serving();
         self.prepare(swapped, serves);
         self.prepare_sides(serves);
         let now = Now {
@@ -413,7 +413,7 @@ impl Upstream {
         };
         sets.now.store(now.packed(), Release);
         self.refresh();
-        self.note_serving(open);
+        self.note_serving(&serving);
     }
 
     /// Sends so many of a hundred requests to the set `name`, and the others where they went before. The control thread's.
@@ -422,7 +422,7 @@ impl Upstream {
             return;
         };
         let (sets, before) = (&division.sets, division.sets.now());
-        let next = sets.id(&name.into());
+        let (next, serving) = (sets.id(&name.into()), self.serving());
         if self.members(name).next().is_none() {
             return;
         }
@@ -435,7 +435,7 @@ impl Upstream {
             };
             sets.now.store(now.packed(), Release);
             self.refresh();
-            self.note_serving(before.all());
+            self.note_serving(&serving);
             return;
         }
         self.prepare(!before.swapped, next);
@@ -447,7 +447,7 @@ impl Upstream {
         };
         sets.now.store(now.packed(), Release);
         self.refresh();
-        self.note_serving(before.all());
+        self.note_serving(&serving);
     }
 
     /// Sends requests where another process does: all to the set `name`, but for so many of a hundred that go to `next`.
@@ -461,12 +461,19 @@ impl Upstream {
         }
     }
 
-    /// Notes with endpoints whose set has begun to get requests, or gets none any more, since it was `before`.
-    fn note_serving(&self, before: Open) {
+    /// Those of its endpoints that were in a set before, each with whether that gets requests.
+    fn serving(&self) -> Vec<(&Endpoint, bool)> {
+        let open = self.open();
+        let known = self.endpoints.iter().filter(|it| it.set() != 0);
+        known.map(|it| (&**it, open.takes(it))).collect()
+    }
+
+    /// Notes with endpoints whose set has begun to get requests, or gets none any more, since it was as in `before`.
+    fn note_serving(&self, before: &[(&Endpoint, bool)]) {
         let now = self.open();
-        for endpoint in &self.endpoints {
+        for (endpoint, served) in before {
             let serves = now.takes(endpoint);
-            if serves != before.takes(endpoint) {
+            if serves != *served {
                 endpoint.journal().note(Fact::Serves(serves));
             }
         }

@@ -281,6 +281,43 @@ fn regression_somebody_serves_at_every_moment_while_endpoints_change_sets() {
 }
 
 #[test]
+fn regression_reload_that_lets_another_set_serve_is_noted_with_endpoints() {
+    let mut compiler = Compiler::new(Arc::new(Metrics::new()), Tickets::new().unwrap(), 0);
+    let blue = compiled(&mut compiler, &text(""), None);
+    let noted = |snapshot: &Snapshot| -> Vec<Option<bool>> {
+        let endpoints = snapshot.upstreams[0].endpoints.iter();
+        let serves = |endpoint: &Arc<Endpoint>| {
+            let entries = endpoint.journal().entries();
+            entries.iter().rev().find_map(|entry| match entry.fact {
+                Fact::Serves(serves) => Some(serves),
+                _ => None,
+            })
+        };
+        endpoints.map(serves).collect()
+    };
+    assert_eq!(noted(&blue), [None; 6], "as it began");
+    let with_more = text("").replace(
+        "endpoints = [",
+        "endpoints = [{ address = \"10.0.0.9:80\", set = \"blue\" }, ",
+    );
+    let green = with_more.replace("active_set = \"blue\"", "active_set = \"green\"");
+    let green = compiled(&mut compiler, &green, Some(&blue));
+    let (no, yes) = (Some(false), Some(true));
+    assert_eq!(noted(&green), [None, no, no, no, yes, yes, yes]);
+    // One that changes sets.
+    let other = text("").replace(
+        "10.0.0.0:80\", set = \"blue\"",
+        "10.0.0.0:80\", set = \"green\"",
+    );
+    let other = compiled(
+        &mut compiler,
+        &other.replace("active_set = \"blue\"", "active_set = \"green\""),
+        Some(&green),
+    );
+    assert_eq!(noted(&other), [yes, no, no, yes, yes, yes]);
+}
+
+#[test]
 fn word_holds_what_was_put_into_it() {
     let now = Now {
         serves: 7,
