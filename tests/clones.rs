@@ -183,6 +183,26 @@ fn who_does_not_answer_is_told_with_the_reason_and_who_is_disabled_is_not_asked(
 }
 
 #[test]
+fn regression_where_nobody_answers_nobody_says_the_same() {
+    let (nobody, other) = (Refusing::new(), Refusing::new());
+    let addresses = [&nobody, &other].map(Refusing::address);
+    let directory = at_rest(&config(&addresses, ""));
+    let (code, text) = told(directory.path(), &["--rounds", "2"]);
+    assert_eq!(code, Some(4), "{text}");
+    assert!(
+        text.contains("\nnobody has answered; 2 did not answer each time\n"),
+        "{text}"
+    );
+    let (code, said) = as_json(directory.path(), &["--rounds", "2"]);
+    assert_eq!(code, Some(4), "{said}");
+    assert_eq!(
+        (&said["equal"], &said["groups"]),
+        (&Value::Null, &json!([])),
+        "{said}"
+    );
+}
+
+#[test]
 fn member_that_hangs_costs_no_more_than_the_time_it_has() {
     let a = Origin::named("same");
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();

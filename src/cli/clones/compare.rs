@@ -48,7 +48,7 @@ impl Compared {
         let has_bodies = *method != Method::HEAD;
         let mut aspects = aspects(&asked.members, answered, (wanted, has_bodies));
         aspects.retain(|aspect| !aspect.is_none());
-        let mut groups = groups(&aspects, answered.len());
+        let mut groups = groups(&aspects, answering(answered));
         let said = |member: usize| said(&answered[member], wanted.ignored);
         if has_bodies && let Some((first, others)) = groups.split_first_mut() {
             let most = said(first.members[0]);
@@ -66,6 +66,12 @@ impl Compared {
     /// Whether those who answered do not all say the same.
     pub(super) fn differs(&self) -> bool {
         self.groups.len() > 1
+    }
+
+    /// Whether they do; none where that cannot be told, or nobody has answered.
+    pub(super) fn is_equal(&self) -> Option<bool> {
+        let is_known = self.differs() || !self.groups.is_empty() && !self.is_untold();
+        is_known.then(|| !self.differs())
     }
 
     /// Whether some of those who say the same say so little of it each time that it is not known of their bodies.
@@ -97,9 +103,16 @@ fn times(rounds: &Rounds) -> Times {
     }
 }
 
-fn groups(aspects: &[Aspect], members: usize) -> Vec<Group> {
+/// Who has answered at least once.
+fn answering(answered: &[Rounds]) -> impl Iterator<Item = usize> {
+    let has_answered = |rounds: &Rounds| rounds.iter().any(Result::is_ok);
+    let members = answered.iter().enumerate();
+    members.filter_map(move |(member, rounds)| has_answered(rounds).then_some(member))
+}
+
+fn groups(aspects: &[Aspect], members: impl Iterator<Item = usize>) -> Vec<Group> {
     let mut groups: Vec<(Vec<&str>, Group)> = Vec::new();
-    for member in 0..members {
+    for member in members {
         let of_member = aspects.iter().map(|aspect| aspect.values[member].as_ref());
         let keys: Option<Vec<&str>> = of_member
             .map(|it: Option<&Value>| Some(&*it?.key))
@@ -148,7 +161,7 @@ mod tests {
             ),
             aspect("body", &[Some("x"), Some("y"), None, Some("y"), Some("y")]),
         ];
-        let members: Vec<_> = groups(&aspects, 5)
+        let members: Vec<_> = groups(&aspects, [0, 1, 3, 4].into_iter())
             .into_iter()
             .map(|it| it.members)
             .collect();

@@ -73,7 +73,7 @@ pub(super) fn json(question: &Question, asked: &Asked, compared: &Compared) -> J
         "path": question.path,
         "host": shown(&String::from_utf8_lossy(asked.host.as_bytes())),
         "rounds": question.rounds,
-        "equal": (compared.differs() || !compared.is_untold()).then(|| !compared.differs()),
+        "equal": compared.is_equal(),
         "all_answered": compared.all_answered(),
         "differs_in": differing(compared).collect::<Vec<_>>(),
         "groups": groups,
