@@ -98,6 +98,13 @@ impl Kept {
     }
 }
 
+/// What is said to whoever wants a certain version of endpoints of `upstream` that nobody asks for theirs.
+pub fn nobody_asks(upstream: &str) -> String {
+    format!(
+        "nobody asks endpoints of upstream {upstream:?} for their version: set health.version_header or health.version_pointer"
+    )
+}
+
 impl Upstream {
     /// Whether anybody asks its endpoints for their version.
     pub fn asks_version(&self) -> bool {

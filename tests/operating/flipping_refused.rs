@@ -47,13 +47,13 @@ fn what_is_not_there_is_refused_with_a_hint() {
     refused(
         &balancer,
         &["flip", "app", "--to", "green", "--expect-version", "42"],
-        "b: version unknown, want 42",
+        "set green is not fit to take over: nobody asks endpoints of upstream \"app\" for their version: set health.version_header or health.version_pointer (--force",
     );
     // That it serves already is not all that was asked for.
     refused(
         &balancer,
         &["flip", "app", "--to", "blue", "--expect-version", "42"],
-        "set blue serves already, and is not as it should be: a: version unknown, want 42",
+        "set blue serves already, and is not as it should be: nobody asks endpoints of upstream \"app\" for their version: set ",
     );
     let (code, said) = told(&command(&balancer, &["flip", "app"]));
     assert_eq!(code, Some(64), "{said}");

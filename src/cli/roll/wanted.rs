@@ -2,6 +2,7 @@
 
 use super::decide::Group;
 use crate::config::Place;
+use crate::upstream::versions::nobody_asks;
 
 /// Nobody tells which version runs, or the configuration holds out whoever runs `wanted`; `place` is where it says so.
 pub(super) fn contradiction(
@@ -11,9 +12,7 @@ pub(super) fn contradiction(
 ) -> Option<String> {
     let name = &group.name;
     if !group.asks_version() {
-        return Some(format!(
-            "nobody asks endpoints of upstream {name:?} for their version: set health.version_header or health.version_pointer"
-        ));
+        return Some(nobody_asks(name));
     }
     let expected = group.expect_version.as_deref();
     let expected = expected.filter(|expected| *expected != wanted)?;

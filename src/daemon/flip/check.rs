@@ -6,6 +6,7 @@ use crate::admin::flip::Wanted;
 use crate::config::{Mode, hint};
 use crate::units::Name;
 use crate::upstream::state::HELD;
+use crate::upstream::versions::nobody_asks;
 use crate::upstream::{Endpoint, Tier, Upstream};
 
 /// The set of this name, and the one that serves; or why there is none.
@@ -61,7 +62,9 @@ pub(super) fn doubts(
 ) -> Vec<String> {
     let wanted = || upstream.members(to).filter(|it| is_wanted(it));
     let mut doubts = unwell(upstream, to);
-    if let Some(expected) = expected_version {
+    if expected_version.is_some() && !upstream.asks_version() {
+        doubts.push(nobody_asks(&upstream.name));
+    } else if let Some(expected) = expected_version {
         let others = wanted().filter(|endpoint| {
             let version = endpoint.version();
             version.is_none_or(|version| version.as_str() != expected)
