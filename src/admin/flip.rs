@@ -277,7 +277,7 @@ pub const DEFAULT_MIN_REQUESTS: u32 = 100;
 /// By how much the share of failures may rise: half a point.
 pub const DEFAULT_TOLERANCE: f64 = 0.005;
 /// A set that is watched for longer can be flipped back by hand.
-const LONGEST_WATCH: Duration = Duration::from_secs(24 * 60 * 60);
+pub const LONGEST_WATCH: Duration = Duration::from_secs(24 * 60 * 60);
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use super::EXIT_TIMEOUT;
 use super::file_set::what_comes_of_it;
 use super::running::{AskError, At, Running, encoded, finished};
 use super::table::{complain, say};
-use crate::admin::flip::{DEFAULT_MIN_REQUESTS, is_rising};
+use crate::admin::flip::{DEFAULT_MIN_REQUESTS, LONGEST_WATCH, is_rising};
 use crate::config::duration;
 use crate::snapshot::plan::Plan;
 
@@ -28,7 +28,7 @@ pub struct Args {
     #[arg(value_name = "UPSTREAM")]
     upstream: String,
     /// The set that is to serve.
-    #[arg(long, value_name = "SET")]
+    #[arg(long, value_name = "SET", value_parser = clap::builder::NonEmptyStringValueParser::new())]
     to: Option<String>,
     /// End a flip that is under way: the old set serves again.
     #[arg(long)]
@@ -37,7 +37,7 @@ pub struct Args {
     #[arg(long)]
     status: bool,
     /// How long the new set is watched, at each share; 0s: not at all.
-    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = duration, requires = "to")]
+    #[arg(long, value_name = "DURATION", default_value = "60s", value_parser = watch, requires = "to")]
     watch: Duration,
     /// Shares of a hundred requests that the new set gets one after the other, the last 100.
     #[arg(long, value_name = "P,P,100", default_value = "100", value_parser = shares, requires = "to")]
@@ -65,6 +65,11 @@ pub struct Args {
     json: bool,
     #[command(flatten)]
     at: At,
+}
+
+fn watch(text: &str) -> Result<Duration, &'static str> {
+    let watch = duration(text).ok().filter(|it| *it <= LONGEST_WATCH);
+    watch.ok_or("expected a day at most, such as 90s (units: ms, s, m, h)")
 }
 
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -391,6 +396,11 @@ mod tests {
         assert_eq!(points("2"), Ok(Points(0.02)));
         for wrong in ["", "%", "-1%", "100%", "nan"] {
             assert!(points(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(watch("24h"), Ok(LONGEST_WATCH));
+        assert_eq!(watch("0s"), Ok(Duration::ZERO));
+        for wrong in ["25h", "99999h", "60", ""] {
+            assert!(watch(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -55,8 +55,22 @@ fn what_is_not_there_is_refused_with_a_hint() {
         &["flip", "app", "--to", "blue", "--expect-version", "42"],
         "set blue serves already, and is not as it should be: nobody asks endpoints of upstream \"app\" for their version: set ",
     );
-    let (code, said) = told(&command(&balancer, &["flip", "app"]));
-    assert_eq!(code, Some(64), "{said}");
+    for (more, why) in [
+        (&[][..], "--to <SET>"),
+        (&["--to", ""], "a value is required for '--to <SET>'"),
+        (
+            &["--to", "green", "--watch", "25h"],
+            "expected a day at most",
+        ),
+        (
+            &["--to", "green", "--watch", "99999h"],
+            "expected a day at most",
+        ),
+    ] {
+        let (code, said) = told(&command(&balancer, &[&["flip", "app"], more].concat()));
+        assert_eq!(code, Some(64), "{said}");
+        assert!(said.contains(why), "{said}");
+    }
     assert_eq!(asked(&balancer, 3, "blue"), 3);
     balancer.reloaded(&config(&[&a], "", ""));
     refused(
