@@ -106,3 +106,26 @@ fn balancer_that_is_killed_under_a_roll_comes_back_with_everybody_in_use_and_the
     assert_eq!(mode(&again, "a"), "active");
     assert_eq!(asked(&again, 4, "blue"), 4);
 }
+
+#[test]
+fn regression_standby_is_done_once_a_check_has_found_it_well_and_waits_for_no_share() {
+    let mut origins = origins();
+    let [a, b, c, d] = &origins;
+    let members = [(a, "blue"), (b, "blue"), (c, "green"), (d, "green")];
+    let balancer = started_with(
+        &members,
+        &CHECKED.replace("slow_start = \"0s\"", "slow_start = \"1h\""),
+    );
+    let roll = ["roll", "app", "--only", "c", "--hook", "true"];
+    let said = done(&command(&balancer, &roll));
+    assert!(said.contains("app/c: standby\n"), "{said}");
+    assert!(balancer.endpoint("app", "c")["slow_start"].is_number());
+    // Nobody knows yet how it is: that it stands by says nothing.
+    origins[2].stop();
+    let (code, said) = told(&command(
+        &balancer,
+        &[&roll[..], &["--timeout", "1s"]].concat(),
+    ));
+    assert_eq!(code, Some(4), "{said}");
+    assert!(said.contains(": c is "), "{said}");
+}

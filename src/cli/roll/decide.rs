@@ -69,6 +69,8 @@ pub(super) struct Member {
     set: Option<String>,
     pub(super) mode: String,
     pub(super) state: String,
+    #[serde(default)]
+    health: String,
     pub(super) reason: Option<String>,
     eligible: bool,
     pub(super) in_flight: u32,
@@ -83,7 +85,12 @@ pub(super) struct Member {
 impl Member {
     /// Whether nothing is wrong with it, as far as is known.
     pub(super) fn is_well(&self) -> bool {
-        matches!(&*self.state, "up" | "unchecked" | STANDBY)
+        match &*self.state {
+            "up" | "unchecked" => true,
+            // The word is the same before a check has found anything.
+            STANDBY => self.health != "unknown",
+            _ => false,
+        }
     }
 
     /// Whether it runs `expected`; where that is none, any version will do.
@@ -110,9 +117,9 @@ impl Member {
         }
     }
 
-    /// Whether it is well and has its full share.
+    /// Whether it is well and has its full share: nothing, of one that stands by.
     pub(super) fn is_settled(&self) -> bool {
-        self.is_well() && self.slow_start.is_none()
+        self.is_well() && (self.slow_start.is_none() || self.state == STANDBY)
     }
 
     /// How far its share has come, from 0 to 1.
@@ -475,6 +482,21 @@ pub(super) mod tests {
         assert_eq!(refusal(&group, &names(&["a", "b"])), Some(Refusal::Nobody));
         group.headroom.load = 11;
         assert!(refusal(&group, &names(&["a"])).is_some());
+    }
+
+    #[test]
+    fn regression_standby_is_settled_at_once_when_a_check_has_found_it_well() {
+        let settled = |state, health: &str, slow_start: Option<f64>| {
+            let mut member = member("a", state, None, 0);
+            member["health"] = health.into();
+            member["slow_start"] = slow_start.into();
+            let member: Member = serde_json::from_value(member).unwrap();
+            (member.is_well(), member.is_settled())
+        };
+        assert_eq!(settled("standby", "up", Some(0.1)), (true, true));
+        assert_eq!(settled("standby", "unchecked", None), (true, true));
+        assert_eq!(settled("standby", "unknown", None), (false, false));
+        assert_eq!(settled("up", "up", Some(0.1)), (true, false));
     }
 
     #[test]
