@@ -247,6 +247,31 @@ fn probe_that_gets_no_answer_in_time_is_a_failure() {
 }
 
 #[test]
+fn regression_endpoint_that_sends_interim_responses_without_end_is_not_listened_to() {
+    let (a, b) = (Origin::named("a"), Origin::named("b"));
+    a.on_probe(|exchange| {
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a.css>\r\n\r\n".repeat(100);
+        while exchange.write(&hints).is_ok() {}
+        Next::Close
+    });
+    b.on_probe(|exchange| {
+        let few = "HTTP/1.1 103 Early Hints\r\n\r\n".repeat(8);
+        let last = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        exchange.write_then(format!("{few}{last}"), Next::Close)
+    });
+    let config = config(
+        &[("a", a.address()), ("b", b.address())],
+        "interval = \"60s\", fast_interval = \"60s\", timeout = \"60s\", fall = 1",
+    );
+    let balancer = Balancer::start(&config);
+    // Long before the check's time is over.
+    balancer.await_health("app", "a", "down");
+    balancer.await_health("app", "b", "up");
+    let reason = balancer.endpoint("app", "a")["reason"].to_string();
+    assert!(reason.contains("no response, but "), "{reason}");
+}
+
+#[test]
 fn probe_that_gets_garbage_or_a_reset_is_a_failure() {
     let (a, b) = (Origin::named("a"), Origin::named("b"));
     let balancer = Balancer::start(&config(&[("a", a.address()), ("b", b.address())], FAST));

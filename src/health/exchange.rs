@@ -1,6 +1,9 @@
 //! A request of a probe's and what comes back, as far as a probe wants it. Knows nothing of what is expected, nor who else asks.
 
-use std::future::Future;
+use std::future::{Future, poll_fn};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::Poll;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{self, HeaderName, HeaderValue};
@@ -66,10 +69,15 @@ impl Exchange<'_> {
             fields.insert(header::HOST, self.host());
             fields.insert(header::CONNECTION, HeaderValue::from_static("close"));
             self.add_headers(&mut request);
+            let too_many = too_many_interim(&mut request);
             let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
                 .await
                 .map_err(ProbeError::Http)?;
-            ask(sender.send_request(request), connection, most).await
+            tokio::select! {
+                biased;
+                answer = ask(sender.send_request(request), connection, most) => answer,
+                error = too_many => Err(error),
+            }
         }
     }
 
@@ -147,6 +155,21 @@ fn target(scheme: &str, host: &HeaderValue, path: &str) -> Uri {
         .unwrap_or_default()
 }
 
+/// Ready when more interim responses to `request` have come than anybody has a use for: they cost as much as an answer does, and an
+/// endpoint may send them for as long as a probe lasts. They come while the answer is waited for: this is to be asked after that.
+fn too_many_interim<B>(request: &mut Request<B>) -> impl Future<Output = ProbeError> + use<B> {
+    // Written and read by whoever polls the exchange; the number alone matters.
+    let seen = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&seen);
+    hyper::ext::on_informational(request, move |_| {
+        counted.fetch_add(1, Relaxed);
+    });
+    poll_fn(move |_| match seen.load(Relaxed) {
+        ..=MOST_INTERIM => Poll::Pending,
+        _ => Poll::Ready(ProbeError::Interim),
+    })
+}
+
 /// What comes over `connection`. That moves only while it is polled.
 async fn ask(
     response: impl Future<Output = hyper::Result<Response<Incoming>>>,
@@ -193,4 +216,5 @@ async fn read(response: Response<Incoming>, most: usize) -> hyper::Result<Answer
 }
 
 const USER_AGENT: &str = concat!("balancer-health/", env!("CARGO_PKG_VERSION"));
+const MOST_INTERIM: usize = 32; // a 102 every few seconds, or a handful of 103s, is what servers send
 const MOST_OF_BODY: usize = 64 * 1024; // a health page that is larger says it at its beginning

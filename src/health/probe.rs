@@ -36,6 +36,9 @@ pub enum ProbeError {
     /// Not HTTP, or closed before a response.
     #[error("no response: {}", with_causes(.0))]
     Http(hyper::Error),
+    /// Ever more interim responses (1xx), and no final one.
+    #[error("no response, but ever more interim ones")]
+    Interim,
     /// Another status than expected.
     #[error("status {0}")]
     Status(StatusCode),
@@ -80,7 +83,8 @@ impl ProbeError {
             Self::Unresolved | Self::Tls(_) | Self::Draining => Evidence::Hard,
             // Unreachable may be our network, too.
             Self::Connect(_) | Self::Http(_) | Self::Timeout(_) => Evidence::Silent,
-            Self::Status(_)
+            Self::Interim
+            | Self::Status(_)
             | Self::Header(_)
             | Self::Body
             | Self::NotServing(_)
@@ -104,6 +108,7 @@ impl ProbeError {
             | Self::Draining
             | Self::Http(_)
             | Self::Timeout(_)
+            | Self::Interim
             | Self::Status(_)
             | Self::Header(_)
             | Self::Body
