@@ -67,6 +67,9 @@ pub(super) struct Upstream {
     /// The set that serves, where there are sets.
     #[serde(default)]
     pub(super) active_set: Option<Plain>,
+    /// The one that the file names, where that is another.
+    #[serde(default)]
+    pub(super) file_set: Option<Plain>,
     /// The last flip from one to another.
     #[serde(default)]
     pub(super) flip: Option<Flip>,

@@ -196,6 +196,13 @@ fn notes(status: &Status, now: u64) -> Verdict {
         ));
     }
     for upstream in &status.upstreams {
+        if let (Some(active), Some(file)) = (&upstream.active_set, &upstream.file_set) {
+            let name = &upstream.name;
+            let line = format!(
+                "Set {active} of {name} serves, the file says {file}: a restart lets that serve."
+            );
+            notes.push((Tone::Doubtful, line));
+        }
         if upstream.paused {
             let (name, held) = (&upstream.name, upstream.held);
             notes.push((
@@ -368,6 +375,16 @@ mod tests {
             ["The last flip of app to green could not go back, set green serves."]
         );
         assert!(told_of("green", "kept", 100, None).is_empty());
+    }
+
+    #[test]
+    fn set_that_the_file_does_not_name_is_told() {
+        let endpoints = [endpoint("a", "up", None), endpoint("b", "standby", None)];
+        let upstream = json!({ "name": "app", "policy": "random", "available": 1, "active_set": "green", "file_set": "blue", "endpoints": endpoints });
+        assert_eq!(
+            told(&[], 0, json!({ "upstreams": [upstream] })).split_off(1),
+            ["Set green of app serves, the file says blue: a restart lets that serve."]
+        );
     }
 
     #[test]
