@@ -54,14 +54,19 @@ fn count(snapshot: &Snapshot) {
     }
 }
 
+/// One process: each of its snapshots follows another one.
+fn compiling(metrics: &Arc<Metrics>) -> impl FnMut(&str, Option<&Snapshot>) -> Snapshot + use<> {
+    let mut compiler = Compiler::new(Arc::clone(metrics), Tickets::new().unwrap(), 0);
+    move |source, previous| {
+        let config = config::parse(source, Path::new("balancer.toml")).unwrap();
+        compiler.compile(&config, previous).unwrap().snapshot
+    }
+}
+
 #[test]
 fn series_of_what_is_gone_vanish_and_those_of_what_stays_do_not() {
     let metrics = Arc::new(Metrics::new());
-    let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
-    let mut compile = |source: &str, previous: Option<&Snapshot>| {
-        let config = config::parse(source, Path::new("balancer.toml")).unwrap();
-        compiler.compile(&config, previous).unwrap().snapshot
-    };
+    let mut compile = compiling(&metrics);
     let before = compile(BEFORE, None);
     let after = compile(AFTER, Some(&before));
     count(&before);
@@ -127,11 +132,7 @@ fn regression_a_rejected_configuration_leaves_no_series() {
 #[test]
 fn regression_rejected_configuration_leaves_alone_what_is_not_finished() {
     let metrics = Arc::new(Metrics::new());
-    let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
-    let mut compile = |source: &str, previous: Option<&Snapshot>| {
-        let config = config::parse(source, Path::new("balancer.toml")).unwrap();
-        compiler.compile(&config, previous).unwrap().snapshot
-    };
+    let mut compile = compiling(&metrics);
     let series = || {
         let text = encode::text(&metrics, encode::Format::Text);
         let labelled = text.lines().filter(|line| line.contains('{'));
@@ -164,11 +165,7 @@ fn regression_rejected_configuration_leaves_alone_what_is_not_finished() {
 #[tokio::test(start_paused = true)]
 async fn regression_route_and_listener_keep_their_series_until_the_last_request_has_ended() {
     let metrics = Arc::new(Metrics::new());
-    let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
-    let mut compile = |source: &str, previous: Option<&Snapshot>| {
-        let config = config::parse(source, Path::new("balancer.toml")).unwrap();
-        compiler.compile(&config, previous).unwrap().snapshot
-    };
+    let mut compile = compiling(&metrics);
     let before = Arc::new(compile(BEFORE, None));
     let publisher = Publisher::new(compile(AFTER, Some(&before)));
     let served = before.routes[1].metrics.in_flight.clone();
@@ -199,11 +196,7 @@ async fn regression_route_and_listener_keep_their_series_until_the_last_request_
 #[tokio::test(start_paused = true)]
 async fn regression_scrape_that_meets_a_reload_brings_nothing_back_for_long() {
     let metrics = Arc::new(Metrics::new());
-    let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
-    let mut compile = |source: &str, previous: Option<&Snapshot>| {
-        let config = config::parse(source, Path::new("balancer.toml")).unwrap();
-        compiler.compile(&config, previous).unwrap().snapshot
-    };
+    let mut compile = compiling(&metrics);
     let before = Arc::new(compile(BEFORE, None));
     let publisher = Publisher::new(compile(AFTER, Some(&before)));
     let said = || {
@@ -273,11 +266,7 @@ fn regression_route_that_comes_back_has_nothing_of_what_a_process_before_has_mea
 #[tokio::test(start_paused = true)]
 async fn endpoint_that_is_gone_counts_what_is_in_flight_until_the_last_has_ended() {
     let metrics = Arc::new(Metrics::new());
-    let mut compiler = Compiler::new(Arc::clone(&metrics), Tickets::new().unwrap(), 0);
-    let mut compile = |source: &str, previous: Option<&Snapshot>| {
-        let config = config::parse(source, Path::new("balancer.toml")).unwrap();
-        compiler.compile(&config, previous).unwrap().snapshot
-    };
+    let mut compile = compiling(&metrics);
     let before = Arc::new(compile(BEFORE, None));
     let publisher = Publisher::new(compile(AFTER, Some(&before)));
     let dropped = &before.upstreams[1];
