@@ -13,7 +13,7 @@ use super::trial::Trial;
 use super::warm;
 use crate::admin::flip::Wanted;
 use crate::metrics::attempts::Answers;
-use crate::units::Name;
+use crate::units::{Name, unix_millis};
 use crate::upstream::Upstream;
 use crate::upstream::flip::{Figures, Flip, Phase};
 
@@ -137,7 +137,6 @@ impl Run {
 
     /// What another process goes on with.
     pub(super) fn hand_over(&self) -> Handed {
-        let begun = self.begun.duration_since(UNIX_EPOCH).unwrap_or_default();
         Handed {
             upstream: self.upstream.to_string(),
             number: self.number,
@@ -152,7 +151,7 @@ impl Run {
                 Stage::Warming(_) => None,
                 Stage::Watching { since, .. } => Some(since.elapsed()),
             },
-            begun: u64::try_from(begun.as_millis()).unwrap_or(u64::MAX),
+            begun: unix_millis(self.begun),
         }
     }
 
