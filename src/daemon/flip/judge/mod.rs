@@ -46,7 +46,7 @@ pub(super) enum Fault {
 }
 
 /// Standard deviations of what is taken to be certain. It is looked again and again, some forty times from a hundred requests to a
-/// million; the simulation below says what that comes to: of equal sets less than one in a hundred is found worse.
+/// million; the simulation in the tests says what that comes to: of equal sets less than one in a hundred is found worse.
 const Z: f64 = 3.6;
 /// So many that failed, or were slow, are no chance: of two or three in a hundred the intervals say more than they know.
 const FEWEST: u64 = 10;
@@ -97,10 +97,8 @@ pub(super) fn counts(answers: &Answers, usual: &Answers) -> Counts {
 
 /// How many were given up after they had waited for longer than the time that follows.
 fn left(answers: &Answers, usual: &Answers) -> Option<(u64, Duration)> {
-    let limit = percentile(usual)? + 1;
-    let seconds = SECONDS.get(limit)?;
-    let left = answers.left[limit + 1..].iter().sum();
-    Some((left, Duration::from_secs_f64(*seconds)))
+    let (limit, time) = late(usual)?;
+    Some((answers.left[limit + 1..].iter().sum(), time))
 }
 
 /// Whether `after` would be worse if so many that have not ended should fail.
@@ -121,19 +119,27 @@ fn fails_more(before: Counts, after: Counts, limits: &Limits) -> bool {
         && after.rise_since(before, Z) > 0.0
 }
 
-/// Buckets are wide: what took up to one bound before may take up to the next. Beyond that it is no question of bounds, and of few
-/// requests neither: it takes several slow ones of them.
+/// A few requests say nothing of that: it takes several slow ones of them.
 fn slow(before: &Answers, after: &Answers) -> Option<Fault> {
-    let usual = percentile(before)?;
-    let limit = usual + 1;
-    let seconds = SECONDS.get(limit).copied()?;
+    let (limit, time) = late(before)?;
     let (was, is) = (slower(before, limit), slower(after, limit));
     let is_certain = is.errors >= FEWEST && is.bounds(Z).0 > SLOWEST && is.rise_since(was, Z) > 0.0;
-    is_certain.then(|| Fault::Slow {
-        limit: Duration::from_secs_f64(seconds),
-        before: Duration::from_secs_f64(SECONDS[usual]),
+    if !is_certain {
+        return None;
+    }
+    Some(Fault::Slow {
+        limit: time,
+        before: p99(before)?,
         after: is,
     })
+}
+
+/// The place of the bound beyond which it is late where these are `usual`, and that bound. Buckets are wide: what took up to one
+/// bound before may take up to the next.
+fn late(usual: &Answers) -> Option<(usize, Duration)> {
+    let limit = percentile(usual)? + 1;
+    let seconds = SECONDS.get(limit)?;
+    Some((limit, Duration::from_secs_f64(*seconds)))
 }
 
 /// The place of the bound within which ninety-nine of a hundred answers came.
